@@ -1,0 +1,253 @@
+"""python -m gpt complete | score | train | models: the model for pipes and scripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gpt
+from gpt import models
+from gpt.errors import UserError
+from gpt.settings import Sampling
+from gpt.step import Step
+
+if TYPE_CHECKING:
+    from gpt.checkpoint import Checkpoint
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one command. Errors that people can act on are one line and status 1."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        # A model may write anything; a terminal of another encoding gets what it can show.
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        args.run(args)
+        sys.stdout.flush()
+    except UserError as error:
+        sys.exit(f"error: {_printable(str(error))}")
+    except KeyboardInterrupt:
+        _quit_quietly(130)
+    except BrokenPipeError:
+        _quit_quietly(141)
+
+
+def _quit_quietly(status: int) -> None:
+    # Python flushes stdout once more at exit, and a closed pipe would complain there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)
+
+
+def _printable(text: str) -> str:
+    """Errors may quote a file's bytes; nothing of that is for the terminal to obey."""
+    return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m gpt", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    complete = commands.add_parser("complete", help="draw a continuation of a prompt")
+    complete.add_argument("prompt", nargs="?", help="default: all of stdin")
+    complete.add_argument("-n", "--max-new-tokens", type=int, default=200, metavar="N")
+    defaults = Sampling()
+    for field in fields(Sampling):
+        default = getattr(defaults, field.name)
+        if field.name == "banned":
+            complete.add_argument("--ban", type=int, nargs="*", default=[], metavar="ID")
+        else:
+            option = "--" + field.name.replace("_", "-")
+            complete.add_argument(option, type=type(default), default=default, metavar="X")
+    complete.add_argument("--stop", action="append", default=[], metavar="TEXT")
+    complete.add_argument("--slide", action="store_true", help="go on past the block size")
+    complete.add_argument("--json", action="store_true", help="one Step a line")
+    complete.add_argument("--top", type=int, default=10, help="candidates in a Step")
+    complete.set_defaults(run=_complete)
+
+    score = commands.add_parser("score", help="how probable each token of a text is")
+    score.add_argument("file", help="a text file, or - for stdin")
+    score.add_argument("--json", action="store_true", help="one Step a line")
+    score.add_argument("--top", type=int, default=10, help="candidates in a Step")
+    score.set_defaults(run=_score)
+
+    for command in (complete, score):
+        command.add_argument("--model", default=models.EMBEDDED, help="a name or a directory")
+        command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+        command.add_argument(
+            "--dtype", default="auto", choices=["auto", "float32", "float16", "bfloat16"]
+        )
+
+    listing = commands.add_parser("models", help="list the models that are there")
+    listing.add_argument("--json", action="store_true", help="one model a line")
+    listing.set_defaults(run=_models)
+
+    train = commands.add_parser("train", help="turn a text file into a model")
+    train.set_defaults(run=_train)
+    if "train" in sys.argv[1:2]:  # its options are read off classes that import torch
+        from gpt import train_command
+
+        train_command.add_arguments(train)
+    return parser
+
+
+def _train(args: argparse.Namespace) -> None:
+    from gpt import train_command
+
+    train_command.run(args)
+
+
+def _load(args: argparse.Namespace) -> Checkpoint:
+    directory = models.find(args.model)
+    from gpt import checkpoint, device
+
+    return checkpoint.load(directory, *device.choose(args.device, args.dtype))
+
+
+def _complete(args: argparse.Namespace) -> None:
+    sampling = Sampling(
+        banned=tuple(args.ban),
+        **{f.name: getattr(args, f.name) for f in fields(Sampling) if f.name != "banned"},
+    )
+    prompt = args.prompt if args.prompt is not None else _read_stdin()
+    loaded = _load(args)
+    from gpt.generate import Context, blocked, encode, generate
+
+    ids = encode(loaded, prompt)
+    reason = blocked(loaded, ids, args.max_new_tokens, args.slide)
+    steps = generate(
+        loaded,
+        Context(loaded.model),
+        ids,
+        sampling,
+        max_new_tokens=args.max_new_tokens,
+        stop=args.stop,
+        top=args.top if args.json else 0,
+        slide=args.slide,
+    )
+    if args.json:
+        for step in steps:
+            print(json.dumps(step.to_dict()), flush=True)
+            reason = step.finish_reason
+    else:
+        print(prompt, end="", flush=True)
+        for text in _before_stop(_texts(steps), args.stop):
+            print(text, end="", flush=True)
+        print()
+    if reason == "context full":
+        size = loaded.model.config.block_size
+        print(f"context full: {size} of {size} tokens (--slide goes on)", file=sys.stderr)
+
+
+def _texts(steps: Iterable[Step]) -> Iterator[str]:
+    """The text of each step, then what can never become a whole character."""
+    from gpt.tokenizer import StreamDecoder
+
+    decoder = StreamDecoder()
+    for step in steps:
+        yield decoder.feed(step.bytes)
+    yield decoder.feed(b"", final=True)
+
+
+def _before_stop(texts: Iterable[str], stops: list[str]) -> Iterator[str]:
+    """The text up to a stop string; what may be the beginning of one is held back."""
+    held = ""
+    for text in texts:
+        held += text
+        if found := [held.index(stop) for stop in stops if stop in held]:
+            yield held[: min(found)]
+            return
+        keep = max((_overlap(held, stop) for stop in stops), default=0)
+        yield held[: len(held) - keep]
+        held = held[len(held) - keep :]
+    yield held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of text with which stop begins."""
+    sizes = range(min(len(text), len(stop) - 1), 0, -1)
+    return next((n for n in sizes if text.endswith(stop[:n])), 0)
+
+
+def _score(args: argparse.Namespace) -> None:
+    text = _read_stdin() if args.file == "-" else _read_file(Path(args.file))
+    loaded = _load(args)
+    from gpt.generate import Context, encode, score
+
+    ids = encode(loaded, text)
+    nats, n_tokens, n_bytes = 0.0, 0, 0
+    for step in score(loaded, Context(loaded.model), ids, top=args.top if args.json else 0):
+        if step.logprob is not None:
+            nats, n_tokens, n_bytes = nats - step.logprob, n_tokens + 1, n_bytes + len(step.bytes)
+        if args.json:
+            print(json.dumps(step.to_dict()))
+        elif step.logprob is None:
+            print(f"{'no context':>12}  {_visible(step)}")
+        else:
+            print(f"{math.exp(step.logprob):12.6f}  {_visible(step)}")
+    if not n_tokens:
+        raise UserError("the text has no token with a context; score at least two tokens")
+    totals = {
+        "tokens": n_tokens,
+        "bytes": n_bytes,
+        "nats": nats,
+        "bits_per_byte": nats / math.log(2) / max(1, n_bytes),
+        "perplexity": math.exp(nats / n_tokens) if nats / n_tokens < 700 else math.inf,
+    }
+    if args.json:
+        print(json.dumps({"totals": totals}))
+    else:
+        print(
+            f"{nats:.3f} nats over {n_tokens} tokens ({n_bytes} bytes; the first token has no "
+            f"context), {totals['bits_per_byte']:.4f} bits per byte, "
+            f"perplexity {totals['perplexity']:.3f}"
+        )
+
+
+def _visible(step: Step) -> str:
+    return (
+        repr(step.bytes.decode("utf-8", "backslashreplace")) if step.bytes else f"<{step.token_id}>"
+    )
+
+
+def _models(args: argparse.Namespace) -> None:
+    for name, manifest in models.available().items():
+        if args.json:
+            print(json.dumps({"name": name, **asdict(manifest)}))
+        else:
+            size = sum(facts["size"] for facts in manifest.files.values())
+            origin = str(manifest.origin.get("kind", ""))
+            print(
+                f"{_printable(name):24} {manifest.n_params / 1e6:9.1f}M parameters "
+                f"{size / 1e6:9.1f} MB  {_printable(manifest.dtype):9} {_printable(origin)}"
+            )
+
+
+def _read_stdin() -> str:
+    return _text(sys.stdin.buffer.read(), "stdin")
+
+
+def _read_file(path: Path) -> str:
+    try:
+        return _text(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _text(data: bytes, source: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{source} is no UTF-8 text (byte {error.start})") from error
+
+
+if __name__ == "__main__":
+    main()

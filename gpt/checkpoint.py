@@ -1,0 +1,192 @@
+"""A model in a directory: config.json, tokenizer files, model.safetensors and a manifest.
+
+A directory is written beside its place and renamed, so a half-written one is never loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gpt import models, tokenizer
+from gpt.config import ModelConfig
+from gpt.errors import UserError
+from gpt.model import GPT
+from gpt.models import MANIFEST, Manifest
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass
+class Checkpoint:
+    """A model that is ready to run."""
+
+    model: GPT
+    tokenizer: tokenizer.Tokenizer
+    manifest: Manifest
+    name: str
+
+
+def load(directory: Path, device: str = "cpu", dtype: str = "float32") -> Checkpoint:
+    """Read a checkpoint onto a device. dtype: a name of DTYPES, or "stored".
+
+    The file is mapped, not copied, where it already has that dtype and the device is the
+    CPU. Raises UserError where anything is missing, damaged or does not fit together.
+    """
+    manifest = models.read_manifest(directory)
+    for name, facts in manifest.files.items():
+        path = directory / name
+        if not path.is_file() or path.stat().st_size != facts["size"]:
+            raise UserError(f"{path} is missing or does not have the {facts['size']} bytes it had")
+    config = read_config(directory)
+    wanted = None if dtype == "stored" else DTYPES[dtype]
+    with torch.device("meta"):
+        model = GPT(config)
+    model.load_state_dict(_read_weights(directory, model, device, wanted), assign=True)
+    model.requires_grad_(False).eval()
+    return Checkpoint(model, tokenizer.load(directory), manifest, directory.name)
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """The architecture of a checkpoint. Raises UserError naming the file."""
+    path = directory / CONFIG
+    try:
+        return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
+        raise UserError(f"cannot use {path}: {error}") from error
+
+
+def _read_weights(
+    directory: Path, model: GPT, device: str, dtype: torch.dtype | None
+) -> dict[str, Tensor]:
+    """Tensors by name, after every name and shape was compared with the network's."""
+    path = directory / WEIGHTS
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            for name in sorted(expected.keys() | found.keys()):
+                if expected.get(name) != found.get(name):
+                    raise UserError(
+                        f"{path} does not fit {CONFIG}: {name} is {found.get(name, 'missing')} "
+                        f"in the file and {expected.get(name, 'absent')} in the network"
+                    )
+            return {name: file.get_tensor(name).to(dtype=dtype) for name in found}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+def save(
+    directory: Path,
+    model: GPT,
+    tokens: tokenizer.Tokenizer,
+    *,
+    dtype: str = "float32",
+    origin: dict[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint; an older one in that place is replaced."""
+    tensors = {
+        name: tensor.detach().to("cpu", DTYPES[dtype]).contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    with replacing(directory) as draft:
+        save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+        config = json.dumps(model.config.to_dict(), indent=2)
+        (draft / CONFIG).write_text(config + "\n", encoding="utf-8")
+        tokens.save(draft)
+        n_params = sum(tensor.numel() for tensor in tensors.values())
+        write_manifest(draft, dtype=dtype, n_params=n_params, origin=origin or {})
+
+
+def write_manifest(draft: Path, *, dtype: str, n_params: int, origin: dict[str, Any]) -> None:
+    """Describe the files that lie in a draft; the last step before it takes its place."""
+    files = {
+        path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(draft.iterdir())
+    }
+    manifest = asdict(Manifest(dtype, n_params, files, origin))
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def replacing(directory: Path) -> Iterator[Path]:
+    """A new directory beside this one, which takes its place if the block succeeds.
+
+    On any error, an interrupt too, it is removed and the old one stays as it was.
+    Raises UserError where the disk does not allow it.
+    """
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    except OSError as error:
+        raise UserError(f"cannot write beside {directory}: {error.strerror}") from error
+    try:
+        yield draft
+        _open_to_umask(draft)
+        _swap(draft, directory)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {directory}: {error}") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _open_to_umask(draft: Path) -> None:
+    """mkdtemp and safetensors make private files; a checkpoint is like any other file."""
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in draft.iterdir():
+        path.chmod(0o666 & ~umask)
+    draft.chmod(0o777 & ~umask)
+
+
+def _swap(draft: Path, directory: Path) -> None:
+    """Rename draft to directory. What reads the old files goes on reading them."""
+    if not directory.exists():
+        draft.rename(directory)
+        return
+    if not (directory / MANIFEST).is_file() and any(directory.iterdir()):
+        raise UserError(f"{directory} exists and is no checkpoint; choose another place")
+    old = draft.with_name(draft.name + ".old")
+    directory.rename(old)
+    try:
+        draft.rename(directory)
+    except OSError:
+        old.rename(directory)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
+    """Hexadecimal digest of a file; progress gets the bytes read, piece by piece."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+            progress(len(piece))
+    return digest.hexdigest()
+
+
+def damaged(directory: Path) -> list[str]:
+    """Names of the files whose contents are not what the manifest says."""
+    files = models.read_manifest(directory).files
+    return [
+        name
+        for name, facts in files.items()
+        if not (directory / name).is_file() or sha256(directory / name) != facts["sha256"]
+    ]

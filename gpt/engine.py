@@ -1,0 +1,259 @@
+"""Serves one model at a time to another process: JSON lines on stdin and stdout.
+
+`python -m gpt.engine`; docs/engine.md describes the lines. It knows no terminal. torch is
+imported with the first model, so that the first line is out at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import IO, TYPE_CHECKING, Any
+
+import gpt
+from gpt import models
+from gpt.errors import UserError
+from gpt.settings import Sampling
+from gpt.step import Step
+
+if TYPE_CHECKING:
+    from gpt.checkpoint import Checkpoint
+    from gpt.generate import Context
+
+Request = dict[str, Any]
+
+BATCH_SECONDS = 0.016
+"""Steps are sent once a screen frame, so that no reader has more than that to do at a time."""
+BATCH_STEPS = 64
+
+
+class Engine:
+    """Answers requests in their order; only cancel overtakes."""
+
+    def __init__(self, output: IO[str]) -> None:
+        self._output = output
+        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._cancelled: set[Any] = set()
+        self._checkpoint: Checkpoint | None = None
+        self._context: Context | None = None
+
+    def read(self, lines: Iterator[bytes]) -> None:
+        """Take requests until the input ends. Runs in a thread of its own."""
+        for line in lines:
+            try:
+                request = json.loads(line)
+                if not isinstance(request, dict) or request.get("op") not in _KNOWN:
+                    raise ValueError("a request is an object with a known op")
+                hash(request.get("id"))
+            except (ValueError, TypeError, RecursionError) as error:
+                self._requests.put({"op": None, "error": f"cannot understand a line: {error}"})
+                continue
+            if request["op"] == "cancel":
+                self._cancelled.add(request.get("id"))
+            else:
+                self._requests.put(request)
+        self._requests.put(None)
+
+    def serve(self) -> None:
+        """Answer until the input has ended and everything is answered."""
+        self._send(None, "hello", version=gpt.__version__, format_version=models.FORMAT_VERSION)
+        while (request := self._requests.get()) is not None:
+            request_id = request.get("id")
+            try:
+                if request["op"] is None:
+                    raise UserError(request["error"])
+                _OPERATIONS[request["op"]](self, request)
+            except BrokenPipeError:
+                raise
+            except UserError as error:
+                self._send(request_id, "error", message=str(error))
+            except MemoryError:
+                self._send(request_id, "error", message="there is not enough memory for this")
+            except Exception as error:  # a bug of ours must not take the session with it
+                traceback.print_exc()
+                name = type(error).__name__
+                self._send(request_id, "error", message=f"the engine failed: {name}: {error}")
+
+    def _load(self, request: Request) -> None:
+        request_id = request.get("id")
+        started = time.perf_counter()
+        directory = models.find(_text(request, "model", models.EMBEDDED))
+        if "torch" not in sys.modules:
+            self._send(request_id, "status", message="loading PyTorch")
+        from gpt import checkpoint, device
+        from gpt.generate import Context
+
+        self._send(request_id, "status", message=f"loading {directory.name}")
+        names = _text(request, "device", "auto"), _text(request, "dtype", "auto")
+        where, dtype = device.choose(*names)
+        # The old model goes first: two may not fit.
+        self._checkpoint = self._context = None
+        self._checkpoint = checkpoint.load(directory, where, dtype)
+        self._context = Context(self._checkpoint.model)
+        self._send(
+            request_id,
+            "loaded",
+            name=self._checkpoint.name,
+            manifest=asdict(self._checkpoint.manifest),
+            config=self._checkpoint.model.config.to_dict(),
+            device=where,
+            dtype=dtype,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _models(self, request: Request) -> None:
+        found = {name: asdict(manifest) for name, manifest in models.available().items()}
+        self._send(request.get("id"), "models", models=found)
+
+    def _tokenize(self, request: Request) -> None:
+        checkpoint, _ = self._loaded()
+        ids = checkpoint.tokenizer.encode(_text(request, "text"))
+        parts = [list(checkpoint.tokenizer.token_bytes(i)) for i in ids]
+        self._send(request.get("id"), "tokens", ids=ids, bytes=parts)
+
+    def _score(self, request: Request) -> None:
+        from gpt.generate import score
+
+        checkpoint, context = self._loaded()
+        ids = self._ids(request)
+        top = _whole(request, "top", 10)
+        steps = score(checkpoint, context, ids, top=top, cancelled=self._cancel_check(request))
+        count, _ = self._stream(request.get("id"), "steps", steps)
+        reason = "length" if count == len(ids) else "cancelled"
+        self._send(request.get("id"), "done", finish_reason=reason)
+
+    def _generate(self, request: Request) -> None:
+        from gpt.generate import blocked, generate, score
+
+        checkpoint, context = self._loaded()
+        request_id, cancelled = request.get("id"), self._cancel_check(request)
+        ids, top = self._ids(request), _whole(request, "top", 10)
+        sampling = Sampling.from_dict(_typed(request, "sampling", dict, {}))
+        max_new_tokens = _whole(request, "max_new_tokens", 200)
+        slide = _typed(request, "slide", bool, False)
+        stop = _typed(request, "stop", list, [])
+        if not all(isinstance(text, str) and text for text in stop):
+            raise UserError("stop must be a list of texts")
+        reason = blocked(checkpoint, ids, max_new_tokens, slide)
+        started = time.perf_counter()
+        if _typed(request, "echo", bool, False):
+            prompt = score(checkpoint, context, ids, top=top, cancelled=cancelled)
+            self._stream(request_id, "prompt", prompt)
+        steps = generate(
+            checkpoint,
+            context,
+            ids,
+            sampling,
+            max_new_tokens=max_new_tokens,
+            stop=stop,
+            top=top,
+            slide=slide,
+            cancelled=cancelled,
+        )
+        decoding = time.perf_counter()
+        count, last = self._stream(request_id, "steps", steps)
+        self._send(
+            request_id,
+            "done",
+            finish_reason=(last and last.finish_reason) or reason or "cancelled",
+            tokens=count,
+            prompt_seconds=decoding - started,
+            seconds=time.perf_counter() - decoding,
+        )
+
+    def _stream(
+        self, request_id: Any, event: str, steps: Iterator[Step]
+    ) -> tuple[int, Step | None]:
+        """Send steps in batches; how many there were, and the last one."""
+        batch: list[dict[str, Any]] = []
+        count, last, sent = 0, None, 0.0
+        for last in steps:
+            batch.append(last.to_dict())
+            count += 1
+            now = time.perf_counter()
+            if now - sent >= BATCH_SECONDS or len(batch) >= BATCH_STEPS:
+                self._send(request_id, event, steps=batch)
+                batch, sent = [], now
+        if batch:
+            self._send(request_id, event, steps=batch)
+        return count, last
+
+    def _loaded(self) -> tuple[Checkpoint, Context]:
+        if self._checkpoint is None or self._context is None:
+            raise UserError("no model is loaded; send a load request first")
+        return self._checkpoint, self._context
+
+    def _ids(self, request: Request) -> list[int]:
+        """The path that a request names: ids, then text behind them."""
+        from gpt.generate import encode
+
+        checkpoint, _ = self._loaded()
+        ids: list[int] = _typed(request, "ids", list, [])
+        if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+            raise UserError("ids must be a list of whole numbers")
+        text = _text(request, "text", "")
+        return ids + checkpoint.tokenizer.encode(text) if ids else encode(checkpoint, text)
+
+    def _cancel_check(self, request: Request) -> Callable[[], bool]:
+        request_id = request.get("id")
+        return lambda: request_id in self._cancelled
+
+    def _send(self, request_id: Any, event: str, **fields: Any) -> None:
+        line = {"id": request_id, "event": event, **fields}
+        self._output.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n")
+        self._output.flush()
+
+
+_OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
+    "load": Engine._load,
+    "models": Engine._models,
+    "tokenize": Engine._tokenize,
+    "score": Engine._score,
+    "generate": Engine._generate,
+}
+_KNOWN = {*_OPERATIONS, "cancel"}
+_REQUIRED = object()
+
+
+def _typed(request: Request, name: str, kind: type, default: Any = _REQUIRED) -> Any:
+    value = request.get(name, default)
+    if value is _REQUIRED:
+        raise UserError(f"the request lacks {name}")
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise UserError(f"{name} must be of the kind {kind.__name__}")
+    return value
+
+
+def _text(request: Request, name: str, default: Any = _REQUIRED) -> str:
+    return str(_typed(request, name, str, default))
+
+
+def _whole(request: Request, name: str, default: int) -> int:
+    value: int = _typed(request, name, int, default)
+    if not 0 <= value < 2**31:
+        raise UserError(f"{name} is {value}; it must be 0 or more")
+    return value
+
+
+def main() -> None:
+    """Serve stdin and stdout; whatever else would print goes to stderr."""
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    engine = Engine(output)
+    threading.Thread(target=engine.read, args=(sys.stdin.buffer,), daemon=True).start()
+    try:
+        engine.serve()
+    except (BrokenPipeError, KeyboardInterrupt):
+        # Nobody listens any more; a second failure at exit would only be noise.
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

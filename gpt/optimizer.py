@@ -1,0 +1,121 @@
+"""Steepest descent under a norm for each kind of weight; it knows weights by their shape only.
+
+Scion (Pethick et al. 2025, "Training Deep Learning Models with Norm-Constrained LMOs",
+arXiv:2502.07529): every weight lives in a ball of a norm that suits its role. A step goes
+from where the weight is towards the point of the ball that lowers the loss most,
+
+    W ← W + lr (direction(m) - W / radius),    m ← momentum m + (1 - momentum) gradient,
+
+so the pull W / radius is the regulariser and no other weight decay is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gpt.model import GPT
+
+
+@dataclass(frozen=True)
+class Ball:
+    """A norm's unit ball, by the point where a linear function is greatest, and a radius."""
+
+    direction: Callable[[Tensor], Tensor]
+    radius: float
+
+
+def orthogonal(m: Tensor) -> Tensor:
+    """Spectral norm: the nearest matrix with singular values 1, times √(out / in).
+
+    m (…, out, in). Five steps of the Newton-Schulz iteration with the coefficients of Muon
+    (Jordan et al. 2024), which drive singular values to about 1 quickly and not exactly.
+    """
+    rows, columns = m.shape[-2:]
+    x = m.bfloat16()
+    if rows > columns:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(5):
+        a = x @ x.mT
+        b = -4.7750 * a + 2.0315 * a @ a
+        x = 3.4445 * x + b @ x
+    if rows > columns:
+        x = x.mT
+    nearest: Tensor = x.type_as(m) * math.sqrt(rows / columns)
+    return nearest
+
+
+def unit_rows(m: Tensor) -> Tensor:
+    """Each row scaled to a root mean square of 1: for the embedding, one row a token."""
+    return m / (m.square().mean(dim=-1, keepdim=True).sqrt() + 1e-8)
+
+
+def signs(m: Tensor) -> Tensor:
+    """Signs divided by the number of inputs: for the output matrix."""
+    return m.sign() / m.size(-1)
+
+
+HIDDEN, EMBEDDING, HEAD = Ball(orthogonal, 3.0), Ball(unit_rows, 1.0), Ball(signs, 10.0)
+
+
+def balls(model: GPT) -> list[tuple[Ball, nn.Parameter]]:
+    """Which ball each weight of a network lives in. Biases and gains have none: see train."""
+    found = []
+    for name, weight in model.named_parameters():
+        if name in ("wte.weight", "wpe.weight"):
+            found.append((EMBEDDING, weight))
+        elif name == "lm_head.weight":
+            found.append((HEAD, weight))
+        elif weight.ndim == 2:
+            found.append((HIDDEN, weight))
+    return found
+
+
+def _blocks(weight: Tensor) -> Tensor:
+    """Queries, keys and values share a matrix but are three: (3C, C) → (3, C, C)."""
+    rows, columns = weight.shape
+    return weight.view(3, columns, columns) if rows == 3 * columns else weight
+
+
+@torch.no_grad()
+def start_on_the_balls(model: GPT) -> None:
+    """Random weights of full norm: orthogonal ones, unit rows, signs."""
+    for ball, weight in balls(model):
+        if ball is HIDDEN:
+            for block in _blocks(weight).reshape(-1, *_blocks(weight).shape[-2:]):
+                rows, columns = block.shape
+                block.copy_(nn.init.orthogonal_(torch.empty_like(block)))
+                block.mul_(ball.radius * math.sqrt(rows / columns))
+        else:
+            weight.copy_(ball.radius * ball.direction(torch.randn_like(weight)))
+
+
+class Scion(torch.optim.Optimizer):
+    """The step above for (ball, weight) pairs."""
+
+    def __init__(
+        self, pairs: Iterable[tuple[Ball, nn.Parameter]], lr: float, momentum: float = 0.93
+    ) -> None:
+        groups = [{"params": [weight], "ball": ball} for ball, weight in pairs]
+        super().__init__(groups, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Move every weight that has a gradient."""
+        for group in self.param_groups:
+            ball: Ball = group["ball"]
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                state = self.state[weight]
+                if not state:
+                    state["momentum"] = torch.zeros_like(weight)
+                m = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+                blocks = _blocks(m) if ball is HIDDEN else m
+                direction = ball.direction(blocks).view_as(weight)
+                weight.sub_(direction + weight / ball.radius, alpha=group["lr"])

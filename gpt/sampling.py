@@ -1,0 +1,156 @@
+"""From logits to a distribution, stage by stage, and from a distribution to a token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gpt.errors import UserError
+from gpt.settings import Sampling
+
+GREEDY_BELOW = 1e-5
+"""Temperatures under this are 0: dividing by them would only overflow."""
+
+
+class NonFiniteLogitsError(UserError):
+    """The network produced NaN or infinity, so there is no distribution."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one setting did to the distribution."""
+
+    name: str
+    """"model" for the distribution that the stages start from, else the setting's name."""
+    logprobs: Tensor
+    """(V) natural logarithms after this stage; -inf for tokens that are gone. They sum to 1."""
+    removed: Tensor
+    """(V) bool: the tokens that this stage took out."""
+
+
+def distribution(logits: Tensor, sampling: Sampling, context: Sequence[int]) -> list[Stage]:
+    """The model's distribution and what each setting in turn made of it.
+
+    logits (V) finite; context: ids of the text so far. The first stage is the model's own
+    distribution at temperature 1, the last one is what a token is drawn from. Neutral settings
+    make no stage. The order is that of the fields of Sampling but for the penalties, which
+    come first: banned, repetition penalty, temperature, top-k, top-p, min-p.
+    """
+    logprobs = logits.float().log_softmax(-1)
+    stages = [Stage("model", logprobs, torch.zeros_like(logprobs, dtype=torch.bool))]
+    scores = logits.float()
+    for name, transform in _TRANSFORMS.items():
+        if getattr(sampling, name) == getattr(_NEUTRAL, name):
+            continue
+        before = stages[-1].logprobs
+        scores = transform(scores, sampling, context)
+        after = scores.log_softmax(-1)
+        stages.append(Stage(name, after, after.isneginf() & ~before.isneginf()))
+    return stages
+
+
+def check_finite(logits: Tensor, position: int) -> None:
+    """Raise NonFiniteLogitsError naming the position whose token they should give."""
+    if not torch.isfinite(logits).all():
+        raise NonFiniteLogitsError(
+            f"the network's logits for the token at position {position} are not finite; "
+            "its weights are damaged or the dtype overflows (try --dtype float32)"
+        )
+
+
+def _ban(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
+    ids = [i for i in sampling.banned if i < len(scores)]
+    scores = scores.index_fill(0, torch.tensor(ids, device=scores.device), -math.inf)
+    if scores.isneginf().all():
+        raise UserError("every token of the vocabulary is banned")
+    return scores
+
+
+def _penalise(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
+    ids = torch.tensor(sorted(set(context)), device=scores.device, dtype=torch.long)
+    seen, penalty = scores[ids], sampling.repetition_penalty
+    return scores.index_copy(0, ids, torch.where(seen > 0, seen / penalty, seen * penalty))
+
+
+def _temper(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
+    scores = scores - scores.max()
+    if sampling.temperature >= GREEDY_BELOW:
+        return scores / sampling.temperature
+    return torch.full_like(scores, -math.inf).index_fill(0, scores.argmax(), 0.0)
+
+
+def _top_k(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
+    if sampling.top_k >= len(scores):
+        return scores
+    least = scores.topk(sampling.top_k).values[-1]
+    keep = scores > least
+    # Of tokens that tie for the last places, those with the lowest ids stay: exactly k are left.
+    ties = (scores == least).nonzero()[:, 0][: sampling.top_k - int(keep.sum())]
+    return scores.masked_fill(~keep.index_fill(0, ties, True), -math.inf)
+
+
+def _top_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
+    p, order = scores.softmax(-1).sort(descending=True, stable=True)
+    reached_before = p.cumsum(-1) - p
+    gone = reached_before >= sampling.top_p
+    gone[0] = False
+    return scores.masked_fill(torch.empty_like(gone).scatter_(0, order, gone), -math.inf)
+
+
+def _min_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
+    least = scores.max() + math.log(sampling.min_p)
+    return scores.masked_fill(scores < least, -math.inf)
+
+
+_NEUTRAL = Sampling()
+_TRANSFORMS: dict[str, Callable[[Tensor, Sampling, Sequence[int]], Tensor]] = {
+    "banned": _ban,
+    "repetition_penalty": _penalise,
+    "temperature": _temper,
+    "top_k": _top_k,
+    "top_p": _top_p,
+    "min_p": _min_p,
+}
+
+
+def draw(logprobs: Tensor, seed: int, position: int) -> int:
+    """One id from a distribution, logprobs (V), by dice that depend on three numbers alone.
+
+    The Gumbel-max trick (Gumbel 1954): argmax of logprobs + noise has exactly the
+    distribution. The noise of a token is a hash of (seed, position, id), so a text repeats
+    bit for bit, and another temperature or a banned token meets the same dice.
+    """
+    ids = logprobs.isfinite().nonzero()[:, 0]
+    scores = logprobs[ids].double() + gumbel(ids, seed, position)
+    return int(ids[scores.argmax()])
+
+
+def gumbel(ids: Tensor, seed: int, position: int) -> Tensor:
+    """Standard Gumbel noise (float64) for token ids (int64), hashed with seed and position."""
+    key = _splitmix64(_splitmix64(seed) ^ position)
+    bits = _mix32(ids ^ (key & _LOW32))
+    bits = _mix32(bits ^ (key >> 32))
+    uniform = (bits.double() + 0.5) / 2**32  # never 0 or 1
+    return -(-uniform.log()).log()
+
+
+_LOW32 = 0xFFFFFFFF
+
+
+def _splitmix64(x: int) -> int:
+    """Steele, Lea and Flood 2014: a good 64-bit mixing of one integer."""
+    x = (x + 0x9E3779B97F4A7C15) & (2**64 - 1)
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+    return x ^ (x >> 31)
+
+
+def _mix32(x: Tensor) -> Tensor:
+    """Wellons' lowbias32 on int64 tensors that hold 32 bits: the same on every device."""
+    x = (x ^ (x >> 16)) * 0x7FEB352D & _LOW32
+    x = (x ^ (x >> 15)) * 0x846CA68B & _LOW32
+    return x ^ (x >> 16)

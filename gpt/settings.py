@@ -1,0 +1,68 @@
+"""How the next token is chosen, as plain numbers; it knows no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from gpt.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """Settings of sampling. The defaults leave the model's own distribution as it is.
+
+    Raises UserError where a value makes no sense.
+    """
+
+    temperature: float = 1.0
+    """Logits are divided by it; 0 always takes the most probable token."""
+    top_k: int = 0
+    """Keep this many most probable tokens; 0 keeps all."""
+    top_p: float = 1.0
+    """Keep the fewest most probable tokens that reach this probability together
+    (Holtzman et al. 2020, arXiv:1904.09751)."""
+    min_p: float = 0.0
+    """Keep tokens with at least this share of the most probable one's probability
+    (Nguyen et al. 2024, arXiv:2407.01082)."""
+    repetition_penalty: float = 1.0
+    """Divides positive and multiplies negative logits of tokens that the text already has
+    (Keskar et al. 2019, arXiv:1909.05858)."""
+    banned: tuple[int, ...] = ()
+    """Ids that are never chosen."""
+    seed: int = 0
+    """Of the dice: the same seed at the same position throws the same noise."""
+
+    def __post_init__(self) -> None:
+        for name, (kind, low, high) in _RANGES.items():
+            value = getattr(self, name)
+            numeric = isinstance(value, int | kind) and not isinstance(value, bool)
+            if not numeric or not math.isfinite(value) or not low <= value <= high:
+                noun = "a whole number" if kind is int else "a number"
+                raise UserError(f"{name} is {value!r}; it must be {noun} from {low} to {high}")
+        object.__setattr__(self, "banned", tuple(self.banned))
+        if not all(isinstance(i, int) and i >= 0 for i in self.banned):
+            raise UserError("banned must be a list of token ids")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Sampling:
+        """The reverse of to_dict; missing ones take their defaults, unknown ones raise."""
+        if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
+            raise UserError(f"there is no sampling setting {unknown[0]!r}")
+        return cls(**values)
+
+
+_RANGES: dict[str, tuple[type, float, float]] = {
+    "temperature": (float, 0, 100),
+    "top_k": (int, 0, 2**31 - 1),
+    "top_p": (float, 0, 1),
+    "min_p": (float, 0, 1),
+    "repetition_penalty": (float, 0.01, 100),
+    "seed": (int, 0, 2**63 - 1),
+}

@@ -1,0 +1,184 @@
+"""Text to token ids and back, by characters or by byte pairs; it knows no network."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from gpt.errors import UserError
+
+if TYPE_CHECKING:
+    import tiktoken
+
+CHARACTERS_FILE = "characters.json"
+VOCAB_FILE = "vocab.json"
+MERGES_FILE = "merges.txt"
+
+# How GPT-2 cuts text before it merges bytes (Radford et al. 2019, encoder.py).
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+class Tokenizer(Protocol):
+    """What the rest of the program asks of any tokenizer."""
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest id with a text."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; nothing in it is ever taken for a special token."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token; a token without text gives none."""
+
+    def save(self, directory: Path) -> None:
+        """Write the files that `load` reads."""
+
+
+class CharTokenizer:
+    """One token a character: the lecture's tokenizer."""
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = list(characters)
+        self._ids = {character: i for i, character in enumerate(self.characters)}
+        if len(self._ids) != len(self.characters) or any(len(c) != 1 for c in self.characters):
+            raise UserError("a character vocabulary needs distinct single characters")
+
+    @classmethod
+    def from_corpus(cls, text: str) -> CharTokenizer:
+        """The characters of a text in code point order."""
+        return cls(sorted(set(text)))
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of characters."""
+        return len(self.characters)
+
+    def encode(self, text: str) -> list[int]:
+        """One id a character. Raises UserError naming the characters that are unknown."""
+        if unknown := sorted(set(text) - self._ids.keys()):
+            names = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5])
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            raise UserError(
+                f"this model knows {self.vocab_size} characters and not {names}{more}; "
+                "take them out of the text"
+            )
+        return [self._ids[character] for character in text]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """UTF-8 of the character."""
+        if not 0 <= token_id < len(self.characters):
+            return b""
+        return self.characters[token_id].encode()
+
+    def save(self, directory: Path) -> None:
+        """Write characters.json."""
+        text = json.dumps(self.characters, ensure_ascii=False, indent=0)
+        (directory / CHARACTERS_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+class BPETokenizer:
+    """GPT-2's byte pairs through tiktoken, from a checkpoint's own vocabulary.
+
+    vocab: token (in GPT-2's printable alphabet) → id. merges: pairs in the order they were
+    learned, which is tiktoken's rank. Ids need not follow that order: OPT's do not.
+    """
+
+    def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]]) -> None:
+        alphabet = byte_alphabet()
+        ranked = [*alphabet, *(a + b for a, b in merges)]
+        missing = [token for token in ranked if token not in vocab]
+        if missing:
+            raise UserError(f"the vocabulary lacks the token {missing[0]!r} that its merges need")
+        if len(set(ranked)) != len(ranked):
+            raise UserError("the merges make the same token twice")
+        self._vocab, self._merges = vocab, merges
+        self._id_of_rank = [vocab[token] for token in ranked]
+        # Tokens that no merge makes are special ones: they have an id but stand for no text.
+        ordinary = set(ranked)
+        self._bytes = {
+            i: bytes(alphabet[c] for c in token) for token, i in vocab.items() if token in ordinary
+        }
+        self._ranks = {self._bytes[i]: rank for rank, i in enumerate(self._id_of_rank)}
+        self._encoding: tiktoken.Encoding | None = None
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest id."""
+        return max(self._vocab.values()) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; `<|endoftext|>` in it is eleven ordinary characters or so."""
+        if self._encoding is None:
+            import tiktoken
+
+            self._encoding = tiktoken.Encoding(
+                "checkpoint",
+                pat_str=GPT2_PATTERN,
+                mergeable_ranks=self._ranks,
+                special_tokens={},
+            )
+        return [self._id_of_rank[rank] for rank in self._encoding.encode_ordinary(text)]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The token's bytes; none for a special token and for an id without text."""
+        return self._bytes.get(token_id, b"")
+
+    def save(self, directory: Path) -> None:
+        """Write vocab.json and merges.txt."""
+        vocab = json.dumps(self._vocab, ensure_ascii=False)
+        (directory / VOCAB_FILE).write_text(vocab + "\n", encoding="utf-8")
+        lines = ["#version: 0.2", *(f"{a} {b}" for a, b in self._merges)]
+        (directory / MERGES_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The 256 printable characters by which GPT-2's files write bytes: character → byte.
+
+    In the order of their ranks: printable bytes first, as themselves; then the others, as
+    the characters from U+0100 on.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    others = [b for b in range(256) if b not in printable]
+    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+def load(directory: Path) -> Tokenizer:
+    """The tokenizer beside a checkpoint. Raises UserError where there is none to read."""
+    try:
+        if (path := directory / CHARACTERS_FILE).exists():
+            return CharTokenizer(json.loads(path.read_text(encoding="utf-8")))
+        if (path := directory / VOCAB_FILE).exists():
+            vocab = json.loads(path.read_text(encoding="utf-8"))
+            path = directory / MERGES_FILE
+            return BPETokenizer(vocab, _read_merges(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"cannot read the tokenizer file {path}: {error}") from error
+    raise UserError(f"{directory} holds no tokenizer ({CHARACTERS_FILE}, or {VOCAB_FILE})")
+
+
+def _read_merges(text: str) -> list[tuple[str, str]]:
+    lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
+    merges = [tuple(line.split(" ")) for line in lines]
+    if bad := next((line for line, pair in zip(lines, merges, strict=True) if len(pair) != 2), ""):
+        raise UserError(f"merges.txt has a line that is no pair: {bad!r}")
+    return merges  # type: ignore[return-value]
+
+
+class StreamDecoder:
+    """Bytes of successive tokens to text, holding back half a character until it is whole."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def feed(self, data: bytes, *, final: bool = False) -> str:
+        """The text that these bytes complete; final also gives what can never be completed."""
+        return self._decoder.decode(data, final)
+
+
+def decode(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+    """The text of a sequence of ids; bytes that are no UTF-8 become U+FFFD."""
+    return b"".join(tokenizer.token_bytes(i) for i in ids).decode("utf-8", "replace")

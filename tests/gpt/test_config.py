@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gpt.config import ModelConfig
+from gpt.errors import UserError
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 10,
+    "block_size": 8,
+    "n_layer": 1,
+    "n_head": 2,
+    "n_embd": 8,
+}
+
+
+def test_round_trip() -> None:
+    config = ModelConfig(**SMALL, gated=True, positions="rotary", eos_id=3)
+    assert ModelConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_embd": 9}, "n_embd 9 is not divisible by n_head 2"),
+        ({"vocab_size": -1}, "vocab_size is -1"),
+        ({"block_size": 10**12}, "block_size is 1000000000000"),
+        ({"n_layer": 10**9}, "n_layer is 1000000000"),
+        ({"n_head": 0}, "n_head is 0"),
+        ({"n_head": "2"}, "n_head is '2', which is no int"),
+        ({"n_layer": True}, "n_layer is True"),
+        ({"n_inner": 0}, "n_inner is 0"),
+        ({"norm": "batchnorm"}, "norm is 'batchnorm'; it must be one of layernorm, rmsnorm"),
+        ({"activation": ["gelu"]}, "activation is"),
+        ({"eps": float("nan")}, "eps is nan"),
+        ({"dropout": 1.0}, "dropout is 1.0"),
+        ({"eos_id": 10}, "eos_id 10 is outside the vocabulary of 10 tokens"),
+        ({"n_embd": 6, "positions": "rotary"}, "even head size, not 3"),
+        ({"tied": 1}, "tied is 1, which is no bool"),
+        ({"surprise": 1}, "unknown field 'surprise'"),
+    ],
+)
+def test_nonsense_is_refused_in_one_sentence(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as refused:
+        ModelConfig.from_dict(SMALL | change)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_missing_size_is_named() -> None:
+    with pytest.raises(UserError, match="lacks n_head"):
+        ModelConfig.from_dict({name: v for name, v in SMALL.items() if name != "n_head"})
+
+
+def test_the_bigram_model_has_no_layers() -> None:
+    assert ModelConfig.from_dict(SMALL | {"n_layer": 0}).n_layer == 0

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
+
+from gpt.cache import KVCache
+from gpt.config import ModelConfig
+from gpt.model import ACTIVATIONS, GPT, attention
+from tests.conftest import random_model
+
+# "Your journey starts with one step", one row a word: the worked example of Raschka's book.
+INPUTS = torch.tensor(
+    [
+        [0.43, 0.15, 0.89],
+        [0.55, 0.87, 0.66],
+        [0.57, 0.85, 0.64],
+        [0.22, 0.58, 0.33],
+        [0.77, 0.25, 0.10],
+        [0.05, 0.80, 0.55],
+    ]
+)
+
+
+def close(a: Tensor, b: object, tolerance: float = 1e-4) -> None:
+    torch.testing.assert_close(a, torch.as_tensor(b), atol=tolerance, rtol=0)
+
+
+def test_worked_example_without_weights() -> None:
+    x = INPUTS[None, None]
+    weights = attention(x, x, torch.eye(6)[None, None], scale=1.0, causal=False)[0, 0, 1]
+    close(weights, [0.1385, 0.2379, 0.2333, 0.1240, 0.1082, 0.1581])
+    close(attention(x, x, x, scale=1.0, causal=False)[0, 0, 1], [0.4419, 0.6515, 0.5683])
+
+
+def test_worked_example_with_weights() -> None:
+    torch.manual_seed(123)
+    q, k, v = (INPUTS[None, None] @ torch.rand(3, 2) for _ in range(3))
+    weights = attention(q, k, torch.eye(6)[None, None], scale=2**-0.5, causal=False)[0, 0, 1]
+    close(weights, [0.1500, 0.2264, 0.2199, 0.1311, 0.0906, 0.1820])
+    close(attention(q, k, v, scale=2**-0.5, causal=False)[0, 0, 1], [0.3061, 0.8210])
+
+
+def test_softmax_of_the_lecture() -> None:
+    close(torch.tensor([2.0, 4.0, 5.0]).softmax(-1), [0.0351, 0.2595, 0.7054])
+
+
+def test_attention_sees_no_future() -> None:
+    x = torch.randn(1, 1, 5, 4)
+    weights = attention(x, x, torch.eye(5)[None, None], scale=1.0)[0, 0]
+    assert torch.equal(weights, weights.tril())
+    chunk = attention(x[:, :, 3:], x, torch.eye(5)[None, None], scale=1.0)[0, 0]
+    close(chunk, weights[3:], 1e-6)
+
+
+VARIANTS = {
+    "gpt2": {},
+    "rotary gated rmsnorm": {
+        "positions": "rotary",
+        "gated": True,
+        "norm": "rmsnorm",
+        "norm_gain": False,
+        "bias": False,
+        "tied": False,
+        "activation": "silu",
+    },
+    "opt-350m": {"norm_first": False, "final_norm": False, "embd_dim": 8, "activation": "relu"},
+    "scales": {"attn_scale": False, "attn_scale_by_layer": True},
+    "head size 1": {"n_head": 16},
+    "bigram": {"n_layer": 0, "positions": "rotary"},
+}
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+@settings(deadline=None, max_examples=15)
+@given(data=st.data())
+def test_cached_in_any_chunks_and_after_truncation_equals_uncached(
+    changes: dict[str, object], data: st.DataObject
+) -> None:
+    model = random_model(**changes)
+    ids = torch.randint(29, (1, 20))
+    expected = model(ids)
+    cache = KVCache(model.config)
+    done = 0
+    while done < 20:
+        if data.draw(st.booleans()):
+            done = data.draw(st.integers(0, done))
+            cache.truncate(done)
+        n = data.draw(st.integers(1, 20 - done))
+        close(model(ids[:, done : done + n], cache), expected[:, done : done + n], 2e-5)
+        done += n
+        assert cache.length == done
+
+
+def test_cache_memory_follows_what_is_read_and_not_what_is_claimed() -> None:
+    model = random_model(block_size=2_000_000_000, positions="rotary")
+    cache = KVCache(model.config)
+    model(torch.zeros(1, 3, dtype=torch.long), cache)
+    assert sum(t.numel() for t in cache._keys + cache._values) < 10_000
+
+
+def test_cache_keeps_a_batch_apart() -> None:
+    model = random_model()
+    ids = torch.randint(29, (3, 9))
+    cache = KVCache(model.config, batch=3)
+    model(ids[:, :5], cache)
+    close(model(ids[:, 5:], cache), model(ids)[:, 5:], 1e-5)
+
+
+def test_cache_cannot_be_truncated_to_more_than_it_has() -> None:
+    with pytest.raises(ValueError, match="of 0 tokens to 1"):
+        KVCache(random_model().config).truncate(1)
+
+
+def test_bigram_model_looks_at_one_token_only() -> None:
+    model = random_model(n_layer=0, positions="rotary")
+    logits = model(torch.tensor([[5, 7, 7, 5]]))[0]
+    assert torch.equal(logits[0], logits[3])
+    assert not torch.equal(logits[0], logits[1])
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_those_of_transformers(name: str) -> None:
+    from transformers.activations import ACT2FN
+
+    theirs = ACT2FN[{"gelu_tanh": "gelu_new"}.get(name, name)]
+    x = torch.linspace(-4, 4, 101)
+    close(ACTIVATIONS[name](x), theirs(x), 1e-6)
+
+
+def test_agrees_with_gpt2_of_transformers() -> None:
+    torch.manual_seed(1)
+    config = GPT2Config(vocab_size=61, n_positions=24, n_embd=32, n_layer=3, n_head=4)
+    config.initializer_range = 0.3
+    theirs = GPT2LMHeadModel(config).eval()
+    ours = GPT(ModelConfig(vocab_size=61, block_size=24, n_layer=3, n_head=4, n_embd=32)).eval()
+    renamed = {}
+    for name, tensor in theirs.transformer.state_dict().items():
+        short = name.replace("c_attn", "qkv").replace("c_fc", "fc").replace("c_proj", "proj")
+        is_conv1d = ".attn." in name or ".mlp." in name
+        renamed[short] = tensor.T if is_conv1d and tensor.ndim == 2 else tensor
+    ours.load_state_dict(renamed)
+    ids = torch.randint(61, (2, 24))
+    with torch.no_grad():
+        close(ours(ids), theirs(ids).logits)
+
+
+@pytest.mark.parametrize("like_350m", [False, True])
+def test_agrees_with_opt_of_transformers(like_350m: bool) -> None:
+    torch.manual_seed(2)
+    theirs = OPTForCausalLM(
+        OPTConfig(
+            vocab_size=61,
+            max_position_embeddings=24,
+            hidden_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=4,
+            ffn_dim=48,
+            word_embed_proj_dim=16 if like_350m else 32,
+            do_layer_norm_before=not like_350m,
+            init_std=0.3,
+        )
+    ).eval()
+    ours = GPT(
+        ModelConfig(
+            vocab_size=61,
+            block_size=24,
+            n_layer=3,
+            n_head=4,
+            n_embd=32,
+            n_inner=48,
+            activation="relu",
+            embd_dim=16 if like_350m else None,
+            norm_first=not like_350m,
+            final_norm=not like_350m,
+        )
+    ).eval()
+    their = theirs.model.decoder.state_dict()
+    renamed = {
+        "wte.weight": their["embed_tokens.weight"],
+        "wpe.weight": their["embed_positions.weight"][2:],
+    }
+    if like_350m:
+        renamed["proj_in.weight"] = their["project_in.weight"]
+        renamed["proj_out.weight"] = their["project_out.weight"]
+    else:
+        renamed["ln_f.weight"] = their["final_layer_norm.weight"]
+        renamed["ln_f.bias"] = their["final_layer_norm.bias"]
+    for i in range(3):
+        old, new = f"layers.{i}.", f"h.{i}."
+        for part in ("weight", "bias"):
+            qkv = [their[f"{old}self_attn.{x}_proj.{part}"] for x in "qkv"]
+            renamed[f"{new}attn.qkv.{part}"] = torch.cat(qkv)
+            for a, b in (
+                ("self_attn.out_proj", "attn.proj"),
+                ("self_attn_layer_norm", "ln_1"),
+                ("final_layer_norm", "ln_2"),
+                ("fc1", "mlp.fc"),
+                ("fc2", "mlp.proj"),
+            ):
+                renamed[f"{new}{b}.{part}"] = their[f"{old}{a}.{part}"]
+    ours.load_state_dict(renamed)
+    ids = torch.randint(4, 61, (2, 24))
+    with torch.no_grad():
+        close(ours(ids), theirs(ids).logits)
