@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import gpt
 from gpt import models
 from gpt.errors import UserError
+from gpt.sanitize import one_line, sanitize
 from gpt.settings import Sampling
 from gpt.step import Step
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
         args.run(args)
         sys.stdout.flush()
     except UserError as error:
-        sys.exit(f"error: {_printable(str(error))}")
+        sys.exit(f"error: {one_line(str(error))}")
     except KeyboardInterrupt:
         _quit_quietly(130)
     except BrokenPipeError:
@@ -44,11 +45,6 @@ def _quit_quietly(status: int) -> None:
     # Python flushes stdout once more at exit, and a closed pipe would complain there.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
-
-
-def _printable(text: str) -> str:
-    """Errors may quote a file's bytes; nothing of that is for the terminal to obey."""
-    return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -138,9 +134,11 @@ def _complete(args: argparse.Namespace) -> None:
             print(json.dumps(step.to_dict()), flush=True)
             reason = step.finish_reason
     else:
-        print(prompt, end="", flush=True)
+        # A pipe gets what the model wrote; a terminal what it may see.
+        shown = sanitize if sys.stdout.isatty() else str
+        print(shown(prompt), end="", flush=True)
         for text in _before_stop(_texts(steps), args.stop):
-            print(text, end="", flush=True)
+            print(shown(text), end="", flush=True)
         print()
     if reason == "context full":
         size = loaded.model.config.block_size
@@ -226,8 +224,8 @@ def _models(args: argparse.Namespace) -> None:
             size = sum(facts["size"] for facts in manifest.files.values())
             origin = str(manifest.origin.get("kind", ""))
             print(
-                f"{_printable(name):24} {manifest.n_params / 1e6:9.1f}M parameters "
-                f"{size / 1e6:9.1f} MB  {_printable(manifest.dtype):9} {_printable(origin)}"
+                f"{one_line(name):24} {manifest.n_params / 1e6:9.1f}M parameters "
+                f"{size / 1e6:9.1f} MB  {one_line(manifest.dtype):9} {one_line(origin)}"
             )
 
 

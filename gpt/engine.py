@@ -122,12 +122,11 @@ class Engine:
         from gpt.generate import score
 
         checkpoint, context = self._loaded()
-        ids = self._ids(request)
-        top = _whole(request, "top", 10)
+        ids, top = self._ids(request), _whole(request, "top", 10)
         steps = score(checkpoint, context, ids, top=top, cancelled=self._cancel_check(request))
         count, _ = self._stream(request.get("id"), "steps", steps)
-        reason = "length" if count == len(ids) else "cancelled"
-        self._send(request.get("id"), "done", finish_reason=reason)
+        reason = None if count == len(ids) else "cancelled"
+        self._send(request.get("id"), "done", finish_reason=reason, tokens=count)
 
     def _generate(self, request: Request) -> None:
         from gpt.generate import blocked, generate, score
@@ -143,8 +142,9 @@ class Engine:
             raise UserError("stop must be a list of texts")
         reason = blocked(checkpoint, ids, max_new_tokens, slide)
         started = time.perf_counter()
-        if _typed(request, "echo", bool, False):
-            prompt = score(checkpoint, context, ids, top=top, cancelled=cancelled)
+        if "echo_from" in request:
+            first = _whole(request, "echo_from", 0)
+            prompt = score(checkpoint, context, ids, start=first, top=top, cancelled=cancelled)
             self._stream(request_id, "prompt", prompt)
         steps = generate(
             checkpoint,

@@ -62,6 +62,11 @@ class Context:
         return self.hidden
 
 
+def _tail(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
+    """Bytes of the last tokens, in which a character may be half written."""
+    return b"".join(tokenizer.token_bytes(i) for i in ids[-4:])
+
+
 def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     n = min(len(a), len(b))
     if a[:n] == b[:n]:
@@ -90,28 +95,30 @@ def score(
     context: Context,
     ids: Sequence[int],
     *,
+    start: int = 0,
     top: int = 10,
     cancelled: Callable[[], bool] = never,
 ) -> Iterator[Step]:
-    """A Step for every token of a text: what the model thought of it given those before.
+    """A Step for every token of a text from start on: what the model thought of it.
 
     A text longer than the block size is read in sliding windows (see window_start).
     """
     _check_ids(checkpoint, ids)
     decoder = StreamDecoder()
     block_size = checkpoint.model.config.block_size
-    if ids:
+    decoder.feed(_tail(checkpoint.tokenizer, ids[:start]))
+    if ids and start == 0:
         yield _step(checkpoint.tokenizer, decoder, 0, ids[0])
-    position = 1
+    position = max(1, start)
     while position < len(ids):
-        start = window_start(position, block_size)
-        end = min(start + block_size, len(ids) - 1)  # the last id predicts nothing here
-        hidden = context.read(ids[start:end], cancelled)
-        if len(hidden) < end - start:
+        left = window_start(position, block_size)
+        right = min(left + block_size, len(ids) - 1)  # the last id predicts nothing here
+        hidden = context.read(ids[left:right], cancelled)
+        if len(hidden) < right - left:
             return
-        while position <= end:
-            stop = min(position + ROWS, end + 1)
-            rows = torch.stack(hidden[position - 1 - start : stop - 1 - start])
+        while position <= right:
+            stop = min(position + ROWS, right + 1)
+            rows = torch.stack(hidden[position - 1 - left : stop - 1 - left])
             logits = _logits(checkpoint.model, rows)
             check_finite(logits, position)
             chosen = ids[position:stop]
@@ -147,12 +154,13 @@ def generate(
     if blocked(checkpoint, path, max_new_tokens, slide):
         return
     decoder = StreamDecoder()
-    decoder.feed(b"".join(tokenizer.token_bytes(i) for i in path[-4:]))
+    decoder.feed(_tail(tokenizer, path))
     longest_stop = max(map(len, stop), default=0)
     tail = ""
     for count in range(1, max_new_tokens + 1):
         start = window_start(len(path), config.block_size)
-        hidden = context.read(path[start:], cancelled)
+        # Only a long prompt is left half read; later on the step itself says "cancelled".
+        hidden = context.read(path[start:], cancelled if count == 1 else never)
         if len(hidden) < len(path) - start:
             return
         position = len(path)

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpt import checkpoint, models
+from gpt.checkpoint import damaged, load, replacing, save
+from gpt.errors import UserError
+from gpt.tokenizer import CharTokenizer
+from tests.conftest import CHARACTERS, random_model
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"tied": False, "positions": "rotary", "gated": True, "norm": "rmsnorm", "bias": False},
+        {"embd_dim": 8, "norm_first": False, "final_norm": False},
+        {"n_layer": 0, "positions": "rotary"},
+    ],
+)
+def test_saved_and_loaded_is_the_same(tmp_path: Path, changes: dict[str, object]) -> None:
+    model = random_model(**changes)
+    save(tmp_path / "m", model, CharTokenizer(CHARACTERS), origin={"kind": "test"})
+    again = load(tmp_path / "m")
+    assert again.model.config == model.config
+    assert again.name == "m"
+    assert again.manifest.origin == {"kind": "test"}
+    ids = torch.randint(29, (1, 9))
+    assert torch.equal(again.model(ids), model(ids))
+    assert damaged(tmp_path / "m") == []
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_dtypes_are_stored_and_asked_for(tmp_path: Path, dtype: str) -> None:
+    save(tmp_path / "m", random_model(), CharTokenizer(CHARACTERS), dtype=dtype)
+    assert load(tmp_path / "m", dtype="stored").model.wte.weight.dtype == checkpoint.DTYPES[dtype]
+    assert load(tmp_path / "m", dtype="float32").model.wte.weight.dtype == torch.float32
+
+
+def test_a_tied_matrix_is_stored_once(tiny_directory: Path) -> None:
+    manifest = models.read_manifest(tiny_directory)
+    assert manifest.n_params == sum(weight.numel() for weight in random_model().parameters())
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux's smaps")
+def test_weights_are_mapped_and_not_copied(tmp_path: Path) -> None:
+    save(tmp_path / "m", random_model(n_embd=512, n_head=8), CharTokenizer(CHARACTERS))
+    loaded = load(tmp_path / "m")
+    maps = Path("/proc/self/maps").read_text()
+    address = loaded.model.h[0].attn.qkv.weight.data_ptr()
+    for line in maps.splitlines():
+        start, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if start <= address < end:
+            assert line.endswith("m/model.safetensors")
+            return
+    pytest.fail("the weights lie in no mapping")
+
+
+def test_the_old_weights_stay_readable_while_they_are_replaced(tiny_directory: Path) -> None:
+    loaded = load(tiny_directory)
+    before = loaded.model.wte.weight.clone()
+    save(tiny_directory, random_model(n_embd=32), CharTokenizer(CHARACTERS))
+    assert torch.equal(loaded.model.wte.weight, before)
+    assert load(tiny_directory).model.config.n_embd == 32
+
+
+def test_a_failed_write_leaves_the_old_one_and_nothing_else(tiny_directory: Path) -> None:
+    before = sorted(tiny_directory.parent.rglob("*"))
+    with pytest.raises(KeyboardInterrupt), replacing(tiny_directory) as draft:
+        (draft / "model.safetensors").write_bytes(b"half")
+        raise KeyboardInterrupt
+    with pytest.raises(UserError, match="No space left"), replacing(tiny_directory):
+        raise OSError(28, "No space left on device")
+    assert sorted(tiny_directory.parent.rglob("*")) == before
+    load(tiny_directory)
+
+
+def test_a_directory_of_other_things_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
+    with pytest.raises(UserError, match="is no checkpoint"):
+        save(tmp_path / "photos", random_model(), CharTokenizer(CHARACTERS))
+    assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"cat"
+
+
+def test_files_have_the_mode_of_the_umask(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        save(tmp_path / "m", random_model(), CharTokenizer(CHARACTERS))
+    finally:
+        os.umask(old)
+    for path in (tmp_path / "m").iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640, path
+
+
+def edit(directory: Path, name: str, **changes: object) -> None:
+    path = directory / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    manifest = json.loads((directory / "manifest.json").read_text())
+    if name in manifest["files"]:
+        manifest["files"][name]["size"] = path.stat().st_size
+        (directory / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_one_flipped_byte_is_found(tiny_directory: Path) -> None:
+    path = tiny_directory / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    assert damaged(tiny_directory) == ["model.safetensors"]
+
+
+def test_a_truncated_file_is_refused(tiny_directory: Path) -> None:
+    path = tiny_directory / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"model\.safetensors is missing or does not have"):
+        load(tiny_directory)
+
+
+def test_weights_that_do_not_fit_the_configuration_are_refused(tiny_directory: Path) -> None:
+    edit(tiny_directory, "config.json", block_size=31)
+    with pytest.raises(UserError, match=r"wpe\.weight is \(32, 16\) in the file and \(31, 16\)"):
+        load(tiny_directory)
+    edit(tiny_directory, "config.json", block_size=32, n_layer=3)
+    with pytest.raises(UserError, match=r"h\.2\.\S+ is missing in the file"):
+        load(tiny_directory)
+
+
+def test_a_hostile_configuration_is_refused_before_anything_is_allocated(
+    tiny_directory: Path,
+) -> None:
+    edit(tiny_directory, "config.json", block_size=2_000_000_000)
+    with pytest.raises(UserError, match=r"wpe\.weight"):
+        load(tiny_directory)
+    edit(tiny_directory, "config.json", block_size=10**12)
+    with pytest.raises(UserError, match=r"config\.json: the model's block_size"):
+        load(tiny_directory)
+
+
+@pytest.mark.parametrize("junk", [b"", b"nonsense" * 100, b"\xff" * 8 + b"{}"])
+def test_a_weights_file_that_is_none_is_one_sentence(tiny_directory: Path, junk: bytes) -> None:
+    (tiny_directory / "model.safetensors").write_bytes(junk)
+    manifest = json.loads((tiny_directory / "manifest.json").read_text())
+    manifest["files"]["model.safetensors"]["size"] = len(junk)
+    edit(tiny_directory, "manifest.json", files=manifest["files"])
+    with pytest.raises(UserError, match=r"cannot read .*model\.safetensors"):
+        load(tiny_directory)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"format_version": 2}'])
+def test_a_manifest_that_cannot_be_believed_is_one_sentence(
+    tiny_directory: Path, text: str
+) -> None:
+    (tiny_directory / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match="manifest"):
+        load(tiny_directory)
+
+
+def test_models_are_found_by_name_and_by_path(tiny_directory: Path, tmp_path: Path) -> None:
+    assert models.find("tiny") == tiny_directory
+    assert models.find(str(tiny_directory)) == tiny_directory
+    assert "tiny" in models.available()
+    (models.home() / ".draft").mkdir()
+    (models.home() / "notes").mkdir()
+    assert not {".draft", "notes"} & set(models.available())
+    with pytest.raises(UserError, match=r"no model 'nope'; there are: .*tiny"):
+        models.find("nope")
+    with pytest.raises(UserError, match="no checkpoint of ours"):
+        models.find(str(tmp_path))
+
+
+def test_the_default_home_is_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GPT_TUI_HOME")
+    assert models.home().parts[-2:] == ("gpt-tui", "models")

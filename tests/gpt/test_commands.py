@@ -1,0 +1,166 @@
+"""python -m gpt as a shell sees it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpt.__main__ import _before_stop, main
+from gpt.checkpoint import Checkpoint
+from gpt.generate import Context, encode, generate, score
+from gpt.settings import Sampling
+
+
+def gpt(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "gpt", *arguments]
+    return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    main(list(arguments))
+    return capsys.readouterr().out
+
+
+def test_complete_prints_prompt_and_text(
+    capsys: pytest.CaptureFixture[str], tiny: Checkpoint
+) -> None:
+    options = ("--model", "tiny", "-n", "9", "--temperature", "0.8", "--seed", "1")
+    shown = run(capsys, "complete", "to be", *options)
+    sampling = Sampling(temperature=0.8, seed=1)
+    steps = generate(tiny, Context(tiny.model), encode(tiny, "to be"), sampling, max_new_tokens=9)
+    assert shown == "to be" + "".join(step.text for step in steps) + "\n"
+    lines = run(capsys, "complete", "to be", *options, "--json", "--top", "3").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == list(shown[5:-1])
+    assert len(json.loads(lines[0])["candidates"]) == 3
+
+
+def test_complete_reads_stdin_and_stops_at_a_text(tiny_directory: Path) -> None:
+    done = gpt("complete", "--model", "tiny", "-n", "20", "--stop", " ", stdin=b"to be")
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"to be")
+    assert b" " not in done.stdout[5:]
+
+
+@pytest.mark.parametrize(
+    ("texts", "stops", "expected"),
+    [
+        (["ab", "cd"], [], "abcd"),
+        (["ab", "cd"], ["bc"], "a"),
+        (["a", "b", "a", "b", "c"], ["abc"], "ab"),
+        (["a", "b"], ["abc"], "ab"),
+        (["xy"], ["y", "x"], ""),
+    ],
+)
+def test_the_stop_text_and_its_beginnings_are_held_back(
+    texts: list[str], stops: list[str], expected: str
+) -> None:
+    assert "".join(_before_stop(texts, stops)) == expected
+
+
+def test_score_prints_totals_that_are_the_sum_of_its_lines(
+    capsys: pytest.CaptureFixture[str], tiny: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text("the cat sat on the mat. " * 4)
+    lines = run(capsys, "score", str(path), "--model", "tiny", "--json").splitlines()
+    *steps, totals = map(json.loads, lines)
+    nats = -sum(step["logprob"] for step in steps[1:])
+    assert totals["totals"]["nats"] == pytest.approx(nats)
+    assert totals["totals"]["bits_per_byte"] == pytest.approx(nats / math.log(2) / 95)
+    assert totals["totals"]["perplexity"] == pytest.approx(math.exp(nats / 95))
+    expected = score(tiny, Context(tiny.model), encode(tiny, path.read_text()))
+    assert [step["token_id"] for step in steps] == [step.token_id for step in expected]
+    table = run(capsys, "score", str(path), "--model", "tiny").splitlines()
+    assert "no context  't'" in table[0]
+    assert float(table[1].split()[0]) == pytest.approx(math.exp(steps[1]["logprob"]), abs=1e-6)
+    assert f"{nats:.3f} nats over 95 tokens" in table[-1]
+
+
+def test_models_lists_what_there_is(
+    capsys: pytest.CaptureFixture[str], tiny_directory: Path
+) -> None:
+    assert "tiny" in run(capsys, "models")
+    found = [json.loads(line) for line in run(capsys, "models", "--json").splitlines()]
+    assert "tiny" in {model["name"] for model in found}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["complete", "a", "--model", "nope"], "there is no model 'nope'"),
+        (["complete", "é", "--model", "tiny"], "not 'é' (U+00E9)"),
+        (["complete", "", "--model", "tiny"], "the prompt is empty"),
+        (["complete", "a" * 33, "--model", "tiny"], "has 33 tokens and this model reads 32"),
+        (["complete", "a", "--model", "tiny", "--temperature", "-1"], "temperature is -1.0"),
+        (["complete", "a", "--model", "tiny", "--device", "cuda"], "no usable CUDA device"),
+        (["score", "no-such-file", "--model", "tiny"], "cannot read no-such-file"),
+        (["complete", "a", "--model", "x\x1b]0;y\x07"], "'x\\x1b]0;y\\x07'"),
+    ],
+)
+@pytest.mark.usefixtures("tiny_directory")
+def test_errors_are_one_line_and_status_1(arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert message in str(ended.value.code)
+    assert str(ended.value.code).count("\n") == 0
+    assert str(ended.value.code).isprintable()
+
+
+def test_binary_input_is_refused(tiny_directory: Path) -> None:
+    done = gpt("score", "-", "--model", "tiny", stdin=b"\xff\xfe")
+    assert done.returncode == 1
+    assert done.stderr == b"error: stdin is no UTF-8 text (byte 0)\n"
+    done = gpt("score", "-", "--model", "tiny", stdin=b"a")
+    assert done.returncode == 1
+    assert b"at least two tokens" in done.stderr
+
+
+def test_a_closed_pipe_and_ctrl_c_end_quietly(tiny_directory: Path) -> None:
+    import signal
+
+    endless = ["--model", "tiny", "-n", "1000000000", "--slide", "--json"]
+    for end in ("close", "interrupt"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gpt", "complete", "a", *endless],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout and process.stderr
+        process.stdout.readline()
+        if end == "close":
+            process.stdout.close()
+        else:
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+        assert process.wait(20) == (141 if end == "close" else 130)
+        assert process.stderr.read() == b""
+
+
+def test_a_terminal_never_gets_an_escape_sequence(tiny_directory: Path) -> None:
+    import pexpect
+
+    from gpt.checkpoint import save
+    from gpt.tokenizer import CharTokenizer
+    from tests.conftest import CHARACTERS, random_model
+
+    hostile = CHARACTERS[:-3] + "\x1b\x9b\u202e"
+    save(tiny_directory, random_model(), CharTokenizer(hostile))
+    command = ["-m", "gpt", "complete", "a", "--model", "tiny", "-n", "30", "--temperature", "3"]
+    child = pexpect.spawn(sys.executable, command, env={**os.environ, "TERM": "xterm"}, timeout=60)
+    child.expect(pexpect.EOF)
+    shown = child.before.decode()
+    assert not {"\x1b", "\x9b", "\u202e"} & set(shown)
+    assert {"␛", "<U+009B>", "<U+202E>"} & {
+        shown[i : i + n] for i in range(len(shown)) for n in (1, 8)
+    }
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, gpt.__main__, gpt.engine, gpt.models; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,168 @@
+"""The engine as another process sees it: lines in, lines out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt.checkpoint import Checkpoint
+from gpt.generate import Context, encode, generate
+from gpt.settings import Sampling
+
+
+class Client:
+    """A child process and its lines."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gpt.engine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def send(self, line: dict[str, Any] | bytes) -> None:
+        assert self.process.stdin
+        data = line if isinstance(line, bytes) else json.dumps(line).encode()
+        self.process.stdin.write(data + b"\n")
+        self.process.stdin.flush()
+
+    def read(self) -> dict[str, Any]:
+        assert self.process.stdout
+        line: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return line
+
+    def until(self, *events: str) -> list[dict[str, Any]]:
+        lines = [self.read()]
+        while lines[-1]["event"] not in events:
+            lines.append(self.read())
+        return lines
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[Client]:
+    client = Client()
+    hello = client.read()
+    assert hello["event"] == "hello"
+    yield client
+    assert client.process.stdin
+    client.process.stdin.close()
+    assert client.process.wait(20) == 0
+    assert client.process.stderr
+    assert client.process.stderr.read() == b""
+
+
+@pytest.fixture
+def client(process: Client, tiny_directory: Path) -> Client:
+    process.send({"id": 0, "op": "load", "model": str(tiny_directory)})
+    loaded = process.until("loaded", "error")[-1]
+    assert (loaded["event"], loaded["device"], loaded["dtype"]) == ("loaded", "cpu", "float32")
+    assert loaded["config"]["block_size"] == 32
+    return process
+
+
+def test_generate_streams_the_same_steps_as_the_library(client: Client, tiny: Checkpoint) -> None:
+    sampling = Sampling(seed=4, temperature=0.9)
+    request = {"text": "to be", "max_new_tokens": 12, "sampling": sampling.to_dict()}
+    client.send({"id": 1, "op": "generate", "echo_from": 0, **request})
+    lines = client.until("done", "error")
+    prompt = [step for line in lines if line["event"] == "prompt" for step in line["steps"]]
+    assert "".join(step["text"] for step in prompt) == "to be"
+    drawn = [step for line in lines if line["event"] == "steps" for step in line["steps"]]
+    ids = encode(tiny, "to be")
+    expected = generate(tiny, Context(tiny.model), ids, sampling, max_new_tokens=12)
+    assert [step["token_id"] for step in drawn] == [step.token_id for step in expected]
+    assert lines[-1]["finish_reason"] == "length"
+    assert lines[-1]["tokens"] == 12
+    assert {line["id"] for line in lines} == {1}
+
+
+def test_ids_then_text(client: Client, tiny: Checkpoint) -> None:
+    ids = encode(tiny, "to ")
+    client.send({"id": "x", "op": "score", "ids": ids, "text": "be", "top": 2})
+    lines = client.until("done", "error")
+    steps = [step for line in lines if line["event"] == "steps" for step in line["steps"]]
+    assert "".join(step["text"] for step in steps) == "to be"
+    assert [len(step["candidates"]) for step in steps] == [0, 2, 2, 2, 2]
+    client.send({"id": 2, "op": "tokenize", "text": "be"})
+    assert client.read()["bytes"] == [[98], [101]]
+
+
+def test_cancel_ends_a_run_at_once_and_one_that_has_not_begun(client: Client) -> None:
+    client.send({"id": 1, "op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True})
+    client.send({"id": 2, "op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True})
+    assert client.read()["event"] == "steps"
+    client.send({"op": "cancel", "id": 2})
+    client.send({"op": "cancel", "id": 1})
+    for number in (1, 2):
+        done = client.until("done")[-1]
+        assert (done["id"], done["finish_reason"]) == (number, "cancelled")
+    client.send({"id": 3, "op": "generate", "text": "a", "max_new_tokens": 2})
+    assert client.until("done")[-1]["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"nonsense",
+        b"[]",
+        b'{"op": "explode"}',
+        b'{"op": []}',
+        b'{"op": "models", "id": []}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"op": "generate", "text": 5}',
+        b'{"op": "generate", "text": ""}',
+        b'{"op": "generate", "text": "a", "max_new_tokens": true}',
+        b'{"op": "generate", "text": "a", "max_new_tokens": -1}',
+        b'{"op": "generate", "text": "a", "sampling": {"temperature": "hot"}}',
+        b'{"op": "generate", "text": "a", "sampling": {"heat": 1}}',
+        b'{"op": "generate", "text": "a", "stop": [""]}',
+        b'{"op": "generate", "ids": [1.5]}',
+        b'{"op": "generate", "ids": [99999999999999999999]}',
+        b'{"op": "score", "text": "\\u00df"}',
+        b'{"op": "score", "text": "\\ud800"}',
+        b'{"op": "tokenize"}',
+        b'{"op": "load", "model": "no such model"}',
+        b'{"op": "load", "device": "cuda:99"}',
+    ],
+)
+def test_a_bad_line_gets_an_error_line_and_the_engine_goes_on(client: Client, line: bytes) -> None:
+    client.send(line)
+    error = client.until("error", "done", "loaded")[-1]
+    assert error["event"] == "error"
+    assert "\n" not in error["message"]
+    assert "engine failed" not in error["message"]
+    client.send({"id": 9, "op": "tokenize", "text": "a"})
+    assert client.read()["event"] == "tokens"
+
+
+def test_models_are_listed(client: Client) -> None:
+    client.send({"id": 1, "op": "models"})
+    assert isinstance(client.read()["models"], dict)
+
+
+def test_without_a_model_it_says_so_and_stray_prints_do_not_reach_the_lines() -> None:
+    client = Client()
+    out, _ = client.process.communicate(b'{"op": "score", "text": "a"}\n', timeout=30)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["event"] for line in lines] == ["hello", "error"]
+    assert "no model is loaded" in lines[1]["message"]
+
+
+def test_a_reader_that_goes_away_ends_the_engine_quietly(tiny_directory: Path) -> None:
+    client = Client()
+    client.send({"id": 0, "op": "load", "model": str(tiny_directory)})
+    client.until("loaded")
+    assert client.process.stdout and client.process.stderr
+    client.process.stdout.close()
+    client.send({"id": 1, "op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True})
+    client.process.wait(20)
+    assert b"Traceback" not in client.process.stderr.read()

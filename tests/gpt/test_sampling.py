@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gpt.errors import UserError
+from gpt.sampling import (
+    NonFiniteLogitsError,
+    check_finite,
+    distribution,
+    draw,
+    gumbel,
+)
+from gpt.settings import Sampling
+
+LOGITS = torch.tensor([2.0, 4.0, 5.0, -1.0, 4.0])
+
+
+def probabilities(sampling: Sampling, context: tuple[int, ...] = ()) -> list[float]:
+    return distribution(LOGITS, sampling, context)[-1].logprobs.exp().tolist()
+
+
+def kept(sampling: Sampling, context: tuple[int, ...] = ()) -> set[int]:
+    return {i for i, p in enumerate(probabilities(sampling, context)) if p > 0}
+
+
+def test_neutral_settings_leave_the_models_own_distribution() -> None:
+    stages = distribution(LOGITS, Sampling(), [1, 2])
+    assert [stage.name for stage in stages] == ["model"]
+    torch.testing.assert_close(stages[0].logprobs, LOGITS.log_softmax(-1))
+
+
+def test_temperature_divides_logits() -> None:
+    expected = (LOGITS / 0.5).softmax(-1).tolist()
+    assert probabilities(Sampling(temperature=0.5)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("temperature", [0, 0.0, 1e-40, 1e-6])
+def test_temperature_zero_and_tiny_ones_are_greedy(temperature: float) -> None:
+    assert probabilities(Sampling(temperature=temperature)) == [0, 0, 1, 0, 0]
+
+
+def test_top_k_keeps_exactly_k_and_the_lower_id_of_a_tie() -> None:
+    assert kept(Sampling(top_k=1)) == {2}
+    assert kept(Sampling(top_k=2)) == {1, 2}
+    assert kept(Sampling(top_k=3)) == {1, 2, 4}
+    assert kept(Sampling(top_k=99)) == {0, 1, 2, 3, 4}
+
+
+def test_top_p_keeps_the_fewest_that_reach_it() -> None:
+    p = LOGITS.softmax(-1)
+    assert kept(Sampling(top_p=0.0)) == {2}
+    assert kept(Sampling(top_p=float(p[2]) - 1e-4)) == {2}
+    assert kept(Sampling(top_p=float(p[2]) + 1e-4)) == {1, 2}
+    assert kept(Sampling(top_p=0.99)) == {0, 1, 2, 4}
+
+
+def test_min_p_is_a_share_of_the_best_one() -> None:
+    assert kept(Sampling(min_p=math.exp(-1) + 1e-3)) == {2}
+    assert kept(Sampling(min_p=math.exp(-1) - 1e-3)) == {1, 2, 4}
+    assert kept(Sampling(min_p=1.0)) == {2}
+
+
+def test_min_p_acts_after_temperature() -> None:
+    # Hot enough, the second best comes within reach; a program that tempered last would
+    # have removed it before.
+    assert kept(Sampling(min_p=0.5)) == {2}
+    assert kept(Sampling(temperature=2.0, min_p=0.5)) == {1, 2, 4}
+
+
+def test_repetition_penalty_divides_positive_and_multiplies_negative_logits() -> None:
+    expected = torch.tensor([2.0, 4.0, 2.5, -2.0, 4.0]).softmax(-1).tolist()
+    got = probabilities(Sampling(repetition_penalty=2.0), context=(2, 3, 2))
+    assert got == pytest.approx(expected)
+
+
+def test_banned_tokens_are_gone_and_ids_beyond_the_vocabulary_do_not_matter() -> None:
+    assert kept(Sampling(banned=(2, 99))) == {0, 1, 3, 4}
+    with pytest.raises(UserError, match="every token"):
+        probabilities(Sampling(banned=(0, 1, 2, 3, 4)))
+
+
+def test_stages_say_what_each_setting_removed() -> None:
+    sampling = Sampling(banned=(2,), temperature=0.7, top_k=3, top_p=0.9, min_p=0.5)
+    stages = distribution(LOGITS, sampling, [])
+    assert [stage.name for stage in stages] == [
+        "model",
+        "banned",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+    ]
+    removed = [stage.removed.nonzero()[:, 0].tolist() for stage in stages]
+    assert removed == [[], [2], [], [3], [0], []]
+
+
+settings_strategy = st.builds(
+    Sampling,
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 1.7, 100.0]),
+    top_k=st.integers(0, 12),
+    top_p=st.floats(0, 1),
+    min_p=st.floats(0, 1),
+    repetition_penalty=st.floats(0.5, 3),
+    banned=st.lists(st.integers(0, 8), max_size=5).map(tuple),
+    seed=st.integers(0, 2**63 - 1),
+)
+logits_strategy = st.lists(st.floats(-60, 60, width=32), min_size=10, max_size=10)
+
+
+@given(logits_strategy, settings_strategy, st.lists(st.integers(0, 9), max_size=6))
+def test_every_stage_is_a_distribution_and_nothing_comes_back(
+    values: list[float], sampling: Sampling, context: list[int]
+) -> None:
+    gone = torch.zeros(10, dtype=torch.bool)
+    for stage in distribution(torch.tensor(values), sampling, context):
+        assert stage.logprobs.exp().sum().item() == pytest.approx(1, abs=1e-4)
+        assert not (gone & stage.removed).any()
+        gone |= stage.removed
+        assert torch.equal(gone, stage.logprobs.isneginf()) or stage.name == "model"
+    final = stage.logprobs
+    assert not gone[draw(final, sampling.seed, 3)]
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 10**6))
+def test_the_dice_repeat_and_do_not_depend_on_which_tokens_are_asked_for(
+    seed: int, position: int
+) -> None:
+    ids = torch.arange(100)
+    noise = gumbel(ids, seed, position)
+    assert torch.equal(noise, gumbel(ids, seed, position))
+    assert torch.equal(noise[40:50], gumbel(ids[40:50], seed, position))
+    assert noise.isfinite().all()
+    assert not torch.equal(noise, gumbel(ids, seed ^ 1, position))
+    assert not torch.equal(noise, gumbel(ids, seed, position + 1))
+
+
+def test_banning_another_word_meets_the_same_dice() -> None:
+    for position in range(200):
+        chosen = draw(distribution(LOGITS, Sampling(), [])[-1].logprobs, 7, position)
+        other = (chosen + 1) % 5
+        again = distribution(LOGITS, Sampling(banned=(other,)), [])[-1].logprobs
+        assert draw(again, 7, position) == chosen
+
+
+@pytest.mark.parametrize("vary", ["position", "seed"])
+def test_draws_follow_the_distribution(vary: str) -> None:
+    logprobs = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+    n = 4000
+    draws = [draw(logprobs, *((0, i) if vary == "position" else (i, 0))) for i in range(n)]
+    counts = Counter(draws)
+    expected = {0: 0.5 * n, 1: 0.3 * n, 2: 0.15 * n, 3: 0.05 * n}
+    chi_squared = sum((counts[i] - e) ** 2 / e for i, e in expected.items())
+    assert chi_squared < 16.3  # one in a thousand, three degrees of freedom; the dice are fixed
+
+
+def test_noise_of_neighbours_is_uncorrelated_and_has_gumbels_moments() -> None:
+    noise = torch.stack([gumbel(torch.arange(50), 1, position) for position in range(2000)])
+    assert noise.mean().item() == pytest.approx(0.5772, abs=0.02)
+    assert noise.var().item() == pytest.approx(math.pi**2 / 6, abs=0.03)
+    for a, b in ((noise[:, 1:], noise[:, :-1]), (noise[1:], noise[:-1])):
+        pair = torch.stack([a.flatten(), b.flatten()])
+        assert abs(torch.corrcoef(pair)[0, 1].item()) < 0.015
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_no_numbers_name_the_position(bad: float) -> None:
+    logits: Tensor = LOGITS.clone()
+    logits[3] = bad
+    with pytest.raises(NonFiniteLogitsError, match="position 17"):
+        check_finite(logits, 17)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -1},
+        {"temperature": math.nan},
+        {"temperature": "1"},
+        {"top_p": 1.5},
+        {"top_k": -1},
+        {"top_k": 1.5},
+        {"min_p": math.inf},
+        {"repetition_penalty": 0},
+        {"seed": -1},
+        {"seed": True},
+        {"banned": [-1]},
+        {"typical_p": 0.9},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(UserError):
+        Sampling.from_dict(bad)
+
+
+@given(settings_strategy)
+def test_settings_survive_json(sampling: Sampling) -> None:
+    assert Sampling.from_dict(sampling.to_dict()) == sampling

@@ -1,0 +1,86 @@
+"""A backend whose answers a test decides."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+
+from gpt.step import Candidate, Step
+from tui.app import GPTApp
+from tui.backend import Backend, BackendError, Completion, Done, Event, Loaded, Status, Steps
+from tui.screens.main import Connection, MainScreen
+
+LOADED = Loaded("fake", "cpu", "float32", 1_000_000, vocab_size=50, block_size=64)
+
+
+def token(position: int, text: str, p: float = 0.5, *, drawn: bool = True) -> Step:
+    """A token with a made-up probability and two candidates."""
+    logprob = math.log(p)
+    candidates = (
+        Candidate(ord(text[0]), text.encode(), logprob, logprob if drawn else None),
+        Candidate(1, b"x", math.log(0.1), None),
+    )
+    number = ord(text[0])
+    after = logprob if drawn else None
+    return Step(position, number, text.encode(), text, logprob, 1, 1.5, candidates, after)
+
+
+class FakeBackend:
+    """Answers a completion with `reply`, one token a turn of the loop."""
+
+    def __init__(self, reply: str = "hello", *, error: BackendError | None = None) -> None:
+        self.reply = reply
+        self.error = error
+        self.requests: list[Completion] = []
+        self.ready = asyncio.Event()
+        self.ready.set()
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+        self.cancelled = False
+        self.closed = False
+
+    async def load(self, model: str, device: str, dtype: str) -> AsyncIterator[Event]:
+        yield Status("loading PyTorch")
+        await self.ready.wait()
+        yield LOADED
+
+    async def complete(self, request: Completion) -> AsyncIterator[Event]:
+        self.requests.append(request)
+        self.cancelled = False
+        await self.ready.wait()
+        if self.error:
+            raise self.error
+        position = len(request.ids)
+        prompt = [token(position + i, c, drawn=False) for i, c in enumerate(request.text)]
+        yield Steps(prompt, is_prompt=True)
+        for i, character in enumerate(self.reply[: request.max_new_tokens]):
+            await asyncio.sleep(0)
+            await self.go_on.wait()
+            yield Steps([token(position + len(prompt) + i, character, 0.9 / (i + 1))], False)
+            if self.cancelled:
+                yield Done("cancelled", i + 1, 0.1)
+                return
+        yield Done("length", len(self.reply), 0.5)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.go_on.set()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def app_with(backend: Backend, **options: object) -> GPTApp:
+    """The interface on a backend."""
+
+    def connect() -> Connection:
+        return backend, backend.load("fake", "auto", "auto")
+
+    return GPTApp(connect, connect(), **options)  # type: ignore[arg-type]
+
+
+def main_screen(app: GPTApp) -> MainScreen:
+    """The screen of an app that runs."""
+    assert isinstance(app.screen, MainScreen)
+    return app.screen

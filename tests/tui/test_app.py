@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Footer
+
+from tests.tui.fake import FakeBackend, app_with, main_screen
+from tui.app import GPTApp
+from tui.backend import BackendError, EngineDiedError
+from tui.screens.main import MainScreen
+from tui.widgets.controls import Dial, Tick
+from tui.widgets.inspector import Inspector
+from tui.widgets.prompt import Prompt
+from tui.widgets.status import Status
+from tui.widgets.token_view import TokenView
+
+
+async def until_written(pilot: Pilot[None], screen: MainScreen) -> None:
+    while screen.is_writing:
+        await pilot.pause()
+    await pilot.pause()
+
+
+async def write(pilot: Pilot[None], app: GPTApp, text: str) -> MainScreen:
+    await pilot.press(*text, "enter")
+    screen = main_screen(app)
+    await until_written(pilot, screen)
+    return screen
+
+
+def said(screen: MainScreen) -> str:
+    return str(screen.query_one(Prompt).border_subtitle)
+
+
+def complaints(app: GPTApp) -> list[str]:
+    return [notification.message for notification in app._notifications]
+
+
+async def test_a_prompt_becomes_text_with_numbers() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with app.run_test(size=(110, 32)) as pilot:
+        screen = await write(pilot, app, "abc")
+        assert screen.document.text == "abchello"
+        assert [node.is_prompt for node in screen.document.path] == [True] * 3 + [False] * 5
+        assert screen.query_one(Prompt).text == ""
+        assert said(screen) == "done: the length that was asked for"
+        newest = screen.query_one(Inspector).step
+        assert newest and newest.text == "o"
+        status = str(screen.query_one(Status).render())
+        assert "fake" in status and "cpu" in status and "float32" in status
+        assert "context 8/64" in status
+        assert "10 tokens/s" in status
+        expected = math.exp(-math.fsum(math.log(0.9 / i) for i in range(1, 6)) / 5)
+        assert f"perplexity {expected:.2f}" in status
+
+
+async def test_a_prompt_sent_early_waits_and_says_why() -> None:
+    backend = FakeBackend("hi")
+    backend.ready.clear()
+    app = app_with(backend)
+    async with app.run_test(size=(110, 32)) as pilot:
+        await pilot.press(*"abc", "enter")
+        screen = main_screen(app)
+        assert said(screen) == "waiting for the model: loading PyTorch"
+        await pilot.press(*"more")
+        assert screen.query_one(Prompt).text == "more"
+        backend.ready.set()
+        await until_written(pilot, screen)
+        assert screen.document.text == "abchi"
+        assert screen.query_one(Prompt).text == "more"
+
+
+@pytest.mark.parametrize("key", ["escape", "ctrl+c"])
+async def test_stop_keeps_the_text_and_is_usable_at_once(key: str) -> None:
+    backend = FakeBackend("a long answer that never ends")
+    app = app_with(backend)
+    async with app.run_test(size=(110, 32)) as pilot:
+        backend.go_on.clear()
+        await pilot.press(*"ab", "enter")
+        await pilot.press(key)
+        screen = main_screen(app)
+        await until_written(pilot, screen)
+        assert said(screen) == "stopped"
+        assert screen.document.text == "aba"
+        await write(pilot, app, "c")
+        assert screen.document.text.startswith("abaca long")
+
+
+async def test_settings_hold_for_the_next_run() -> None:
+    backend = FakeBackend("x")
+    app = app_with(backend, seed=11, length=3)
+    async with app.run_test(size=(110, 40)) as pilot:
+        screen = await write(pilot, app, "a")
+        first = backend.requests[0]
+        assert (first.sampling.seed, first.max_new_tokens, first.slide) == (11, 3, False)
+        assert first.sampling.temperature == 0.8
+        temperature = screen.query_one("#temperature", Dial)
+        temperature.focus()
+        await pilot.press("up", "up", "down")
+        assert temperature.value == "0.9"
+        screen.query_one("#top_k", Dial).value = "7"
+        screen.query_one("#seed", Dial).value = ""
+        screen.query_one("#slide", Tick).value = True
+        screen.query_one(Prompt).focus()
+        await write(pilot, app, "b")
+        second = backend.requests[1]
+        assert (second.sampling.temperature, second.sampling.top_k) == (0.9, 7)
+        assert second.slide
+        assert str(second.sampling.seed) == screen.query_one("#seed", Dial).placeholder
+        assert second.ids == [ord(c) for c in "ax"]
+
+
+async def test_a_setting_that_makes_no_sense_is_named_and_the_prompt_stays() -> None:
+    app = app_with(FakeBackend())
+    async with app.run_test(size=(110, 40)) as pilot:
+        main_screen(app).query_one("#top_p", Dial).value = "7"
+        screen = await write(pilot, app, "abc")
+        assert complaints(app) == ["top_p is 7.0; it must be a number from 0 to 1"]
+        assert screen.query_one(Prompt).text == "abc"
+        assert screen.document.text == ""
+
+
+async def test_an_error_gives_the_prompt_back_and_shows_hostile_text_harmlessly() -> None:
+    app = app_with(FakeBackend(error=BackendError("no [/INST] \x1b]0;x\x07 here")))
+    async with app.run_test(size=(110, 32)) as pilot:
+        screen = await write(pilot, app, "abc")
+        assert complaints(app) == ["no [/INST] ␛]0;x␇ here"]
+        assert screen.query_one(Prompt).text == "abc"
+
+
+async def test_a_dead_engine_keeps_the_text_and_one_key_starts_it_again() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with app.run_test(size=(110, 32)) as pilot:
+        screen = await write(pilot, app, "abc")
+        backend.error = EngineDiedError("the engine has ended by signal 9: killed")
+        await write(pilot, app, "d")
+        assert screen.document.text == "abchello"
+        assert said(screen) == "ctrl+r starts the engine again"
+        backend.error = None
+        await pilot.press("ctrl+r")
+        assert backend.closed
+        await pilot.press("enter")
+        await until_written(pilot, screen)
+        assert screen.document.text == "abchellodhello"
+
+
+async def test_tokens_are_selected_by_keys_and_mouse() -> None:
+    app = app_with(FakeBackend("hello world"))
+    async with app.run_test(size=(110, 32)) as pilot:
+        screen = await write(pilot, app, "ab\n")
+        view = screen.query_one(TokenView)
+        view.focus()
+        await pilot.press("left", "left")
+        assert view.index == len(screen.document.path) - 3
+        step = screen.query_one(Inspector).step
+        assert step and step.text == "r"
+        await pilot.press("home")
+        assert view.index == 0
+        await pilot.press("end")
+        assert view.index == len(screen.document.path) - 1
+        await pilot.click(TokenView, offset=(2 + 1, 1))
+        assert view.index == 1
+
+
+async def test_go_on_from_an_earlier_token_keeps_the_old_branch() -> None:
+    backend = FakeBackend("one")
+    app = app_with(backend)
+    async with app.run_test(size=(110, 32)) as pilot:
+        screen = await write(pilot, app, "ab")
+        backend.reply = "two"
+        screen.query_one(TokenView).focus()
+        await pilot.press("home", "right", "ctrl+g")
+        await until_written(pilot, screen)
+        assert screen.document.text == "abtwo"
+        assert backend.requests[-1].ids == [ord("a"), ord("b")]
+        await pilot.press("ctrl+b")
+        assert screen.document.text == "abone"
+        await pilot.press("ctrl+b")
+        assert screen.document.text == "abtwo"
+
+
+async def test_enter_on_an_empty_field_goes_on_and_new_text_begins_anew() -> None:
+    backend = FakeBackend("one")
+    app = app_with(backend)
+    async with app.run_test(size=(110, 32)) as pilot:
+        await pilot.press("enter")
+        assert complaints(app) == ["write a beginning first"]
+        screen = await write(pilot, app, "a")
+        await pilot.press("enter")
+        await until_written(pilot, screen)
+        assert screen.document.text == "aoneone"
+        await pilot.press("ctrl+n")
+        assert screen.document.text == ""
+        assert screen.query_one(Inspector).step is None
+
+
+async def test_line_breaks_in_a_prompt() -> None:
+    backend = FakeBackend("x")
+    app = app_with(backend)
+    async with app.run_test(size=(110, 32)) as pilot:
+        await pilot.press("a", "ctrl+j", "b", "enter")
+        await until_written(pilot, main_screen(app))
+        assert backend.requests[0].text == "a\nb"
+
+
+async def test_the_view_follows_the_end_unless_the_reader_scrolled_up() -> None:
+    backend = FakeBackend("line\n" * 60)
+    app = app_with(backend, length=300)
+    async with app.run_test(size=(110, 32)) as pilot:
+        screen = await write(pilot, app, "a")
+        view = screen.query_one(TokenView)
+        assert view.is_vertical_scroll_end and view.max_scroll_y > 20
+        view.scroll_to(y=5, animate=False)
+        await pilot.pause()
+        await write(pilot, app, "b")
+        assert view.scroll_offset.y == 5
+        view.action_newest()
+        await pilot.pause()
+        await write(pilot, app, "c")
+        assert view.is_vertical_scroll_end
+
+
+async def test_the_selected_token_shows_spaces_and_line_breaks() -> None:
+    app = app_with(FakeBackend(" \n"))
+    async with app.run_test(size=(110, 32)) as pilot:
+        screen = await write(pilot, app, "a")
+        view = screen.query_one(TokenView)
+        assert view.render_line(0).text.startswith("a ⏎")
+        view.focus()
+        await pilot.press("left")
+        assert view.render_line(0).text.startswith("a· ")
+
+
+async def test_less_probable_tokens_are_coloured_and_prompts_told_apart() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with app.run_test(size=(110, 32)) as pilot:
+        screen = await write(pilot, app, "ab")
+        segments = list(screen.query_one(TokenView).render_line(0))
+        styles = {segment.text: segment.style for segment in segments}
+        ground = styles["h"].bgcolor  # 90 %
+        assert styles["a"].italic and not styles["h"].italic
+        assert styles["e"].bgcolor != ground  # 45 %
+        assert styles["l"].bgcolor not in (ground, styles["e"].bgcolor)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 5), (60, 20), (80, 24), (300, 100)])
+async def test_any_size_and_resizing_while_streaming(size: tuple[int, int]) -> None:
+    app = app_with(FakeBackend("some words " * 15), length=150)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("a", "enter")
+        await pilot.resize_terminal(90, 20)
+        await pilot.resize_terminal(*size)
+        await until_written(pilot, main_screen(app))
+        assert len(main_screen(app).document.path) == 151
+
+
+async def test_footer_and_palette_offer_the_same_actions() -> None:
+    app = app_with(FakeBackend())
+    async with app.run_test(size=(140, 32)) as pilot:
+        await pilot.pause()
+        shown = {key.description for key in app.screen.query_one(Footer).query("FooterKey")}  # type: ignore[attr-defined]
+        assert {"send", "stop", "go on from here", "new text", "quit"} <= shown
+        commands = {command.title.lower() for command in app.get_system_commands(app.screen)}
+        assert {"stop", "go on from here", "new text", "other branch"} <= commands

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def test_the_interface_loads_none_of_the_heavy_parts() -> None:
+    code = """if True:
+        import sys, tui.app, tui.__main__, tui.backend
+        heavy = {"torch", "numpy", "safetensors", "transformers", "huggingface_hub", "tiktoken"}
+        print(*sorted(heavy & set(sys.modules)))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"\n"
+
+
+def test_the_engine_starts_before_textual_is_imported() -> None:
+    code = "import sys, tui.__main__, tui.backend; print('textual' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"False\n"

@@ -1,0 +1,59 @@
+"""The application: themes, keys, signals. It knows no model and no text."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterable
+from functools import partial
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from tui.screens.main import Connect, Connection, MainScreen
+
+
+class GPTApp(App[None]):
+    """gpt-tui."""
+
+    TITLE = "gpt-tui"
+    CSS_PATH = "app.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q", "quit", "quit", priority=True, id="quit"),
+    ]
+
+    def __init__(
+        self,
+        connect: Connect,
+        connection: Connection,
+        *,
+        prompt: str = "",
+        seed: int | None = None,
+        length: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._main = MainScreen(connect, connection, prompt=prompt, seed=seed, length=length)
+
+    def on_mount(self) -> None:
+        """Show the one screen; leave the terminal as it was when somebody ends the process."""
+        self.push_screen(self._main)
+        loop = asyncio.get_running_loop()
+        for name in ("SIGTERM", "SIGHUP"):
+            if number := getattr(signal, name, None):
+                try:
+                    loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
+                except NotImplementedError:  # Windows has no such handlers
+                    continue
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The palette offers what the keys do."""
+        yield from super().get_system_commands(screen)
+        for binding in MainScreen.BINDINGS:
+            if isinstance(binding, Binding):
+                yield SystemCommand(
+                    binding.description.capitalize(),
+                    f"key {binding.key}",
+                    partial(screen.run_action, binding.action),
+                )

@@ -1,0 +1,1 @@
+"""Screens wire widgets, a document and a backend together."""

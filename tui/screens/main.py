@@ -1,0 +1,254 @@
+"""The screen: text, prompt, the selected token and the settings, wired to a backend."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import ClassVar
+
+from textual import on, work
+from textual.actions import SkipAction
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from gpt.errors import UserError
+from gpt.sanitize import one_line
+from tui import backend as events
+from tui.backend import Backend, BackendError, Completion, EngineDiedError
+from tui.document import Document
+from tui.widgets.controls import Controls
+from tui.widgets.inspector import Inspector
+from tui.widgets.prompt import Prompt
+from tui.widgets.status import Status
+from tui.widgets.token_view import TokenView
+
+READY = "Enter sends"
+FINISHED = {
+    "length": "done: the length that was asked for",
+    "eos": "done: the model ended its text",
+    "stop": "done: a stop text",
+    "context full": "context full: slide it, or go on earlier",
+    "cancelled": "stopped",
+}
+
+
+Connection = tuple[Backend, AsyncIterator[events.Event]]
+"""A backend and the answers to its load request."""
+Connect = Callable[[], Connection]
+
+
+class MainScreen(Screen[None]):
+    """One document and one model."""
+
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (72, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (22, "-high")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "home", "stop", id="stop"),
+        Binding("ctrl+c", "interrupt", "stop", show=False, priority=True, id="interrupt"),
+        Binding("ctrl+g", "go_on", "go on from here", id="go_on"),
+        Binding("ctrl+b", "next_branch", "other branch", id="next_branch"),
+        Binding("ctrl+n", "new_text", "new text", id="new_text"),
+        Binding("ctrl+r", "restart", "restart the engine", show=False, id="restart"),
+    ]
+
+    def __init__(
+        self,
+        connect: Connect,
+        connection: Connection,
+        *,
+        prompt: str = "",
+        seed: int | None = None,
+        length: int | None = None,
+    ) -> None:
+        super().__init__()
+        self._connect = connect
+        self._backend, self._answers = connection
+        self._first_prompt = prompt
+        self._first = {"seed": seed, "length": length}
+        self.document = Document()
+        self.is_writing = False
+        """A completion is running or waits for the model."""
+
+    def compose(self) -> ComposeResult:
+        """Text and prompt on the left, the token and the settings on the right."""
+        yield Status(id="status")
+        with Horizontal():
+            with Vertical(id="left"):
+                yield TokenView(id="text")
+                yield Prompt(id="prompt", placeholder="Write a beginning; the model goes on.")
+            with Vertical(id="side"):
+                yield Inspector(id="inspector")
+                yield Controls(id="controls")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Wait for the model while the person can write."""
+        self.query_one(TokenView).show(self.document.path)
+        self.query_one(Inspector).border_title = "token"
+        self.query_one(Controls).border_title = "settings of the next run"
+        self._say(READY)
+        self.query_one(Prompt).focus()
+        for name, value in self._first.items():
+            if value is not None:
+                self.query_one(Controls).set(name, value)
+        self._load()
+        if self._first_prompt:
+            self._send(self._first_prompt)
+
+    def _say(self, state: str) -> None:
+        self.query_one(Prompt).border_subtitle = state
+
+    def _complain(self, message: str) -> None:
+        self.notify(one_line(message), severity="error", markup=False, timeout=10)
+
+    @work(group="load")
+    async def _load(self) -> None:
+        status = self.query_one(Status)
+        try:
+            async for event in self._answers:
+                if isinstance(event, events.Status):
+                    status.waiting = event.message
+                    if self.is_writing:
+                        self._say(f"waiting for the model: {one_line(event.message)}")
+                elif isinstance(event, events.Loaded):
+                    status.model = event
+                    self.query_one(Inspector).vocab_size = event.vocab_size
+        except BackendError as error:
+            status.waiting = f"no model: {error}"
+            self._complain(str(error))
+
+    @on(Prompt.Sent)
+    def _prompt_sent(self, event: Prompt.Sent) -> None:
+        self._send(event.text)
+
+    def _send(self, text: str) -> None:
+        """Put text behind the document and let the model go on from there."""
+        prompt = self.query_one(Prompt)
+        controls = self.query_one(Controls)
+        try:
+            if self.is_writing:
+                raise UserError("the model is still writing; Esc stops it")
+            if not text and not self.document.path:
+                raise UserError("write a beginning first")
+            request = Completion(
+                self.document.ids, text, controls.sampling(), controls.length, controls.slide
+            )
+        except UserError as error:
+            prompt.text = text
+            self._complain(str(error))
+            return
+        self.is_writing = True
+        self._write(request)
+
+    @work(group="write")
+    async def _write(self, request: Completion) -> None:
+        view, status = self.query_one(TokenView), self.query_one(Status)
+        waiting = status.model is None
+        self._say(f"waiting for the model: {status.waiting}" if waiting else "reading the prompt")
+        first: float | None = None
+        drawn = 0
+        try:
+            async for event in self._backend.complete(request):
+                if isinstance(event, events.Steps):
+                    self.document.append(event.steps, is_prompt=event.is_prompt)
+                    if not event.is_prompt:
+                        now = time.perf_counter()
+                        if first is None:
+                            first = now
+                            self._say("writing; Esc stops")
+                        else:
+                            drawn += len(event.steps)
+                            status.speed = drawn / (now - first)
+                    view.extend()
+                    self._show_token()
+                elif isinstance(event, events.Done):
+                    status.speed = event.tokens / event.seconds if event.tokens else None
+                    self._say(FINISHED.get(event.finish_reason or "", READY))
+        except BackendError as error:
+            dead = isinstance(error, EngineDiedError)
+            self._say("ctrl+r starts the engine again" if dead else READY)
+            self._complain(str(error))
+            if not self.document.ids[len(request.ids) :]:
+                self._give_back(request.text)
+        finally:
+            self.is_writing = False
+
+    def _give_back(self, text: str) -> None:
+        """A prompt that came to nothing returns to its field, where nothing was written since."""
+        prompt = self.query_one(Prompt)
+        if not prompt.text:
+            prompt.text = text
+            prompt.move_cursor(prompt.document.end)
+
+    @on(TokenView.Selected)
+    def _show_token(self) -> None:
+        index = self.query_one(TokenView).index
+        path = self.document.path
+        self.query_one(Inspector).step = None if index is None else path[index].step
+        status = self.query_one(Status)
+        status.used = len(path)
+        status.perplexity = self.document.perplexity()
+
+    def action_home(self) -> None:
+        """Stop the model; else lead back to the prompt."""
+        if self.is_writing:
+            self._backend.cancel()
+        else:
+            self.query_one(Prompt).focus()
+
+    def action_interrupt(self) -> None:
+        """Ctrl-C stops the model; where nothing is written it copies, as everywhere."""
+        if not self.is_writing:
+            raise SkipAction
+        self._backend.cancel()
+
+    def action_go_on(self) -> None:
+        """Draw behind the selected token; what stood there stays as another branch."""
+        view = self.query_one(TokenView)
+        if view.index is not None and not self.is_writing:
+            self.document.cut(view.index + 1)
+            view.show(self.document.path)
+        prompt = self.query_one(Prompt)
+        text, prompt.text = prompt.text, ""
+        self._send(text)
+
+    def action_next_branch(self) -> None:
+        """Show what else was written behind the same beginning."""
+        view = self.query_one(TokenView)
+        if self.is_writing or view.index is None:
+            return
+        places = [view.index, *range(view.index, -1, -1)]
+        fork = next((i for i in places if self.document.branches(i) > 1), None)
+        if fork is None:
+            self.notify("there is no other branch at this token or before it", markup=False)
+            return
+        self.document.next_branch(fork)
+        view.show(self.document.path)
+        view.action_select(fork)
+        self._show_token()
+
+    def action_new_text(self) -> None:
+        """An empty document."""
+        if self.is_writing:
+            self._complain("the model is still writing; Esc stops it")
+            return
+        self.document = Document()
+        self.query_one(TokenView).show(self.document.path)
+        self._show_token()
+        self._say(READY)
+        self.query_one(Prompt).focus()
+
+    def action_restart(self) -> None:
+        """A new engine with the same model; the text stays."""
+        self._backend.close()
+        self.query_one(Status).model = None
+        self._say(READY)
+        self._backend, self._answers = self._connect()
+        self._load()
+
+    def on_unmount(self) -> None:
+        """No engine outlives its screen."""
+        self._backend.close()

@@ -1,0 +1,148 @@
+"""The sampling settings; they hold for the next run. It knows no model."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalGroup
+from textual.widgets import Checkbox, Input, Label
+
+from gpt.errors import UserError
+from gpt.settings import Sampling
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting: how it is called, how far a key press turns it, and what it means."""
+
+    name: str
+    label: str
+    value: str
+    kind: Literal["number", "integer"]
+    step: float
+    tip: str
+
+
+KNOBS = (
+    Knob(
+        "temperature", "temperature", "0.8", "number", 0.1, "0 always takes the most probable token"
+    ),
+    Knob("top_k", "top-k", "0", "integer", 5, "keep this many most probable tokens; 0 keeps all"),
+    Knob(
+        "top_p", "top-p", "0.95", "number", 0.05, "keep the fewest tokens that reach this together"
+    ),
+    Knob(
+        "min_p",
+        "min-p",
+        "0",
+        "number",
+        0.05,
+        "keep tokens with this share of the best one's probability",
+    ),
+    Knob(
+        "repetition_penalty", "repetition", "1", "number", 0.1, "above 1: avoid what is in the text"
+    ),
+    Knob(
+        "seed",
+        "seed",
+        "",
+        "integer",
+        1,
+        "the same seed repeats the same text; empty: new dice each run",
+    ),
+    Knob("length", "length", "200", "integer", 50, "how many tokens a run draws at most"),
+)
+
+
+class Dial(Input):
+    """A number that the arrow keys turn."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "turn(1)", "more", id="setting.more"),
+        Binding("down", "turn(-1)", "less", id="setting.less"),
+    ]
+
+    def __init__(self, knob: Knob) -> None:
+        super().__init__(
+            knob.value,
+            type=knob.kind,
+            id=knob.name,
+            compact=True,
+            placeholder="random",
+            tooltip=knob.tip,
+        )
+        self._knob = knob
+
+    def action_turn(self, by: int) -> None:
+        """Add a step, from 0 on."""
+        try:
+            value = float(self.value or 0) + by * self._knob.step
+        except ValueError:
+            return
+        self.value = f"{max(0.0, value):.10g}"
+
+
+class Tick(Checkbox):
+    """A checkbox that can be told from an empty one without colour."""
+
+    @property
+    def BUTTON_INNER(self) -> str:  # type: ignore[override]  # noqa: N802
+        """Textual shows a cross in both states and dims one."""
+        return "X" if self.value else " "
+
+
+class Controls(VerticalGroup):
+    """A row for every setting."""
+
+    def compose(self) -> ComposeResult:
+        """Labels and dials, two columns."""
+        for knob in KNOBS:
+            yield Label(knob.label, markup=False)
+            yield Dial(knob)
+        yield Label("past the end", markup=False)
+        yield Tick(
+            "slide the context",
+            id="slide",
+            compact=True,
+            tooltip="go on when the context is full, with the oldest tokens out of sight",
+        )
+
+    def set(self, name: str, value: float) -> None:
+        """Turn a dial from outside."""
+        self.query_one(f"#{name}", Dial).value = f"{value:.10g}"
+
+    def _number(self, name: str, kind: type[int] | type[float]) -> float:
+        text = self.query_one(f"#{name}", Dial).value
+        try:
+            return kind(text)
+        except ValueError:
+            label = next(knob.label for knob in KNOBS if knob.name == name)
+            raise UserError(f"{label} is {text!r}, which is no number") from None
+
+    def sampling(self) -> Sampling:
+        """The settings; an empty seed throws new dice. Raises UserError naming a bad one."""
+        seed = self.query_one("#seed", Dial)
+        if not seed.value:
+            seed.placeholder = str(secrets.randbelow(2**31))
+        return Sampling(
+            temperature=self._number("temperature", float),
+            top_k=int(self._number("top_k", int)),
+            top_p=self._number("top_p", float),
+            min_p=self._number("min_p", float),
+            repetition_penalty=self._number("repetition_penalty", float),
+            seed=int(self._number("seed", int)) if seed.value else int(seed.placeholder),
+        )
+
+    @property
+    def length(self) -> int:
+        """Tokens of a run. Raises UserError where it is no number."""
+        return int(self._number("length", int))
+
+    @property
+    def slide(self) -> bool:
+        """Whether to go on when the context is full."""
+        return self.query_one("#slide", Checkbox).value

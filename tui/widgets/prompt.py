@@ -1,0 +1,48 @@
+"""Where the person writes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import TextArea
+
+
+class Prompt(TextArea):
+    """Enter sends. Shift+Enter or Alt+Enter breaks the line where the terminal can tell them
+    from Enter, Ctrl+J everywhere."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "send", "send", id="prompt.send", priority=True),
+        Binding(
+            "ctrl+j,shift+enter,alt+enter",
+            "line_break",
+            "line break",
+            key_display="^j",
+            id="prompt.line_break",
+            priority=True,
+        ),
+    ]
+
+    class Sent(Message):
+        """The person wants the model to go on from this text."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def action_send(self) -> None:
+        """Hand the text over; the field is empty again."""
+        text, self.text = self.text, ""
+        self.post_message(self.Sent(text))
+
+    def action_line_break(self) -> None:
+        """A line break in the text."""
+        self.insert("\n")
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        # Windows' line ends would reach the model as control characters.
+        event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
+        await super()._on_paste(event)

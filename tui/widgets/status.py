@@ -1,0 +1,43 @@
+"""One line of facts about the model and the run."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from gpt.sanitize import one_line
+from tui.backend import Loaded
+
+
+class Status(Widget):
+    """Model, device, dtype, speed, perplexity, context."""
+
+    model: reactive[Loaded | None] = reactive(None)
+    waiting: reactive[str] = reactive("")
+    """What is being waited for while there is no model."""
+    speed: reactive[float | None] = reactive(None)
+    """Tokens per second of the last run."""
+    perplexity: reactive[float | None] = reactive(None)
+    used: reactive[int] = reactive(0)
+    """Tokens of the text."""
+
+    def render(self) -> Text:
+        """Facts that are not known yet are left out."""
+        text = Text(no_wrap=True, overflow="ellipsis").append(" gpt-tui ", "bold reverse")
+        if self.model is None:
+            text.append(f"  {one_line(self.waiting)}", "italic")
+            return text
+        facts = [
+            one_line(self.model.name),
+            f"{self.model.n_params / 1e6:.1f}M",
+            self.model.device,
+            self.model.dtype,
+            f"context {self.used}/{self.model.block_size}",
+        ]
+        if self.speed is not None:
+            facts.append(f"{self.speed:,.0f} tokens/s")
+        if self.perplexity is not None:
+            facts.append(f"perplexity {self.perplexity:.2f}")
+        text.append("  " + "  ·  ".join(facts))
+        return text

@@ -1,0 +1,209 @@
+"""The text, each token coloured by its probability; it knows no model and no document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui.document import Node
+from tui.heat import Palette
+from tui.wrap import Rows
+
+_VISIBLE = str.maketrans({" ": "·"})
+
+
+class TokenView(ScrollView, can_focus=True):
+    """Draws the rows that are on the screen and nothing else, whatever the text's length."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "move(-1)", "token back", show=False, id="text.back"),
+        Binding("right", "move(1)", "token on", show=False, id="text.on"),
+        Binding("up", "move_row(-1)", "row up", show=False, id="text.up"),
+        Binding("down", "move_row(1)", "row down", show=False, id="text.down"),
+        Binding("home", "select(0)", "first token", show=False, id="text.first"),
+        Binding("end", "newest", "newest token", show=False, id="text.newest"),
+    ]
+
+    selected: reactive[int | None] = reactive(None)
+    """Index of the token that the reader looks at; None is the newest one."""
+
+    class Selected(Message):
+        """Another token is looked at."""
+
+    def __init__(self, **kwargs: str) -> None:
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+        self._tokens: Sequence[Node] = []
+        self._rows = Rows(2)
+        self._strips: dict[int, Strip] = {}
+        self._palette: Palette
+        self._following = True
+
+    @property
+    def index(self) -> int | None:
+        """The token looked at; None where there is no token."""
+        if not self._rows.first_row:
+            return None
+        last = len(self._rows.first_row) - 1
+        return last if self.selected is None else min(self.selected, last)
+
+    def on_mount(self) -> None:
+        """Colours come from the theme and change with it."""
+        self.border_title = "text, coloured by the model's own probability"
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._repaint())
+        self._repaint()
+
+    def show(self, nodes: Sequence[Node]) -> None:
+        """Show another text, or the same one after a cut. The sequence is read, not copied."""
+        self._tokens = nodes
+        self.selected = None
+        self._wrap()
+
+    def extend(self) -> None:
+        """Show the tokens that the sequence has gained at its end."""
+        before = self.index
+        last_row = len(self._rows) - 1
+        for node in self._tokens[len(self._rows.first_row) :]:
+            self._rows.append(shown_text(node))
+        for row in (last_row, self._row_of(before)):
+            self._strips.pop(row, None)
+        # A word may have moved down from the row that was the last but one.
+        self._strips.pop(last_row - 1, None)
+        self._fit()
+
+    def _wrap(self) -> None:
+        self._rows = Rows(self.size.width)
+        for node in self._tokens:
+            self._rows.append(shown_text(node))
+        self._strips.clear()
+        self._fit()
+
+    def _fit(self) -> None:
+        self.virtual_size = Size(self.size.width, len(self._rows))
+        if self._following:
+            self.scroll_end(animate=False, immediate=True)
+        self.refresh()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Follow the end from the moment that somebody scrolls there until they scroll away."""
+        super().watch_scroll_y(old_value, new_value)
+        self._following = round(new_value) >= self.max_scroll_y
+
+    def _repaint(self) -> None:
+        self._palette = Palette(self.app.theme_variables)
+        self.border_subtitle = self._palette.legend()
+        self._strips.clear()
+        self.refresh()
+
+    def on_resize(self) -> None:
+        """Break the rows anew where the width has changed."""
+        if self._rows.width != max(2, self.size.width):
+            self._wrap()
+
+    def render_line(self, y: int) -> Strip:
+        """One row of the screen."""
+        row = y + self.scroll_offset.y
+        width = self.size.width
+        if row >= len(self._rows):
+            return Strip.blank(width, self.rich_style)
+        if row not in self._strips:
+            if len(self._strips) > 2000:
+                self._strips.clear()
+            self._strips[row] = self._draw(row).adjust_cell_length(width, self.rich_style)
+        return self._strips[row]
+
+    def _draw(self, row: int) -> Strip:
+        segments = []
+        for index, text in self._rows[row]:
+            node = self._tokens[index]
+            if index == self.index:
+                broken = node.step.text.endswith("\n") and text.endswith(" ")
+                visible = (text[:-1] + "⏎" if broken else text).translate(_VISIBLE)
+                segments.append(Segment(visible or "▏", self._palette.selected))
+            else:
+                style = self._palette.style(node.step.logprob, node.is_prompt)
+                segments.append(Segment(text, style))
+        return Strip(segments)
+
+    def watch_selected(self, before: int | None, after: int | None) -> None:
+        """Bring the token into view and tell the screen."""
+        last = len(self._rows.first_row) - 1
+        for index in (before, after):
+            for row in self._rows_of(last if index is None else index):
+                self._strips.pop(row, None)
+        self.refresh()
+        self.post_message(self.Selected())
+
+    def _row_of(self, index: int | None) -> int:
+        if index is None or not 0 <= index < len(self._rows.first_row):
+            return 0
+        return self._rows.first_row[index]
+
+    def _rows_of(self, index: int) -> range:
+        return range(self._row_of(index), self._row_of(index + 1) + 2)
+
+    def action_select(self, index: int) -> None:
+        """Look at a token."""
+        if not self._rows.first_row:
+            return
+        last = len(self._rows.first_row) - 1
+        self.selected = max(0, min(index, last))
+        row = self._row_of(self.selected)
+        top = self.scroll_offset.y
+        if not top <= row < top + self.size.height:
+            self.scroll_to(y=row if row < top else row - self.size.height + 1, animate=False)
+
+    def action_newest(self) -> None:
+        """Look at the end of the text and follow it."""
+        self.selected = None
+        self.scroll_end(animate=False)
+
+    def action_move(self, by: int) -> None:
+        """Look at another token, counted from this one."""
+        if self.index is not None:
+            self.action_select(self.index + by)
+
+    def action_move_row(self, by: int) -> None:
+        """Look at the token above or below."""
+        if self.index is None:
+            return
+        row = self._row_of(self.index)
+        column = 0
+        for index, text in self._rows[row]:
+            if index == self.index:
+                break
+            column += cell_len(text)
+        target = max(0, min(row + by, len(self._rows) - 1))
+        found = self._token_at(target, column)
+        if found is not None:
+            self.action_select(found)
+
+    def _token_at(self, row: int, column: int) -> int | None:
+        if not 0 <= row < len(self._rows) or not (pieces := self._rows[row]):
+            return None
+        for index, text in pieces:
+            column -= cell_len(text)
+            if column < 0:
+                return index
+        return pieces[-1][0]
+
+    def on_click(self, event: events.Click) -> None:
+        """Look at the token under the mouse."""
+        if (offset := event.get_content_offset(self)) is not None:
+            found = self._token_at(offset.y + self.scroll_offset.y, offset.x)
+            if found is not None:
+                self.action_select(found)
+
+
+def shown_text(node: Node) -> str:
+    """What a token adds to the text; a token that stands for no text is shown by its number."""
+    return node.step.text if node.step.bytes else f"<{node.step.token_id}>"
