@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Footer
 
@@ -195,6 +196,17 @@ async def test_enter_on_an_empty_field_goes_on_and_new_text_begins_anew() -> Non
         await pilot.press("ctrl+n")
         assert screen.document.text == ""
         assert screen.query_one(Inspector).step is None
+
+
+async def test_enter_never_overtakes_what_was_typed_before_it() -> None:
+    backend = FakeBackend("x")
+    app = app_with(backend)
+    async with app.run_test(size=(110, 32)) as pilot:
+        for key in ("a", "b", "enter"):  # all at once, as a terminal under load delivers them
+            app.post_message(events.Key(key, key if len(key) == 1 else "\r"))
+        while not backend.requests:
+            await pilot.pause()
+        assert backend.requests[0].text == "ab"
 
 
 async def test_line_breaks_in_a_prompt() -> None:

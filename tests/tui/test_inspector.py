@@ -62,7 +62,14 @@ def test_the_numbers_say_what_they_are() -> None:
 
 @pytest.mark.parametrize(
     ("p", "shown"),
-    [(0, "0 %"), (1e-9, "<.01 %"), (0.0123, "1.23 %"), (0.431, "43.1 %"), (1, "100 %")],
+    [
+        (0, "0 %"),
+        (1e-9, "<.01 %"),
+        (0.0123, "1.23 %"),
+        (0.431, "43.1 %"),
+        (0.99999, ">99.9 %"),
+        (1, "100 %"),
+    ],
 )
 def test_percent(p: float, shown: str) -> None:
     assert percent(p) == shown

@@ -97,12 +97,14 @@ def visible(data: bytes, token_id: int) -> str:
 
 
 def percent(p: float) -> str:
-    """Three digits where they mean something; never 0 % for what is possible."""
-    if p == 0:
-        return "0 %"
+    """Three digits; 0 % and 100 % only for what is impossible or certain."""
+    if p in (0, 1):
+        return f"{p:.0%}".replace("%", " %")
     if p < 0.0001:
         return "<.01 %"
-    return f"{100 * p:.2f} %" if p < 0.0995 else f"{100 * p:.1f} %" if p < 0.9995 else "100 %"
+    if p >= 0.9995:
+        return ">99.9 %"
+    return f"{100 * p:.{2 if p < 0.09995 else 1}f} %"
 
 
 def _exp(logprob: float | None) -> float:

@@ -15,14 +15,13 @@ class Prompt(TextArea):
     from Enter, Ctrl+J everywhere."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "send", id="prompt.send", priority=True),
+        Binding("enter", "send", "send", id="prompt.send"),
         Binding(
             "ctrl+j,shift+enter,alt+enter",
             "line_break",
             "line break",
             key_display="^j",
             id="prompt.line_break",
-            priority=True,
         ),
     ]
 
@@ -41,6 +40,14 @@ class Prompt(TextArea):
     def action_line_break(self) -> None:
         """A line break in the text."""
         self.insert("\n")
+
+    async def _on_key(self, event: events.Key) -> None:
+        # A TextArea takes Enter for itself. A priority binding would overtake the characters
+        # that were typed just before it and wait in this widget's queue.
+        if event.key == "enter":
+            event.stop()
+            event.prevent_default()
+            self.action_send()
 
     async def _on_paste(self, event: events.Paste) -> None:
         # Windows' line ends would reach the model as control characters.

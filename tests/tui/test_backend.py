@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gpt.checkpoint import Checkpoint
+from gpt.generate import Context, encode, generate
+from gpt.settings import Sampling
+from tui.backend import (
+    BackendError,
+    Completion,
+    Done,
+    EngineDiedError,
+    Event,
+    Loaded,
+    LocalBackend,
+    Status,
+    Steps,
+)
+
+
+@pytest.fixture
+async def backend(tiny_directory: Path) -> AsyncIterator[LocalBackend]:
+    backend = LocalBackend()
+    events = [event async for event in backend.load("tiny", "auto", "auto")]
+    assert [type(event) for event in events] == [Status, Status, Loaded]
+    assert events[-1] == Loaded("tiny", "cpu", "float32", events[-1].n_params, 29, 32)  # type: ignore[union-attr]
+    yield backend
+    backend.close()
+
+
+async def collect(events: AsyncIterator[Event]) -> list[Event]:
+    return [event async for event in events]
+
+
+async def test_steps_arrive_as_the_library_makes_them(
+    backend: LocalBackend, tiny: Checkpoint
+) -> None:
+    sampling = Sampling(seed=2)
+    ids = encode(tiny, "to")
+    events = await collect(backend.complete(Completion(ids, " be", sampling, 8)))
+    prompt = [s for e in events if isinstance(e, Steps) and e.is_prompt for s in e.steps]
+    drawn = [s for e in events if isinstance(e, Steps) and not e.is_prompt for s in e.steps]
+    assert "".join(step.text for step in prompt) == " be"
+    path = encode(tiny, "to be")
+    expected = list(generate(tiny, Context(tiny.model), path, sampling, max_new_tokens=8))
+    assert [step.token_id for step in drawn] == [step.token_id for step in expected]
+    for a, b in zip(drawn, expected, strict=True):
+        assert a.logprob == pytest.approx(b.logprob, abs=1e-4)
+    done = events[-1]
+    assert isinstance(done, Done)
+    assert (done.finish_reason, done.tokens) == ("length", 8)
+
+
+async def test_cancel(backend: LocalBackend) -> None:
+    request = Completion([1], "", Sampling(), 10**9, slide=True)
+    async for event in backend.complete(request):
+        if isinstance(event, Steps):
+            backend.cancel()
+        last = event
+    assert isinstance(last, Done)
+    assert last.finish_reason == "cancelled"
+
+
+async def test_errors_are_sentences(backend: LocalBackend) -> None:
+    with pytest.raises(BackendError, match="not 'é'"):
+        await collect(backend.complete(Completion([], "é", Sampling(), 1)))
+
+
+async def test_a_killed_engine_is_noticed_by_whoever_waits(backend: LocalBackend) -> None:
+    request = Completion([1], "", Sampling(), 10**9, slide=True)
+    with pytest.raises(EngineDiedError, match="ended by signal 9"):
+        async for _ in backend.complete(request):
+            os.kill(backend._process.pid, signal.SIGKILL)
+    with pytest.raises(EngineDiedError):
+        await asyncio.wait_for(collect(backend.complete(request)), 20)

@@ -1,0 +1,191 @@
+"""The real program in a pseudo-terminal: what only a terminal shows."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pexpect
+import pyte
+import pytest
+
+from gpt.checkpoint import save
+from gpt.tokenizer import CharTokenizer
+from tests.conftest import CHARACTERS, random_model
+
+WIDTH, HEIGHT = 110, 32
+RESTORED = "\x1b[?1049l"
+"""Leaves the alternate screen."""
+
+
+class Terminal:
+    """gpt-tui in a pseudo-terminal, its bytes and the screen that they draw."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.raw = ""
+        self._screen = pyte.Screen(WIDTH, HEIGHT)
+        self._stream = pyte.Stream(self._screen)
+        self.child = pexpect.spawn(
+            sys.executable,
+            ["-m", "tui", *arguments],
+            dimensions=(HEIGHT, WIDTH),
+            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            encoding="utf-8",
+            codec_errors="replace",
+            timeout=60,
+        )
+
+    def _read(self) -> bool:
+        try:
+            data = self.child.read_nonblocking(65536, timeout=60)
+        except pexpect.EOF:
+            return False
+        self.raw += data
+        self._stream.feed(data)
+        return True
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self._screen.display)
+
+    def until(self, seen: Callable[[str], object]) -> str:
+        """Read until the screen shows something; fails with the screen where it never does."""
+        deadline = time.monotonic() + 60
+        while not seen(self.text):
+            if not self._read() or time.monotonic() > deadline:
+                pytest.fail("never seen; the last screen was:\n" + self.text)
+        return self.text
+
+    def end(self) -> int | None:
+        """Read to the end; the exit status."""
+        while self._read():
+            pass
+        self.child.wait()
+        return self.child.exitstatus
+
+
+@pytest.fixture
+def start(tiny_directory: Path) -> Iterator[Callable[..., Terminal]]:
+    started = []
+
+    def make(*arguments: str) -> Terminal:
+        started.append(Terminal("tiny", *arguments))
+        return started[-1]
+
+    yield make
+    for terminal in started:
+        terminal.child.close(force=True)
+
+
+def engine_of(terminal: Terminal) -> int:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        if stat.read_text().rpartition(")")[2].split()[1] == str(terminal.child.pid):
+            return int(stat.parent.name)
+    pytest.fail("the program has no child process")
+
+
+def gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -> None:
+    terminal = start("--seed", "1", "-n", "12")
+    terminal.until(lambda text: "Write a beginning" in text)
+    terminal.child.send("to be")
+    terminal.until(lambda text: "to be" in text)
+    terminal.child.send("\r")
+    shown = terminal.until(lambda text: "done: the length" in text)
+    assert "context 17/32" in shown
+    assert re.search(r"perplexity \d+\.\d\d", shown)
+    assert re.search(r"probability +[\d.]+ %, rank \d+", shown)
+    assert re.search(r"drawn at +[\d.]+ % after settings", shown)
+    assert "19 more" in shown
+    engine = engine_of(terminal)
+    terminal.child.send("\x11")  # Ctrl-Q
+    assert terminal.end() == 0
+    assert RESTORED in terminal.raw
+    assert gone(engine)
+
+
+def test_ctrl_c_stops_and_the_text_stays(
+    start: Callable[..., Terminal], tiny_directory: Path
+) -> None:
+    endless = random_model(block_size=1_000_000, positions="rotary")
+    save(tiny_directory, endless, CharTokenizer(CHARACTERS))
+    terminal = start("--prompt", "a", "-n", "1000000")
+    terminal.until(lambda text: re.search(r"context \d{3,}/1000000", text))
+    terminal.child.send("\x03")
+    before = terminal.until(lambda text: "stopped" in text)
+    terminal.child.send("bc")
+    after = terminal.until(lambda text: "│ bc" in text)
+    counts = [re.search(r"context (\d+)/", shown) for shown in (before, after)]
+    assert counts[0] and counts[1] and counts[0][1] == counts[1][1]
+    terminal.child.send("\x11")
+    assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_as_it_was(
+    start: Callable[..., Terminal], number: signal.Signals
+) -> None:
+    terminal = start()
+    terminal.until(lambda text: "context 0/32" in text)
+    engine = engine_of(terminal)
+    terminal.child.kill(number)
+    assert terminal.end() == 128 + number
+    assert RESTORED in terminal.raw
+    assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.index("\x1b[?1049h")
+    assert gone(engine)
+
+
+def test_a_killed_engine_is_noticed_and_started_again(start: Callable[..., Terminal]) -> None:
+    terminal = start("-n", "3", "--prompt", "abc")
+    terminal.until(lambda text: "context 6/32" in text)
+    os.kill(engine_of(terminal), signal.SIGKILL)
+    terminal.child.send("d\r")
+    terminal.until(lambda text: "ctrl+r starts the engine again" in text)
+    terminal.until(lambda text: "ended by signal 9" in text)
+    terminal.child.send("\x12\r")
+    terminal.until(lambda text: "context 10/32" in text)
+
+
+def test_hostile_text_never_reaches_the_terminal_raw(
+    start: Callable[..., Terminal], tiny_directory: Path
+) -> None:
+    hostile = CHARACTERS[:20] + "\x1b\x07\x9b\u202e\u200b]0[/"
+    save(tiny_directory, random_model(), CharTokenizer(hostile))
+    terminal = start("--prompt", "a\x1b]0b\x07[/b]", "-n", "20", "--seed", "1")
+    shown = terminal.until(lambda text: "context 30/32" in text)
+    assert "a␛]0b␇[/b]" in shown
+    terminal.until(lambda text: "done: the length" in text)
+    terminal.child.send("Z\r")  # an error that quotes the prompt
+    terminal.until(lambda text: "not 'Z'" in text)
+    terminal.child.send("\x11")
+    assert terminal.end() == 0
+    assert "\x1b]0b" not in terminal.raw
+    assert not {"\x9b", "\u202e", "\u200b"} & set(terminal.raw)
+
+
+def test_without_a_terminal_it_points_to_the_pipe(tiny_directory: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tui"], capture_output=True, check=False, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 1
+    assert b"python -m gpt complete --json" in done.stderr
+
+
+def test_a_wrong_model_name_is_one_line() -> None:
+    terminal = Terminal("no-such-model")
+    assert terminal.end() == 1
+    assert terminal.raw.startswith("error: there is no model 'no-such-model'; there are: ")
+    assert terminal.raw.count("\n") == 1
