@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command. Errors that people can act on are one line and status 1."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    args = _parser(argv).parse_args(argv)
     if hasattr(sys.stdout, "reconfigure"):
         # A model may write anything; a terminal of another encoding gets what it can show.
         sys.stdout.reconfigure(errors="replace")
@@ -47,7 +47,7 @@ def _quit_quietly(status: int) -> None:
     sys.exit(status)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m gpt", description=__doc__)
     parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="turn a text file into a model")
     train.set_defaults(run=_train)
-    if "train" in sys.argv[1:2]:  # its options are read off classes that import torch
+    if argv[:1] == ["train"]:  # its options are read off classes that import torch
         from gpt import train_command
 
         train_command.add_arguments(train)

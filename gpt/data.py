@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,15 +63,17 @@ def read_text(path: Path) -> str:
     return text
 
 
-def download_corpus(cache: Path) -> Path:
+def download_corpus(cache: Path, say: Callable[[str], object]) -> Path:
     """Tiny Shakespeare in a cache directory, fetched once and checked by its sha256.
 
-    Raises UserError where it cannot be had, saying how to go on without a network.
+    say gets a sentence for the person before anything is fetched. Raises UserError where it
+    cannot be had, saying how to go on without a network.
     """
     path = cache / "tinyshakespeare.txt"
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == CORPUS_SHA256:
         return path
     advice = "get a text file by other means and name it with --data FILE"
+    say(f"downloading {CORPUS_URL}")
     try:
         with urllib.request.urlopen(CORPUS_URL, timeout=30) as response:
             data = response.read()

@@ -51,3 +51,11 @@ def sanitize(text: str) -> str:
 def one_line(text: str) -> str:
     """The same with line breaks and tabs as visible signs too, for labels and errors."""
     return sanitize(text).replace("\n", "⏎").replace("\t", "⇥")
+
+
+def one_for_one(text: str) -> str:
+    """The same for a field that is edited, where a character must stay one character."""
+    if text.isascii() and text.isprintable():
+        return text
+    shown = ((character, _TABLE[ord(character)]) for character in text)
+    return "".join(s if len(s) == 1 else "\ufffd" if s else c for c, s in shown)

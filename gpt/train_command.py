@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import sys
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -43,10 +44,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _parser_of(kind: Any) -> Any:
     if kind is bool:
-        return {"true": True, "false": False}.__getitem__
+        return _boolean
     if kind in (float, int):
         return kind
     return int if kind == int | None else str
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
 
 
 def run(args: argparse.Namespace) -> None:
@@ -54,7 +61,9 @@ def run(args: argparse.Namespace) -> None:
     given = {name: value for name, value in vars(args).items() if value is not None}
     preset = PRESETS[args.preset]
     settings = replace(preset.train, **_only(TrainConfig, given))
-    path = args.data or data.download_corpus(models.home().parent)
+    console = Console(stderr=True)
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    path = args.data or data.download_corpus(models.home().parent, say)
     text = data.read_text(path)
     tokenizer = CharTokenizer.from_corpus(text)
     corpus = data.Corpus.from_text(text, tokenizer)
@@ -66,11 +75,8 @@ def run(args: argparse.Namespace) -> None:
     model = GPT(config).to(where)
     out = args.out or models.home() / f"shakespeare-{args.preset}"
 
-    console = Console(stderr=True)
     n_params = sum(weight.numel() for weight in model.parameters())
-    console.print(
-        f"{n_params:,} parameters, {len(corpus.train):,} characters, on {where}", highlight=False
-    )
+    say(f"{n_params:,} parameters, {len(corpus.train):,} characters, on {where}")
     steps = 0
     columns = (BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
     try:
@@ -81,12 +87,10 @@ def run(args: argparse.Namespace) -> None:
                 speed = f"{progress.tokens_per_second:,.0f} characters/s"
                 line = f"step {steps} loss {progress.loss:.3f} {speed}"
                 if progress.validation_loss is not None:
-                    console.print(
-                        f"{line} validation {progress.validation_loss:.4f}", highlight=False
-                    )
+                    say(f"{line} validation {progress.validation_loss:.4f}")
                 bar.update(task, completed=steps, description=line)
     except KeyboardInterrupt:
-        console.print(f"stopped after {steps} of {settings.steps} steps")
+        say(f"stopped after {steps} of {settings.steps} steps")
     with torch.no_grad():  # what is measured is what is written
         for weight in model.parameters():
             weight.copy_(weight.bfloat16())
@@ -103,9 +107,7 @@ def run(args: argparse.Namespace) -> None:
         "torch": torch.__version__,
     }
     save(out, model, tokenizer, dtype="bfloat16", origin=origin)
-    console.print(
-        f"validation loss {loss:.4f} nats per character, wrote {out}", markup=False, highlight=False
-    )
+    say(f"validation loss {loss:.4f} nats per character, wrote {out}")
 
 
 def _only(kind: type, values: dict[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, OPTConfig, OPTForCausalLM
+from transformers import GPT2Config, OPTConfig, OPTForCausalLM
 
 from gpt.cache import KVCache
 from gpt.config import ModelConfig
 from gpt.model import ACTIVATIONS, GPT, attention
 from tests.conftest import random_model
+from tests.peers import as_llama, random_gpt2
 
 # "Your journey starts with one step", one row a word: the worked example of Raschka's book.
 INPUTS = torch.tensor(
@@ -56,7 +59,7 @@ def test_attention_sees_no_future() -> None:
     close(chunk, weights[3:], 1e-6)
 
 
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2": {},
     "rotary gated rmsnorm": {
         "positions": "rotary",
@@ -135,17 +138,17 @@ def test_agrees_with_gpt2_of_transformers() -> None:
     torch.manual_seed(1)
     config = GPT2Config(vocab_size=61, n_positions=24, n_embd=32, n_layer=3, n_head=4)
     config.initializer_range = 0.3
-    theirs = GPT2LMHeadModel(config).eval()
-    ours = GPT(ModelConfig(vocab_size=61, block_size=24, n_layer=3, n_head=4, n_embd=32)).eval()
-    renamed = {}
-    for name, tensor in theirs.transformer.state_dict().items():
-        short = name.replace("c_attn", "qkv").replace("c_fc", "fc").replace("c_proj", "proj")
-        is_conv1d = ".attn." in name or ".mlp." in name
-        renamed[short] = tensor.T if is_conv1d and tensor.ndim == 2 else tensor
-    ours.load_state_dict(renamed)
+    ours, theirs = random_gpt2(config)
     ids = torch.randint(61, (2, 24))
     with torch.no_grad():
         close(ours(ids), theirs(ids).logits)
+
+
+def test_agrees_with_llama_of_transformers() -> None:
+    ours = random_model(**VARIANTS["rotary gated rmsnorm"])
+    ids = torch.randint(29, (2, 32))
+    with torch.no_grad():
+        close(ours(ids), as_llama(ours)(ids).logits)
 
 
 @pytest.mark.parametrize("like_350m", [False, True])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt.sanitize import one_line, sanitize
+from gpt.sanitize import one_for_one, one_line, sanitize
 
 
 @given(st.text())
@@ -22,6 +22,13 @@ def test_nothing_that_a_terminal_obeys_comes_through(text: str) -> None:
             "Zp",
         }
     assert not {"\n", "\t"} & set(one_line(text))
+
+
+@given(st.text())
+def test_an_edited_field_keeps_its_length(text: str) -> None:
+    shown = one_for_one(text)
+    assert len(shown) == len(text)
+    assert sanitize(shown) == shown.translate(dict.fromkeys(range(65024, 65040)))
 
 
 @given(st.text(), st.text())

@@ -168,12 +168,22 @@ def test_hostile_text_never_reaches_the_terminal_raw(
     shown = terminal.until(lambda text: "context 30/32" in text)
     assert "a␛]0b␇[/b]" in shown
     terminal.until(lambda text: "done: the length" in text)
-    terminal.child.send("Z\r")  # an error that quotes the prompt
-    terminal.until(lambda text: "not 'Z'" in text)
     terminal.child.send("\x11")
     assert terminal.end() == 0
     assert "\x1b]0b" not in terminal.raw
     assert not {"\x9b", "\u202e", "\u200b"} & set(terminal.raw)
+
+
+def test_a_hostile_prompt_is_harmless_in_its_field_and_in_the_error(
+    start: Callable[..., Terminal],
+) -> None:
+    terminal = start("--prompt", "\x1b]0b\x9b\u202eZ")
+    terminal.until(lambda text: "not '0'" in text)
+    terminal.until(lambda text: "│ ␛]0b��Z" in text)
+    terminal.child.send("\x11")
+    assert terminal.end() == 0
+    assert "\x1b]0b" not in terminal.raw
+    assert not {"\x9b", "\u202e"} & set(terminal.raw)
 
 
 def test_without_a_terminal_it_points_to_the_pipe(tiny_directory: Path) -> None:

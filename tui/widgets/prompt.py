@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import TextArea
+
+from gpt.sanitize import one_for_one
 
 
 class Prompt(TextArea):
@@ -40,6 +43,11 @@ class Prompt(TextArea):
     def action_line_break(self) -> None:
         """A line break in the text."""
         self.insert("\n")
+
+    def get_line(self, line_index: int) -> Text:
+        """A line as it is drawn: what was pasted may hold anything."""
+        text = one_for_one(self.document.get_line(line_index))
+        return Text(text, end="", no_wrap=True)
 
     async def _on_key(self, event: events.Key) -> None:
         # A TextArea takes Enter for itself. A priority binding would overtake the characters

@@ -1,0 +1,212 @@
+"""The main job's speed, beside its peers in the same run; prints JSON.
+
+    .venv/bin/python -m benchmarks.main_job [--rounds 5] [--new-tokens 128]
+
+generate: tokens per second of ours with its full read-out (log-probability, rank, entropy, ten
+candidates) beside transformers' generate on the same weights, the same prompt and the same
+sampling settings, in turn. interface: seconds from the start of the process to what a person
+sees, beside an app of one word, and the engine's speed while the interface shows its text
+beside its speed while nothing does. Everything is a median of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pexpect
+import pyte
+import torch
+from transformers import GPT2Config
+
+from gpt import checkpoint, models
+from gpt.checkpoint import Checkpoint
+from gpt.generate import Context, generate
+from gpt.settings import Sampling
+from tests.peers import as_llama, random_gpt2
+from tui.backend import Completion, Done, LocalBackend
+
+SAMPLING = Sampling(temperature=0.8, top_p=0.95, seed=1)
+PROMPT = "ROMEO:"
+TEMPERATURE = {"do_sample": True, "temperature": 0.8, "top_p": 0.95, "top_k": 0}
+EMPTY_APP = """
+from textual.app import App
+from textual.widgets import Static
+class Empty(App):
+    def compose(self):
+        yield Static("ready")
+Empty().run()
+"""
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long a call takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def in_turn(works: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Medians of several measurements, taken A B A B … so that drift hits all alike."""
+    for work in works.values():
+        work()  # warm-up
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            taken[name].append(work())
+    return {name: round(statistics.median(values), 4) for name, values in taken.items()}
+
+
+def decoding(ours: Checkpoint, theirs: Any, rounds: int, n: int) -> dict[str, float]:
+    """Tokens per second of both on the same weights, a prompt of 64 tokens before."""
+    prompt = torch.randint(ours.model.config.vocab_size, (1, 64))
+    ids = prompt[0].tolist()
+
+    def run_ours() -> float:
+        context = Context(ours.model)
+        count = 0
+
+        def work() -> None:
+            nonlocal count
+            for _ in generate(ours, context, ids, SAMPLING, max_new_tokens=n):
+                count += 1
+
+        elapsed = seconds(work)
+        return count / elapsed
+
+    def run_theirs() -> float:
+        options = {"max_new_tokens": n, "min_new_tokens": n, "pad_token_id": 0, **TEMPERATURE}
+        with torch.inference_mode():
+            return n / seconds(lambda: theirs.generate(prompt, **options))
+
+    medians = in_turn({"ours": run_ours, "transformers": run_theirs}, rounds)
+    return {**medians, "ratio": round(medians["ours"] / medians["transformers"], 2)}
+
+
+class Watched:
+    """A program in a pseudo-terminal and when its screen first showed something."""
+
+    def __init__(self, *command: str) -> None:
+        self.screen = pyte.Screen(110, 32)
+        self._stream = pyte.Stream(self.screen)
+        self._started = time.perf_counter()
+        self._child = pexpect.spawn(
+            sys.executable,
+            list(command),
+            dimensions=(32, 110),
+            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            encoding="utf-8",
+            codec_errors="replace",
+        )
+
+    def until(self, pattern: str) -> float:
+        """Seconds from the start until the pattern is on the screen."""
+        while not re.search(pattern, self.text):
+            self._stream.feed(self._child.read_nonblocking(65536, timeout=120))
+        return time.perf_counter() - self._started
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.screen.display)
+
+    def close(self) -> None:
+        self._child.close(force=True)
+
+
+def first(pattern: str, *command: str) -> float:
+    """Seconds until a program shows something."""
+    program = Watched(*command)
+    try:
+        return program.until(pattern)
+    finally:
+        program.close()
+
+
+def interface_speed(n: int) -> float:
+    """The engine's tokens per second while the interface shows them."""
+    program = Watched("-m", "tui", "--prompt", PROMPT, "-n", str(n), "--seed", "1")
+    try:
+        program.until(r"done: the length")
+        found = re.search(r"([\d,]+) tokens/s", program.text)
+        assert found
+        return float(found[1].replace(",", ""))
+    finally:
+        program.close()
+
+
+async def _engine_speed(n: int) -> float:
+    backend = LocalBackend()
+    async for _ in backend.load(models.EMBEDDED, "auto", "auto"):
+        pass
+    speed = 0.0
+    async for event in backend.complete(Completion([], PROMPT, SAMPLING, n)):
+        if isinstance(event, Done):
+            speed = event.tokens / event.seconds
+    backend.close()
+    return speed
+
+
+def main() -> None:
+    """Measure everything and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--new-tokens", type=int, default=128)
+    args = parser.parse_args()
+    n = args.new_tokens
+    torch.manual_seed(0)
+    embedded = checkpoint.load(models.find(models.EMBEDDED))
+    results: dict[str, Any] = {
+        "machine": f"{_cpu()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "generate_tokens_per_second": {
+            "shakespeare": decoding(embedded, as_llama(embedded.model), args.rounds, n)
+        },
+    }
+    ours, theirs = random_gpt2(GPT2Config())
+    random = Checkpoint(ours, embedded.tokenizer, embedded.manifest, "random GPT-2 124M")
+    results["generate_tokens_per_second"]["gpt2_124m"] = decoding(random, theirs, args.rounds, n)
+    del ours, theirs, random
+
+    frames = in_turn(
+        {
+            "empty_app_first_frame": lambda: first("ready", "-c", EMPTY_APP),
+            "first_frame": lambda: first("Write a beginning", "-m", "tui"),
+            "first_token": lambda: first("writing|done", "-m", "tui", "--prompt", PROMPT),
+        },
+        args.rounds,
+    )
+    frames["frame_ratio"] = round(frames["first_frame"] / frames["empty_app_first_frame"], 2)
+    results["interface_seconds"] = frames
+    speeds = in_turn(
+        {
+            "engine_alone": lambda: asyncio.run(_engine_speed(240)),
+            "in_the_interface": lambda: interface_speed(240),
+        },
+        args.rounds,
+    )
+    speeds["ratio"] = round(speeds["in_the_interface"] / speeds["engine_alone"], 2)
+    results["streaming_tokens_per_second"] = speeds
+    print(json.dumps(results, indent=2))
+
+
+def _cpu() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            return next(line.split(":")[1].strip() for line in file if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+if __name__ == "__main__":
+    main()

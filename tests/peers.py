@@ -1,0 +1,71 @@
+"""The same networks as transformers builds them, to compare numbers and speed with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from gpt.config import ModelConfig
+from gpt.model import GPT
+
+
+def random_gpt2(config: GPT2Config) -> tuple[GPT, GPT2LMHeadModel]:
+    """A random GPT-2 of transformers and ours with the same weights."""
+    theirs = GPT2LMHeadModel(config).eval()
+    ours = GPT(
+        ModelConfig(
+            vocab_size=config.vocab_size,
+            block_size=config.n_positions,
+            n_layer=config.n_layer,
+            n_head=config.n_head,
+            n_embd=config.n_embd,
+        )
+    )
+    renamed = {}
+    for name, tensor in theirs.transformer.state_dict().items():
+        short = name.replace("c_attn", "qkv").replace("c_fc", "fc").replace("c_proj", "proj")
+        is_conv1d = ".attn." in name or ".mlp." in name
+        renamed[short] = tensor.T.contiguous() if is_conv1d and tensor.ndim == 2 else tensor
+    ours.load_state_dict(renamed, assign=True)
+    return ours.eval().requires_grad_(False), theirs
+
+
+def as_llama(ours: GPT) -> LlamaForCausalLM:
+    """Our rotary, gated network without gains as a Llama, whose norms get gains of 1."""
+    c = ours.config
+    theirs = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=c.vocab_size,
+            hidden_size=c.n_embd,
+            intermediate_size=c.inner,
+            num_hidden_layers=c.n_layer,
+            num_attention_heads=c.n_head,
+            max_position_embeddings=c.block_size,
+            rms_norm_eps=c.eps,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+    ).eval()
+    weights: dict[str, Tensor] = {
+        "model.embed_tokens.weight": ours.wte.weight,
+        "lm_head.weight": ours.lm_head.weight,
+        "model.norm.weight": torch.ones(c.n_embd),
+    }
+    for i, block in enumerate(ours.h):
+        prefix = f"model.layers.{i}."
+        q, k, v = block.attn.qkv.weight.chunk(3)  # type: ignore[union-attr]
+        weights |= {
+            prefix + "self_attn.q_proj.weight": q,
+            prefix + "self_attn.k_proj.weight": k,
+            prefix + "self_attn.v_proj.weight": v,
+            prefix + "self_attn.o_proj.weight": block.attn.proj.weight,  # type: ignore[union-attr]
+            prefix + "mlp.gate_proj.weight": block.mlp.gate.weight,  # type: ignore[union-attr]
+            prefix + "mlp.up_proj.weight": block.mlp.fc.weight,  # type: ignore[union-attr]
+            prefix + "mlp.down_proj.weight": block.mlp.proj.weight,  # type: ignore[union-attr]
+            prefix + "input_layernorm.weight": torch.ones(c.n_embd),
+            prefix + "post_attention_layernorm.weight": torch.ones(c.n_embd),
+        }
+    theirs.load_state_dict(weights)
+    return theirs
