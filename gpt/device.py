@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
+from gpt.checkpoint import DTYPES
 from gpt.errors import UserError
 
 
@@ -15,9 +18,15 @@ def choose(device: str = "auto", dtype: str = "auto") -> tuple[str, str]:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device.split(":")[0] == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no usable CUDA device; use --device cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UserError(f"there is no device {device!r}; use auto, cpu or cuda")
+    if device != "cpu":
+        wanted = int(device.partition(":")[2] or 0)
+        if wanted >= torch.cuda.device_count():
+            raise UserError(f"there is no usable CUDA device {wanted}; use --device cpu")
     if dtype == "auto":
         fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
         dtype = "bfloat16" if fast else "float32"
+    if dtype not in DTYPES:
+        raise UserError(f"there is no dtype {dtype!r}; use auto, {', '.join(DTYPES)}")
     return device, dtype

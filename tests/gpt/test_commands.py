@@ -99,6 +99,7 @@ def test_models_lists_what_there_is(
         (["complete", "a" * 33, "--model", "tiny"], "has 33 tokens and this model reads 32"),
         (["complete", "a", "--model", "tiny", "--temperature", "-1"], "temperature is -1.0"),
         (["complete", "a", "--model", "tiny", "--device", "cuda"], "no usable CUDA device"),
+        (["complete", "a", "--model", "tiny", "--device", "abacus"], "no device 'abacus'"),
         (["score", "no-such-file", "--model", "tiny"], "cannot read no-such-file"),
         (["complete", "a", "--model", "x\x1b]0;y\x07"], "'x\\x1b]0;y\\x07'"),
     ],

@@ -132,6 +132,8 @@ def test_cancel_ends_a_run_at_once_and_one_that_has_not_begun(client: Client) ->
         b'{"op": "tokenize"}',
         b'{"op": "load", "model": "no such model"}',
         b'{"op": "load", "device": "cuda:99"}',
+        b'{"op": "load", "dtype": "float7"}',
+        b'{"op": "load", "dtype": "stored"}',
     ],
 )
 def test_a_bad_line_gets_an_error_line_and_the_engine_goes_on(client: Client, line: bytes) -> None:

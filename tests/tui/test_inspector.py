@@ -39,6 +39,13 @@ def test_each_column_sums_to_one() -> None:
     assert [is_chosen for *_, is_chosen in shown] == [True, False, False, False]
 
 
+def test_with_little_room_the_columns_still_sum_to_one() -> None:
+    shown = rows(made(1), vocab_size=10, limit=1)
+    assert [label for label, *_ in shown] == ["a", "a", "8 more"]
+    assert [row[3] for row in shown] == [False, True, False]
+    assert math.fsum(row[1] for row in shown) == pytest.approx(1)
+
+
 def test_a_token_outside_the_best_has_its_own_row() -> None:
     shown = rows(made(9), vocab_size=10)
     assert [row[3] for row in shown] == [False, False, False, True, False]
@@ -51,7 +58,7 @@ def test_the_numbers_say_what_they_are() -> None:
     assert lines == [
         "a   id 0, position 7",
         "probability 10.0 %, rank 4",
-        "choosing among about 2.72 (entropy 1.00)",
+        "choosing among about 2.72 (1.00 nats)",
         "drawn at 20.0 % after settings",
     ]
     assert describe(made(0, sampling=False))[-1][0] == "not drawn: you wrote it"

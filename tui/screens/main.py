@@ -30,7 +30,7 @@ FINISHED = {
     "length": "done: the length that was asked for",
     "eos": "done: the model ended its text",
     "stop": "done: a stop text",
-    "context full": "context full: slide it, or go on earlier",
+    "context full": "context full: let it slide to go on",
     "cancelled": "stopped",
 }
 

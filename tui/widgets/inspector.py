@@ -32,9 +32,11 @@ class Inspector(Widget):
         if self.step and self.step.candidates:
             bar = max(2, (self.content_size.width - _LABEL - 2 * _PERCENT - 4) // 2)
             column = bar + 1 + _PERCENT
-            heading = f"{'':{_LABEL + 2}}{'the model':{column}} after settings"
+            heading = f"{'':{_LABEL + 2}}{'the model':{column}}after settings"
             text.append(heading + "\n", "bold")
-            for label, own, after, is_chosen in rows(self.step, self.vocab_size):
+            # Where the panel is low there are fewer candidates, and the rest is more.
+            room = max(1, self.content_size.height - len(lines) - 3)
+            for label, own, after, is_chosen in rows(self.step, self.vocab_size, room):
                 text.append(("▸" if is_chosen else " ") + _fit(label), "bold" if is_chosen else "")
                 text.append(" " + _bar(own, bar), "green")
                 text.append(f" {percent(own):>{_PERCENT - 1}} ")
@@ -54,7 +56,7 @@ def describe(step: Step) -> list[tuple[str, str]]:
         return [*lines, ("no token stands before it, so it has", ""), ("no probability", "")]
     among = math.exp(step.entropy)
     lines.append((f"probability {percent(math.exp(step.logprob))}, rank {step.rank}", ""))
-    lines.append((f"choosing among about {among:.3g} (entropy {step.entropy:.2f})", ""))
+    lines.append((f"choosing among about {among:.3g} ({step.entropy:.2f} nats)", ""))
     if step.sampling_logprob is None:
         lines.append(("not drawn: you wrote it", "dim"))
     else:
@@ -62,11 +64,11 @@ def describe(step: Step) -> list[tuple[str, str]]:
     return lines
 
 
-def rows(step: Step, vocab_size: int) -> list[tuple[str, float, float, bool]]:
+def rows(step: Step, vocab_size: int, limit: int = 10) -> list[tuple[str, float, float, bool]]:
     """(label, the model's probability, probability after settings, is this the token?).
 
-    The candidates, the token itself where it is not among them, and the rest of the vocabulary,
-    so that each column sums to 1.
+    The best candidates, at most limit, the token itself where it is not among them, and the
+    rest of the vocabulary, so that each column sums to 1.
     """
     shown = [
         (
@@ -75,7 +77,7 @@ def rows(step: Step, vocab_size: int) -> list[tuple[str, float, float, bool]]:
             _exp(candidate.sampling_logprob),
             candidate.token_id == step.token_id,
         )
-        for candidate in step.candidates
+        for candidate in step.candidates[:limit]
     ]
     if step.logprob is not None and not any(is_chosen for *_, is_chosen in shown):
         name = visible(step.bytes, step.token_id)

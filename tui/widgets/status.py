@@ -29,15 +29,13 @@ class Status(Widget):
             text.append(f"  {one_line(self.waiting)}", "italic")
             return text
         facts = [
-            one_line(self.model.name),
-            f"{self.model.n_params / 1e6:.1f}M",
-            self.model.device,
-            self.model.dtype,
+            f"{one_line(self.model.name)} {self.model.n_params / 1e6:.1f}M",
+            f"{self.model.device} {self.model.dtype}",
             f"context {self.used}/{self.model.block_size}",
         ]
         if self.speed is not None:
             facts.append(f"{self.speed:,.0f} tokens/s")
         if self.perplexity is not None:
             facts.append(f"perplexity {self.perplexity:.2f}")
-        text.append("  " + "  ·  ".join(facts))
+        text.append("  " + " · ".join(facts))
         return text

@@ -58,7 +58,7 @@ class TokenView(ScrollView, can_focus=True):
 
     def on_mount(self) -> None:
         """Colours come from the theme and change with it."""
-        self.border_title = "text, coloured by the model's own probability"
+        self.border_title = "coloured by the model's own probability"
         self.app.theme_changed_signal.subscribe(self, lambda _: self._repaint())
         self._repaint()
 
