@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import gpt
 from gpt import models
-from gpt.errors import UserError
+from gpt.errors import UserError, printable
 from gpt.settings import Sampling
 from gpt.step import Step
 
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
         args.run(args)
         sys.stdout.flush()
     except UserError as error:
-        sys.exit(f"error: {_printable(str(error))}")
+        sys.exit(f"error: {printable(str(error))}")
     except KeyboardInterrupt:
         _quit_quietly(130)
     except BrokenPipeError:
@@ -44,11 +44,6 @@ def _quit_quietly(status: int) -> None:
     # Python flushes stdout once more at exit, and a closed pipe would complain there.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
-
-
-def _printable(text: str) -> str:
-    """Errors may quote a file's bytes; nothing of that is for the terminal to obey."""
-    return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     listing = commands.add_parser("models", help="list the models that are there")
     listing.add_argument("--json", action="store_true", help="one model a line")
+    listing.add_argument("--check", metavar="NAME", help="compare a model's files with its sha256")
     listing.set_defaults(run=_models)
 
     train = commands.add_parser("train", help="turn a text file into a model")
@@ -219,16 +215,37 @@ def _visible(step: Step) -> str:
 
 
 def _models(args: argparse.Namespace) -> None:
+    if args.check is not None:
+        _check(args.check, as_json=args.json)
+        return
     for name, manifest in models.available().items():
         if args.json:
             print(json.dumps({"name": name, **asdict(manifest)}))
         else:
             size = sum(facts["size"] for facts in manifest.files.values())
-            origin = str(manifest.origin.get("kind", ""))
+            origin = " ".join(str(manifest.origin.get(key, "")) for key in ("kind", "model"))
             print(
-                f"{_printable(name):24} {manifest.n_params / 1e6:9.1f}M parameters "
-                f"{size / 1e6:9.1f} MB  {_printable(manifest.dtype):9} {_printable(origin)}"
+                f"{printable(name):24} {manifest.n_params / 1e6:9.1f}M parameters "
+                f"{size / 1e6:9.1f} MB  {printable(manifest.dtype):9} {printable(origin).strip()}"
             )
+
+
+def _check(model: str, *, as_json: bool) -> None:
+    """Read every byte of a model. Raises UserError naming the files that are not as written."""
+    directory = models.find(model)
+    from gpt.checkpoint import damaged
+
+    files = models.read_manifest(directory).files
+    bad = damaged(directory)
+    if as_json:
+        print(json.dumps({"name": model, "files": len(files), "damaged": bad}))
+    elif not bad:
+        print(f"{printable(model)}: {len(files)} files are as they were written")
+    if bad:
+        raise UserError(
+            f"{', '.join(bad)} in {directory} changed after it was written; "
+            "convert or train the model again"
+        )
 
 
 def _read_stdin() -> str:

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     Every command prints it as it is and ends with status 1.
     """
+
+
+def printable(text: str) -> str:
+    """Text that may quote a file's bytes; nothing in it is for the terminal to obey."""
+    return "".join(c if c.isprintable() else f"<U+{ord(c):04X}>" for c in text)
