@@ -115,11 +115,16 @@ def save(
     }
     with replacing(directory) as draft:
         save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
-        config = json.dumps(model.config.to_dict(), indent=2)
-        (draft / CONFIG).write_text(config + "\n", encoding="utf-8")
+        write_config(draft, model.config)
         tokens.save(draft)
         n_params = sum(tensor.numel() for tensor in tensors.values())
         write_manifest(draft, dtype=dtype, n_params=n_params, origin=origin or {})
+
+
+def write_config(draft: Path, config: ModelConfig) -> None:
+    """Write config.json."""
+    text = json.dumps(config.to_dict(), indent=2)
+    (draft / CONFIG).write_text(text + "\n", encoding="utf-8")
 
 
 def write_manifest(

@@ -119,6 +119,11 @@ class BPETokenizer:
         """One more than the highest id."""
         return max(self._vocab.values()) + 1
 
+    @property
+    def ordinary_ids(self) -> list[int]:
+        """All ids that a text can become."""
+        return self._id_of_rank
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text; `<|endoftext|>` in it is eleven ordinary characters or so."""
         if self._encoding is None:

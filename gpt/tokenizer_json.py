@@ -38,8 +38,9 @@ class JsonTokenizer:
         self._special = {i for i, token in added.items() if token.special}
         self._verbatim = {i: token.content for i, token in added.items() if not token.special}
         self._tokenizer.encode_special_tokens = True
-        self._cut_special_names()
         model = values["model"]
+        if model.get("type") != "BPE" or model.get("ignore_merges"):
+            self._cut_special_names()
         name = model.get("unk_token")
         self._unknown = self._tokenizer.token_to_id(name) if name else model.get("unk_id")
         self._vocab_size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
@@ -81,7 +82,8 @@ class JsonTokenizer:
         """Keep the model itself from spelling a special token that its vocabulary has too.
 
         `</s>` is such a piece in SentencePiece vocabularies: it is cut behind its first
-        character wherever it stands in a text.
+        character wherever it stands in a text. Byte pairs need not be cut: no merge makes
+        a special token.
         """
         names = {self._tokenizer.id_to_token(i) or "" for i in self._special}
         cuts = [
