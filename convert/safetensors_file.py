@@ -12,7 +12,7 @@ import math
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -43,16 +43,14 @@ class SafetensorsFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._file = path.open("rb")
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}") from error
         self.tensors: dict[str, Info] = {}
         self._spans: dict[str, tuple[int, int]] = {}
         try:
-            self._read_header()
+            with path.open("rb") as file:
+                self._read_header(file)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}") from error
         except UserError as error:
-            self.close()
             raise UserError(f"{path} is no sound safetensors file: {error}") from error
 
     def read(self, name: str) -> Tensor:
@@ -60,8 +58,9 @@ class SafetensorsFile:
         info, (begin, end) = self.tensors[name], self._spans[name]
         data = torch.empty(end - begin, dtype=torch.uint8)
         try:
-            self._file.seek(begin)
-            n_bytes = self._file.readinto(_memory(data)) if end > begin else 0
+            with self.path.open("rb") as file:
+                file.seek(begin)
+                n_bytes = file.readinto(_memory(data)) if end > begin else 0
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror}") from error
         if n_bytes != end - begin:
@@ -69,18 +68,17 @@ class SafetensorsFile:
         return data.view(info.dtype).reshape(info.shape)
 
     def close(self) -> None:
-        """Reading is over."""
-        self._file.close()
+        """Nothing is open between two tensors."""
 
-    def _read_header(self) -> None:
+    def _read_header(self, file: BinaryIO) -> None:
         size = self.path.stat().st_size
         if size < 8:
             raise UserError(f"it has only {size} bytes")
-        (length,) = struct.unpack("<Q", self._file.read(8))
+        (length,) = struct.unpack("<Q", file.read(8))
         if length > _LONGEST_HEADER or length > size - 8:
             raise UserError(f"its header claims {length} of the file's {size} bytes")
         try:
-            header = json.loads(self._file.read(length), object_pairs_hook=_without_duplicates)
+            header = json.loads(file.read(length), object_pairs_hook=_without_duplicates)
         except (ValueError, RecursionError) as error:
             raise UserError(f"its header is no JSON ({error})") from error
         if not isinstance(header, dict):
