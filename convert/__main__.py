@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> None:
             _line(event="error", text=printable(str(error)))
         sys.exit(f"error: {printable(str(error))}")
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was installed\n")
+        sys.stderr.write("interrupted\n")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python complains while it exits

@@ -76,12 +76,11 @@ class Family:
 class Values:
     """A config.json that is not believed: each value is asked for by name and type.
 
-    Several names are aliases. Raises UserError naming the file.
+    Several names are aliases. Raises UserError naming the value.
     """
 
-    def __init__(self, values: Mapping[str, Any], source: str) -> None:
+    def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
-        self._source = source
 
     def integer(self, *names: str, default: int) -> int:
         """A whole number."""
@@ -108,7 +107,7 @@ class Values:
         theirs = self.text(name, default=default)
         if theirs not in ACTIVATIONS:
             raise UserError(
-                f"{self._source} asks for the activation {theirs[:50]!r}; convert knows "
+                f"the activation {theirs[:50]!r} is none that convert knows: "
                 f"{', '.join(ACTIVATIONS)}"
             )
         return ACTIVATIONS[theirs]
@@ -124,9 +123,9 @@ class Values:
         found = {n: self._values[n] for n in names if self._values.get(n) is not None}
         for name, value in found.items():
             if not fits(value):
-                raise UserError(f"{self._source} has {name} {_short(value)}, which must be {kind}")
+                raise UserError(f"{name} is {_short(value)}; it must be {kind}")
             if value != next(iter(found.values())):
-                raise UserError(f"{self._source} contradicts itself in {' and '.join(found)}")
+                raise UserError(f"{' and '.join(found)} contradict each other")
         return next(iter(found.values()), default)
 
 

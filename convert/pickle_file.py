@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,10 @@ class PickleFile:
 
     def _load(self) -> dict[str, Tensor]:
         try:
-            loaded: Any = torch.load(
-                self.path, map_location="cpu", weights_only=True, mmap=self._is_zip
-            )
+            with warnings.catch_warnings(action="ignore"):
+                loaded: Any = torch.load(
+                    self.path, map_location="cpu", weights_only=True, mmap=self._is_zip
+                )
         except pickle.UnpicklingError as error:
             # torch's own message advises to switch the protection off.
             raise UserError(

@@ -101,11 +101,13 @@ class SafetensorsFile:
             kind, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(f"the tensor {name!r} has no proper entry") from error
-        if kind not in DTYPES:
+        if not isinstance(kind, str) or kind not in DTYPES:
             raise UserError(f"the tensor {name!r} has the unknown dtype {kind!r}")
         if not isinstance(shape, list) or not all(map(_is_size, [*shape, begin, end])):
             raise UserError(f"the tensor {name!r} has a size that is no size")
-        if len(shape) > 8 or math.prod(shape) * DTYPES[kind].itemsize != end - begin:
+        if len(shape) > 8 or not _is_size(math.prod(length or 1 for length in shape)):
+            raise UserError(f"the tensor {name!r} has a shape that no tensor has")
+        if math.prod(shape) * DTYPES[kind].itemsize != end - begin:
             raise UserError(f"the tensor {name!r} does not fill the bytes that it claims")
         return Info(DTYPES[kind], tuple(shape), self.path), (begin, end)
 

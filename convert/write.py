@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,12 @@ def convert(
     source = locate(model, revision, tell)
     values = their_directory.read_config(source.directory)
     family = choose_family(values, source)
-    reader = Values(values, str(source.directory / their_directory.CONFIG))
+    reader = Values(values)
+    config = _read_config(family, reader, source)
     vocabulary = read_vocabulary(source.directory)
-    config = _with_token_ids(family, reader, family.read_config(reader), vocabulary, tell)
+    config = _with_token_ids(family, reader, config, vocabulary, tell)
     weights = their_directory.open_weights(source.directory)
-    plan = make_plan(
-        family, config, family.fills(reader), weights.tensors, lambda a, b: _same(weights, a, b)
-    )
+    plan = make_plan(family, config, family.fills(reader), weights.tensors, partial(_same, weights))
     for notice in plan.notices:
         tell(Notice(notice))
     if vocabulary.ordinary_size > plan.config.vocab_size:
@@ -128,11 +128,19 @@ def choose_family(values: dict[str, Any], source: Source) -> Family:
     kind = values.get("model_type")
     if kind is None and "n_embd" in values and "n_layer" in values:
         kind = "gpt2"  # as configurations of 2019 are, which do not say so
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise UserError(
             f"{source.model} is a {str(kind)[:50]!r} model; convert knows {', '.join(FAMILIES)}"
         )
     return FAMILIES[kind]
+
+
+def _read_config(family: Family, reader: Values, source: Source) -> ModelConfig:
+    try:
+        return family.read_config(reader)
+    except UserError as error:
+        path = source.directory / their_directory.CONFIG
+        raise UserError(f"{path} cannot be used: {error}") from error
 
 
 def _check_place(directory: Path, force: bool) -> None:

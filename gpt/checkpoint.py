@@ -68,7 +68,7 @@ def empty_network(config: ModelConfig) -> GPT:
         with torch.device("meta"):
             return GPT(config)
     except RuntimeError as error:
-        raise UserError(f"the configuration asks for an impossible network: {error}") from error
+        raise UserError(f"config.json asks for an impossible network: {error}") from error
 
 
 def read_config(directory: Path) -> ModelConfig:

@@ -48,8 +48,11 @@ def replacing(directory: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {directory}: {error}") from error
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
-        os.close(lock)
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+        finally:  # also where an interrupt comes just now
+            _settle(draft.with_suffix(_OLD), directory)
+            os.close(lock)
 
 
 def sweep(parent: Path) -> None:
@@ -63,12 +66,17 @@ def sweep(parent: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)
             os.close(lock)
     for old in parent.glob(f".*.????????{_OLD}"):
-        name = old.name[1 : -len(".????????.old")]
-        if not old.with_suffix(_DRAFT).exists() and not (parent / name).exists():
-            with suppress(OSError):
-                old.rename(parent / name)
-        elif (parent / name).exists():
-            shutil.rmtree(old, ignore_errors=True)
+        if not old.with_suffix(_DRAFT).exists():
+            _settle(old, parent / old.name[1 : -len(f".????????{_OLD}")])
+
+
+def _settle(old: Path, directory: Path) -> None:
+    """Remove what was moved aside, or put it back where nothing took its place."""
+    if directory.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.exists():
+        with suppress(OSError):
+            old.rename(directory)
 
 
 def _new_draft(directory: Path) -> tuple[Path, int]:
@@ -121,12 +129,8 @@ def _swap(draft: Path, directory: Path) -> None:
             directory.rename(old)
         try:
             draft.rename(directory)
-            break
+            return
         except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-                shutil.rmtree(old, ignore_errors=True)
-                continue
-            with suppress(OSError):
-                old.rename(directory)
-            raise
-    shutil.rmtree(old, ignore_errors=True)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(old, ignore_errors=True)
