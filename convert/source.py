@@ -47,7 +47,7 @@ def locate(model: str, revision: str | None, tell: Tell) -> Source:
 
     Raises UserError where there is none, and where the network is needed and is not there.
     """
-    path = Path(model).expanduser()
+    path = Path(model)
     if path.is_dir():
         if revision is not None:
             raise UserError(f"{model} is a directory and has no revisions; leave --revision out")

@@ -113,9 +113,9 @@ def target(model: str, out: Path | None, name: str | None) -> Path:
     if out is not None:
         if name is not None:
             raise UserError("--out already names the checkpoint; leave --name out")
-        return out.expanduser().absolute()
+        return out.absolute()
     if name is None:
-        name = Path(model).expanduser().absolute().name
+        name = Path(model).absolute().name
     if name in ("", models.EMBEDDED) or name.startswith(".") or Path(name).name != name:
         raise UserError(f"a model cannot be called {name!r}; choose another --name")
     if not name.isprintable() or len(name.encode()) > 200 or "\\" in name:
