@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gpt import models, tokenizer
 from gpt.config import ModelConfig
@@ -65,7 +66,7 @@ def load_network(directory: Path, device: str = "cpu", dtype: str = "float32") -
 def empty_network(config: ModelConfig) -> GPT:
     """A network that has shapes but no numbers. Raises UserError where it is beyond any memory."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             return GPT(config)
     except RuntimeError as error:
         raise UserError(f"config.json asks for an impossible network: {error}") from error
@@ -78,6 +79,17 @@ def read_config(directory: Path) -> ModelConfig:
         return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"cannot use {path}: {error}") from error
+
+
+class _Uninitialised(TorchFunctionMode):
+    """No random numbers where there is no memory: torch would import sympy to draw none."""
+
+    def __torch_function__(  # type: ignore[no-untyped-def]
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ):
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _read_weights(
