@@ -6,13 +6,14 @@ import math
 import pickle
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from convert.weights import Info
+from convert.weights import PIECE, Info
 from gpt.errors import UserError
 
 # The first torch whose weights_only is safe (CVE-2025-32434, CVE-2026-24747).
@@ -49,6 +50,12 @@ class PickleFile:
             self.close()
         self._touched += self.tensors[name].nbytes
         return self._open()[name].detach()
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """The same numbers in order, at most PIECE at a time."""
+        flat = self.read(name).reshape(-1)
+        for begin in range(0, flat.numel(), PIECE):
+            yield flat[begin : begin + PIECE]
 
     def close(self) -> None:
         """Unmap the file, or forget what had to be loaded as a whole."""

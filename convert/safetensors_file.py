@@ -10,15 +10,16 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from io import RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
-from convert.weights import Info
+from convert.weights import PIECE, Info
 from gpt.errors import UserError
 
 DTYPES = {
@@ -56,17 +57,26 @@ class SafetensorsFile:
 
     def read(self, name: str) -> Tensor:
         """One tensor, in memory of its own."""
+        info = self.tensors[name]
+        found = torch.empty(info.shape, dtype=info.dtype)
+        flat = found.view(-1)
+        for i, piece in enumerate(self.pieces(name)):
+            flat[i * PIECE : i * PIECE + piece.numel()] = piece
+        return found
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """The same numbers in order, at most PIECE at a time; each is gone with the next."""
         info, (begin, end) = self.tensors[name], self._spans[name]
-        data = torch.empty(end - begin, dtype=torch.uint8)
+        buffer = torch.empty(min(end - begin, PIECE * info.dtype.itemsize), dtype=torch.uint8)
         try:
-            with self.path.open("rb") as file:
+            with self.path.open("rb", buffering=0) as file:
                 file.seek(begin)
-                n_bytes = file.readinto(_memory(data)) if end > begin else 0
+                for position in range(begin, end, buffer.numel() or 1):
+                    data = buffer[: end - position]
+                    _fill(file, _memory(data))
+                    yield data.view(info.dtype)
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror}") from error
-        if n_bytes != end - begin:
-            raise UserError(f"{self.path} became shorter while it was read")
-        return data.view(info.dtype).reshape(info.shape)
 
     def close(self) -> None:
         """Nothing is open between two tensors."""
@@ -113,6 +123,15 @@ class SafetensorsFile:
         return Info(DTYPES[kind], tuple(shape), self.path), (begin, end)
 
 
+def _fill(file: RawIOBase, memory: memoryview) -> None:
+    """Read as many bytes as there is room for; a raw file may give less than that at once."""
+    while memory:
+        n_bytes = file.readinto(memory)
+        if not n_bytes:
+            raise UserError(f"{file.name} became shorter while it was read")  # type: ignore[attr-defined]
+        memory = memory[n_bytes:]
+
+
 def _is_size(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
 
@@ -140,11 +159,11 @@ def write(
     path: Path,
     shapes: Mapping[str, tuple[int, ...]],
     dtype: torch.dtype,
-    tensors: Iterable[Tensor],
+    pieces: Iterable[Tensor],
 ) -> str:
-    """Write tensors of these names and shapes, as they come. Returns the file's sha256.
+    """Write tensors of these names and shapes, whose numbers come in order, in any pieces.
 
-    A tensor is hashed while it is written, each on a core of its own.
+    A piece is hashed while it is written, each on a core of its own. Returns the file's sha256.
     """
     digest = hashlib.sha256()
     with path.open("xb", buffering=0) as file, ThreadPoolExecutor(1) as other:
@@ -156,10 +175,10 @@ def write(
             hashed.result()
 
         put(memoryview(_header(shapes, dtype)))
-        for (name, shape), tensor in zip(shapes.items(), tensors, strict=True):
-            if tuple(tensor.shape) != shape or tensor.dtype != dtype:
-                raise ValueError(f"{name} is not what was announced")
-            put(_memory(tensor.contiguous().view(-1).view(torch.uint8)))
+        for piece in pieces:
+            put(_memory(piece.to(dtype).contiguous().view(-1).view(torch.uint8)))
+        if file.tell() != file_size(shapes, dtype):
+            raise ValueError(f"{file.tell()} bytes are not what was announced")
     return digest.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +11,9 @@ import torch
 from torch import Tensor
 
 from gpt.errors import UserError
+
+PIECE = 1 << 20
+"""Numbers of a tensor that are in memory at a time; few enough for a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class WeightFile(Protocol):
 
     def read(self, name: str) -> Tensor:
         """One tensor."""
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """The same numbers in order, at most PIECE at a time; each is gone with the next."""
 
     def close(self) -> None:
         """Give its memory back; reading again opens it again or fails."""
@@ -69,8 +75,15 @@ class Weights:
 
     def read(self, name: str) -> Tensor:
         """One tensor. Only the file that was read last keeps memory."""
+        return self._open(name).read(name)
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """The same numbers in order, at most PIECE at a time; each is gone with the next."""
+        return self._open(name).pieces(name)
+
+    def _open(self, name: str) -> WeightFile:
         file = self._file_of[name]
         if self._current not in (None, file):
             self._current.close()
         self._current = file
-        return file.read(name)
+        return file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ import gpt
 from convert import directory as their_directory
 from convert import gpt2, opt, safetensors_file
 from convert.events import Notice, Progress, Tell, silent
-from convert.family import Family, Values
+from convert.family import Family, Values, unchanged
 from convert.plan import Plan, make_plan
 from convert.source import Source, locate
 from convert.vocabulary import Vocabulary, read_vocabulary
@@ -81,9 +82,9 @@ def convert(
     stored = _stored_dtype(dtype, plan, weights, tell)
     _check_room(directory, safetensors_file.file_size(plan.shapes, checkpoint.DTYPES[stored]))
     with replacing(directory) as draft:
-        tensors = _tensors(plan, weights, checkpoint.DTYPES[stored], tell)
+        pieces = _pieces(plan, weights, checkpoint.DTYPES[stored], tell)
         digest = safetensors_file.write(
-            draft / checkpoint.WEIGHTS, plan.shapes, checkpoint.DTYPES[stored], tensors
+            draft / checkpoint.WEIGHTS, plan.shapes, checkpoint.DTYPES[stored], pieces
         )
         checkpoint.write_config(draft, plan.config)
         vocabulary.tokenizer.save(draft)
@@ -171,9 +172,10 @@ def _with_token_ids(
 
 
 def _same(weights: Weights, a: str, b: str) -> bool:
-    return weights.tensors[a].shape == weights.tensors[b].shape and torch.equal(
-        weights.read(a), weights.read(b)
-    )
+    if weights.tensors[a].shape != weights.tensors[b].shape:
+        return False
+    pairs = zip(weights.pieces(a), weights.pieces(b), strict=True)
+    return all(torch.equal(x.double(), y.double()) for x, y in pairs)
 
 
 def _stored_dtype(wanted: str, plan: Plan, weights: Weights, tell: Tell) -> str:
@@ -199,33 +201,50 @@ def _check_room(directory: Path, size: int) -> None:
         )
 
 
-def _tensors(plan: Plan, weights: Weights, dtype: torch.dtype, tell: Tell) -> Iterator[Tensor]:
-    """Our parameters in the plan's order, one at a time."""
-    wanted = [s.name for parts in plan.sources.values() for s in parts]
-    total = sum(weights.tensors[name].nbytes for name in wanted)
-    totals: dict[Path, int] = {}
-    for name in wanted:
-        info = weights.tensors[name]
-        totals[info.file] = totals.get(info.file, 0) + info.nbytes
-    done_of = dict.fromkeys(totals, 0)
+def _pieces(plan: Plan, weights: Weights, dtype: torch.dtype, tell: Tell) -> Iterator[Tensor]:
+    """The numbers of our parameters in the plan's order.
+
+    What needs no transform passes through in pieces; of the rest, a tensor at a time is in
+    memory. The parts of a joined matrix are its rows, so they simply follow each other.
+    """
+    sources = [source for parts in plan.sources.values() for source in parts]
+    progress = _Progress(weights, [source.name for source in sources], tell)
     for name, parts in plan.sources.items():
         if not parts:
             yield torch.full(plan.shapes[name], plan.fills[name], dtype=dtype)
-            continue
-        tensors = []
         for source in parts:
-            tensor = source.place.transform(weights.read(source.name))
-            tensors.append(_checked(tensor, dtype, source.name, weights))
             info = weights.tensors[source.name]
-            done_of[info.file] += info.nbytes
-            done, of_file = sum(done_of.values()), totals[info.file]
-            tell(Progress("convert", info.file.name, done_of[info.file], of_file, done, total))
-        yield tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+            if source.place.transform is unchanged:
+                for piece in weights.pieces(source.name):
+                    yield _checked(piece, dtype, source.name, info.file)
+                    progress.add(info.file, piece.nbytes)
+            else:
+                tensor = source.place.transform(weights.read(source.name))
+                yield _checked(tensor, dtype, source.name, info.file)
+                progress.add(info.file, info.nbytes)
 
 
-def _checked(tensor: Tensor, dtype: torch.dtype, name: str, weights: Weights) -> Tensor:
+class _Progress:
+    """Bytes that were read, per file and in total."""
+
+    def __init__(self, weights: Weights, names: list[str], tell: Tell) -> None:
+        self._tell = tell
+        self._totals: Counter[Path] = Counter()
+        self._done: Counter[Path] = Counter()
+        for name in names:
+            info = weights.tensors[name]
+            self._totals[info.file] += info.nbytes
+
+    def add(self, file: Path, n_bytes: int) -> None:
+        """So many bytes of a file are done."""
+        self._done[file] += n_bytes
+        of_file, total = self._totals[file], self._totals.total()
+        done = self._done.total()
+        self._tell(Progress("convert", file.name, self._done[file], of_file, done, total))
+
+
+def _checked(tensor: Tensor, dtype: torch.dtype, name: str, file: Path) -> Tensor:
     """In another dtype. Raises UserError where a number is not finite, before or after."""
-    file = weights.tensors[name].file
     if not _is_finite(tensor):
         raise UserError(f"{name!r} in {file} holds NaN or Inf, so the model is broken")
     if tensor.dtype == dtype:

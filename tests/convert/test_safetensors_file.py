@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from convert import safetensors_file
 from convert.safetensors_file import SafetensorsFile
+from convert.weights import PIECE
 from gpt.checkpoint import sha256
 from gpt.errors import UserError
 
@@ -63,6 +64,15 @@ def test_what_the_library_writes_we_read(tmp_path: Path) -> None:
     for name, tensor in tensors.items():
         assert torch.equal(mine.read(name), tensor)
         assert mine.tensors[name].shape == tuple(tensor.shape)
+
+
+def test_a_large_tensor_comes_in_pieces(tmp_path: Path) -> None:
+    tensor = torch.randn(3, PIECE // 2 + 7)
+    save_file({"a": tensor, "b": torch.ones(5)}, tmp_path / "x")
+    mine = SafetensorsFile(tmp_path / "x")
+    assert [piece.numel() for piece in mine.pieces("a")] == [PIECE, PIECE // 2 + 21]
+    assert torch.equal(torch.cat([piece.clone() for piece in mine.pieces("a")]), tensor.view(-1))
+    assert torch.equal(mine.read("a"), tensor)
 
 
 def test_a_tensor_that_was_not_announced_is_a_mistake(tmp_path: Path) -> None:
