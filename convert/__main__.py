@@ -27,8 +27,9 @@ def main(argv: list[str] | None = None) -> None:
     """Convert one model. Errors that people can act on are one line and status 1."""
     args = _parser().parse_args(argv)
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _end)
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _end)
     try:
         with _json_lines() if args.json else _bars() as tell:
             result = _convert(args, tell)

@@ -11,6 +11,7 @@ from convert.pickle_file import PickleFile
 from convert.safetensors_file import SafetensorsFile
 from convert.weights import WeightFile, Weights
 from gpt.errors import UserError
+from gpt.models import MANIFEST
 
 CONFIG = "config.json"
 # In the order of preference. An index names shards of the same kind.
@@ -92,6 +93,8 @@ def read_text(directory: Path, name: str) -> str | None:
 
 def read_config(directory: Path) -> dict[str, Any]:
     """Their config.json. Raises UserError where it is none, or of a quantised model."""
+    if (directory / MANIFEST).exists():
+        raise UserError(f"{directory} is a checkpoint of ours already; use it as it is")
     if not (directory / CONFIG).exists():
         raise UserError(f"{directory} has no {CONFIG}, so it is no checkpoint of transformers")
     config = read_json(directory, CONFIG)

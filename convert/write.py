@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import gpt
 from convert import directory as their_directory
-from convert import gpt2, opt, safetensors_file
+from convert import gpt2, opt, safetensors_file, stream
 from convert.events import Notice, Progress, Tell, silent
-from convert.family import Family, Values, unchanged
+from convert.family import Family, Values
 from convert.plan import Plan, make_plan
 from convert.source import Source, locate
 from convert.vocabulary import Vocabulary, read_vocabulary
@@ -25,7 +23,7 @@ from convert.weights import Weights
 from gpt import checkpoint, models
 from gpt.config import ModelConfig
 from gpt.draft import replacing
-from gpt.errors import UserError
+from gpt.errors import UserError, printable
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in (gpt2.FAMILY, opt.FAMILY)}
 _ROOM = 1 << 24
@@ -63,7 +61,48 @@ def convert(
     """
     directory = target(model, out, name)
     _check_place(directory, force)
-    source = locate(model, revision, tell)
+    job = _prepare(locate(model, revision, tell), dtype, tell)
+    _check_room(directory, safetensors_file.file_size(job.plan.shapes, job.torch_dtype))
+    with replacing(directory) as draft:
+        pieces = stream.pieces(job.plan, job.weights, job.torch_dtype, tell)
+        digest = safetensors_file.write(
+            draft / checkpoint.WEIGHTS, job.plan.shapes, job.torch_dtype, pieces
+        )
+        checkpoint.write_config(draft, job.plan.config)
+        job.vocabulary.tokenizer.save(draft)
+        verification = _verify(job, draft, verify, tell)
+        checkpoint.write_manifest(
+            draft,
+            dtype=job.dtype,
+            n_params=job.n_params,
+            origin=_origin(job, verification),
+            known={checkpoint.WEIGHTS: digest},
+        )
+    return Result(directory, directory.name, verification)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A conversion of which everything was checked but the numbers."""
+
+    source: Source
+    family: Family
+    plan: Plan
+    weights: Weights
+    vocabulary: Vocabulary
+    dtype: str
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return checkpoint.DTYPES[self.dtype]
+
+    @property
+    def n_params(self) -> int:
+        return sum(map(math.prod, self.plan.shapes.values()))
+
+
+def _prepare(source: Source, dtype: str, tell: Tell) -> _Job:
+    """Read everything but the tensors."""
     values = their_directory.read_config(source.directory)
     family = choose_family(values, source)
     reader = Values(values)
@@ -71,7 +110,9 @@ def convert(
     vocabulary = read_vocabulary(source.directory)
     config = _with_token_ids(family, reader, config, vocabulary, tell)
     weights = their_directory.open_weights(source.directory)
-    plan = make_plan(family, config, family.fills(reader), weights.tensors, partial(_same, weights))
+    plan = make_plan(
+        family, config, family.fills(reader), weights.tensors, partial(stream.same, weights)
+    )
     for notice in plan.notices:
         tell(Notice(notice))
     if vocabulary.ordinary_size > plan.config.vocab_size:
@@ -80,33 +121,22 @@ def convert(
             f"but the network has {plan.config.vocab_size} tokens"
         )
     stored = _stored_dtype(dtype, plan, weights, tell)
-    _check_room(directory, safetensors_file.file_size(plan.shapes, checkpoint.DTYPES[stored]))
-    with replacing(directory) as draft:
-        pieces = _pieces(plan, weights, checkpoint.DTYPES[stored], tell)
-        digest = safetensors_file.write(
-            draft / checkpoint.WEIGHTS, plan.shapes, checkpoint.DTYPES[stored], pieces
-        )
-        checkpoint.write_config(draft, plan.config)
-        vocabulary.tokenizer.save(draft)
-        n_params = sum(torch.Size(shape).numel() for shape in plan.shapes.values())
-        verification = _verify(source, draft, plan, vocabulary, stored, n_params, verify, tell)
-        checkpoint.write_manifest(
-            draft,
-            dtype=stored,
-            n_params=n_params,
-            origin={
-                "kind": source.kind,
-                "model": source.model,
-                "revision": source.revision,
-                "family": family.model_type,
-                "converted_by": f"gpt-tui {gpt.__version__}",
-                "files": _sizes(weights),
-                "notices": list(plan.notices),
-                "verification": verification,
-            },
-            known={checkpoint.WEIGHTS: digest},
-        )
-    return Result(directory, directory.name, verification)
+    return _Job(source, family, plan, weights, vocabulary, stored)
+
+
+def _origin(job: _Job, verification: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest says of a conversion."""
+    files = {info.file for info in job.weights.tensors.values()}
+    return {
+        "kind": job.source.kind,
+        "model": printable(job.source.model),
+        "revision": job.source.revision,
+        "family": job.family.model_type,
+        "converted_by": f"gpt-tui {gpt.__version__}",
+        "files": {path.name: path.stat().st_size for path in sorted(files)},
+        "notices": list(job.plan.notices),
+        "verification": verification,
+    }
 
 
 def target(model: str, out: Path | None, name: str | None) -> Path:
@@ -171,13 +201,6 @@ def _with_token_ids(
     return replace(config, bos_id=bos, eos_id=read("eos_token_id"), pad_id=read("pad_token_id"))
 
 
-def _same(weights: Weights, a: str, b: str) -> bool:
-    if weights.tensors[a].shape != weights.tensors[b].shape:
-        return False
-    pairs = zip(weights.pieces(a), weights.pieces(b), strict=True)
-    return all(torch.equal(x.double(), y.double()) for x, y in pairs)
-
-
 def _stored_dtype(wanted: str, plan: Plan, weights: Weights, tell: Tell) -> str:
     """The one dtype of the checkpoint."""
     if wanted != "keep":
@@ -201,91 +224,21 @@ def _check_room(directory: Path, size: int) -> None:
         )
 
 
-def _pieces(plan: Plan, weights: Weights, dtype: torch.dtype, tell: Tell) -> Iterator[Tensor]:
-    """The numbers of our parameters in the plan's order.
-
-    What needs no transform passes through in pieces; of the rest, a tensor at a time is in
-    memory. The parts of a joined matrix are its rows, so they simply follow each other.
-    """
-    sources = [source for parts in plan.sources.values() for source in parts]
-    progress = _Progress(weights, [source.name for source in sources], tell)
-    for name, parts in plan.sources.items():
-        if not parts:
-            yield torch.full(plan.shapes[name], plan.fills[name], dtype=dtype)
-        for source in parts:
-            info = weights.tensors[source.name]
-            if source.place.transform is unchanged:
-                for piece in weights.pieces(source.name):
-                    yield _checked(piece, dtype, source.name, info.file)
-                    progress.add(info.file, piece.nbytes)
-            else:
-                tensor = source.place.transform(weights.read(source.name))
-                yield _checked(tensor, dtype, source.name, info.file)
-                progress.add(info.file, info.nbytes)
-
-
-class _Progress:
-    """Bytes that were read, per file and in total."""
-
-    def __init__(self, weights: Weights, names: list[str], tell: Tell) -> None:
-        self._tell = tell
-        self._totals: Counter[Path] = Counter()
-        self._done: Counter[Path] = Counter()
-        for name in names:
-            info = weights.tensors[name]
-            self._totals[info.file] += info.nbytes
-
-    def add(self, file: Path, n_bytes: int) -> None:
-        """So many bytes of a file are done."""
-        self._done[file] += n_bytes
-        of_file, total = self._totals[file], self._totals.total()
-        done = self._done.total()
-        self._tell(Progress("convert", file.name, self._done[file], of_file, done, total))
-
-
-def _checked(tensor: Tensor, dtype: torch.dtype, name: str, file: Path) -> Tensor:
-    """In another dtype. Raises UserError where a number is not finite, before or after."""
-    if not _is_finite(tensor):
-        raise UserError(f"{name!r} in {file} holds NaN or Inf, so the model is broken")
-    if tensor.dtype == dtype:
-        return tensor
-    tensor = tensor.to(dtype)
-    if not _is_finite(tensor):
-        raise UserError(
-            f"{name!r} in {file} holds numbers that {str(dtype).removeprefix('torch.')} cannot; "
-            "choose --dtype bfloat16 or float32"
-        )
-    return tensor
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    """One pass, and no copy: a NaN is both the least and the greatest."""
-    return not tensor.numel() or bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
-
-
-def _verify(
-    source: Source,
-    draft: Path,
-    plan: Plan,
-    vocabulary: Vocabulary,
-    dtype: str,
-    n_params: int,
-    wanted: bool,
-    tell: Tell,
-) -> dict[str, Any]:
+def _verify(job: _Job, draft: Path, wanted: bool, tell: Tell) -> dict[str, Any]:
     if not wanted:
         return {"status": "skipped", "reason": "--no-verify"}
     from convert.verify import verify
 
     tell(Progress("verify", "", 0, 1, 0, 1))
-    found = verify(source.directory, draft, plan.config, vocabulary.tokenizer, dtype, n_params)
+    found = verify(
+        job.source.directory,
+        draft,
+        job.plan.config,
+        job.vocabulary.tokenizer,
+        job.dtype,
+        job.n_params,
+    )
     if found.status == "skipped":
         tell(Notice(f"not verified: {found.reason}"))
     tell(Progress("verify", "", 1, 1, 1, 1))
     return {key: value for key, value in asdict(found).items() if value not in (None, "")}
-
-
-def _sizes(weights: Weights) -> dict[str, int]:
-    """The files that the weights came from, and their bytes."""
-    files = {info.file for info in weights.tensors.values()}
-    return {path.name: path.stat().st_size for path in sorted(files)}

@@ -24,8 +24,8 @@ from gpt.errors import UserError
 POINTS = {
     "finding": ("convert.write.locate", 0),
     "planning": ("convert.write.make_plan", 0),
-    "first tensor": ("convert.write._checked", 0),
-    "fifth tensor": ("convert.write._checked", 4),
+    "first tensor": ("convert.stream._checked", 0),
+    "fifth tensor": ("convert.stream._checked", 4),
     "configuration": ("gpt.checkpoint.write_config", 0),
     "verifying": ("convert.write._verify", 0),
     "manifest": ("gpt.checkpoint.write_manifest", 0),

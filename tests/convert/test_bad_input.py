@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from convert import pickle_file
 from convert.write import convert
@@ -429,3 +431,36 @@ def test_a_truncated_pickle(size: float, source: Path, tmp_path: Path) -> None:
     torch.save(untied_state(gpt2()), file)
     file.write_bytes(file.read_bytes()[: int(size * file.stat().st_size)])
     refused(source, tmp_path, "pytorch_model.bin")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, bytes]:
+    """Sound files in the newer and in the older format."""
+    found = {}
+    for new in (True, False):
+        file = tmp_path_factory.mktemp("sound") / "pytorch_model.bin"
+        tensors = {"a": torch.randn(3, 2), "b": torch.randn(4).half()}
+        torch.save(tensors, file, _use_new_zipfile_serialization=new)
+        found[new] = file.read_bytes()
+    return found
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+@pytest.mark.parametrize("new", [True, False])
+def test_flipped_bytes_in_a_pickle(
+    new: bool, sound: dict[bool, bytes], tmp_path: Path, data: st.DataObject
+) -> None:
+    """Whatever a flipped byte makes of a file, it is read or refused, and never a traceback."""
+    changed = bytearray(sound[new])
+    for _ in range(data.draw(st.integers(1, 3))):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(bytes(changed))
+    try:
+        file = pickle_file.PickleFile(path)
+        for name in file.tensors:
+            list(file.pieces(name))
+    except UserError as error:
+        assert "pytorch_model.bin" in str(error)
+        assert "\n" not in str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,18 @@ def test_escape_codes_are_shown_harmlessly(
     (source / "config.json").unlink()
     message = failing(capsys, str(source), "--name", "x")
     assert "<U+001B>]52;c;aGk=<U+0007><U+202E>b" in message
+
+
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    source = saved(gpt2(), tmp_path / "x")
+    odd = source.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    main([str(odd), "--name", "mine", "--no-verify"])
+    assert models.available()["mine"].origin["model"].endswith("caf<U+DCE9>")
+
+
+def test_a_checkpoint_of_ours(tiny_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = failing(capsys, str(tiny_directory), "--name", "again")
+    assert "is a checkpoint of ours already" in message
 
 
 def test_an_error_of_the_real_command_is_one_line(tmp_path: Path) -> None:
