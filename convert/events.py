@@ -13,7 +13,7 @@ class Progress:
     phase: str
     """download, convert or verify."""
     file: str
-    """The file that is being read."""
+    """The file that is being read; transformers while it is compared with."""
     file_done: int
     """Bytes of it that are done."""
     file_total: int

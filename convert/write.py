@@ -229,7 +229,8 @@ def _verify(job: _Job, draft: Path, wanted: bool, tell: Tell) -> dict[str, Any]:
         return {"status": "skipped", "reason": "--no-verify"}
     from convert.verify import verify
 
-    tell(Progress("verify", "", 0, 1, 0, 1))
+    size = (draft / checkpoint.WEIGHTS).stat().st_size
+    tell(Progress("verify", "transformers", 0, size, 0, size))
     found = verify(
         job.source.directory,
         draft,
@@ -240,5 +241,5 @@ def _verify(job: _Job, draft: Path, wanted: bool, tell: Tell) -> dict[str, Any]:
     )
     if found.status == "skipped":
         tell(Notice(f"not verified: {found.reason}"))
-    tell(Progress("verify", "", 1, 1, 1, 1))
+    tell(Progress("verify", "transformers", size, size, size, size))
     return {key: value for key, value in asdict(found).items() if value not in (None, "")}
