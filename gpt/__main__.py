@@ -84,6 +84,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
     listing = commands.add_parser("models", help="list the models that are there")
     listing.add_argument("--json", action="store_true", help="one model a line")
+    listing.add_argument("--check", metavar="NAME", help="compare a model's files with its sha256")
     listing.set_defaults(run=_models)
 
     train = commands.add_parser("train", help="turn a text file into a model")
@@ -217,16 +218,37 @@ def _visible(step: Step) -> str:
 
 
 def _models(args: argparse.Namespace) -> None:
+    if args.check is not None:
+        _check(args.check, as_json=args.json)
+        return
     for name, manifest in models.available().items():
         if args.json:
             print(json.dumps({"name": name, **asdict(manifest)}))
         else:
             size = sum(facts["size"] for facts in manifest.files.values())
-            origin = str(manifest.origin.get("kind", ""))
+            origin = " ".join(str(manifest.origin.get(key, "")) for key in ("kind", "model"))
             print(
                 f"{one_line(name):24} {manifest.n_params / 1e6:9.1f}M parameters "
-                f"{size / 1e6:9.1f} MB  {one_line(manifest.dtype):9} {one_line(origin)}"
+                f"{size / 1e6:9.1f} MB  {one_line(manifest.dtype):9} {one_line(origin.strip())}"
             )
+
+
+def _check(model: str, *, as_json: bool) -> None:
+    """Read every byte of a model. Raises UserError naming the files that are not as written."""
+    directory = models.find(model)
+    from gpt.checkpoint import damaged
+
+    files = models.read_manifest(directory).files
+    bad = damaged(directory)
+    if as_json:
+        print(json.dumps({"name": model, "files": len(files), "damaged": bad}))
+    elif not bad:
+        print(f"{one_line(model)}: {len(files)} files are as they were written")
+    if bad:
+        raise UserError(
+            f"{', '.join(bad)} in {directory} changed after it was written; "
+            "convert or train the model again"
+        )
 
 
 def _read_stdin() -> str:

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gpt import models, tokenizer
 from gpt.config import ModelConfig
+from gpt.draft import replacing
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.models import MANIFEST, Manifest
@@ -53,13 +51,25 @@ def load(directory: Path, device: str = "cpu", dtype: str = "float32") -> Checkp
         path = directory / name
         if not path.is_file() or path.stat().st_size != facts["size"]:
             raise UserError(f"{path} is missing or does not have the {facts['size']} bytes it had")
-    config = read_config(directory)
-    wanted = None if dtype == "stored" else DTYPES[dtype]
-    with torch.device("meta"):
-        model = GPT(config)
-    model.load_state_dict(_read_weights(directory, model, device, wanted), assign=True)
-    model.requires_grad_(False).eval()
+    model = load_network(directory, device, dtype)
     return Checkpoint(model, tokenizer.load(directory), manifest, directory.name)
+
+
+def load_network(directory: Path, device: str = "cpu", dtype: str = "float32") -> GPT:
+    """Only the network of a checkpoint, which needs no manifest yet."""
+    wanted = None if dtype == "stored" else DTYPES[dtype]
+    model = empty_network(read_config(directory))
+    model.load_state_dict(_read_weights(directory, model, device, wanted), assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def empty_network(config: ModelConfig) -> GPT:
+    """A network that has shapes but no numbers. Raises UserError where it is beyond any memory."""
+    try:
+        with torch.device("meta"), _Uninitialised():
+            return GPT(config)
+    except RuntimeError as error:
+        raise UserError(f"config.json asks for an impossible network: {error}") from error
 
 
 def read_config(directory: Path) -> ModelConfig:
@@ -69,6 +79,17 @@ def read_config(directory: Path) -> ModelConfig:
         return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"cannot use {path}: {error}") from error
+
+
+class _Uninitialised(TorchFunctionMode):
+    """No random numbers where there is no memory: torch would import sympy to draw none."""
+
+    def __torch_function__(  # type: ignore[no-untyped-def]
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ):
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _read_weights(
@@ -106,70 +127,38 @@ def save(
     }
     with replacing(directory) as draft:
         save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
-        config = json.dumps(model.config.to_dict(), indent=2)
-        (draft / CONFIG).write_text(config + "\n", encoding="utf-8")
+        write_config(draft, model.config)
         tokens.save(draft)
         n_params = sum(tensor.numel() for tensor in tensors.values())
         write_manifest(draft, dtype=dtype, n_params=n_params, origin=origin or {})
 
 
-def write_manifest(draft: Path, *, dtype: str, n_params: int, origin: dict[str, Any]) -> None:
-    """Describe the files that lie in a draft; the last step before it takes its place."""
+def write_config(draft: Path, config: ModelConfig) -> None:
+    """Write config.json."""
+    text = json.dumps(config.to_dict(), indent=2)
+    (draft / CONFIG).write_text(text + "\n", encoding="utf-8")
+
+
+def write_manifest(
+    draft: Path,
+    *,
+    dtype: str,
+    n_params: int,
+    origin: dict[str, Any],
+    known: Mapping[str, str] | None = None,
+) -> None:
+    """Describe the files that lie in a draft; the last step before it takes its place.
+
+    known: digests that were computed while the files were written.
+    """
+    known = known or {}
     files = {
-        path.name: {"size": path.stat().st_size, "sha256": sha256(path)}
+        path.name: {"size": path.stat().st_size, "sha256": known.get(path.name) or sha256(path)}
         for path in sorted(draft.iterdir())
     }
     manifest = asdict(Manifest(dtype, n_params, files, origin))
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (draft / MANIFEST).write_text(text + "\n", encoding="utf-8")
-
-
-@contextmanager
-def replacing(directory: Path) -> Iterator[Path]:
-    """A new directory beside this one, which takes its place if the block succeeds.
-
-    On any error, an interrupt too, it is removed and the old one stays as it was.
-    Raises UserError where the disk does not allow it.
-    """
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    except OSError as error:
-        raise UserError(f"cannot write beside {directory}: {error.strerror}") from error
-    try:
-        yield draft
-        _open_to_umask(draft)
-        _swap(draft, directory)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot write {directory}: {error}") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _open_to_umask(draft: Path) -> None:
-    """mkdtemp and safetensors make private files; a checkpoint is like any other file."""
-    umask = os.umask(0)
-    os.umask(umask)
-    for path in draft.iterdir():
-        path.chmod(0o666 & ~umask)
-    draft.chmod(0o777 & ~umask)
-
-
-def _swap(draft: Path, directory: Path) -> None:
-    """Rename draft to directory. What reads the old files goes on reading them."""
-    if not directory.exists():
-        draft.rename(directory)
-        return
-    if not (directory / MANIFEST).is_file() and any(directory.iterdir()):
-        raise UserError(f"{directory} exists and is no checkpoint; choose another place")
-    old = draft.with_name(draft.name + ".old")
-    directory.rename(old)
-    try:
-        draft.rename(directory)
-    except OSError:
-        old.rename(directory)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def sha256(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
@@ -185,8 +174,11 @@ def sha256(path: Path, progress: Callable[[int], object] = lambda _: None) -> st
 def damaged(directory: Path) -> list[str]:
     """Names of the files whose contents are not what the manifest says."""
     files = models.read_manifest(directory).files
-    return [
-        name
-        for name, facts in files.items()
-        if not (directory / name).is_file() or sha256(directory / name) != facts["sha256"]
-    ]
+    return [name for name, facts in files.items() if not _intact(directory / name, facts)]
+
+
+def _intact(path: Path, facts: Mapping[str, Any]) -> bool:
+    try:
+        return path.stat().st_size == facts["size"] and sha256(path) == facts.get("sha256")
+    except OSError:
+        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,9 +17,13 @@ if TYPE_CHECKING:
 CHARACTERS_FILE = "characters.json"
 VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
+JSON_FILE = "tokenizer.json"
 
-# How GPT-2 cuts text before it merges bytes (Radford et al. 2019, encoder.py).
-GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# How GPT-2 cuts text before it merges bytes (Radford et al. 2019, encoder.py), with the
+# possessive quantifiers of tiktoken's r50k_base, which cut alike and need no backtracking.
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+# Where it still has to backtrack, tiktoken's stack ends at about a million characters.
+_LONGEST_BLANK = 500_000
 
 
 class Tokenizer(Protocol):
@@ -95,6 +100,10 @@ class BPETokenizer:
             raise UserError(f"the vocabulary lacks the token {missing[0]!r} that its merges need")
         if len(set(ranked)) != len(ranked):
             raise UserError("the merges make the same token twice")
+        if not all(isinstance(i, int) and 0 <= i < 2**31 for i in vocab.values()):
+            raise UserError("the vocabulary has an id that is no token id")
+        if len(set(vocab.values())) != len(vocab):
+            raise UserError("the vocabulary has two tokens of the same id")
         self._vocab, self._merges = vocab, merges
         self._id_of_rank = [vocab[token] for token in ranked]
         # Tokens that no merge makes are special ones: they have an id but stand for no text.
@@ -110,6 +119,11 @@ class BPETokenizer:
         """One more than the highest id."""
         return max(self._vocab.values()) + 1
 
+    @property
+    def ordinary_ids(self) -> list[int]:
+        """All ids that a text can become."""
+        return self._id_of_rank
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text; `<|endoftext|>` in it is eleven ordinary characters or so."""
         if self._encoding is None:
@@ -121,6 +135,8 @@ class BPETokenizer:
                 mergeable_ranks=self._ranks,
                 special_tokens={},
             )
+        if re.search(rf"\s{{{_LONGEST_BLANK}}}", text):
+            raise UserError(f"the text has {_LONGEST_BLANK:,} blanks in a row; take some out")
         return [self._id_of_rank[rank] for rank in self._encoding.encode_ordinary(text)]
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -154,14 +170,22 @@ def load(directory: Path) -> Tokenizer:
         if (path := directory / VOCAB_FILE).exists():
             vocab = json.loads(path.read_text(encoding="utf-8"))
             path = directory / MERGES_FILE
-            return BPETokenizer(vocab, _read_merges(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            return BPETokenizer(vocab, read_merges(path.read_text(encoding="utf-8")))
+        if (path := directory / JSON_FILE).exists():
+            from gpt.tokenizer_json import JsonTokenizer
+
+            return JsonTokenizer(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"cannot read the tokenizer file {path}: {error}") from error
-    raise UserError(f"{directory} holds no tokenizer ({CHARACTERS_FILE}, or {VOCAB_FILE})")
+    raise UserError(
+        f"{directory} holds no tokenizer ({CHARACTERS_FILE}, {VOCAB_FILE} or {JSON_FILE})"
+    )
 
 
-def _read_merges(text: str) -> list[tuple[str, str]]:
-    lines = [line for line in text.split("\n") if line and not line.startswith("#version")]
+def read_merges(text: str) -> list[tuple[str, str]]:
+    """The pairs of a merges.txt, in order. Raises UserError quoting a line that is none."""
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    lines = [line for line in lines if line and not line.startswith("#version")]
     merges = [tuple(line.split(" ")) for line in lines]
     if bad := next((line for line, pair in zip(lines, merges, strict=True) if len(pair) != 2), ""):
         raise UserError(f"merges.txt has a line that is no pair: {bad!r}")

@@ -178,7 +178,7 @@ def test_a_hostile_prompt_is_harmless_in_its_field_and_in_the_error(
     start: Callable[..., Terminal],
 ) -> None:
     terminal = start("--prompt", "\x1b]0b\x9b\u202eZ")
-    terminal.until(lambda text: "not '0'" in text)
+    terminal.until(lambda text: "this model knows 29 characters" in text)
     terminal.until(lambda text: "│ ␛]0b��Z" in text)
     terminal.child.send("\x11")
     assert terminal.end() == 0

@@ -1,0 +1,179 @@
+"""Any tokenizer that the `tokenizers` library reads, from its tokenizer.json; no network."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+from gpt.errors import UserError
+from gpt.tokenizer import JSON_FILE, byte_alphabet
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class JsonTokenizer:
+    """WordPiece, SentencePiece and the byte-level kinds that GPT-2's files cannot say.
+
+    text: the contents of a tokenizer.json. Raises UserError where it is none, or of a kind
+    whose tokens have no bytes that we know of.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        values = _parse(text)
+        try:
+            self._tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # the library raises nothing more precise
+            raise UserError(f"{JSON_FILE} cannot be read: {error}") from error
+        self._bytes_of = _bytes_of_a_piece(values)
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._special = {i for i, token in added.items() if token.special}
+        self._verbatim = {i: token.content for i, token in added.items() if not token.special}
+        self._tokenizer.encode_special_tokens = True
+        model = values["model"]
+        if model.get("type") != "BPE" or model.get("ignore_merges"):
+            self._cut_special_names()
+        name = model.get("unk_token")
+        self._unknown = self._tokenizer.token_to_id(name) if name else model.get("unk_id")
+        self._vocab_size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the highest id."""
+        return self._vocab_size
+
+    @property
+    def ordinary_size(self) -> int:
+        """One more than the highest id that a text can become."""
+        ids = self._tokenizer.get_vocab().values()
+        return max((i for i in ids if i not in self._special), default=-1) + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; a special token's name in it is ordinary characters.
+
+        A character that the vocabulary lacks is dropped or becomes its unknown token.
+        """
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return [i for i in ids if i not in self._special or i == self._unknown]
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The token's bytes with the blank that it carries; none for a special token."""
+        if token_id in self._verbatim:
+            return self._verbatim[token_id].encode()
+        if token_id in self._special or not 0 <= token_id < self._vocab_size:
+            return b""
+        piece = self._tokenizer.id_to_token(token_id)
+        return b"" if piece is None else self._bytes_of(piece)
+
+    def save(self, directory: Path) -> None:
+        """Write tokenizer.json."""
+        (directory / JSON_FILE).write_text(self._text, encoding="utf-8")
+
+    def _cut_special_names(self) -> None:
+        """Keep the model itself from spelling a special token that its vocabulary has too.
+
+        `</s>` is such a piece in SentencePiece vocabularies: it is cut behind its first
+        character wherever it stands in a text. Byte pairs need not be cut: no merge makes
+        a special token.
+        """
+        names = {self._tokenizer.id_to_token(i) or "" for i in self._special}
+        cuts = [
+            pre_tokenizers.Split(Regex(f"{re.escape(n[0])}(?={re.escape(n[1:])})"), "isolated")
+            for n in sorted(names)
+            if len(n) > 1
+        ]
+        before = self._tokenizer.pre_tokenizer
+        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            ([before] if before is not None else []) + cuts
+        )
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{JSON_FILE} is no JSON: {error}") from error
+    if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
+        raise UserError(f"{JSON_FILE} describes no tokenizer")
+    return values
+
+
+def _bytes_of_a_piece(values: dict[str, Any]) -> Callable[[str], bytes]:
+    """How a piece of the vocabulary is written as bytes, from the kind of its decoder."""
+    parts = {str(part.get("type")): part for part in _flatten(values.get("decoder"))}
+    blank = next(
+        (
+            str(part.get("pattern", {}).get("String", part.get("replacement")))
+            for part in (parts.get("Metaspace"), parts.get("Replace"))
+            if part is not None
+        ),
+        None,
+    )
+    if "ByteLevel" in parts:
+        return partial(_byte_level, byte_alphabet())
+    if blank is not None or "ByteFallback" in parts:
+        return partial(_metaspace, blank or "▁")
+    if "WordPiece" in parts:
+        return partial(_word_piece, str(parts["WordPiece"].get("prefix", "##")))
+    if "BPEDecoder" in parts:
+        return partial(_suffixed, str(parts["BPEDecoder"].get("suffix", "</w>")))
+    if not parts and values["model"].get("type") == "WordLevel":
+        return lambda piece: f" {piece}".encode()
+    kinds = ", ".join(sorted(parts)) or "none"
+    raise UserError(f"{JSON_FILE} has a decoder that this program does not know ({kinds})")
+
+
+def _flatten(decoder: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(decoder, dict):
+        yield decoder
+        for part in decoder.get("decoders") or []:
+            yield from _flatten(part)
+
+
+def _byte_level(alphabet: dict[str, int], piece: str) -> bytes:
+    """GPT-2's printable alphabet; a piece outside it is plain text."""
+    if all(c in alphabet for c in piece):
+        return bytes(alphabet[c] for c in piece)
+    return piece.encode()
+
+
+def _metaspace(blank: str, piece: str) -> bytes:
+    """SentencePiece: a visible sign for the blank, and `<0xE4>` for a byte of its own."""
+    if found := _BYTE_TOKEN.fullmatch(piece):
+        return bytes([int(found[1], 16)])
+    return piece.replace(blank, " ").encode()
+
+
+def _word_piece(prefix: str, piece: str) -> bytes:
+    """BERT: `##` goes on with a word. Ideographs are words without blanks between them."""
+    if piece.startswith(prefix):
+        return piece.removeprefix(prefix).encode()
+    return piece.encode() if _is_ideograph(piece[:1]) else f" {piece}".encode()
+
+
+def _is_ideograph(character: str) -> bool:
+    """Whether BERT's cutter sets this character apart (Devlin et al. 2018, tokenization.py)."""
+    return any(low <= character <= high for low, high in _IDEOGRAPHS)
+
+
+_IDEOGRAPHS = (
+    ("\u3400", "\u4dbf"),
+    ("\u4e00", "\u9fff"),
+    ("\uf900", "\ufaff"),
+    ("\U00020000", "\U0002ceaf"),
+    ("\U0002f800", "\U0002fa1f"),
+)
+
+
+def _suffixed(suffix: str, piece: str) -> bytes:
+    """The older byte pairs, whose words end in `</w>`."""
+    return piece.replace(suffix, " ").encode()
