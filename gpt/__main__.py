@@ -106,7 +106,9 @@ def _load(args: argparse.Namespace) -> Checkpoint:
     directory = models.find(args.model)
     from gpt import checkpoint, device
 
-    return checkpoint.load(directory, *device.choose(args.device, args.dtype))
+    loaded = checkpoint.load(directory, *device.choose(args.device, args.dtype))
+    device.use_threads(loaded.manifest.n_params)
+    return loaded
 
 
 def _complete(args: argparse.Namespace) -> None:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import torch
 
 from gpt.checkpoint import DTYPES
 from gpt.errors import UserError
+
+SMALL = 20_000_000
+"""Parameters under which a second thread costs a token more than it saves."""
+
+
+def use_threads(n_params: int) -> None:
+    """One thread for a small network, as many as torch finds cores for a large one.
+
+    The matrices of a small network are over before a second core has begun; threads would only
+    wait for each other, and much longer where the interface needs a core as well.
+    """
+    torch.set_num_threads(1 if n_params < SMALL else os.cpu_count() or 1)
 
 
 def choose(device: str = "auto", dtype: str = "auto") -> tuple[str, str]:

@@ -97,6 +97,7 @@ class Engine:
         self._checkpoint = self._context = None
         self._checkpoint = checkpoint.load(directory, where, dtype)
         self._context = Context(self._checkpoint.model)
+        device.use_threads(self._checkpoint.manifest.n_params)
         self._send(
             request_id,
             "loaded",

@@ -94,7 +94,11 @@ def _top_k(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor
 
 
 def _top_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
-    p, order = scores.softmax(-1).sort(descending=True, stable=True)
+    p = scores.softmax(-1)
+    # Floats that are not negative sort like their bits, and a CPU sorts integers ten times as
+    # fast as floats as long as they ascend.
+    order = p.view(torch.int32).neg().sort(stable=True).indices
+    p = p[order]
     reached_before = p.cumsum(-1) - p
     gone = reached_before >= sampling.top_p
     gone[0] = False

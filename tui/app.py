@@ -36,9 +36,12 @@ class GPTApp(App[None]):
         super().__init__()
         self._main = MainScreen(connect, connection, prompt=prompt, seed=seed, length=length)
 
+    def get_default_screen(self) -> Screen[None]:
+        """The one screen."""
+        return self._main
+
     def on_mount(self) -> None:
-        """Show the one screen; leave the terminal as it was when somebody ends the process."""
-        self.push_screen(self._main)
+        """Leave the terminal as it was when somebody ends the process."""
         loop = asyncio.get_running_loop()
         for name in ("SIGTERM", "SIGHUP"):
             if number := getattr(signal, name, None):

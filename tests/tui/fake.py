@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from textual.pilot import Pilot
 
 from gpt.step import Candidate, Step
 from tui.app import GPTApp
@@ -78,6 +81,16 @@ def app_with(backend: Backend, **options: object) -> GPTApp:
         return backend, backend.load("fake", "auto", "auto")
 
     return GPTApp(connect, connect(), **options)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def running(app: GPTApp, size: tuple[int, int] = (110, 32)) -> AsyncIterator[Pilot[None]]:
+    """An app whose screen is complete."""
+    async with app.run_test(size=size) as pilot:
+        while main_screen(app)._controls is None:
+            await pilot.pause()
+        await pilot.pause()
+        yield pilot
 
 
 def main_screen(app: GPTApp) -> MainScreen:

@@ -7,7 +7,7 @@ from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Footer
 
-from tests.tui.fake import FakeBackend, app_with, main_screen
+from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tui.app import GPTApp
 from tui.backend import BackendError, EngineDiedError
 from tui.screens.main import MainScreen
@@ -41,7 +41,7 @@ def complaints(app: GPTApp) -> list[str]:
 
 async def test_a_prompt_becomes_text_with_numbers() -> None:
     app = app_with(FakeBackend("hello"))
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         screen = await write(pilot, app, "abc")
         assert screen.document.text == "abchello"
         assert [node.is_prompt for node in screen.document.path] == [True] * 3 + [False] * 5
@@ -61,7 +61,7 @@ async def test_a_prompt_sent_early_waits_and_says_why() -> None:
     backend = FakeBackend("hi")
     backend.ready.clear()
     app = app_with(backend)
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         await pilot.press(*"abc", "enter")
         screen = main_screen(app)
         assert said(screen) == "waiting for the model: loading PyTorch"
@@ -73,11 +73,24 @@ async def test_a_prompt_sent_early_waits_and_says_why() -> None:
         assert screen.query_one(Prompt).text == "more"
 
 
+async def test_what_is_sent_before_the_settings_are_there_is_sent_with_them() -> None:
+    backend = FakeBackend("hi")
+    app = app_with(backend, length=1)
+    async with app.run_test(size=(110, 32)) as pilot:
+        screen = main_screen(app)
+        assert not screen.query(Dial)
+        screen.post_message(Prompt.Sent("abc"))
+        while not backend.requests:
+            await pilot.pause()
+        await until_written(pilot, screen)
+        assert screen.document.text == "abch"
+
+
 @pytest.mark.parametrize("key", ["escape", "ctrl+c"])
 async def test_stop_keeps_the_text_and_is_usable_at_once(key: str) -> None:
     backend = FakeBackend("a long answer that never ends")
     app = app_with(backend)
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         backend.go_on.clear()
         await pilot.press(*"ab", "enter")
         await pilot.press(key)
@@ -92,7 +105,7 @@ async def test_stop_keeps_the_text_and_is_usable_at_once(key: str) -> None:
 async def test_settings_hold_for_the_next_run() -> None:
     backend = FakeBackend("x")
     app = app_with(backend, seed=11, length=3)
-    async with app.run_test(size=(110, 40)) as pilot:
+    async with running(app, size=(110, 40)) as pilot:
         screen = await write(pilot, app, "a")
         first = backend.requests[0]
         assert (first.sampling.seed, first.max_new_tokens, first.slide) == (11, 3, False)
@@ -115,7 +128,7 @@ async def test_settings_hold_for_the_next_run() -> None:
 
 async def test_a_setting_that_makes_no_sense_is_named_and_the_prompt_stays() -> None:
     app = app_with(FakeBackend())
-    async with app.run_test(size=(110, 40)) as pilot:
+    async with running(app, size=(110, 40)) as pilot:
         main_screen(app).query_one("#top_p", Dial).value = "7"
         screen = await write(pilot, app, "abc")
         assert complaints(app) == ["top_p is 7.0; it must be a number from 0 to 1"]
@@ -125,7 +138,7 @@ async def test_a_setting_that_makes_no_sense_is_named_and_the_prompt_stays() -> 
 
 async def test_an_error_gives_the_prompt_back_and_shows_hostile_text_harmlessly() -> None:
     app = app_with(FakeBackend(error=BackendError("no [/INST] \x1b]0;x\x07 here")))
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         screen = await write(pilot, app, "abc")
         assert complaints(app) == ["no [/INST] ␛]0;x␇ here"]
         assert screen.query_one(Prompt).text == "abc"
@@ -134,7 +147,7 @@ async def test_an_error_gives_the_prompt_back_and_shows_hostile_text_harmlessly(
 async def test_a_dead_engine_keeps_the_text_and_one_key_starts_it_again() -> None:
     backend = FakeBackend("hello")
     app = app_with(backend)
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         screen = await write(pilot, app, "abc")
         backend.error = EngineDiedError("the engine has ended by signal 9: killed")
         await write(pilot, app, "d")
@@ -150,7 +163,7 @@ async def test_a_dead_engine_keeps_the_text_and_one_key_starts_it_again() -> Non
 
 async def test_tokens_are_selected_by_keys_and_mouse() -> None:
     app = app_with(FakeBackend("hello world"))
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         screen = await write(pilot, app, "ab\n")
         view = screen.query_one(TokenView)
         view.focus()
@@ -169,7 +182,7 @@ async def test_tokens_are_selected_by_keys_and_mouse() -> None:
 async def test_go_on_from_an_earlier_token_keeps_the_old_branch() -> None:
     backend = FakeBackend("one")
     app = app_with(backend)
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         screen = await write(pilot, app, "ab")
         backend.reply = "two"
         screen.query_one(TokenView).focus()
@@ -186,7 +199,7 @@ async def test_go_on_from_an_earlier_token_keeps_the_old_branch() -> None:
 async def test_enter_on_an_empty_field_goes_on_and_new_text_begins_anew() -> None:
     backend = FakeBackend("one")
     app = app_with(backend)
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         await pilot.press("enter")
         assert complaints(app) == ["write a beginning first"]
         screen = await write(pilot, app, "a")
@@ -201,7 +214,7 @@ async def test_enter_on_an_empty_field_goes_on_and_new_text_begins_anew() -> Non
 async def test_enter_never_overtakes_what_was_typed_before_it() -> None:
     backend = FakeBackend("x")
     app = app_with(backend)
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         for key in ("a", "b", "enter"):  # all at once, as a terminal under load delivers them
             app.post_message(events.Key(key, key if len(key) == 1 else "\r"))
         while not backend.requests:
@@ -212,7 +225,7 @@ async def test_enter_never_overtakes_what_was_typed_before_it() -> None:
 async def test_line_breaks_in_a_prompt() -> None:
     backend = FakeBackend("x")
     app = app_with(backend)
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         await pilot.press("a", "ctrl+j", "b", "enter")
         await until_written(pilot, main_screen(app))
         assert backend.requests[0].text == "a\nb"
@@ -221,7 +234,7 @@ async def test_line_breaks_in_a_prompt() -> None:
 async def test_the_view_follows_the_end_unless_the_reader_scrolled_up() -> None:
     backend = FakeBackend("line\n" * 60)
     app = app_with(backend, length=300)
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         screen = await write(pilot, app, "a")
         view = screen.query_one(TokenView)
         assert view.is_vertical_scroll_end and view.max_scroll_y > 20
@@ -237,7 +250,7 @@ async def test_the_view_follows_the_end_unless_the_reader_scrolled_up() -> None:
 
 async def test_the_selected_token_shows_spaces_and_line_breaks() -> None:
     app = app_with(FakeBackend(" \n"))
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         screen = await write(pilot, app, "a")
         view = screen.query_one(TokenView)
         assert view.render_line(0).text.startswith("a ⏎")
@@ -248,7 +261,7 @@ async def test_the_selected_token_shows_spaces_and_line_breaks() -> None:
 
 async def test_less_probable_tokens_are_coloured_and_prompts_told_apart() -> None:
     app = app_with(FakeBackend("hello"))
-    async with app.run_test(size=(110, 32)) as pilot:
+    async with running(app) as pilot:
         screen = await write(pilot, app, "ab")
         segments = list(screen.query_one(TokenView).render_line(0))
         styles = {segment.text: segment.style for segment in segments}
@@ -261,7 +274,7 @@ async def test_less_probable_tokens_are_coloured_and_prompts_told_apart() -> Non
 @pytest.mark.parametrize("size", [(1, 1), (20, 5), (60, 20), (80, 24), (300, 100)])
 async def test_any_size_and_resizing_while_streaming(size: tuple[int, int]) -> None:
     app = app_with(FakeBackend("some words " * 15), length=150)
-    async with app.run_test(size=size) as pilot:
+    async with running(app, size=size) as pilot:
         await pilot.press("a", "enter")
         await pilot.resize_terminal(90, 20)
         await pilot.resize_terminal(*size)
@@ -271,8 +284,8 @@ async def test_any_size_and_resizing_while_streaming(size: tuple[int, int]) -> N
 
 async def test_footer_and_palette_offer_the_same_actions() -> None:
     app = app_with(FakeBackend())
-    async with app.run_test(size=(140, 32)) as pilot:
-        await pilot.pause()
+    async with running(app, size=(140, 32)) as pilot:
+        await pilot.pause(0.1)
         shown = {key.description for key in app.screen.query_one(Footer).query("FooterKey")}  # type: ignore[attr-defined]
         assert {"send", "stop", "go on from here", "new text", "quit"} <= shown
         commands = {command.title.lower() for command in app.get_system_commands(app.screen)}

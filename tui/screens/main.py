@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.actions import SkipAction
@@ -19,12 +19,16 @@ from gpt.sanitize import one_line
 from tui import backend as events
 from tui.backend import Backend, BackendError, Completion, EngineDiedError
 from tui.document import Document
-from tui.widgets.controls import Controls
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
 
+if TYPE_CHECKING:
+    from tui.widgets.controls import Controls
+
+CALM = 0.1
+"""Seconds between two looks at the newest token while text streams: more would be a flicker."""
 READY = "Enter sends"
 FINISHED = {
     "length": "done: the length that was asked for",
@@ -43,6 +47,7 @@ Connect = Callable[[], Connection]
 class MainScreen(Screen[None]):
     """One document and one model."""
 
+    AUTO_FOCUS = "Prompt"
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (72, "-wide")]  # noqa: RUF012
     VERTICAL_BREAKPOINTS = [(0, "-low"), (22, "-high")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -68,12 +73,13 @@ class MainScreen(Screen[None]):
         self._backend, self._answers = connection
         self._first_prompt = prompt
         self._first = {"seed": seed, "length": length}
+        self._controls: Controls | None = None
         self.document = Document()
         self.is_writing = False
         """A completion is running or waits for the model."""
 
     def compose(self) -> ComposeResult:
-        """Text and prompt on the left, the token and the settings on the right."""
+        """What the first frame needs: where the person writes and where the text will be."""
         yield Status(id="status")
         with Horizontal():
             with Vertical(id="left"):
@@ -81,19 +87,25 @@ class MainScreen(Screen[None]):
                 yield Prompt(id="prompt", placeholder="Write a beginning; the model goes on.")
             with Vertical(id="side"):
                 yield Inspector(id="inspector")
-                yield Controls(id="controls")
-        yield Footer()
 
     def on_mount(self) -> None:
-        """Wait for the model while the person can write."""
+        """Everything else comes after the first frame, while the model loads."""
         self.query_one(TokenView).show(self.document.path)
-        self.query_one(Inspector).border_title = "token"
-        self.query_one(Controls).border_title = "settings of the next run"
         self._say(READY)
-        self.query_one(Prompt).focus()
+        self.call_after_refresh(self._complete)
+
+    async def _complete(self) -> None:
+        """Fill the places that were kept, and begin."""
+        from tui.widgets.controls import Controls
+
+        controls = Controls(id="controls")
+        await self.query_one("#side").mount(controls)
+        await self.mount(Footer())
+        self.refresh_bindings()  # a footer that comes late has missed their signal
         for name, value in self._first.items():
             if value is not None:
-                self.query_one(Controls).set(name, value)
+                controls.set(name, value)
+        self._controls = controls
         self._load()
         if self._first_prompt:
             self._send(self._first_prompt)
@@ -126,8 +138,10 @@ class MainScreen(Screen[None]):
 
     def _send(self, text: str) -> None:
         """Put text behind the document and let the model go on from there."""
-        prompt = self.query_one(Prompt)
-        controls = self.query_one(Controls)
+        prompt, controls = self.query_one(Prompt), self._controls
+        if controls is None:
+            self._first_prompt = text  # sent so early that there are no settings yet
+            return
         try:
             if self.is_writing:
                 raise UserError("the model is still writing; Esc stops it")
@@ -149,7 +163,7 @@ class MainScreen(Screen[None]):
         waiting = status.model is None
         self._say(f"waiting for the model: {status.waiting}" if waiting else "reading the prompt")
         first: float | None = None
-        drawn = 0
+        drawn, shown = 0, 0.0
         try:
             async for event in self._backend.complete(request):
                 if isinstance(event, events.Steps):
@@ -163,7 +177,9 @@ class MainScreen(Screen[None]):
                             drawn += len(event.steps)
                             status.speed = drawn / (now - first)
                     view.extend()
-                    self._show_token()
+                    if time.perf_counter() - shown > CALM:
+                        self._show_token()
+                        shown = time.perf_counter()
                 elif isinstance(event, events.Done):
                     status.speed = event.tokens / event.seconds if event.tokens else None
                     self._say(FINISHED.get(event.finish_reason or "", READY))
@@ -175,6 +191,7 @@ class MainScreen(Screen[None]):
                 self._give_back(request.text)
         finally:
             self.is_writing = False
+            self._show_token()
 
     def _give_back(self, text: str) -> None:
         """A prompt that came to nothing returns to its field, where nothing was written since."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -111,6 +111,8 @@ class Controls(VerticalGroup):
             tooltip="go on when the context is full, with the oldest tokens out of sight",
         )
 
+    BORDER_TITLE = "settings of the next run"
+
     def set(self, name: str, value: float) -> None:
         """Turn a dial from outside."""
         self.query_one(f"#{name}", Dial).value = f"{value:.10g}"
@@ -127,7 +129,7 @@ class Controls(VerticalGroup):
         """The settings; an empty seed throws new dice. Raises UserError naming a bad one."""
         seed = self.query_one("#seed", Dial)
         if not seed.value:
-            seed.placeholder = str(secrets.randbelow(2**31))
+            seed.placeholder = str(int.from_bytes(os.urandom(4)) >> 1)
         return Sampling(
             temperature=self._number("temperature", float),
             top_k=int(self._number("top_k", int)),

@@ -23,6 +23,8 @@ class Inspector(Widget):
     step: reactive[Step | None] = reactive(None)
     vocab_size: reactive[int] = reactive(0)
 
+    BORDER_TITLE = "token"
+
     def render(self) -> Text:
         """Plain rows: a bar and a number for every candidate."""
         lines = describe(self.step) if self.step else [("no token yet", "dim")]

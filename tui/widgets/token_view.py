@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -74,10 +74,7 @@ class TokenView(ScrollView, can_focus=True):
         last_row = len(self._rows) - 1
         for node in self._tokens[len(self._rows.first_row) :]:
             self._rows.append(shown_text(node))
-        for row in (last_row, self._row_of(before)):
-            self._strips.pop(row, None)
-        # A word may have moved down from the row that was the last but one.
-        self._strips.pop(last_row - 1, None)
+        self._forget([*self._rows_of(before), *range(last_row, len(self._rows))])
         self._fit()
 
     def _wrap(self) -> None:
@@ -86,12 +83,18 @@ class TokenView(ScrollView, can_focus=True):
             self._rows.append(shown_text(node))
         self._strips.clear()
         self._fit()
+        self.refresh()
 
     def _fit(self) -> None:
         self.virtual_size = Size(self.size.width, len(self._rows))
         if self._following:
             self.scroll_end(animate=False, immediate=True)
-        self.refresh()
+
+    def _forget(self, rows: Iterable[int]) -> None:
+        """Draw these rows anew, and only these: a row costs more than its text."""
+        for row in rows:
+            self._strips.pop(row, None)
+            self.refresh_line(row)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Follow the end from the moment that somebody scrolls there until they scroll away."""
@@ -138,9 +141,7 @@ class TokenView(ScrollView, can_focus=True):
         """Bring the token into view and tell the screen."""
         last = len(self._rows.first_row) - 1
         for index in (before, after):
-            for row in self._rows_of(last if index is None else index):
-                self._strips.pop(row, None)
-        self.refresh()
+            self._forget(self._rows_of(last if index is None else index))
         self.post_message(self.Selected())
 
     def _row_of(self, index: int | None) -> int:
@@ -148,8 +149,14 @@ class TokenView(ScrollView, can_focus=True):
             return 0
         return self._rows.first_row[index]
 
-    def _rows_of(self, index: int) -> range:
-        return range(self._row_of(index), self._row_of(index + 1) + 2)
+    def _rows_of(self, index: int | None) -> range:
+        """All rows in which a token may stand."""
+        if index is None:
+            return range(0)
+        after = index + 1 < len(self._rows.first_row)
+        return range(
+            self._row_of(index), (self._row_of(index + 1) if after else len(self._rows)) + 1
+        )
 
     def action_select(self, index: int) -> None:
         """Look at a token."""
