@@ -6,6 +6,7 @@ The engine starts before Textual is imported, so that both load at once.
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         models.read_manifest(models.find(args.model))
     except UserError as error:
         sys.exit(f"error: {one_line(str(error))}")
+    gc.disable()  # collecting among modules that are all needed delays the first frame
     connect = partial(_connect, args.model, args.device, args.dtype)
     connection = connect()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, ClassVar
@@ -87,6 +88,7 @@ class MainScreen(Screen[None]):
                 yield Prompt(id="prompt", placeholder="Write a beginning; the model goes on.")
             with Vertical(id="side"):
                 yield Inspector(id="inspector")
+        yield Vertical(id="foot")
 
     def on_mount(self) -> None:
         """Everything else comes after the first frame, while the model loads."""
@@ -96,11 +98,12 @@ class MainScreen(Screen[None]):
 
     async def _complete(self) -> None:
         """Fill the places that were kept, and begin."""
+        gc.enable()
         from tui.widgets.controls import Controls
 
         controls = Controls(id="controls")
         await self.query_one("#side").mount(controls)
-        await self.mount(Footer())
+        await self.query_one("#foot").mount(Footer())
         self.refresh_bindings()  # a footer that comes late has missed their signal
         for name, value in self._first.items():
             if value is not None:
