@@ -123,11 +123,17 @@ class Engine:
         from gpt.generate import score
 
         checkpoint, context = self._loaded()
+        started = time.perf_counter()
         ids, top = self._ids(request), _whole(request, "top", 10)
         steps = score(checkpoint, context, ids, top=top, cancelled=self._cancel_check(request))
         count, _ = self._stream(request.get("id"), "steps", steps)
-        reason = None if count == len(ids) else "cancelled"
-        self._send(request.get("id"), "done", finish_reason=reason, tokens=count)
+        self._send(
+            request.get("id"),
+            "done",
+            finish_reason=None if count == len(ids) else "cancelled",
+            tokens=count,
+            seconds=time.perf_counter() - started,
+        )
 
     def _generate(self, request: Request) -> None:
         from gpt.generate import blocked, generate, score

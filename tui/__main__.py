@@ -33,21 +33,23 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         sys.exit(f"error: {one_line(str(error))}")
     gc.disable()  # collecting among modules that are all needed delays the first frame
-    connect = partial(_connect, args.model, args.device, args.dtype)
-    connection = connect()
+    connect = partial(_connect, args.device, args.dtype)
+    connection = connect(args.model)
 
     from tui.app import GPTApp
 
-    app = GPTApp(connect, connection, prompt=args.prompt, seed=args.seed, length=args.length)
+    app = GPTApp(
+        connect, connection, args.model, prompt=args.prompt, seed=args.seed, length=args.length
+    )
     app.run()
     sys.exit(app.return_code)
 
 
-def _connect(model: str, device: str, dtype: str) -> Connection:
+def _connect(device: str, dtype: str, model: str) -> Connection:
     from tui.backend import LocalBackend
 
-    backend = LocalBackend()
-    return backend, backend.load(model, device, dtype)
+    backend = LocalBackend(device, dtype)
+    return backend, backend.load(model)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,13 +28,14 @@ class GPTApp(App[None]):
         self,
         connect: Connect,
         connection: Connection,
+        model: str,
         *,
         prompt: str = "",
         seed: int | None = None,
         length: int | None = None,
     ) -> None:
         super().__init__()
-        self._main = MainScreen(connect, connection, prompt=prompt, seed=seed, length=length)
+        self._main = MainScreen(connect, connection, model, prompt=prompt, seed=seed, length=length)
 
     def get_default_screen(self) -> Screen[None]:
         """The one screen."""

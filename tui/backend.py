@@ -83,8 +83,11 @@ class Completion:
 class Backend(Protocol):
     """What the interface asks of anything that can run a model."""
 
-    def load(self, model: str, device: str, dtype: str) -> AsyncIterator[Event]:
-        """Make a model ready. Raises BackendError."""
+    def load(self, model: str) -> AsyncIterator[Event]:
+        """Make a model ready, by name or directory. Raises BackendError."""
+
+    def score(self, text: str) -> AsyncIterator[Event]:
+        """A text that exists, as Steps. Raises BackendError."""
 
     def complete(self, request: Completion) -> AsyncIterator[Event]:
         """The prompt's new tokens, then drawn ones. Raises BackendError."""
@@ -102,7 +105,8 @@ class LocalBackend:
     Requests may be sent before an event loop runs: their answers wait.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "auto", dtype: str = "auto") -> None:
+        self._device, self._dtype = device, dtype
         self._numbers = itertools.count(1)
         self._queues: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -128,9 +132,14 @@ class LocalBackend:
         ):
             threading.Thread(target=target, args=(stream,), daemon=True).start()
 
-    def load(self, model: str, device: str, dtype: str) -> AsyncIterator[Event]:
+    def load(self, model: str) -> AsyncIterator[Event]:
         """Make a model ready. The request is sent at once, before the first answer is awaited."""
-        return self._events(self._send("load", model=model, device=device, dtype=dtype))
+        fields = {"model": model, "device": self._device, "dtype": self._dtype}
+        return self._events(self._send("load", **fields))
+
+    def score(self, text: str) -> AsyncIterator[Event]:
+        """A text that exists, as Steps."""
+        return self._events(self._send("score", text=text))
 
     def complete(self, request: Completion) -> AsyncIterator[Event]:
         """The prompt's new tokens, then drawn ones."""

@@ -58,8 +58,9 @@ class Rows:
 
     def _put(self, cell: _Cell) -> None:
         # One cell stays free for the blank of a line break; a space may hang there too.
-        room = self.width - self._used - (0 if cell.text == " " else 1)
-        if cell.width > room and self._open:
+        limit = self.width - (0 if cell.text == " " else 1)
+        # A moved word may be too long for its new row as well, and breaks there once more.
+        while self._open and self._used + cell.width > limit:
             spaces = (i for i in range(len(self._open), 0, -1) if self._open[i - 1].text == " ")
             # A row breaks behind its last space, or right here where it has none.
             self._close(next(spaces, len(self._open)))

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from textual.pilot import Pilot
 
@@ -43,10 +44,17 @@ class FakeBackend:
         self.cancelled = False
         self.closed = False
 
-    async def load(self, model: str, device: str, dtype: str) -> AsyncIterator[Event]:
+    async def load(self, model: str) -> AsyncIterator[Event]:
         yield Status("loading PyTorch")
         await self.ready.wait()
-        yield LOADED
+        yield replace(LOADED, name=model)
+
+    async def score(self, text: str) -> AsyncIterator[Event]:
+        if self.error:
+            raise self.error
+        pairs = [text[i : i + 2] for i in range(0, len(text), 2)]
+        yield Steps([token(i, pair, 0.2, drawn=False) for i, pair in enumerate(pairs)], False)
+        yield Done(None, len(pairs), 0.1)
 
     async def complete(self, request: Completion) -> AsyncIterator[Event]:
         self.requests.append(request)
@@ -77,10 +85,10 @@ class FakeBackend:
 def app_with(backend: Backend, **options: object) -> GPTApp:
     """The interface on a backend."""
 
-    def connect() -> Connection:
-        return backend, backend.load("fake", "auto", "auto")
+    def connect(model: str) -> Connection:
+        return backend, backend.load(model)
 
-    return GPTApp(connect, connect(), **options)  # type: ignore[arg-type]
+    return GPTApp(connect, connect("fake"), "fake", **options)  # type: ignore[arg-type]
 
 
 @asynccontextmanager

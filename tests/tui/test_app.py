@@ -11,6 +11,7 @@ from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tui.app import GPTApp
 from tui.backend import BackendError, EngineDiedError
 from tui.screens.main import MainScreen
+from tui.screens.models import ModelPicker
 from tui.widgets.controls import Dial, Tick
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
@@ -220,6 +221,42 @@ async def test_enter_never_overtakes_what_was_typed_before_it() -> None:
         while not backend.requests:
             await pilot.pause()
         assert backend.requests[0].text == "ab"
+
+
+async def pick(pilot: Pilot[None], app: GPTApp, *keys: str) -> None:
+    await pilot.press("ctrl+o")
+    while not isinstance(app.screen, ModelPicker):
+        await pilot.pause()
+    await pilot.press(*keys)
+    while isinstance(app.screen, ModelPicker):
+        await pilot.pause()
+    await until_written(pilot, main_screen(app))
+
+
+@pytest.mark.usefixtures("tiny_directory")
+async def test_another_model_reads_the_same_text() -> None:
+    app = app_with(FakeBackend("lo"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "hel")
+        await pick(pilot, app, "escape")
+        assert len(screen.document.path) == 5
+        await pick(pilot, app, "end", "enter")
+        assert "tiny" in str(screen.query_one(Status).render())
+        assert screen.document.text == "hello"
+        assert [node.step.text for node in screen.document.path] == ["he", "ll", "o"]
+        assert [node.is_prompt for node in screen.document.path] == [True, True, False]
+
+
+@pytest.mark.usefixtures("tiny_directory")
+async def test_a_model_that_cannot_read_the_text_gives_it_back() -> None:
+    backend = FakeBackend("lo")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "hel")
+        backend.error = BackendError("this model knows no 'h'")
+        await pick(pilot, app, "end", "enter")
+        assert complaints(app) == ["this model knows no 'h'"]
+        assert screen.query_one(Prompt).text == "hello"
 
 
 async def test_line_breaks_in_a_prompt() -> None:

@@ -27,7 +27,7 @@ from tui.backend import (
 @pytest.fixture
 async def backend(tiny_directory: Path) -> AsyncIterator[LocalBackend]:
     backend = LocalBackend()
-    events = [event async for event in backend.load("tiny", "auto", "auto")]
+    events = [event async for event in backend.load("tiny")]
     assert [type(event) for event in events] == [Status, Status, Loaded]
     assert events[-1] == Loaded("tiny", "cpu", "float32", events[-1].n_params, 29, 32)  # type: ignore[union-attr]
     yield backend
@@ -55,6 +55,13 @@ async def test_steps_arrive_as_the_library_makes_them(
     done = events[-1]
     assert isinstance(done, Done)
     assert (done.finish_reason, done.tokens) == ("length", 8)
+
+
+async def test_score(backend: LocalBackend) -> None:
+    events = await collect(backend.score("to be"))
+    steps = [step for e in events if isinstance(e, Steps) for step in e.steps]
+    assert "".join(step.text for step in steps) == "to be"
+    assert isinstance(events[-1], Done)
 
 
 async def test_cancel(backend: LocalBackend) -> None:

@@ -33,6 +33,7 @@ def test_breaks_behind_spaces_and_at_line_breaks() -> None:
     assert lines(["abcdefghij"], 6) == ["abcde", "fghij"]
     assert lines(["abcde "], 6) == ["abcde "]
     assert lines(["你好你好"], 6) == ["你好", "你好"]
+    assert lines([" 你好"], 4) == [" ", "你", "好"]
 
 
 def test_a_word_of_many_tokens_moves_as_one() -> None:

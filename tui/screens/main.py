@@ -42,7 +42,8 @@ FINISHED = {
 
 Connection = tuple[Backend, AsyncIterator[events.Event]]
 """A backend and the answers to its load request."""
-Connect = Callable[[], Connection]
+Connect = Callable[[str], Connection]
+"""Starts a backend and asks it for a model."""
 
 
 class MainScreen(Screen[None]):
@@ -57,6 +58,7 @@ class MainScreen(Screen[None]):
         Binding("ctrl+g", "go_on", "go on from here", id="go_on"),
         Binding("ctrl+b", "next_branch", "other branch", id="next_branch"),
         Binding("ctrl+n", "new_text", "new text", id="new_text"),
+        Binding("ctrl+o", "models", "models", id="models"),
         Binding("ctrl+r", "restart", "restart the engine", show=False, id="restart"),
     ]
 
@@ -64,6 +66,7 @@ class MainScreen(Screen[None]):
         self,
         connect: Connect,
         connection: Connection,
+        model: str,
         *,
         prompt: str = "",
         seed: int | None = None,
@@ -71,6 +74,7 @@ class MainScreen(Screen[None]):
     ) -> None:
         super().__init__()
         self._connect = connect
+        self._model = model
         self._backend, self._answers = connection
         self._first_prompt = prompt
         self._first = {"seed": seed, "length": length}
@@ -261,12 +265,59 @@ class MainScreen(Screen[None]):
         self._say(READY)
         self.query_one(Prompt).focus()
 
+    def action_models(self) -> None:
+        """Choose another model; the text on the screen goes with it."""
+        from tui.screens.models import ModelPicker
+
+        if self.is_writing:
+            self._complain("the model is still writing; Esc stops it")
+            return
+        self.app.push_screen(ModelPicker(self._model), self._change_model)
+
+    def _change_model(self, model: str | None) -> None:
+        if model is None or model == self._model:
+            return
+        self._model = model
+        status = self.query_one(Status)
+        status.model, status.speed, status.waiting = None, None, ""
+        self._answers = self._backend.load(model)
+        self._load()
+        if self.document.path:
+            self.is_writing = True
+            self._read_again()
+
+    @work(group="write")
+    async def _read_again(self) -> None:
+        """The text as the new model cuts and judges it; its other branches stay behind."""
+        old, view = self.document, self.query_one(TokenView)
+        written = b"".join(bytes([node.is_prompt]) * len(node.step.bytes) for node in old.path)
+        self.document = Document()
+        view.show(self.document.path)
+        self._say("reading the text")
+        done = 0
+        try:
+            async for event in self._backend.score(old.text):
+                if isinstance(event, events.Steps):
+                    for step in event.steps:
+                        is_prompt = done >= len(written) or bool(written[done])
+                        self.document.append([step], is_prompt=is_prompt)
+                        done += len(step.bytes)
+                    view.extend()
+            self._say(READY)
+        except BackendError as error:
+            self._complain(str(error))
+            self._give_back(old.text)
+            self._say(READY)
+        finally:
+            self.is_writing = False
+            self._show_token()
+
     def action_restart(self) -> None:
         """A new engine with the same model; the text stays."""
         self._backend.close()
         self.query_one(Status).model = None
         self._say(READY)
-        self._backend, self._answers = self._connect()
+        self._backend, self._answers = self._connect(self._model)
         self._load()
 
     def on_unmount(self) -> None:
