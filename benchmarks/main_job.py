@@ -137,7 +137,7 @@ def interface_speed(n: int) -> float:
     program = Watched("-m", "tui", "--prompt", PROMPT, "-n", str(n), "--seed", "1")
     try:
         program.until(r"done: the length")
-        return float(re.findall(r"([\d,]+) tokens/s", program.text)[-1].replace(",", ""))
+        return float(re.findall(r"([\d,.]+) tokens/s", program.text)[-1].replace(",", ""))
     finally:
         program.close()
 

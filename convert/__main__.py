@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import gpt
-from convert.events import Notice, Progress, Tell
+from convert.events import Event, Found, Notice, Tell
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 
@@ -32,7 +32,7 @@ def main(argv: list[str] | None = None) -> None:
         if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
             signal.signal(number, _end)
     try:
-        with _json_lines() if args.json else _bars() as tell:
+        with _json_lines() if args.json else _bars(ask=args.ask) as tell:
             result = _convert(args, tell)
         if args.json:
             _line(event="done", **result)
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         help="compare with transformers before installing",
     )
     parser.add_argument("--force", action="store_true", help="replace a checkpoint that is there")
+    parser.add_argument("--ask", action="store_true", help="say how large it is and ask first")
     parser.add_argument("--json", action="store_true", help="progress as JSON lines on stdout")
     return parser
 
@@ -113,18 +114,21 @@ def _line(**values: Any) -> None:
 
 @contextmanager
 def _json_lines() -> Iterator[Tell]:
-    def tell(event: Progress | Notice) -> None:
+    def tell(event: Event) -> None:
         if isinstance(event, Notice):
             _line(event="notice", text=one_line(event.text))
         else:
-            _line(event="progress", **asdict(event))
+            _line(event=type(event).__name__.lower(), **asdict(event))
 
     yield tell
 
 
 @contextmanager
-def _bars() -> Iterator[Tell]:
-    """A bar for the file in hand and one in total, on stderr, where that is a terminal."""
+def _bars(*, ask: bool) -> Iterator[Tell]:
+    """A bar for the file in hand and one in total, on stderr, where that is a terminal.
+
+    ask: let the person decide once the size is known.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn
     from rich.progress import Progress as Bars
@@ -139,14 +143,30 @@ def _bars() -> Iterator[Tell]:
                 tasks[name] = bars.add_task(label)
             bars.update(tasks[name], description=label, completed=done, total=total)
 
-        def tell(event: Progress | Notice) -> None:
+        def tell(event: Event) -> None:
             if isinstance(event, Notice):
                 console.print(f"note: {one_line(event.text)}", soft_wrap=True)
+                return
+            if isinstance(event, Found):
+                if ask:
+                    bars.stop()
+                    _ask(event)
+                    bars.start()
                 return
             show("file", one_line(event.file)[:40] or "-", event.file_done, event.file_total)
             show("total", event.phase, event.done, event.total)
 
         yield tell
+
+
+def _ask(found: Found) -> None:
+    """Raises UserError where the person does not want it."""
+    verb = "Download and convert" if found.kind == "hub" else "Convert"
+    size = f"{found.n_bytes / 1e6:,.1f} MB"
+    sys.stderr.write(f"{verb} {one_line(found.model)} ({size})? [Y/n] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
+        raise UserError("nothing was converted")
 
 
 if __name__ == "__main__":

@@ -31,8 +31,20 @@ class Notice:
     text: str
 
 
-Tell = Callable[[Progress | Notice], None]
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint is there; told before anything large is fetched or written."""
+
+    model: str
+    kind: str
+    """hub or directory."""
+    n_bytes: int
+    """Size of the download, or of the weights that will be written."""
 
 
-def silent(event: Progress | Notice) -> None:
+Event = Progress | Notice | Found
+Tell = Callable[[Event], None]
+
+
+def silent(event: Event) -> None:
     """Tell nobody."""

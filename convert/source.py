@@ -14,7 +14,7 @@ from typing import Any
 
 from convert import directory as checkpoint_directory
 from convert.directory import CONFIG, INDEXES, TOKENIZER_FILES
-from convert.events import Progress, Tell
+from convert.events import Found, Progress, Tell
 from gpt.errors import UserError
 
 # Names that the hub forwards, and under which its cache may have them.
@@ -138,6 +138,7 @@ class _Download:
         else:
             weights = [chosen]
         self.total += sum(self.sizes.get(name, 0) for name in weights)
+        self.tell(Found(self.model, "hub", self.total))
         for name in [*names, *weights]:
             if name not in self.sizes:
                 raise UserError(f"{chosen} names {name}, which {self.model} does not have")

@@ -14,7 +14,7 @@ import torch
 import gpt
 from convert import directory as their_directory
 from convert import gpt2, opt, safetensors_file, stream
-from convert.events import Notice, Progress, Tell, silent
+from convert.events import Found, Notice, Progress, Tell, silent
 from convert.family import Family, Values
 from convert.plan import Plan, make_plan
 from convert.source import Source, locate
@@ -63,7 +63,10 @@ def convert(
     directory = target(model, out, name)
     _check_place(directory, force)
     job = _prepare(locate(model, revision, tell), dtype, tell)
-    _check_room(directory, safetensors_file.file_size(job.plan.shapes, job.torch_dtype))
+    size = safetensors_file.file_size(job.plan.shapes, job.torch_dtype)
+    if job.source.kind == "directory":
+        tell(Found(model, "directory", size))
+    _check_room(directory, size)
     with replacing(directory) as draft:
         pieces = stream.pieces(job.plan, job.weights, job.torch_dtype, tell)
         digest = safetensors_file.write(

@@ -16,6 +16,10 @@ MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 
 
+class NoSuchModelError(UserError):
+    """Nothing of that name is here."""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a checkpoint directory says of itself."""
@@ -44,7 +48,7 @@ def home() -> Path:
 def find(model: str) -> Path:
     """The directory of a model, by name or by path.
 
-    Raises UserError, naming the models that there are, where there is none of that name.
+    Raises NoSuchModelError, naming the models that there are, where there is none of that name.
     """
     if model == EMBEDDED:
         return Path(__file__).parent / EMBEDDED
@@ -52,10 +56,10 @@ def find(model: str) -> Path:
         if model and (path / MANIFEST).is_file():
             return path
     if Path(model).is_dir():
-        raise UserError(
+        raise NoSuchModelError(
             f"{model} is a directory without {MANIFEST}, so it is no checkpoint of ours"
         )
-    raise UserError(f"there is no model {model!r}; there are: {', '.join(available())}")
+    raise NoSuchModelError(f"there is no model {model!r}; there are: {', '.join(available())}")
 
 
 def available() -> dict[str, Manifest]:

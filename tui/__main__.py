@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import gc
+import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gpt
 from gpt import models
 from gpt.errors import UserError
 from gpt.sanitize import one_line
+from tui.backend import LocalBackend, own_code
 
 if TYPE_CHECKING:
     from tui.screens.main import Connection
@@ -29,25 +32,43 @@ def main(argv: list[str] | None = None) -> None:
             "python -m gpt complete --json"
         )
     try:
-        models.read_manifest(models.find(args.model))
+        model = _find_or_convert(args.model)
     except UserError as error:
         sys.exit(f"error: {one_line(str(error))}")
     gc.disable()  # collecting among modules that are all needed delays the first frame
     connect = partial(_connect, args.device, args.dtype)
-    connection = connect(args.model)
+    connection = connect(model)
 
     from tui.app import GPTApp
 
-    app = GPTApp(
-        connect, connection, args.model, prompt=args.prompt, seed=args.seed, length=args.length
-    )
+    app = GPTApp(connect, connection, model, prompt=args.prompt, seed=args.seed, length=args.length)
     app.run()
     sys.exit(app.return_code)
 
 
-def _connect(device: str, dtype: str, model: str) -> Connection:
-    from tui.backend import LocalBackend
+def _find_or_convert(model: str) -> str:
+    """A name that the engine knows.
 
+    A model that is not there yet is converted if the person agrees; where that fails, the
+    converter has said why and the program ends.
+    """
+    try:
+        models.read_manifest(models.find(model))
+        return model
+    except models.NoSuchModelError as error:
+        missing = one_line(str(error))
+    name = Path(model).name
+    installed = models.available().get(name)
+    if installed and installed.origin.get("model") == model:
+        return name
+    print(f"{missing}; looking whether it can be converted", file=sys.stderr)
+    command = [sys.executable, "-P", "-m", "convert", model, "--ask"]
+    if status := subprocess.run(command, env=own_code(), check=False).returncode:
+        sys.exit(status)
+    return name
+
+
+def _connect(device: str, dtype: str, model: str) -> Connection:
     backend = LocalBackend(device, dtype)
     return backend, backend.load(model)
 

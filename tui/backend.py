@@ -115,16 +115,13 @@ class LocalBackend:
         self._dead = False
         self._completion: int | None = None
         self._last_words: deque[str] = deque(maxlen=20)
-        # The engine runs our own code whatever lies in the current directory, and a Ctrl-C in the
-        # terminal is ours to handle.
-        path = os.pathsep.join(filter(None, [str(Path(gpt.__file__).parents[1]), _python_path()]))
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "gpt.engine"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-            start_new_session=True,
+            env=own_code(),
+            start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
         )
         for target, stream in (
             (self._listen, self._process.stdout),
@@ -238,8 +235,11 @@ class LocalBackend:
         return f"the engine has ended {ended}: {last}"
 
 
-def _python_path() -> str:
-    return os.environ.get("PYTHONPATH", "")
+def own_code() -> dict[str, str]:
+    """The environment of a child, started with -P, that shall run this program's own code
+    whatever lies in the current directory."""
+    path = [str(Path(gpt.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 def _event(line: dict[str, Any]) -> Event:

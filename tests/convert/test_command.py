@@ -63,7 +63,7 @@ def test_progress_as_lines(source: Path, capsys: pytest.CaptureFixture[str]) -> 
     events: list[dict[str, Any]] = [
         json.loads(line) for line in capsys.readouterr().out.splitlines()
     ]
-    assert events[0]["event"] == "notice"
+    assert [event["event"] for event in events[:2]] == ["notice", "found"]
     progress = [event for event in events if event["event"] == "progress"]
     assert progress[-1]["done"] == progress[-1]["total"] > 0
     assert progress[-1]["file_done"] == progress[-1]["file_total"]

@@ -53,7 +53,7 @@ async def test_a_prompt_becomes_text_with_numbers() -> None:
         status = str(screen.query_one(Status).render())
         assert "fake" in status and "cpu" in status and "float32" in status
         assert "context 8/64" in status
-        assert "10 tokens/s" in status
+        assert "10.0 tokens/s" in status
         expected = math.exp(-math.fsum(math.log(0.9 / i) for i in range(1, 6)) / 5)
         assert f"perplexity {expected:.2f}" in status
 

@@ -61,7 +61,7 @@ def test_the_numbers_say_what_they_are() -> None:
         "choosing among about 2.72 (1.00 nats)",
         "drawn at 20.0 % after settings",
     ]
-    assert describe(made(0, sampling=False))[-1][0] == "not drawn: you wrote it"
+    assert describe(made(0, sampling=False))[-1][0] == "not drawn by this model"
     bare = [line for line, _ in describe(Step(0, 5, b" ", " "))]
     assert bare[0].startswith("·")
     assert "no probability" in bare[-1]

@@ -18,6 +18,7 @@ import pytest
 from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
+from tests.convert.conftest import gpt2, saved
 
 WIDTH, HEIGHT = 110, 32
 RESTORED = "\x1b[?1049l"
@@ -165,9 +166,9 @@ def test_hostile_text_never_reaches_the_terminal_raw(
     hostile = CHARACTERS[:20] + "\x1b\x07\x9b\u202e\u200b]0[/"
     save(tiny_directory, random_model(), CharTokenizer(hostile))
     terminal = start("--prompt", "a\x1b]0b\x07[/b]", "-n", "20", "--seed", "1")
-    shown = terminal.until(lambda text: "context 30/32" in text)
-    assert "a␛]0b␇[/b]" in shown
     terminal.until(lambda text: "done: the length" in text)
+    assert "context 30/32" in terminal.text
+    assert "a␛]0b␇[/b]" in terminal.text
     terminal.child.send("\x11")
     assert terminal.end() == 0
     assert "\x1b]0b" not in terminal.raw
@@ -194,8 +195,38 @@ def test_without_a_terminal_it_points_to_the_pipe(tiny_directory: Path) -> None:
     assert b"python -m gpt complete --json" in done.stderr
 
 
-def test_a_wrong_model_name_is_one_line() -> None:
+def test_a_model_that_cannot_be_had_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     terminal = Terminal("no-such-model")
     assert terminal.end() == 1
-    assert terminal.raw.startswith("error: there is no model 'no-such-model'; there are: ")
+    assert terminal.raw.startswith("there is no model 'no-such-model'; there are: shakespeare; ")
+    assert "error: no-such-model is not on this machine" in terminal.raw
+    assert "Traceback" not in terminal.raw
+
+
+def test_a_damaged_model_is_one_line(tiny_directory: Path) -> None:
+    (tiny_directory / "manifest.json").write_text("{}")
+    terminal = Terminal("tiny")
+    assert terminal.end() == 1
+    assert terminal.raw.startswith("error: cannot read ")
     assert terminal.raw.count("\n") == 1
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_checkpoint_of_transformers_is_converted_on_the_way(tmp_path: Path, answer: str) -> None:
+    source = saved(gpt2(), tmp_path / "their-gpt2")
+    terminal = Terminal(str(source), "--prompt", "hello", "-n", "3")
+    terminal.until(lambda text: re.search(r"Convert .*\n? *\(0\.\d MB\)\? \[Y/n\]", text))
+    terminal.child.send(answer + "\r")
+    if answer == "n":
+        assert terminal.end() == 1
+        assert "error: nothing was converted" in terminal.raw
+        assert not (tmp_path / "models").exists()
+    else:
+        terminal.until(lambda text: "done: the length" in text)
+        assert "their-gpt2" in terminal.text
+        terminal.child.send("\x11")
+        assert terminal.end() == 0
+        again = Terminal(str(source))
+        again.until(lambda text: "context 0/48" in text)
+        again.child.close(force=True)

@@ -13,7 +13,7 @@ from gpt.sanitize import one_line
 from gpt.step import Step
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_LABEL = 9
+_LABEL = 10
 _PERCENT = 7
 
 
@@ -57,10 +57,11 @@ def describe(step: Step) -> list[tuple[str, str]]:
     if step.logprob is None or step.entropy is None:
         return [*lines, ("no token stands before it, so it has", ""), ("no probability", "")]
     among = math.exp(step.entropy)
+    number = f"{among:,.0f}" if among >= 100 else f"{among:.3g}"
     lines.append((f"probability {percent(math.exp(step.logprob))}, rank {step.rank}", ""))
-    lines.append((f"choosing among about {among:.3g} ({step.entropy:.2f} nats)", ""))
+    lines.append((f"choosing among about {number} ({step.entropy:.2f} nats)", ""))
     if step.sampling_logprob is None:
-        lines.append(("not drawn: you wrote it", "dim"))
+        lines.append(("not drawn by this model", "dim"))
     else:
         lines.append((f"drawn at {percent(math.exp(step.sampling_logprob))} after settings", ""))
     return lines

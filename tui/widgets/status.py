@@ -34,8 +34,9 @@ class Status(Widget):
             f"context {self.used}/{self.model.block_size}",
         ]
         if self.speed is not None:
-            facts.append(f"{self.speed:,.0f} tokens/s")
+            facts.append(f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s")
         if self.perplexity is not None:
-            facts.append(f"perplexity {self.perplexity:.2f}")
+            digits = 0 if self.perplexity >= 1000 else 2
+            facts.append(f"perplexity {self.perplexity:,.{digits}f}")
         text.append("  " + " · ".join(facts))
         return text
