@@ -35,8 +35,8 @@ def pieces(plan: Plan, weights: Weights, dtype: torch.dtype, tell: Tell) -> Iter
                     yield _checked(piece, dtype, source.name, info.file)
                     progress.add(info.file, piece.nbytes)
             else:
-                tensor = source.place.transform(weights.read(source.name))
-                yield _checked(tensor, dtype, source.name, info.file)
+                tensor = _checked(weights.read(source.name), dtype, source.name, info.file)
+                yield source.place.transform(tensor)
                 progress.add(info.file, info.nbytes)
 
 

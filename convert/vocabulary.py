@@ -35,6 +35,13 @@ class Vocabulary:
     nothing (False); None where they are silent."""
 
 
+def ends_turns(directory: Path) -> bool:
+    """Whether the model was trained on turns that end with its end-of-text token and nothing
+    else: DialoGPT and its like, whose chat template knows no roles."""
+    template = _optional_json(directory, "tokenizer_config.json").get("chat_template")
+    return isinstance(template, str) and "eos_token" in template and "role" not in template
+
+
 def read_vocabulary(directory: Path) -> Vocabulary:
     """The tokenizer of a checkpoint. Raises UserError where there is none that we can read."""
     settings = _settings(directory)

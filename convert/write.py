@@ -18,7 +18,7 @@ from convert.events import Found, Notice, Progress, Tell, silent
 from convert.family import Family, Values
 from convert.plan import Plan, make_plan
 from convert.source import Source, locate
-from convert.vocabulary import Vocabulary, read_vocabulary
+from convert.vocabulary import Vocabulary, ends_turns, read_vocabulary
 from convert.weights import Weights
 from gpt import checkpoint, models
 from gpt.config import ModelConfig
@@ -137,6 +137,8 @@ def _origin(job: _Job, verification: dict[str, Any]) -> dict[str, Any]:
         "revision": job.source.revision,
         "family": job.family.model_type,
         "converted_by": f"gpt-tui {gpt.__version__}",
+        # Fine-tunes from before there were chat templates say it by their name alone.
+        "ends_turns": ends_turns(job.source.directory) or "dialogpt" in job.source.model.lower(),
         "files": {path.name: path.stat().st_size for path in sorted(files)},
         "notices": list(job.plan.notices),
         "verification": verification,

@@ -136,6 +136,7 @@ class Engine:
         )
 
     def _generate(self, request: Request) -> None:
+        from gpt.chat import turn
         from gpt.generate import blocked, generate, score
 
         checkpoint, context = self._loaded()
@@ -147,6 +148,9 @@ class Engine:
         stop = _typed(request, "stop", list, [])
         if not all(isinstance(text, str) and text for text in stop):
             raise UserError("stop must be a list of texts")
+        if _typed(request, "chat", bool, False) and (text := _text(request, "text", "")):
+            ids, ends = turn(checkpoint, _path(request), text)
+            stop = [*stop, *ends]
         reason = blocked(checkpoint, ids, max_new_tokens, slide)
         started = time.perf_counter()
         if "echo_from" in request:
@@ -202,9 +206,7 @@ class Engine:
         from gpt.generate import encode
 
         checkpoint, _ = self._loaded()
-        ids: list[int] = _typed(request, "ids", list, [])
-        if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-            raise UserError("ids must be a list of whole numbers")
+        ids = _path(request)
         text = _text(request, "text", "")
         return ids + checkpoint.tokenizer.encode(text) if ids else encode(checkpoint, text)
 
@@ -236,6 +238,13 @@ def _typed(request: Request, name: str, kind: type, default: Any = _REQUIRED) ->
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise UserError(f"{name} must be of the kind {kind.__name__}")
     return value
+
+
+def _path(request: Request) -> list[int]:
+    ids: list[int] = _typed(request, "ids", list, [])
+    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
+        raise UserError("ids must be a list of whole numbers")
+    return ids
 
 
 def _text(request: Request, name: str, default: Any = _REQUIRED) -> str:

@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="repeat the same dice every run")
     parser.add_argument("-n", "--length", type=int, metavar="N", help="tokens of a run")
+    parser.add_argument("--chat", action="store_true", help="what you send is a turn")
     parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
     return parser
 

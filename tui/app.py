@@ -33,9 +33,12 @@ class GPTApp(App[None]):
         prompt: str = "",
         seed: int | None = None,
         length: int | None = None,
+        chat: bool = False,
     ) -> None:
         super().__init__()
-        self._main = MainScreen(connect, connection, model, prompt=prompt, seed=seed, length=length)
+        self._main = MainScreen(
+            connect, connection, model, prompt=prompt, seed=seed, length=length, chat=chat
+        )
 
     def get_default_screen(self) -> Screen[None]:
         """The one screen."""

@@ -78,6 +78,8 @@ class Completion:
     sampling: Sampling
     max_new_tokens: int
     slide: bool = False
+    chat: bool = False
+    """The text is a turn of a conversation."""
 
 
 class Backend(Protocol):
@@ -148,6 +150,7 @@ class LocalBackend:
             sampling=request.sampling.to_dict(),
             max_new_tokens=request.max_new_tokens,
             slide=request.slide,
+            chat=request.chat,
         )
         return self._events(number)
 

@@ -151,3 +151,23 @@ def test_help_loads_no_torch() -> None:
 def test_a_model_that_is_called_like_a_path_is_not_found() -> None:
     with pytest.raises(UserError):
         models.find(".theirs.abcd1234.draft")
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "expected"),
+    [
+        ("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", "theirs", True),
+        ("{{ m.role }}: {{ m.content }}{{ eos_token }}", "theirs", False),
+        (None, "my-DialoGPT-small", True),
+        (None, "theirs", False),
+    ],
+)
+def test_a_model_that_was_trained_on_turns_is_known(
+    source: Path, tmp_path: Path, template: str | None, name: str, expected: bool
+) -> None:
+    if template is not None:
+        text = json.dumps({"chat_template": template})
+        (source / "tokenizer_config.json").write_text(text)
+    renamed = source.rename(tmp_path / name)
+    main([str(renamed), "--no-verify"])
+    assert models.available()[name].origin["ends_turns"] is expected

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
-from gpt.checkpoint import Checkpoint
+from gpt.checkpoint import Checkpoint, save
 from gpt.generate import Context, encode, generate
 from gpt.settings import Sampling
+from gpt.tokenizer import CharTokenizer
+from tests.conftest import random_model
 
 
 class Client:
@@ -92,6 +94,19 @@ def test_ids_then_text(client: Client, tiny: Checkpoint) -> None:
     assert [len(step["candidates"]) for step in steps] == [0, 2, 2, 2, 2]
     client.send({"id": 2, "op": "tokenize", "text": "be"})
     assert client.read()["bytes"] == [[98], [101]]
+
+
+def test_a_turn_of_a_conversation(client: Client, tiny_directory: Path) -> None:
+    letters = CharTokenizer(dict.fromkeys("Usert: Ain\nhobyda?cfgjklmpqv"))
+    save(tiny_directory, random_model(block_size=256), letters)
+    client.send({"id": 0, "op": "load", "model": str(tiny_directory)})
+    client.until("loaded")
+    request = {"id": 1, "op": "generate", "text": "hi?", "chat": True, "echo_from": 0}
+    client.send({**request, "max_new_tokens": 3})
+    lines = client.until("done", "error")
+    prompt = [step for line in lines if line["event"] == "prompt" for step in line["steps"]]
+    assert "".join(step["text"] for step in prompt) == "User: hi?\nAssistant:"
+    assert lines[-1]["finish_reason"] == "length"
 
 
 def test_cancel_ends_a_run_at_once_and_one_that_has_not_begun(client: Client) -> None:

@@ -33,7 +33,14 @@ def token(position: int, text: str, p: float = 0.5, *, drawn: bool = True) -> St
 class FakeBackend:
     """Answers a completion with `reply`, one token a turn of the loop."""
 
-    def __init__(self, reply: str = "hello", *, error: BackendError | None = None) -> None:
+    def __init__(
+        self,
+        reply: str = "hello",
+        *,
+        error: BackendError | None = None,
+        status: str = "loading PyTorch",
+    ) -> None:
+        self.status = status
         self.reply = reply
         self.error = error
         self.requests: list[Completion] = []
@@ -45,7 +52,7 @@ class FakeBackend:
         self.closed = False
 
     async def load(self, model: str) -> AsyncIterator[Event]:
-        yield Status("loading PyTorch")
+        yield Status(self.status)
         await self.ready.wait()
         yield replace(LOADED, name=model)
 

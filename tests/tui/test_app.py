@@ -4,6 +4,7 @@ import math
 
 import pytest
 from textual import events
+from textual.content import Content
 from textual.pilot import Pilot
 from textual.widgets import Footer
 
@@ -33,7 +34,7 @@ async def write(pilot: Pilot[None], app: GPTApp, text: str) -> MainScreen:
 
 
 def said(screen: MainScreen) -> str:
-    return str(screen.query_one(Prompt).border_subtitle)
+    return Content.from_markup(str(screen.query_one(Prompt).border_subtitle)).plain
 
 
 def complaints(app: GPTApp) -> list[str]:
@@ -127,6 +128,17 @@ async def test_settings_hold_for_the_next_run() -> None:
         assert second.ids == [ord(c) for c in "ax"]
 
 
+async def test_turns_are_taken_where_they_are_asked_for() -> None:
+    backend = FakeBackend("x")
+    app = app_with(backend, chat=True)
+    async with running(app, size=(110, 40)) as pilot:
+        screen = await write(pilot, app, "a")
+        assert backend.requests[0].chat
+        screen.query_one("#chat", Tick).value = False
+        await write(pilot, app, "b")
+        assert not backend.requests[1].chat
+
+
 async def test_a_setting_that_makes_no_sense_is_named_and_the_prompt_stays() -> None:
     app = app_with(FakeBackend())
     async with running(app, size=(110, 40)) as pilot:
@@ -143,6 +155,18 @@ async def test_an_error_gives_the_prompt_back_and_shows_hostile_text_harmlessly(
         screen = await write(pilot, app, "abc")
         assert complaints(app) == ["no [/INST] ␛]0;x␇ here"]
         assert screen.query_one(Prompt).text == "abc"
+
+
+async def test_hostile_status_of_a_model_that_loads_is_harmless() -> None:
+    backend = FakeBackend("hi", status="loading [/INST] \x1b[2J")
+    backend.ready.clear()
+    app = app_with(backend)
+    async with running(app) as pilot:
+        await pilot.press(*"abc", "enter")
+        screen = main_screen(app)
+        assert said(screen) == "waiting for the model: loading [/INST] ␛[2J"
+        backend.ready.set()
+        await until_written(pilot, screen)
 
 
 async def test_a_dead_engine_keeps_the_text_and_one_key_starts_it_again() -> None:

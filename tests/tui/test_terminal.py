@@ -135,6 +135,20 @@ def test_ctrl_c_stops_and_the_text_stays(
     assert terminal.end() == 0
 
 
+def test_quitting_while_text_streams_is_quiet(
+    start: Callable[..., Terminal], tiny_directory: Path
+) -> None:
+    endless = random_model(block_size=1_000_000, positions="rotary")
+    save(tiny_directory, endless, CharTokenizer(CHARACTERS))
+    terminal = start("--prompt", "a", "-n", "1000000")
+    terminal.until(lambda text: re.search(r"context \d{3,}/1000000", text))
+    engine = engine_of(terminal)
+    terminal.child.send("\x11")
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.raw
+    assert gone(engine)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_the_terminal_as_it_was(
     start: Callable[..., Terminal], number: signal.Signals

@@ -12,6 +12,7 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Footer
 
@@ -71,6 +72,7 @@ class MainScreen(Screen[None]):
         prompt: str = "",
         seed: int | None = None,
         length: int | None = None,
+        chat: bool = False,
     ) -> None:
         super().__init__()
         self._connect = connect
@@ -78,6 +80,7 @@ class MainScreen(Screen[None]):
         self._backend, self._answers = connection
         self._first_prompt = prompt
         self._first = {"seed": seed, "length": length}
+        self._chat = chat
         self._controls: Controls | None = None
         self.document = Document()
         self.is_writing = False
@@ -105,7 +108,7 @@ class MainScreen(Screen[None]):
         gc.enable()
         from tui.widgets.controls import Controls
 
-        controls = Controls(id="controls")
+        controls = Controls(chat=self._chat)
         await self.query_one("#side").mount(controls)
         await self.query_one("#foot").mount(Footer())
         self.refresh_bindings()  # a footer that comes late has missed their signal
@@ -118,7 +121,8 @@ class MainScreen(Screen[None]):
             self._send(self._first_prompt)
 
     def _say(self, state: str) -> None:
-        self.query_one(Prompt).border_subtitle = state
+        # A plain text here would be read as markup.
+        self.query_one(Prompt).border_subtitle = Content(one_line(state))
 
     def _complain(self, message: str) -> None:
         self.notify(one_line(message), severity="error", markup=False, timeout=10)
@@ -131,7 +135,7 @@ class MainScreen(Screen[None]):
                 if isinstance(event, events.Status):
                     status.waiting = event.message
                     if self.is_writing:
-                        self._say(f"waiting for the model: {one_line(event.message)}")
+                        self._say(f"waiting for the model: {event.message}")
                 elif isinstance(event, events.Loaded):
                     status.model = event
                     self.query_one(Inspector).vocab_size = event.vocab_size
@@ -155,7 +159,12 @@ class MainScreen(Screen[None]):
             if not text and not self.document.path:
                 raise UserError("write a beginning first")
             request = Completion(
-                self.document.ids, text, controls.sampling(), controls.length, controls.slide
+                self.document.ids,
+                text,
+                controls.sampling(),
+                controls.length,
+                slide=controls.slide,
+                chat=controls.chat,
             )
         except UserError as error:
             prompt.text = text
@@ -198,7 +207,7 @@ class MainScreen(Screen[None]):
                 self._give_back(request.text)
         finally:
             self.is_writing = False
-            self._show_token()
+        self._show_token()
 
     def _give_back(self, text: str) -> None:
         """A prompt that came to nothing returns to its field, where nothing was written since."""
@@ -310,7 +319,7 @@ class MainScreen(Screen[None]):
             self._say(READY)
         finally:
             self.is_writing = False
-            self._show_token()
+        self._show_token()
 
     def action_restart(self) -> None:
         """A new engine with the same model; the text stays."""

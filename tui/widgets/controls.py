@@ -98,6 +98,12 @@ class Tick(Checkbox):
 class Controls(VerticalGroup):
     """A row for every setting."""
 
+    BORDER_TITLE = "settings of the next run"
+
+    def __init__(self, *, chat: bool) -> None:
+        super().__init__(id="controls")
+        self._chat = chat
+
     def compose(self) -> ComposeResult:
         """Labels and dials, two columns."""
         for knob in KNOBS:
@@ -111,7 +117,14 @@ class Controls(VerticalGroup):
             tooltip="go on when the context is full, with the oldest tokens out of sight",
         )
 
-    BORDER_TITLE = "settings of the next run"
+        yield Label("conversation", markup=False)
+        yield Tick(
+            "take turns",
+            self._chat,
+            id="chat",
+            compact=True,
+            tooltip="what you send is a turn; the model answers and stops where yours begins",
+        )
 
     def set(self, name: str, value: float) -> None:
         """Turn a dial from outside."""
@@ -148,3 +161,8 @@ class Controls(VerticalGroup):
     def slide(self) -> bool:
         """Whether to go on when the context is full."""
         return self.query_one("#slide", Checkbox).value
+
+    @property
+    def chat(self) -> bool:
+        """Whether what is sent is a turn of a conversation."""
+        return self.query_one("#chat", Checkbox).value

@@ -20,10 +20,10 @@ _PERCENT = 7
 class Inspector(Widget):
     """Probabilities of one token, the model's own beside those after the sampling settings."""
 
+    BORDER_TITLE = "token"
+
     step: reactive[Step | None] = reactive(None)
     vocab_size: reactive[int] = reactive(0)
-
-    BORDER_TITLE = "token"
 
     def render(self) -> Text:
         """Plain rows: a bar and a number for every candidate."""
