@@ -41,7 +41,15 @@ def main(argv: list[str] | None = None) -> None:
 
     from tui.app import GPTApp
 
-    app = GPTApp(connect, connection, model, prompt=args.prompt, seed=args.seed, length=args.length)
+    app = GPTApp(
+        connect,
+        connection,
+        model,
+        prompt=args.prompt,
+        seed=args.seed,
+        length=args.length,
+        chat=args.chat,
+    )
     app.run()
     sys.exit(app.return_code)
 

@@ -236,15 +236,15 @@ async def test_enter_on_an_empty_field_goes_on_and_new_text_begins_anew() -> Non
         assert screen.query_one(Inspector).step is None
 
 
-async def test_enter_never_overtakes_what_was_typed_before_it() -> None:
+async def test_enter_and_line_breaks_keep_their_place_in_what_is_typed() -> None:
     backend = FakeBackend("x")
     app = app_with(backend)
     async with running(app) as pilot:
-        for key in ("a", "b", "enter"):  # all at once, as a terminal under load delivers them
-            app.post_message(events.Key(key, key if len(key) == 1 else "\r"))
+        for key in ("a", "ctrl+j", "b", "enter"):  # all at once, as under load
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
         while not backend.requests:
             await pilot.pause()
-        assert backend.requests[0].text == "ab"
+        assert backend.requests[0].text == "a\nb"
 
 
 async def pick(pilot: Pilot[None], app: GPTApp, *keys: str) -> None:

@@ -135,6 +135,15 @@ def test_ctrl_c_stops_and_the_text_stays(
     assert terminal.end() == 0
 
 
+def test_turns_of_a_conversation(start: Callable[..., Terminal], tiny_directory: Path) -> None:
+    letters = CharTokenizer(dict.fromkeys("Usert: Ain\nhobyda?cfgjklmpqv"))
+    save(tiny_directory, random_model(block_size=256), letters)
+    terminal = start("--chat", "-n", "5", "--prompt", "hi?")
+    terminal.until(lambda text: "done: " in text)
+    assert "User: hi?" in terminal.text
+    assert "Assistant:" in terminal.text
+
+
 def test_quitting_while_text_streams_is_quiet(
     start: Callable[..., Terminal], tiny_directory: Path
 ) -> None:

@@ -50,12 +50,18 @@ class Prompt(TextArea):
         return Text(text, end="", no_wrap=True)
 
     async def _on_key(self, event: events.Key) -> None:
-        # A TextArea takes Enter for itself. A priority binding would overtake the characters
-        # that were typed just before it and wait in this widget's queue.
-        if event.key == "enter":
+        # A TextArea takes Enter for itself. The keys act here and not as bindings, which would
+        # act before or after the characters that were typed beside them and wait their turn.
+        action = {
+            "enter": self.action_send,
+            "ctrl+j": self.action_line_break,
+            "shift+enter": self.action_line_break,
+            "alt+enter": self.action_line_break,
+        }.get(event.key)
+        if action:
             event.stop()
             event.prevent_default()
-            self.action_send()
+            action()
 
     async def _on_paste(self, event: events.Paste) -> None:
         # Windows' line ends would reach the model as control characters.
