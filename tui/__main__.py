@@ -11,16 +11,12 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gpt
 from gpt import models
 from gpt.errors import UserError
 from gpt.sanitize import one_line
-from tui.backend import LocalBackend, own_code
-
-if TYPE_CHECKING:
-    from tui.screens.main import Connection
+from tui.backend import Connection, LocalBackend, own_code
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,8 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     connection = connect(model)
 
     from tui.app import GPTApp
+    from tui.screens.main import MainScreen
 
-    app = GPTApp(
+    main_screen = MainScreen(
         connect,
         connection,
         model,
@@ -50,6 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         length=args.length,
         chat=args.chat,
     )
+    app = GPTApp(main_screen)
     app.run()
     sys.exit(app.return_code)
 

@@ -12,7 +12,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from tui.screens.main import Connect, Connection, MainScreen
+from tui.screens.main import MainScreen
 
 
 class GPTApp(App[None]):
@@ -24,21 +24,9 @@ class GPTApp(App[None]):
         Binding("ctrl+q", "quit", "quit", priority=True, id="quit"),
     ]
 
-    def __init__(
-        self,
-        connect: Connect,
-        connection: Connection,
-        model: str,
-        *,
-        prompt: str = "",
-        seed: int | None = None,
-        length: int | None = None,
-        chat: bool = False,
-    ) -> None:
+    def __init__(self, main: MainScreen) -> None:
         super().__init__()
-        self._main = MainScreen(
-            connect, connection, model, prompt=prompt, seed=seed, length=length, chat=chat
-        )
+        self._main = main
 
     def get_default_screen(self) -> Screen[None]:
         """The one screen."""

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
@@ -99,6 +99,12 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Nothing more is wanted."""
+
+
+Connection = tuple[Backend, AsyncIterator[Event]]
+"""A backend and the answers to its load request."""
+Connect = Callable[[str], Connection]
+"""Starts a backend and asks it for a model."""
 
 
 class LocalBackend:

@@ -12,8 +12,18 @@ from textual.pilot import Pilot
 
 from gpt.step import Candidate, Step
 from tui.app import GPTApp
-from tui.backend import Backend, BackendError, Completion, Done, Event, Loaded, Status, Steps
-from tui.screens.main import Connection, MainScreen
+from tui.backend import (
+    Backend,
+    BackendError,
+    Completion,
+    Connection,
+    Done,
+    Event,
+    Loaded,
+    Status,
+    Steps,
+)
+from tui.screens.main import MainScreen
 
 LOADED = Loaded("fake", "cpu", "float32", 1_000_000, vocab_size=50, block_size=64)
 
@@ -95,7 +105,7 @@ def app_with(backend: Backend, **options: object) -> GPTApp:
     def connect(model: str) -> Connection:
         return backend, backend.load(model)
 
-    return GPTApp(connect, connect("fake"), "fake", **options)  # type: ignore[arg-type]
+    return GPTApp(MainScreen(connect, connect("fake"), "fake", **options))  # type: ignore[arg-type]
 
 
 @asynccontextmanager

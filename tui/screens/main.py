@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -19,7 +18,7 @@ from textual.widgets import Footer
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import backend as events
-from tui.backend import Backend, BackendError, Completion, EngineDiedError
+from tui.backend import BackendError, Completion, Connect, Connection, EngineDiedError
 from tui.document import Document
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
@@ -39,12 +38,6 @@ FINISHED = {
     "context full": "context full: let it slide to go on",
     "cancelled": "stopped",
 }
-
-
-Connection = tuple[Backend, AsyncIterator[events.Event]]
-"""A backend and the answers to its load request."""
-Connect = Callable[[str], Connection]
-"""Starts a backend and asks it for a model."""
 
 
 class MainScreen(Screen[None]):
