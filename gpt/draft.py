@@ -116,6 +116,14 @@ def _open_to_umask(draft: Path) -> None:
     draft.chmod(0o777 & ~umask)
 
 
+def check_place(directory: Path) -> None:
+    """Raise UserError where something stands that no checkpoint may replace."""
+    if not directory.exists() or (directory / MANIFEST).is_file():
+        return
+    if not directory.is_dir() or any(directory.iterdir()):
+        raise UserError(f"{directory} exists and is no checkpoint; choose another place")
+
+
 def _swap(draft: Path, directory: Path) -> None:
     """Rename draft to directory, moving what is there aside first.
 
@@ -124,8 +132,7 @@ def _swap(draft: Path, directory: Path) -> None:
     old = draft.with_suffix(_OLD)
     while True:
         with suppress(FileNotFoundError):
-            if not (directory / MANIFEST).is_file() and any(directory.iterdir()):
-                raise UserError(f"{directory} exists and is no checkpoint; choose another place")
+            check_place(directory)
             directory.rename(old)
         try:
             draft.rename(directory)

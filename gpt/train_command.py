@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from gpt import data, device, models
 from gpt.checkpoint import save
 from gpt.config import ModelConfig
+from gpt.draft import check_place
 from gpt.evaluate import mean_loss
 from gpt.model import GPT
 from gpt.tokenizer import CharTokenizer
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> None:
     torch.manual_seed(settings.seed)
     model = GPT(config).to(where)
     out = args.out or models.home() / f"shakespeare-{args.preset}"
+    check_place(out)  # better now than after an hour
 
     n_params = sum(weight.numel() for weight in model.parameters())
     say(f"{n_params:,} parameters, {len(corpus.train):,} characters, on {where}")

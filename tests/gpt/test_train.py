@@ -187,6 +187,15 @@ def test_a_text_that_cannot_be_learned_is_one_sentence(
     assert not (tmp_path / "m").exists()
 
 
+def test_a_place_that_is_taken_is_refused_before_anything_is_learned(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(SENTENCE * 30)
+    endless = ["--steps", "1000000000"]
+    for place in (tmp_path, path):
+        with pytest.raises(SystemExit, match="exists and is no checkpoint"):
+            main(["train", "--data", str(path), "--out", str(place), *endless, *SMALL])
+
+
 @pytest.mark.parametrize("bad", ["--steps 0", "--lr -1", "--batch-size 0", "--n-head 5"])
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, bad: str) -> None:
     path = tmp_path / "text.txt"
