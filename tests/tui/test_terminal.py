@@ -84,6 +84,15 @@ def start(tiny_directory: Path) -> Iterator[Callable[..., Terminal]]:
         terminal.child.close(force=True)
 
 
+def endless(start: Callable[..., Terminal], directory: Path) -> Terminal:
+    """A program whose model writes and writes."""
+    model = random_model(block_size=1_000_000, positions="rotary")
+    save(directory, model, CharTokenizer(CHARACTERS))
+    terminal = start("--prompt", "a", "-n", "1000000")
+    terminal.until(lambda text: re.search(r"context \d{3,}/1000000", text))
+    return terminal
+
+
 def engine_of(terminal: Terminal) -> int:
     for stat in Path("/proc").glob("[0-9]*/stat"):
         if stat.read_text().rpartition(")")[2].split()[1] == str(terminal.child.pid):
@@ -121,10 +130,7 @@ def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -
 def test_ctrl_c_stops_and_the_text_stays(
     start: Callable[..., Terminal], tiny_directory: Path
 ) -> None:
-    endless = random_model(block_size=1_000_000, positions="rotary")
-    save(tiny_directory, endless, CharTokenizer(CHARACTERS))
-    terminal = start("--prompt", "a", "-n", "1000000")
-    terminal.until(lambda text: re.search(r"context \d{3,}/1000000", text))
+    terminal = endless(start, tiny_directory)
     terminal.child.send("\x03")
     before = terminal.until(lambda text: "stopped" in text)
     terminal.child.send("bc")
@@ -147,10 +153,7 @@ def test_turns_of_a_conversation(start: Callable[..., Terminal], tiny_directory:
 def test_quitting_while_text_streams_is_quiet(
     start: Callable[..., Terminal], tiny_directory: Path
 ) -> None:
-    endless = random_model(block_size=1_000_000, positions="rotary")
-    save(tiny_directory, endless, CharTokenizer(CHARACTERS))
-    terminal = start("--prompt", "a", "-n", "1000000")
-    terminal.until(lambda text: re.search(r"context \d{3,}/1000000", text))
+    terminal = endless(start, tiny_directory)
     engine = engine_of(terminal)
     terminal.child.send("\x11")
     assert terminal.end() == 0
