@@ -147,12 +147,24 @@ def measure(kind: str, source: Path, target: Path) -> tuple[float, int]:
     return seconds, int(peak.split()[1])
 
 
+def _level(source: Path) -> None:
+    """The same state of memory and disk for each measurement.
+
+    A virtual machine hands memory that was free for a while back to its host, and whoever writes
+    next waits to get it again; what the last one wrote is not this one's to wait for either.
+    """
+    scratch = source.parent / "scratch"
+    shutil.copytree(source, scratch)
+    shutil.rmtree(scratch)
+    os.sync()
+
+
 def compare(source: Path, runs: int) -> dict[str, Any]:
     """Medians of all kinds, in turns; the first turn warms the file cache and does not count."""
     found: dict[str, list[tuple[float, int]]] = {kind: [] for kind in KINDS}
     for turn in range(runs + 1):
         for kind, results in found.items():
-            os.sync()  # what the last one wrote is not this one's to wait for
+            _level(source)
             result = measure(kind, source, source.parent / "out")
             if turn:
                 results.append(result)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpt.errors import UserError
 
-PIECE = 1 << 20
+PIECE = 1 << 18
 """Numbers of a tensor that are in memory at a time; few enough for a processor's cache."""
 
 
@@ -43,7 +43,7 @@ class WeightFile(Protocol):
         """One tensor."""
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """The same numbers in order, at most PIECE at a time; each is gone with the next."""
+        """The same numbers in order, at most PIECE at a time."""
 
     def close(self) -> None:
         """Give its memory back; reading again opens it again or fails."""
@@ -78,7 +78,7 @@ class Weights:
         return self._open(name).read(name)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """The same numbers in order, at most PIECE at a time; each is gone with the next."""
+        """The same numbers in order, at most PIECE at a time."""
         return self._open(name).pieces(name)
 
     def _open(self, name: str) -> WeightFile:
