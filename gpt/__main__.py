@@ -1,4 +1,4 @@
-"""python -m gpt complete | score | train | models: the model for pipes and scripts."""
+"""python -m gpt complete | score | models | train | evaluate: the model for pipes and scripts."""
 
 from __future__ import annotations
 
@@ -88,18 +88,19 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     listing.set_defaults(run=_models)
 
     train = commands.add_parser("train", help="turn a text file into a model")
-    train.set_defaults(run=_train)
-    if argv[:1] == ["train"]:  # its options are read off classes that import torch
+    evaluate = commands.add_parser("evaluate", help="the published losses of a model on a text")
+    # Their options are read off classes that import torch.
+    if argv[:1] == ["train"]:
         from gpt import train_command
 
         train_command.add_arguments(train)
+        train.set_defaults(run=train_command.run)
+    if argv[:1] == ["evaluate"]:
+        from gpt import evaluate_command
+
+        evaluate_command.add_arguments(evaluate)
+        evaluate.set_defaults(run=evaluate_command.run)
     return parser
-
-
-def _train(args: argparse.Namespace) -> None:
-    from gpt import train_command
-
-    train_command.run(args)
 
 
 def _load(args: argparse.Namespace) -> Checkpoint:

@@ -20,6 +20,8 @@ CORPUS_URL = (
 )
 CORPUS_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 CORPUS_LIMIT = 1 << 31
+VALIDATION = 0.1
+"""Share of a text, at its end, that is not learned from."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,17 @@ class Corpus:
     """(N) int64."""
     validation: Tensor
     """(M) int64."""
+    validation_text: str
+    """The same as text."""
 
     @classmethod
-    def from_text(cls, text: str, tokenizer: Tokenizer, *, validation: float = 0.1) -> Corpus:
+    def from_text(
+        cls, text: str, tokenizer: Tokenizer, *, validation: float = VALIDATION
+    ) -> Corpus:
         """Cut a text at the character where its last part, validation, begins."""
-        cut = int(len(text) * (1 - validation))
-        ids = [torch.tensor(tokenizer.encode(part)) for part in (text[:cut], text[cut:])]
-        return cls(*ids)
+        cut = _cut(text, validation)
+        train, held_out = (torch.tensor(tokenizer.encode(t)) for t in (text[:cut], text[cut:]))
+        return cls(train, held_out, text[cut:])
 
     def require(self, block_size: int) -> None:
         """Raise UserError where a part has no window of block_size tokens and the next one."""
@@ -48,8 +54,30 @@ class Corpus:
                 )
 
 
+def unseen_characters(text: str) -> list[str]:
+    """Characters that only the validation part has, so that no training can teach them."""
+    cut = _cut(text, VALIDATION)
+    return sorted(set(text[cut:]) - set(text[:cut]))
+
+
+def _cut(text: str, validation: float) -> int:
+    return int(len(text) * (1 - validation))
+
+
 def read_text(path: Path) -> str:
-    """A text file. Raises UserError where it is none."""
+    """A text file, or all *.txt of a directory and below in the order of their names.
+
+    Raises UserError where there is no text.
+    """
+    if not path.is_dir():
+        return _read_file(path)
+    files = sorted(path.rglob("*.txt"))
+    if not files:
+        raise UserError(f"{path} holds no *.txt file")
+    return "\n".join(map(_read_file, files))
+
+
+def _read_file(path: Path) -> str:
     try:
         if path.stat().st_size > CORPUS_LIMIT:
             raise UserError(f"{path} is larger than {CORPUS_LIMIT >> 30} GiB")
@@ -60,6 +88,8 @@ def read_text(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     if not text:
         raise UserError(f"{path} is empty")
+    if "\0" in text:
+        raise UserError(f"{path} is no text: it has a NUL (character {text.index(chr(0))})")
     return text
 
 

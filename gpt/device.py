@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
+import time
+from typing import Literal
 
 import torch
 
@@ -11,16 +12,36 @@ from gpt.checkpoint import DTYPES
 from gpt.errors import UserError
 
 SMALL = 20_000_000
-"""Parameters under which a second thread costs a token more than it saves."""
+"""Multiplications of a pass under which a second thread costs more than it saves."""
+_THREADS = torch.get_num_threads()
+"""What torch begins with: a thread a core, or OMP_NUM_THREADS."""
 
 
-def use_threads(n_params: int) -> None:
-    """One thread for a small network, as many as torch finds cores for a large one.
+def use_threads(n_params: int, n_tokens: int = 1) -> None:
+    """One thread for a small pass, as many as torch finds cores for a large one.
 
-    The matrices of a small network are over before a second core has begun; threads would only
-    wait for each other, and much longer where the interface needs a core as well.
+    n_tokens: how many go through the network at once. Small matrices are over before a second
+    core has begun; threads would only wait for each other, and much longer where another
+    program, as the interface, needs a core as well.
     """
-    torch.set_num_threads(1 if n_params < SMALL else os.cpu_count() or 1)
+    torch.set_num_threads(1 if n_params * n_tokens < SMALL else _THREADS)
+
+
+def fast_precision(device: torch.device) -> Literal["float32", "bfloat16"]:
+    """In which of the two a large product takes less time, measured on a CPU, known of GPUs."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+
+    def seconds(dtype: torch.dtype) -> float:
+        a = torch.ones(512, 512, dtype=dtype, device=device)
+        times = []
+        for _ in range(4):
+            started = time.perf_counter()
+            a @ a
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    return "bfloat16" if seconds(torch.bfloat16) < seconds(torch.float32) else "float32"
 
 
 def choose(device: str = "auto", dtype: str = "auto") -> tuple[str, str]:

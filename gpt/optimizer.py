@@ -1,4 +1,4 @@
-"""Steepest descent under a norm for each kind of weight; it knows weights by their shape only.
+"""Optimizers: Scion, our own, and PyTorch's Muon and AdamW to compare it with.
 
 Scion (Pethick et al. 2025, "Training Deep Learning Models with Norm-Constrained LMOs",
 arXiv:2502.07529): every weight lives in a ball of a norm that suits its role. A step goes
@@ -14,10 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gpt.errors import UserError
 from gpt.model import GPT
 
 
@@ -64,7 +66,7 @@ HIDDEN, EMBEDDING, HEAD = Ball(orthogonal, 3.0), Ball(unit_rows, 1.0), Ball(sign
 
 
 def balls(model: GPT) -> list[tuple[Ball, nn.Parameter]]:
-    """Which ball each weight of a network lives in. Biases and gains have none: see train."""
+    """Which ball each weight of a network lives in. Biases and gains have none."""
     found = []
     for name, weight in model.named_parameters():
         if name in ("wte.weight", "wpe.weight"):
@@ -86,7 +88,7 @@ def _blocks(weight: Tensor) -> Tensor:
 def start_on_the_balls(model: GPT) -> None:
     """Random weights of full norm: orthogonal ones, unit rows, signs."""
     for ball, weight in balls(model):
-        if ball is HIDDEN:
+        if ball == HIDDEN:
             for block in _blocks(weight).reshape(-1, *_blocks(weight).shape[-2:]):
                 rows, columns = block.shape
                 block.copy_(nn.init.orthogonal_(torch.empty_like(block)))
@@ -116,6 +118,46 @@ class Scion(torch.optim.Optimizer):
                 if not state:
                     state["momentum"] = torch.zeros_like(weight)
                 m = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                blocks = _blocks(m) if ball is HIDDEN else m
+                blocks = _blocks(m) if ball == HIDDEN else m
                 direction = ball.direction(blocks).view_as(weight)
                 weight.sub_(direction + weight / ball.radius, alpha=group["lr"])
+
+
+def optimizers(
+    model: GPT, name: str, lr: float, momentum: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """New first weights as an optimizer wants them, and what moves them.
+
+    name: scion; muon (Jordan et al. 2024: PyTorch's, for hidden matrices, with AdamW for the
+    rest); adamw (Loshchilov and Hutter 2017, arXiv:1711.05101). Raises UserError where scion
+    has no ball for a weight.
+    """
+    if name == "scion":
+        pairs = balls(model)
+        if len(pairs) != len(list(model.parameters())):
+            raise UserError("scion trains networks without biases and gains; use adamw or muon")
+        start_on_the_balls(model)
+        return [Scion(pairs, lr, momentum)]
+    for weight in model.parameters():
+        if weight.ndim == 2:
+            nn.init.normal_(weight, std=0.02)  # as in GPT-2
+    hidden = [w for ball, w in balls(model) if ball == HIDDEN] if name == "muon" else []
+    ours = {id(weight) for weight in hidden}
+    rest = [weight for weight in model.parameters() if id(weight) not in ours]
+    groups: list[dict[str, Any]] = [
+        {"params": [w for w in rest if w.ndim == 2], "weight_decay": weight_decay},
+        {"params": [w for w in rest if w.ndim == 1], "weight_decay": 0.0},
+    ]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW([g for g in groups if g["params"]], lr, betas=(0.9, 0.99))
+    ]
+    if hidden:
+        muon = torch.optim.Muon(
+            hidden,
+            lr,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            adjust_lr_fn="match_rms_adamw",  # so that both take the same learning rate
+        )
+        found.append(muon)
+    return found

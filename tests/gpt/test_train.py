@@ -2,13 +2,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 import urllib.error
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,23 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt import data
-from gpt.__main__ import main
-from gpt.checkpoint import load
 from gpt.config import ModelConfig
 from gpt.data import Corpus, batch, download_corpus, read_text
 from gpt.errors import UserError
 from gpt.evaluate import mean_loss
 from gpt.model import GPT
 from gpt.optimizer import balls, orthogonal, signs, start_on_the_balls, unit_rows
+from gpt.presets import PRESETS
 from gpt.tokenizer import CharTokenizer
-from gpt.train import PRESETS, TrainConfig, train
-from tests.conftest import random_model
+from gpt.train import TrainConfig, Training, rate
 
 SENTENCE = "she sells sea shells by the sea shore. "
-SMALL = "--n-layer 1 --n-embd 32 --n-head 2 --n-inner 64 --block-size 32 --batch-size 4".split()
 
 
 def network(text: str, **changes: object) -> tuple[GPT, Corpus]:
+    torch.manual_seed(0)
     tokenizer = CharTokenizer.from_corpus(text)
     shape = PRESETS["128"].model | {
         "n_layer": 2,
@@ -45,11 +40,11 @@ def network(text: str, **changes: object) -> tuple[GPT, Corpus]:
     return model, Corpus.from_text(text, tokenizer)
 
 
-@pytest.mark.parametrize(("optimizer", "lr"), [("scion", 0.03), ("adamw", 0.01)])
+@pytest.mark.parametrize(("optimizer", "lr"), [("scion", 0.03), ("muon", 0.01), ("adamw", 0.01)])
 def test_a_small_model_learns_a_sentence_by_heart(optimizer: str, lr: float) -> None:
     model, corpus = network(SENTENCE * 30)
     settings = TrainConfig(steps=60, batch_size=8, lr=lr, warmup=5, optimizer=optimizer)  # type: ignore[arg-type]
-    progress = list(train(model, corpus, settings))
+    progress = list(Training(model, corpus, settings).run())
     assert progress[0].loss > 2
     assert progress[-1].validation_loss is not None
     assert progress[-1].validation_loss < 0.5
@@ -60,7 +55,7 @@ def test_training_repeats_from_its_seed() -> None:
     def weights(seed: int) -> torch.Tensor:
         model, corpus = network(SENTENCE * 30)
         settings = TrainConfig(steps=3, batch_size=4, lr=0.03, seed=seed)
-        list(train(model, corpus, settings))
+        list(Training(model, corpus, settings).run())
         return model.wte.weight.detach()
 
     assert torch.equal(weights(1), weights(1))
@@ -80,17 +75,6 @@ def test_an_epoch_sees_every_window_once(n: int, block: int, size: int, seed: in
     assert (starts[1:] - starts[:-1] == block).all()
     again = batch(ids, 0, **options)
     assert torch.equal(again, windows[:size]) or len(again) > len(windows)
-
-
-def test_mean_loss_is_the_models_over_all_tokens_but_the_first() -> None:
-    model = random_model()
-    ids = torch.randint(29, (77,))
-    logprobs = [
-        model(ids[None, i - i % 32 if i % 32 else i - 32 : i]).log_softmax(-1)[0, -1, ids[i]]
-        for i in range(1, 77)
-    ]
-    expected = -torch.stack(logprobs).mean().item()
-    assert mean_loss(model, ids) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (64, 32), (32, 64), (3, 16, 16)])
@@ -117,7 +101,7 @@ def test_the_other_directions_and_the_start() -> None:
 def test_scion_refuses_networks_with_vectors() -> None:
     model, corpus = network(SENTENCE * 30, bias=True)
     with pytest.raises(UserError, match="use adamw"):
-        list(train(model, corpus, TrainConfig(steps=1, batch_size=1, lr=0.1)))
+        Training(model, corpus, TrainConfig(steps=1, batch_size=1, lr=0.1))
 
 
 def test_a_loss_that_is_no_number_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,78 +114,122 @@ def test_a_loss_that_is_no_number_names_the_step(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(model, "forward", forward)
     with pytest.raises(UserError, match="at step 3"):
-        list(train(model, corpus, TrainConfig(steps=5, batch_size=1, lr=0.01)))
+        list(Training(model, corpus, TrainConfig(steps=5, batch_size=1, lr=0.01)).run())
 
 
-def test_train_writes_a_model_that_the_program_opens(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text(SENTENCE * 30)
-    arguments = ["--data", str(text), "--steps", "3", "--out", str(tmp_path / "models" / "mine")]
-    main(["train", *arguments, *SMALL])
-    shown = capsys.readouterr().err
-    assert "validation" in shown
-    checkpoint = load(tmp_path / "models" / "mine")
-    origin = checkpoint.manifest.origin
-    assert origin["steps_done"] == 3
-    corpus = Corpus.from_text(text.read_text(), checkpoint.tokenizer)
-    measured = mean_loss(checkpoint.model, corpus.validation)
-    assert origin["validation_loss"] == pytest.approx(measured, abs=1e-6)
-    main(["complete", "she", "--model", "mine", "-n", "3"])
-    assert capsys.readouterr().out.startswith("she")
-
-
-def test_ctrl_c_writes_what_was_learned(tmp_path: Path) -> None:
-    text = tmp_path / "text.txt"
-    text.write_text(SENTENCE * 30)
-    command = [sys.executable, "-m", "gpt", "train", "--data", str(text), *SMALL]
-    options = ["--steps", "1000000", "--eval-every", "1", "--out", str(tmp_path / "m")]
-    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE)
-    assert process.stderr
-    while b"validation" not in process.stderr.readline():
-        pass
-    os.kill(process.pid, signal.SIGINT)
-    assert b"wrote" in process.communicate(timeout=60)[1]
-    assert process.returncode == 0
-    assert 0 < load(tmp_path / "m").manifest.origin["steps_done"] < 1_000_000
+def test_a_model_with_attention_beats_the_best_table_of_pairs() -> None:
+    """What follows depends on more than one character here, which a bigram cannot see."""
+    random = torch.Generator().manual_seed(0)
+    words = ["abcab", "acbac", "bbcca", "cabba"]
+    text = " ".join(words[i] for i in torch.randint(4, (900,), generator=random).tolist())
+    losses = {}
+    for name, changes in {"bigram": {"n_layer": 0}, "gpt": {}}.items():
+        model, corpus = network(text, **changes)
+        settings = TrainConfig(steps=120, batch_size=8, lr=0.03, warmup=5)
+        *_, last = Training(model, corpus, settings).run()
+        losses[name] = last.validation_loss or 9.0
+    ids = torch.tensor(CharTokenizer.from_corpus(text).encode(text))
+    pairs = torch.zeros(4, 4).index_put((ids[:-1], ids[1:]), torch.ones(()), accumulate=True)
+    given = pairs / pairs.sum(1, keepdim=True)
+    entropy = -(pairs * given.clamp_min(1e-9).log()).sum().item() / pairs.sum().item()
+    assert losses["bigram"] == pytest.approx(entropy, abs=0.05)
+    assert losses["gpt"] < entropy - 0.3
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "changes",
     [
-        (b"", "is empty"),
-        (b"\xff\xfe\x00", r"is no UTF-8 text \(byte 0\)"),
-        (b"short", "too short for blocks of 32"),
-        (None, "cannot read"),
+        {"optimizer": "scion"},
+        {"optimizer": "muon", "average": 0.9},
+        {"optimizer": "adamw", "clip": 1.0},
     ],
 )
-def test_a_text_that_cannot_be_learned_is_one_sentence(
-    tmp_path: Path, content: bytes | None, message: str
+def test_a_run_that_was_interrupted_ends_with_the_same_weights(
+    tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    path = tmp_path / "text.txt"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(SystemExit, match=message):
-        main(["train", "--data", str(path), "--out", str(tmp_path / "m"), *SMALL])
-    assert not (tmp_path / "m").exists()
+    settings = TrainConfig(
+        steps=10, batch_size=4, lr=0.01, warmup=2, eval_every=3, precision="float32", **changes
+    )
+
+    def begun() -> Training:
+        return Training(*network(SENTENCE * 30, dropout=0.1), settings)
+
+    whole, first, second = begun(), begun(), begun()
+    expected = [p.loss for p in whole.run()]
+    steps = first.run()
+    losses = [next(steps).loss for _ in range(5)]
+    torch.save(first.state(), tmp_path / "state.pt")
+    second.load_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    losses += [p.loss for p in second.run()]
+    assert losses == expected
+    assert (second.best_loss, second.best_step) == (whole.best_loss, whole.best_step)
+    for a, b in zip(whole.learned.parameters(), second.learned.parameters(), strict=True):
+        assert torch.equal(a, b)
 
 
-def test_a_place_that_is_taken_is_refused_before_anything_is_learned(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    path.write_text(SENTENCE * 30)
-    endless = ["--steps", "1000000000"]
-    for place in (tmp_path, path):
-        with pytest.raises(SystemExit, match="exists and is no checkpoint"):
-            main(["train", "--data", str(path), "--out", str(place), *endless, *SMALL])
+def test_an_average_of_the_weights_is_what_is_measured() -> None:
+    model, corpus = network(SENTENCE * 30)
+    settings = TrainConfig(steps=3, batch_size=4, lr=0.01, average=0.5, precision="float32")
+    training = Training(model, corpus, settings)
+    seen, expected = [], None
+    for _ in training.run():
+        seen.append(model.wte.weight.detach().clone())
+        expected = seen[-1] if expected is None else 0.5 * expected + 0.5 * seen[-1]
+    assert expected is not None
+    torch.testing.assert_close(training.learned.wte.weight.detach(), expected)
+    assert training.best_loss == pytest.approx(mean_loss(training.learned, corpus.validation))
 
 
-@pytest.mark.parametrize("bad", ["--steps 0", "--lr -1", "--batch-size 0", "--n-head 5"])
-def test_settings_that_make_no_sense_are_refused(tmp_path: Path, bad: str) -> None:
-    path = tmp_path / "text.txt"
-    path.write_text(SENTENCE * 30)
-    with pytest.raises(SystemExit, match="error: "):
-        main(["train", "--data", str(path), *SMALL, *bad.split()])
+def test_clipping_shortens_a_gradient_before_the_step() -> None:
+    """AdamW divides by the gradient's size, so its state is looked at instead of the weights."""
+    model, corpus = network(SENTENCE * 30)
+    settings = TrainConfig(steps=1, batch_size=4, lr=0.01, optimizer="adamw", clip=1e-3)
+    training = Training(model, corpus, settings)
+    list(training.run())
+    averages = [state["exp_avg"] for state in training.optimizers[0].state.values()]
+    length = torch.cat([average.flatten() for average in averages]).norm() / (1 - 0.9)
+    assert length.item() == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_patience_ends_a_run_that_learns_nothing_new() -> None:
+    model, corpus = network(SENTENCE * 30)
+    settings = TrainConfig(steps=100, batch_size=2, lr=1e-9, warmup=0, eval_every=2, patience=3)
+    training = Training(model, corpus, settings)
+    training.best_loss = 0.0  # nothing will be better
+    for _ in training.run():
+        if training.impatient:
+            break
+    assert training.step == 6
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    settings = TrainConfig(steps=100, batch_size=1, lr=1.0, warmup=10, cooldown=0.2)
+    rates = [rate(step, settings) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * i for i in range(1, 11)])
+    assert set(rates[9:80]) == {1.0}
+    assert rates[80:] == pytest.approx([0.05 * i for i in range(20, 0, -1)])
+    constant = TrainConfig(steps=100, batch_size=1, lr=1.0, warmup=0, cooldown=0.0)
+    assert {rate(step, constant) for step in range(100)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"steps": 0},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"momentum": 1.0},
+        {"average": -0.1},
+        {"cooldown": 1.5},
+        {"optimizer": "sgd"},
+        {"precision": "int8"},
+        {"seed": -1},
+        {"clip": -1.0},
+    ],
+)
+def test_settings_that_make_no_sense_name_themselves(bad: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(bad))):
+        TrainConfig(**{"steps": 1, "batch_size": 1, "lr": 1.0, **bad})
 
 
 def test_the_corpus_is_fetched_once_and_checked(
@@ -248,4 +276,11 @@ def test_presets_make_networks_of_the_sizes_they_are_known_by() -> None:
         sizes[name] = round(sum(weight.numel() for weight in model.parameters()) / 1e6, 2)
         assert json.dumps(preset.model)
         replace(preset.train, steps=1)
-    assert sizes == {"128": 0.87, "192": 2.68, "256": 4.85, "384": 10.67}
+    assert sizes == {
+        "bigram": 0.02,
+        "lecture": 10.8,
+        "128": 0.87,
+        "192": 2.68,
+        "256": 4.85,
+        "384": 10.67,
+    }

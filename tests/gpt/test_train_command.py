@@ -1,0 +1,363 @@
+"""The command from a text to its report, and every way in which a run can be cut short."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pexpect
+import pytest
+import torch
+
+from gpt.__main__ import main
+from gpt.checkpoint import load
+from gpt.data import Corpus
+from gpt.evaluate import mean_loss
+from gpt.tokenizer import BPETokenizer, byte_alphabet
+from gpt.train import Progress
+from gpt.train_display import Lines
+from gpt.train_report import overfitting
+from gpt.training_run import RunFiles
+
+SENTENCE = "she sells sea shells by the sea shore. "
+SMALL = "--n-layer 1 --n-embd 32 --n-head 2 --n-inner 64 --block-size 32 --batch-size 4".split()
+RUN = [*SMALL, *"--steps 12 --eval-every 3 --warmup 2 --lr 0.02".split()]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(SENTENCE * 30)
+    return path
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    with RunFiles(out).metrics.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, happens: Callable[[], object]) -> None:
+    """Something happens once that step is done."""
+    show = Lines.show
+
+    def then(self: Lines, history: list[Progress], training: object) -> None:
+        show(self, history, training)  # type: ignore[arg-type]
+        if history[-1].step == step:
+            happens()
+
+    monkeypatch.setattr(Lines, "show", then)
+
+
+def test_train_writes_a_model_that_the_program_opens_and_a_report(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "models" / "mine"
+    main(["train", "--data", str(text), "--out", str(out), *RUN])
+    shown = capsys.readouterr().out
+    assert "step 12/12" in shown and "wrote" in shown
+    checkpoint = load(out)
+    origin = checkpoint.manifest.origin
+    corpus = Corpus.from_text(text.read_text(), checkpoint.tokenizer)
+    for protocol, values in origin["validation"].items():
+        measured = mean_loss(checkpoint.model, corpus.validation, protocol)
+        assert values["nats_per_token"] == pytest.approx(measured, abs=1e-6)
+    assert origin["settings"]["lr"] == 0.02
+    files = RunFiles(out)
+    assert [int(row["step"]) for row in rows(out)] == list(range(1, 13))
+    measured_at = [int(row["step"]) for row in rows(out) if row["validation_loss"]]
+    assert measured_at == [3, 6, 9, 12]
+    report = (files.directory / "report.md").read_text()
+    loss = origin["validation"]["disjoint"]
+    assert f"{loss['nats_per_character']:.4f}" in report
+    assert f"{loss['bits_per_character']:.4f}" in report
+    assert "## Overfitting" in report and "lr: 0.02" in report
+    assert (files.directory / "curves.svg").read_text().startswith("<?xml")
+    assert not files.state.exists()
+    assert load(files.last).manifest.origin["step"] == 12
+    main(["complete", "she", "--model", "mine", "-n", "3"])
+    assert capsys.readouterr().out.startswith("she")
+
+
+def test_what_ctrl_c_stops_goes_on_as_if_nothing_had_been(
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    main(["train", "--data", str(text), "--out", str(whole), *RUN])
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, lambda: signal.raise_signal(signal.SIGINT))
+        main(["train", "--data", str(text), "--out", str(cut), *RUN])
+    shown = capsys.readouterr().out
+    assert (
+        f"stopped after 7 of 12 steps; go on with: python -m gpt train --resume --out {cut}"
+        in shown
+    )
+    assert load(RunFiles(cut).last).manifest.origin["step"] == 7
+    main(["train", "--resume", "--out", str(cut)])
+    weights = [(out / "model.safetensors").read_bytes() for out in (whole, cut)]
+    assert weights[0] == weights[1]
+    for out in (whole, cut):
+        assert [int(row["step"]) for row in rows(out)] == list(range(1, 13))
+    assert [row["loss"] for row in rows(whole)] == [row["loss"] for row in rows(cut)]
+
+
+def test_a_killed_run_goes_on_from_its_last_measurement(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die() -> None:
+        raise ZeroDivisionError
+
+    out = tmp_path / "m"
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        at_step(patch, 8, die)
+        main(["train", "--data", str(text), "--out", str(out), *RUN])
+    with RunFiles(out).metrics.open("a") as file:
+        file.write("7,2.5,,0.0")  # a row that was lost with the rest, and half of it
+    main(["train", "--resume", "--out", str(out)])
+    assert [int(row["step"]) for row in rows(out)] == list(range(1, 13))
+
+
+@pytest.fixture
+def interrupted(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was stopped after seven steps."""
+    out = tmp_path / "m"
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, lambda: signal.raise_signal(signal.SIGTERM))
+        main(["train", "--data", str(text), "--out", str(out), *RUN])
+    return out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--resume --lr 0.5", "has lr 0.02, not 0.5"),
+        ("--resume --n-layer 2", "has n_layer 1, not 2"),
+        ("--resume --preset 256", "has preset 128, not 256"),
+        ("--steps 5", "holds an interrupted run; --resume goes on with it"),
+    ],
+)
+def test_an_interrupted_run_is_neither_changed_nor_lost(
+    interrupted: Path, options: str, message: str
+) -> None:
+    state = RunFiles(interrupted).state.read_bytes()
+    with pytest.raises(SystemExit, match=message):
+        main(["train", "--out", str(interrupted), *options.split()])
+    assert RunFiles(interrupted).state.read_bytes() == state
+
+
+def test_an_interrupted_run_wants_its_own_text(interrupted: Path, text: Path) -> None:
+    text.write_text(SENTENCE * 31)
+    with pytest.raises(SystemExit, match="not the text that the run was begun with"):
+        main(["train", "--out", str(interrupted), "--resume"])
+
+
+def test_a_damaged_state_is_named_and_can_be_thrown_away(interrupted: Path, text: Path) -> None:
+    state = RunFiles(interrupted).state
+    state.write_bytes(state.read_bytes()[:-500])
+    with pytest.raises(SystemExit, match=r"state\.pt is damaged .* --restart begins anew"):
+        main(["train", "--out", str(interrupted), "--resume"])
+    main(["train", "--data", str(text), "--out", str(interrupted), "--restart", *RUN])
+    assert not state.exists()
+
+
+def test_there_must_be_something_to_go_on_with(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no unfinished run"):
+        main(["train", "--resume", "--out", str(tmp_path / "m")])
+
+
+def test_a_full_disk_ends_no_run_and_costs_no_older_state(
+    text: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, save = tmp_path / "m", torch.save
+    files, kept = RunFiles(out), []
+
+    def fill() -> None:
+        kept.append(files.state.read_bytes())
+        monkeypatch.setattr(torch, "save", full)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def empty() -> None:
+        kept.append(files.state.read_bytes())
+        monkeypatch.setattr(torch, "save", save)
+
+    at_step(monkeypatch, 4, fill)
+    at_step(monkeypatch, 7, empty)
+    main(["train", "--data", str(text), "--out", str(out), *RUN])
+    assert "state.pt: No space left on device; training goes on" in capsys.readouterr().out
+    assert kept[0] == kept[1]
+    assert load(out)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX's")
+def test_a_run_that_could_not_be_written_at_its_end_says_so(text: Path, tmp_path: Path) -> None:
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
+        "from gpt.__main__ import main; main(sys.argv[1:])"
+    )
+    arguments = ["train", "--data", str(text), "--out", str(tmp_path / "m"), *RUN]
+    done = subprocess.run(
+        [sys.executable, "-c", limited, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "training goes on" in done.stdout
+    assert done.stderr.startswith("error: cannot write") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "m").exists()
+
+
+def test_it_stops_early_and_keeps_the_best(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m"
+    endless = "--steps 100000 --cooldown 0 --eval-every 5 --patience 2 --warmup 0 --lr 0.02".split()
+    main(["train", "--data", str(text), "--out", str(out), *SMALL, *endless])
+    losses = {
+        int(r["step"]): float(r["validation_loss"]) for r in rows(out) if r["validation_loss"]
+    }
+    best = min(losses, key=lambda step: losses[step])
+    assert load(out).manifest.origin["step"] == best == max(losses) - 10
+    assert "wrote" in capsys.readouterr().out
+
+
+def test_characters_that_only_the_end_has_are_named(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text.write_text(SENTENCE * 30 + "é")
+    main(["train", "--data", str(text), "--out", str(tmp_path / "m"), *RUN])
+    assert "only the validation part has 'é'" in capsys.readouterr().out
+
+
+def test_byte_pairs_come_from_a_directory_or_from_a_model(
+    text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vocabulary = tmp_path / "vocabulary"
+    vocabulary.mkdir()
+    tokens = {token: i for i, token in enumerate([*byte_alphabet(), "sh"])}
+    BPETokenizer(tokens, [("s", "h")]).save(vocabulary)
+    out = tmp_path / "models" / "pairs"
+    main(["train", "--data", str(text), "--out", str(out), "--tokenizer", str(vocabulary), *RUN])
+    values = load(out).manifest.origin["validation"]["disjoint"]
+    assert values["tokens_per_character"] < 0.95
+    expected = values["nats_per_token"] * values["tokens_per_character"]
+    assert values["nats_per_character"] == pytest.approx(expected)
+    again = ["--out", str(tmp_path / "again"), "--tokenizer", "pairs"]
+    main(["train", "--data", str(text), *again, *RUN])
+    weights = [(p / "model.safetensors").read_bytes() for p in (out, tmp_path / "again")]
+    assert weights[0] == weights[1]
+    with pytest.raises(SystemExit, match="no model 'nowhere'"):
+        main(["train", "--data", str(text), *again, "--tokenizer", "nowhere", *RUN])
+
+
+def test_a_directory_of_texts_is_one_text(text: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "texts"
+    (directory / "b").mkdir(parents=True)
+    (directory / "a.txt").write_text(SENTENCE * 20)
+    (directory / "b" / "c.txt").write_text("zebra " * 40)
+    (directory / "ignored.bin").write_bytes(b"\xff")
+    main(["train", "--data", str(directory), "--out", str(tmp_path / "m"), *RUN])
+    assert {"z", "\n"} <= set(load(tmp_path / "m").tokenizer.characters)  # type: ignore[attr-defined]
+    with pytest.raises(SystemExit, match=r"holds no \*\.txt"):
+        main(["train", "--data", str(tmp_path / "m"), "--out", str(tmp_path / "n"), *RUN])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no gloo over torchrun there")
+def test_two_processes_take_the_steps_of_one(text: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    # Not Scion: in its signs a rounding error can become a step of full length.
+    adamw = "--precision float32 --optimizer adamw --lr 0.001".split()
+    options = ["--data", str(text), *RUN, *adamw]
+    main(["train", "--out", str(one), *options])
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*torchrun, "-m", "gpt", "train", "--out", str(two), *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote") == 1
+    losses = [[float(row["loss"]) for row in rows(out)] for out in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_a_terminal_shows_bar_curves_and_a_sample_in_place(text: Path, tmp_path: Path) -> None:
+    command = ["-m", "gpt", "train", "--data", str(text), "--out", str(tmp_path / "m"), *RUN]
+    child = pexpect.spawn(
+        sys.executable, command, dimensions=(40, 100), encoding="utf-8", timeout=60
+    )
+    child.expect("parameters")
+    child.expect("validation [0-9.]+  best")
+    child.expect("⢕⢕ training|training")
+    child.expect("wrote ")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def curve(training: list[float], validation: list[float]) -> list[Progress]:
+    return [
+        Progress(i + 1, a, b, 0.1, 1.0)
+        for i, (a, b) in enumerate(zip(training, validation, strict=True))
+    ]
+
+
+def test_the_report_tells_learning_by_heart_from_learning() -> None:
+    rises = overfitting(curve([2.0, 1.0, 0.5], [2.0, 1.5, 1.8]))
+    assert "lowest at step 2, 1.500, and rose" in rises and "1.300 above it" in rises
+    gap = overfitting(curve([2.0, 1.0, 0.5], [2.0, 1.5, 1.4]))
+    assert "had not begun to rise" in gap
+    fine = overfitting(curve([2.0, 1.5], [2.0, 1.52]))
+    assert "did not overfit" in fine
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"\xff\xfe\x00", r"is no UTF-8 text \(byte 0\)"),
+        (b"short", "too short for blocks of 32"),
+        (b"words\0" * 99, "no text: it has a NUL"),
+        (None, "cannot read"),
+    ],
+)
+def test_a_text_that_cannot_be_learned_is_one_sentence(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit, match=message):
+        main(["train", "--data", str(path), "--out", str(tmp_path / "m"), *SMALL])
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_place_that_is_taken_is_refused_before_anything_is_learned(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(SENTENCE * 30)
+    endless = ["--steps", "1000000000"]
+    for place in (tmp_path, path):
+        with pytest.raises(SystemExit, match="exists and is no checkpoint"):
+            main(["train", "--data", str(path), "--out", str(place), *endless, *SMALL])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["--steps 0", "--lr -1", "--optimizer sgd", "--patience -1", "--batch-size 0", "--n-head 5"],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path: Path, bad: str) -> None:
+    path = tmp_path / "text.txt"
+    path.write_text(SENTENCE * 30)
+    with pytest.raises(SystemExit, match="error: "):
+        main(["train", "--data", str(path), *SMALL, *bad.split()])
