@@ -135,6 +135,20 @@ class Engine:
             seconds=time.perf_counter() - started,
         )
 
+    def _waterfall(self, request: Request) -> None:
+        from gpt.explain import waterfall
+
+        checkpoint, context = self._loaded()
+        found = waterfall(
+            checkpoint,
+            context,
+            self._ids(request),
+            Sampling.from_dict(_typed(request, "sampling", dict, {})),
+            chosen=_whole(request, "chosen", 0) if "chosen" in request else None,
+            top=_whole(request, "top", 10),
+        )
+        self._send(request.get("id"), "waterfall", **found.to_dict())
+
     def _generate(self, request: Request) -> None:
         from gpt.chat import turn
         from gpt.generate import blocked, generate, score
@@ -226,6 +240,7 @@ _OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
     "tokenize": Engine._tokenize,
     "score": Engine._score,
     "generate": Engine._generate,
+    "waterfall": Engine._waterfall,
 }
 _KNOWN = {*_OPERATIONS, "cancel"}
 _REQUIRED = object()

@@ -47,6 +47,8 @@ class Context:
     def read(self, ids: Sequence[int], cancelled: Callable[[], bool] = never) -> list[Tensor]:
         """Hidden states of ids, at most block_size; fewer where it was cancelled."""
         same = _common_prefix(self.ids, ids)
+        if same == len(ids):
+            return self.hidden[:same]  # a look back: what was read behind it stays
         del self.ids[same:], self.hidden[same:]
         self._cache.truncate(same)
         device = self.model.wte.weight.device
@@ -103,7 +105,7 @@ def score(
 
     A text longer than the block size is read in sliding windows (see window_start).
     """
-    _check_ids(checkpoint, ids)
+    check_ids(checkpoint, ids)
     decoder = StreamDecoder()
     block_size = checkpoint.model.config.block_size
     decoder.feed(_tail(checkpoint.tokenizer, ids[:start]))
@@ -119,7 +121,7 @@ def score(
         while position <= right:
             stop = min(position + ROWS, right + 1)
             rows = torch.stack(hidden[position - 1 - left : stop - 1 - left])
-            logits = _logits(checkpoint.model, rows)
+            logits = raw_logits(checkpoint.model, rows)
             check_finite(logits, position)
             chosen = ids[position:stop]
             for read, token_id in zip(read_out(logits, chosen, top), chosen, strict=True):
@@ -149,7 +151,7 @@ def generate(
     Raises UserError for a prompt that does not fit.
     """
     config, tokenizer = checkpoint.model.config, checkpoint.tokenizer
-    _check_ids(checkpoint, ids)
+    check_ids(checkpoint, ids)
     path = list(ids)
     if blocked(checkpoint, path, max_new_tokens, slide):
         return
@@ -164,7 +166,7 @@ def generate(
         if len(hidden) < len(path) - start:
             return
         position = len(path)
-        logits = _logits(checkpoint.model, hidden[-1])  # (V)
+        logits = raw_logits(checkpoint.model, hidden[-1])  # (V)
         check_finite(logits, position)
         stages = distribution(logits, sampling, path)
         final = stages[-1].logprobs
@@ -211,8 +213,8 @@ def blocked(
 
 
 @torch.inference_mode()
-def _logits(model: GPT, hidden: Tensor) -> Tensor:
-    """(…, E) → (…, V) float32."""
+def raw_logits(model: GPT, hidden: Tensor) -> Tensor:
+    """Hidden states (…, E) → logits (…, V) float32."""
     return model.logits(hidden).float()
 
 
@@ -267,7 +269,8 @@ def _step(
     )
 
 
-def _check_ids(checkpoint: Checkpoint, ids: Sequence[int]) -> None:
+def check_ids(checkpoint: Checkpoint, ids: Sequence[int]) -> None:
+    """Raise UserError naming an id that the model does not have."""
     size = checkpoint.model.config.vocab_size
     if bad := next((i for i in ids if not 0 <= i < size), None):
         raise UserError(f"there is no token {bad}; this model has the ids 0 to {size - 1}")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from rich.console import Console
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         for field in fields(kind):
             if field.name not in _GIVEN_BY_THE_TEXT:
                 option = "--" + field.name.replace("_", "-")
-                group.add_argument(option, type=_parser_of(hints[field.name]), metavar="…")
+                group.add_argument(option, **_type(hints[field.name]))
 
 
 def _absolute(text: str) -> str:
@@ -78,12 +78,15 @@ def _absolute(text: str) -> str:
     return str(Path(text).absolute())
 
 
-def _parser_of(kind: Any) -> Any:
+def _type(kind: Any) -> dict[str, Any]:
+    """How argparse reads a field of this type."""
+    if get_origin(kind) is Literal:
+        return {"choices": get_args(kind)}
     if kind is bool:
-        return _boolean
-    if kind in (float, int):
-        return kind
-    return int if kind == int | None else str
+        return {"type": _boolean, "metavar": "true|false"}
+    if kind is float:
+        return {"type": float, "metavar": "X"}
+    return {"type": int, "metavar": "N"}  # None is what it is without the option
 
 
 def _boolean(text: str) -> bool:

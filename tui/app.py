@@ -12,7 +12,9 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from tui.screens.branching import Branching
 from tui.screens.main import MainScreen
+from tui.widgets.token_view import TokenView
 
 
 class GPTApp(App[None]):
@@ -45,10 +47,17 @@ class GPTApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette offers what the keys do."""
         yield from super().get_system_commands(screen)
-        for binding in MainScreen.BINDINGS:
-            if isinstance(binding, Binding):
-                yield SystemCommand(
-                    binding.description.capitalize(),
-                    f"key {binding.key}",
-                    partial(screen.run_action, binding.action),
-                )
+        if not isinstance(screen, MainScreen):
+            return
+        view = screen.query_one(TokenView)
+        for owner, bindings in (
+            (screen, Branching.BINDINGS + MainScreen.BINDINGS),
+            (view, TokenView.BINDINGS),
+        ):
+            for binding in bindings:
+                if isinstance(binding, Binding):
+                    yield SystemCommand(
+                        binding.description.capitalize(),
+                        f"key {binding.key}" + (" in the text" if owner is view else ""),
+                        partial(owner.run_action, binding.action),
+                    )

@@ -11,13 +11,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 import gpt
 from gpt.settings import Sampling
 from gpt.step import Step
+from gpt.waterfall import Waterfall
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Done:
     """Time of decoding, as the engine measured it."""
 
 
-Event = Status | Loaded | Steps | Done
+Event = Status | Loaded | Steps | Done | Waterfall
 
 
 class BackendError(Exception):
@@ -80,6 +81,8 @@ class Completion:
     slide: bool = False
     chat: bool = False
     """The text is a turn of a conversation."""
+    new_ids: int = 0
+    """So many of the ids, the last ones, are new: their Steps come back with the prompt's."""
 
 
 class Backend(Protocol):
@@ -93,6 +96,9 @@ class Backend(Protocol):
 
     def complete(self, request: Completion) -> AsyncIterator[Event]:
         """The prompt's new tokens, then drawn ones. Raises BackendError."""
+
+    async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
+        """What settings do to the token behind ids, where chosen stands. Raises BackendError."""
 
     def cancel(self) -> None:
         """End the running completion after its next token."""
@@ -139,8 +145,8 @@ class LocalBackend:
 
     def load(self, model: str) -> AsyncIterator[Event]:
         """Make a model ready. The request is sent at once, before the first answer is awaited."""
-        fields = {"model": model, "device": self._device, "dtype": self._dtype}
-        return self._events(self._send("load", **fields))
+        request = {"model": model, "device": self._device, "dtype": self._dtype}
+        return self._events(self._send("load", **request))
 
     def score(self, text: str) -> AsyncIterator[Event]:
         """A text that exists, as Steps."""
@@ -152,13 +158,22 @@ class LocalBackend:
             "generate",
             ids=request.ids,
             text=request.text,
-            echo_from=len(request.ids),
+            echo_from=len(request.ids) - request.new_ids,
             sampling=request.sampling.to_dict(),
             max_new_tokens=request.max_new_tokens,
             slide=request.slide,
             chat=request.chat,
         )
         return self._events(number)
+
+    async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
+        """What settings do to the token behind ids, where chosen stands."""
+        request = {"ids": ids, "chosen": chosen, "sampling": sampling.to_dict()}
+        events = self._events(self._send("waterfall", **request))
+        async for event in events:
+            if isinstance(event, Waterfall):
+                return event
+        raise BackendError("the engine did not answer")
 
     def cancel(self) -> None:
         """End the running completion after its next token."""
@@ -197,7 +212,7 @@ class LocalBackend:
                     raise BackendError(line["message"])
                 event = _event(line)
                 yield event
-                if isinstance(event, Loaded | Done):
+                if isinstance(event, Loaded | Done | Waterfall):
                     return
         finally:
             del self._queues[number]
@@ -266,6 +281,9 @@ def _event(line: dict[str, Any]) -> Event:
             )
         case "prompt" | "steps" as event:
             return Steps(line["steps"], is_prompt=event == "prompt")
+        case "waterfall":
+            names = (field.name for field in fields(Waterfall))
+            return Waterfall.from_dict({name: line[name] for name in names})
         case "done":
             return Done(line["finish_reason"], line["tokens"], line["seconds"])
         case other:

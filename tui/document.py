@@ -6,7 +6,7 @@ Going on from the middle of a text begins a branch and keeps what stood there be
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from gpt.step import Step
@@ -22,6 +22,8 @@ class Node:
     children: list[Node] = field(default_factory=list)
     last: int = 0
     """Which child was on the path most recently."""
+    is_marked: bool = False
+    """The reader's bookmark."""
 
 
 class Document:
@@ -31,6 +33,8 @@ class Document:
         self.path: list[Node] = []
         """From the first token to the last one."""
         self._roots: list[Node] = []
+        self._deleted: list[tuple[list[Node], int, Node]] = []
+        """What stood before, the place among its siblings, and the branch."""
 
     @property
     def ids(self) -> list[int]:
@@ -65,18 +69,85 @@ class Document:
         """How many continuations the tree has at this position of the path."""
         return len(self._siblings(position))
 
-    def next_branch(self, position: int) -> None:
-        """Replace the path from this position on by the next branch, followed to its end."""
+    def next_branch(self, position: int, by: int = 1) -> None:
+        """Replace the path from this position on by another branch, followed to its end.
+
+        by: 1 for the next one, -1 for the one before; they go round.
+        """
         siblings = self._siblings(position)
-        index = (siblings.index(self.path[position]) + 1) % len(siblings)
+        index = (siblings.index(self.path[position]) + by) % len(siblings)
+        self.cut(position)
+        self._follow(siblings[index])
+
+    def delete(self, position: int) -> None:
+        """Take the token at this position and all behind it out of the tree.
+
+        The path goes on with what else stands there, if there is something.
+        """
+        siblings = self._siblings(position)
+        index = siblings.index(self.path[position])
+        self._deleted.append((self.path[:position], index, siblings.pop(index)))
         self.cut(position)
         if self.path:
-            self.path[-1].last = index
-        node = siblings[index]
-        self.path.append(node)
+            self.path[-1].last = 0
+        if siblings:
+            self._follow(siblings[min(index, len(siblings) - 1)])
+
+    def undo(self) -> bool:
+        """Put back what was deleted last, and show it; False where nothing was."""
+        if not self._deleted:
+            return False
+        before, index, node = self._deleted.pop()
+        self.path[:] = before
+        self._siblings(len(before)).insert(index, node)
+        self._follow(node)
+        return True
+
+    def show(self, node: Node) -> int:
+        """Make the path go through a node, and on as it went last; its position.
+
+        Raises ValueError where the node is not in the tree.
+        """
+        parents: dict[Node, Node | None] = dict.fromkeys(self._roots)
+        for each in self.nodes():
+            parents |= dict.fromkeys(each.children, each)
+        if node not in parents:
+            raise ValueError("the node is not in this document")
+        before: list[Node] = []
+        parent = parents[node]
+        while parent:
+            before.append(parent)
+            parent = parents[parent]
+        self.path[:] = []
+        for each in reversed(before):
+            self._step_to(each)
+        self._follow(node)
+        return len(before)
+
+    def nodes(self) -> Iterator[Node]:
+        """All tokens of all branches, each before those behind it."""
+        waiting = list(reversed(self._roots))
+        while waiting:
+            node = waiting.pop()
+            yield node
+            waiting += reversed(node.children)
+
+    @property
+    def roots(self) -> list[Node]:
+        """The first tokens of all branches."""
+        return self._roots
+
+    def _follow(self, node: Node) -> None:
+        """Put a node behind the path, and what was on the path behind it most recently."""
+        self._step_to(node)
         while node.children:
-            node = node.children[node.last]
-            self.path.append(node)
+            node = node.children[min(node.last, len(node.children) - 1)]
+            self._step_to(node)
+
+    def _step_to(self, node: Node) -> None:
+        if self.path:
+            self.path[-1].last = self.path[-1].children.index(node)
+        self.path.append(node)
 
     def _siblings(self, position: int) -> list[Node]:
         return self.path[position - 1].children if position else self._roots

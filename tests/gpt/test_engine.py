@@ -183,3 +183,22 @@ def test_a_reader_that_goes_away_ends_the_engine_quietly(tiny_directory: Path) -
     client.send({"id": 1, "op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True})
     client.process.wait(20)
     assert b"Traceback" not in client.process.stderr.read()
+
+
+def test_a_waterfall_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
+    from gpt.explain import waterfall
+
+    ids, sampling = encode(tiny, "to be"), Sampling(temperature=0.5, top_p=0.8, seed=2)
+    request = {"ids": ids, "chosen": 4, "sampling": sampling.to_dict(), "top": 3}
+    client.send({"id": 1, "op": "waterfall", **request})
+    line = client.read()
+    expected = waterfall(tiny, Context(tiny.model), ids, sampling, chosen=4, top=3).to_dict()
+    assert line["stages"] == ["model", "temperature", "top_p"]
+    for name in ("position", "n_rest", "left", "drawn"):
+        assert line[name] == json.loads(json.dumps(expected[name]))
+    assert line["rest"] == pytest.approx(expected["rest"], abs=1e-5)
+    for found, row in zip(line["rows"], expected["rows"], strict=True):
+        assert (found["token_id"], found["removed_by"]) == (row["token_id"], row["removed_by"])
+        assert found["probabilities"] == pytest.approx(row["probabilities"], abs=1e-5)
+    client.send({"id": 2, "op": "waterfall", "text": "", "sampling": {}})
+    assert "no context" in client.read()["message"]

@@ -354,7 +354,7 @@ def test_a_place_that_is_taken_is_refused_before_anything_is_learned(tmp_path: P
 
 @pytest.mark.parametrize(
     "bad",
-    ["--steps 0", "--lr -1", "--optimizer sgd", "--patience -1", "--batch-size 0", "--n-head 5"],
+    ["--steps 0", "--lr -1", "--patience -1", "--batch-size 0", "--n-head 5"],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path: Path, bad: str) -> None:
     path = tmp_path / "text.txt"

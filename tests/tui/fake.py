@@ -10,7 +10,9 @@ from dataclasses import replace
 
 from textual.pilot import Pilot
 
+from gpt.settings import Sampling
 from gpt.step import Candidate, Step
+from gpt.waterfall import Row, Waterfall
 from tui.app import GPTApp
 from tui.backend import (
     Backend,
@@ -54,6 +56,7 @@ class FakeBackend:
         self.reply = reply
         self.error = error
         self.requests: list[Completion] = []
+        self.asked: list[tuple[list[int], int, Sampling]] = []
         self.ready = asyncio.Event()
         self.ready.set()
         self.go_on = asyncio.Event()
@@ -79,8 +82,10 @@ class FakeBackend:
         await self.ready.wait()
         if self.error:
             raise self.error
-        position = len(request.ids)
-        prompt = [token(position + i, c, drawn=False) for i, c in enumerate(request.text)]
+        first = len(request.ids) - request.new_ids
+        text = "".join(map(chr, request.ids[first:])) + request.text
+        prompt = [token(first + i, c, drawn=False) for i, c in enumerate(text)]
+        position = first
         yield Steps(prompt, is_prompt=True)
         for i, character in enumerate(self.reply[: request.max_new_tokens]):
             await asyncio.sleep(0)
@@ -90,6 +95,13 @@ class FakeBackend:
                 yield Done("cancelled", i + 1, 0.1)
                 return
         yield Done("length", len(self.reply), 0.5)
+
+    async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
+        self.asked.append((ids, chosen, sampling))
+        if self.error:
+            raise self.error
+        rows = (Row(chosen, bytes([chosen]), (0.6, 1.0), None), Row(1, b"x", (0.1, 0.0), "top_k"))
+        return Waterfall(len(ids), ("model", "top_k"), rows, 48, (0.3, 0.0), (50, 1), chosen)
 
     def cancel(self) -> None:
         self.cancelled = True

@@ -18,15 +18,6 @@ def tokens(*ids: int) -> list[Step]:
     return [step(i) for i in ids]
 
 
-def all_nodes(document: Document) -> set[Node]:
-    found, todo = set(), list(document._roots)
-    while todo:
-        node = todo.pop()
-        found.add(node)
-        todo += node.children
-    return found
-
-
 def test_a_branch_keeps_what_stood_there() -> None:
     document = Document()
     document.append(tokens(0, 1), is_prompt=True)
@@ -46,7 +37,7 @@ def test_the_same_token_joins_its_branch() -> None:
     document.append(tokens(0, 1, 2), is_prompt=False)
     document.cut(1)
     document.append(tokens(1), is_prompt=False)
-    assert len(all_nodes(document)) == 3
+    assert len(set(document.nodes())) == 3
     document.next_branch(1)
     assert document.text == "abc"
 
@@ -59,20 +50,67 @@ def test_perplexity_is_of_drawn_tokens_only() -> None:
     assert document.perplexity() == pytest.approx(4.0)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["append", "cut", "branch"]), st.integers(0, 5))))
+def test_what_was_deleted_comes_back_where_it_was() -> None:
+    document = Document()
+    document.append(tokens(0, 1, 2), is_prompt=False)
+    document.cut(1)
+    document.append(tokens(3), is_prompt=False)
+    document.delete(1)
+    assert document.text == "abc"
+    document.delete(1)
+    assert document.text == "a"
+    assert document.undo() and document.text == "abc"
+    assert document.undo() and document.text == "ad"
+    assert not document.undo()
+    assert document.branches(1) == 2
+
+
+def test_a_node_of_another_branch_is_shown_with_what_stood_behind_it() -> None:
+    document = Document()
+    document.append(tokens(0, 1, 2), is_prompt=False)
+    node = document.path[1]
+    document.cut(1)
+    document.append(tokens(3), is_prompt=False)
+    assert document.show(node) == 1
+    assert document.text == "abc"
+    document.delete(1)
+    with pytest.raises(ValueError, match="not in this document"):
+        document.show(node)
+
+
+ACTIONS = ["append", "cut", "branch", "back", "delete", "undo", "show"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 5))))
 def test_no_edit_loses_a_token(edits: list[tuple[str, int]]) -> None:
     document = Document()
     known: set[Node] = set()
+    trash: list[set[Node]] = []
     for action, n in edits:
         if action == "append":
             document.append(tokens(n, (n + 1) % 6), is_prompt=False)
         elif action == "cut":
             document.cut(min(n, len(document.path)))
-        elif n < len(document.path):
+        elif action == "undo":
+            back = trash.pop() if trash else set()
+            assert document.undo() == bool(back)
+            known |= back
+        elif action == "show" and known:
+            node = list(document.nodes())[n % len(known)]
+            assert document.path[document.show(node)] is node
+        elif action in ("branch", "back") and n < len(document.path):
             before = document.path[:n]
-            document.next_branch(n)
+            document.next_branch(n, 1 if action == "branch" else -1)
             assert document.path[:n] == before
-        now = all_nodes(document)
+        elif action == "delete" and n < len(document.path):
+            before = document.path[:n]
+            document.delete(n)
+            assert document.path[:n] == before
+            now = set(document.nodes())
+            assert now < known
+            trash.append(known - now)
+            known = now
+        now = set(document.nodes())
         assert known <= now
         assert set(document.path) <= now
         known = now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -12,18 +13,20 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import Screen
-from textual.widgets import Footer
+from textual.widgets import Footer, Input
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
+from gpt.settings import Sampling
 from tui import backend as events
 from tui.backend import BackendError, Completion, Connect, Connection, EngineDiedError
 from tui.document import Document
+from tui.screens.branching import Branching
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
+from tui.widgets.waterfall import WaterfallTable
 
 if TYPE_CHECKING:
     from tui.widgets.controls import Controls
@@ -40,7 +43,7 @@ FINISHED = {
 }
 
 
-class MainScreen(Screen[None]):
+class MainScreen(Branching):
     """One document and one model."""
 
     AUTO_FOCUS = "Prompt"
@@ -49,10 +52,9 @@ class MainScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "home", "stop", id="stop"),
         Binding("ctrl+c", "interrupt", "stop", show=False, priority=True, id="interrupt"),
-        Binding("ctrl+g", "go_on", "go on from here", id="go_on"),
-        Binding("ctrl+b", "next_branch", "other branch", id="next_branch"),
         Binding("ctrl+n", "new_text", "new text", id="new_text"),
         Binding("ctrl+o", "models", "models", id="models"),
+        Binding("f2", "waterfall", "settings at work", id="waterfall"),
         Binding("ctrl+r", "restart", "restart the engine", show=False, id="restart"),
     ]
 
@@ -85,6 +87,7 @@ class MainScreen(Screen[None]):
         with Horizontal():
             with Vertical(id="left"):
                 yield TokenView(id="text")
+                yield WaterfallTable(id="waterfall")
                 yield Prompt(id="prompt", placeholder="Write a beginning; the model goes on.")
             with Vertical(id="side"):
                 yield Inspector(id="inspector")
@@ -111,13 +114,14 @@ class MainScreen(Screen[None]):
         self._controls = controls
         self._load()
         if self._first_prompt:
-            self._send(self._first_prompt)
+            self.send(self._first_prompt)
 
     def _say(self, state: str) -> None:
         # A plain text here would be read as markup.
         self.query_one(Prompt).border_subtitle = Content(one_line(state))
 
-    def _complain(self, message: str) -> None:
+    def complain(self, message: str) -> None:
+        """Say what did not work."""
         self.notify(one_line(message), severity="error", markup=False, timeout=10)
 
     @work(group="load")
@@ -134,14 +138,17 @@ class MainScreen(Screen[None]):
                     self.query_one(Inspector).vocab_size = event.vocab_size
         except BackendError as error:
             status.waiting = f"no model: {error}"
-            self._complain(str(error))
+            self.complain(str(error))
 
     @on(Prompt.Sent)
     def _prompt_sent(self, event: Prompt.Sent) -> None:
-        self._send(event.text)
+        self.send(event.text)
 
-    def _send(self, text: str) -> None:
-        """Put text behind the document and let the model go on from there."""
+    def send(self, text: str, new_ids: int = 0, ids: list[int] | None = None) -> None:
+        """Let the model go on from the document, or from ids, and text behind it.
+
+        new_ids: how many of the ids, the last ones, are not in the document yet.
+        """
         prompt, controls = self.query_one(Prompt), self._controls
         if controls is None:
             self._first_prompt = text  # sent so early that there are no settings yet
@@ -149,58 +156,79 @@ class MainScreen(Screen[None]):
         try:
             if self.is_writing:
                 raise UserError("the model is still writing; Esc stops it")
-            if not text and not self.document.path:
+            path = self.document.ids if ids is None else ids
+            if not text and not path:
                 raise UserError("write a beginning first")
             request = Completion(
-                self.document.ids,
+                path,
                 text,
                 controls.sampling(),
                 controls.length,
                 slide=controls.slide,
-                chat=controls.chat,
+                chat=controls.chat and not new_ids,
+                new_ids=new_ids,
             )
+            branches = controls.branches
         except UserError as error:
             prompt.text = text
-            self._complain(str(error))
+            self.complain(str(error))
             return
         self.is_writing = True
-        self._write(request)
+        self._write(request, branches)
 
     @work(group="write")
-    async def _write(self, request: Completion) -> None:
+    async def _write(self, request: Completion, branches: int) -> None:
         view, status = self.query_one(TokenView), self.query_one(Status)
         waiting = status.model is None
         self._say(f"waiting for the model: {status.waiting}" if waiting else "reading the prompt")
-        first: float | None = None
-        drawn, shown = 0, 0.0
         try:
-            async for event in self._backend.complete(request):
-                if isinstance(event, events.Steps):
-                    self.document.append(event.steps, is_prompt=event.is_prompt)
-                    if not event.is_prompt:
-                        now = time.perf_counter()
-                        if first is None:
-                            first = now
-                            self._say("writing; Esc stops")
-                        else:
-                            drawn += len(event.steps)
-                            status.speed = drawn / (now - first)
-                    view.extend()
-                    if time.perf_counter() - shown > CALM:
-                        self._show_token()
-                        shown = time.perf_counter()
-                elif isinstance(event, events.Done):
-                    status.speed = event.tokens / event.seconds if event.tokens else None
-                    self._say(FINISHED.get(event.finish_reason or "", READY))
+            done = await self._stream(request)
+            begin = len(self.document.path) - done.tokens
+            for i in range(1, branches):
+                if done.finish_reason == "cancelled" or not done.tokens:
+                    break
+                self.document.cut(begin)
+                view.show(self.document.path)
+                again = replace(request.sampling, seed=(request.sampling.seed + i) % 2**63)
+                ids = self.document.ids
+                next_one = replace(request, ids=ids, text="", new_ids=0, sampling=again)
+                done = await self._stream(next_one)
+            self._say(FINISHED.get(done.finish_reason or "", READY))
         except BackendError as error:
             dead = isinstance(error, EngineDiedError)
             self._say("ctrl+r starts the engine again" if dead else READY)
-            self._complain(str(error))
-            if not self.document.ids[len(request.ids) :]:
+            self.complain(str(error))
+            if request.text and not self.document.ids[len(request.ids) :]:
                 self._give_back(request.text)
         finally:
             self.is_writing = False
-        self._show_token()
+        self.show_token()
+
+    async def _stream(self, request: Completion) -> events.Done:
+        """One run into the document and onto the screen."""
+        view, status = self.query_one(TokenView), self.query_one(Status)
+        begun, first, was_ready = time.perf_counter(), None, status.model is not None
+        drawn, shown = 0, 0.0
+        async for event in self._backend.complete(request):
+            if isinstance(event, events.Steps):
+                self.document.append(event.steps, is_prompt=event.is_prompt)
+                if not event.is_prompt:
+                    now = time.perf_counter()
+                    if first is None:
+                        first = now
+                        status.first = first - begun if was_ready else None
+                        self._say("writing; Esc stops")
+                    else:
+                        drawn += len(event.steps)
+                        status.speed = drawn / (now - first)
+                view.extend()
+                if time.perf_counter() - shown > CALM:
+                    self.show_token()
+                    shown = time.perf_counter()
+            elif isinstance(event, events.Done):
+                status.speed = event.tokens / event.seconds if event.tokens else None
+                return event
+        raise BackendError("the engine did not say that it was done")
 
     def _give_back(self, text: str) -> None:
         """A prompt that came to nothing returns to its field, where nothing was written since."""
@@ -210,13 +238,15 @@ class MainScreen(Screen[None]):
             prompt.move_cursor(prompt.document.end)
 
     @on(TokenView.Selected)
-    def _show_token(self) -> None:
+    def show_token(self) -> None:
+        """Bring everything that depends on the selected token up to date."""
         index = self.query_one(TokenView).index
         path = self.document.path
         self.query_one(Inspector).step = None if index is None else path[index].step
         status = self.query_one(Status)
         status.used = len(path)
         status.perplexity = self.document.perplexity()
+        self._explain()
 
     def action_home(self) -> None:
         """Stop the model; else lead back to the prompt."""
@@ -231,39 +261,47 @@ class MainScreen(Screen[None]):
             raise SkipAction
         self._backend.cancel()
 
-    def action_go_on(self) -> None:
-        """Draw behind the selected token; what stood there stays as another branch."""
-        view = self.query_one(TokenView)
-        if view.index is not None and not self.is_writing:
-            self.document.cut(view.index + 1)
-            view.show(self.document.path)
-        prompt = self.query_one(Prompt)
-        text, prompt.text = prompt.text, ""
-        self._send(text)
+    def action_waterfall(self) -> None:
+        """Show, or hide, what each setting does at the selected token."""
+        table = self.query_one(WaterfallTable)
+        table.display = not table.display
+        self._explain()
 
-    def action_next_branch(self) -> None:
-        """Show what else was written behind the same beginning."""
-        view = self.query_one(TokenView)
-        if self.is_writing or view.index is None:
+    @on(Input.Changed)
+    def _explain(self) -> None:
+        """Ask anew what the settings do, where that is on the screen."""
+        table, index = self.query_one(WaterfallTable), self.query_one(TokenView).index
+        if not table.display or self.is_writing or self._controls is None:
             return
-        places = [view.index, *range(view.index, -1, -1)]
-        fork = next((i for i in places if self.document.branches(i) > 1), None)
-        if fork is None:
-            self.notify("there is no other branch at this token or before it", markup=False)
+        if not index:
+            table.found = None
             return
-        self.document.next_branch(fork)
-        view.show(self.document.path)
-        view.action_select(fork)
-        self._show_token()
+        try:
+            sampling = self._controls.sampling(throw=False)
+        except UserError:
+            return  # half a number: the table waits for the rest
+        ids = self.document.ids
+        self._ask(ids[:index], ids[index], sampling)
+
+    @work(group="waterfall", exclusive=True)
+    async def _ask(self, before: list[int], chosen: int, sampling: Sampling) -> None:
+        table = self.query_one(WaterfallTable)
+        try:
+            found = await self._backend.waterfall(before, chosen, sampling)
+        except BackendError as error:
+            table.found = None
+            self.complain(str(error))
+        else:
+            table.chosen, table.found = chosen, found
 
     def action_new_text(self) -> None:
         """An empty document."""
         if self.is_writing:
-            self._complain("the model is still writing; Esc stops it")
+            self.complain("the model is still writing; Esc stops it")
             return
         self.document = Document()
         self.query_one(TokenView).show(self.document.path)
-        self._show_token()
+        self.show_token()
         self._say(READY)
         self.query_one(Prompt).focus()
 
@@ -272,7 +310,7 @@ class MainScreen(Screen[None]):
         from tui.screens.models import ModelPicker
 
         if self.is_writing:
-            self._complain("the model is still writing; Esc stops it")
+            self.complain("the model is still writing; Esc stops it")
             return
         self.app.push_screen(ModelPicker(self._model), self._change_model)
 
@@ -307,12 +345,12 @@ class MainScreen(Screen[None]):
                     view.extend()
             self._say(READY)
         except BackendError as error:
-            self._complain(str(error))
+            self.complain(str(error))
             self._give_back(old.text)
             self._say(READY)
         finally:
             self.is_writing = False
-        self._show_token()
+        self.show_token()
 
     def action_restart(self) -> None:
         """A new engine with the same model; the text stays."""

@@ -55,6 +55,7 @@ KNOBS = (
         "the same seed repeats the same text; empty: new dice each run",
     ),
     Knob("length", "length", "200", "integer", 50, "how many tokens a run draws at most"),
+    Knob("branches", "branches", "1", "integer", 1, "how many runs begin at the same place"),
 )
 
 
@@ -138,10 +139,13 @@ class Controls(VerticalGroup):
             label = next(knob.label for knob in KNOBS if knob.name == name)
             raise UserError(f"{label} is {text!r}, which is no number") from None
 
-    def sampling(self) -> Sampling:
-        """The settings; an empty seed throws new dice. Raises UserError naming a bad one."""
+    def sampling(self, *, throw: bool = True) -> Sampling:
+        """The settings. Raises UserError naming a bad one.
+
+        throw: an empty seed throws new dice; else it is the one of the last run.
+        """
         seed = self.query_one("#seed", Dial)
-        if not seed.value:
+        if not seed.value and (throw or not seed.placeholder.isdecimal()):
             seed.placeholder = str(int.from_bytes(os.urandom(4)) >> 1)
         return Sampling(
             temperature=self._number("temperature", float),
@@ -156,6 +160,14 @@ class Controls(VerticalGroup):
     def length(self) -> int:
         """Tokens of a run. Raises UserError where it is no number."""
         return int(self._number("length", int))
+
+    @property
+    def branches(self) -> int:
+        """Runs from one place. Raises UserError where it is no number from 1 to 50."""
+        number = int(self._number("branches", int))
+        if not 1 <= number <= 50:
+            raise UserError(f"branches is {number}; it must be 1 to 50")
+        return number
 
     @property
     def slide(self) -> bool:

@@ -39,7 +39,9 @@ class Inspector(Widget):
             # Where the panel is low there are fewer candidates, and the rest is more.
             room = max(1, self.content_size.height - len(lines) - 3)
             for label, own, after, is_chosen in rows(self.step, self.vocab_size, room):
-                text.append(("▸" if is_chosen else " ") + _fit(label), "bold" if is_chosen else "")
+                text.append(
+                    ("▸" if is_chosen else " ") + fit(label, _LABEL), "bold" if is_chosen else ""
+                )
                 text.append(" " + _bar(own, bar), "green")
                 text.append(f" {percent(own):>{_PERCENT - 1}} ")
                 if self.step.sampling_logprob is None:
@@ -116,10 +118,11 @@ def _exp(logprob: float | None) -> float:
     return 0.0 if logprob is None else math.exp(logprob)
 
 
-def _fit(label: str) -> str:
-    if cell_len(label) > _LABEL:
-        label = set_cell_size(label, _LABEL - 1) + "…"
-    return set_cell_size(label, _LABEL)
+def fit(label: str, width: int) -> str:
+    """Exactly so many cells."""
+    if cell_len(label) > width:
+        label = set_cell_size(label, width - 1) + "…"
+    return set_cell_size(label, width)
 
 
 def _bar(p: float, width: int) -> str:

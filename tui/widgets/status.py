@@ -18,6 +18,8 @@ class Status(Widget):
     """What is being waited for while there is no model."""
     speed: reactive[float | None] = reactive(None)
     """Tokens per second of the last run."""
+    first: reactive[float | None] = reactive(None)
+    """Seconds from the wish to the first token of the last run."""
     perplexity: reactive[float | None] = reactive(None)
     used: reactive[int] = reactive(0)
     """Tokens of the text."""
@@ -35,6 +37,8 @@ class Status(Widget):
         ]
         if self.speed is not None:
             facts.append(f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s")
+        if self.first is not None:
+            facts.append(f"first after {1000 * self.first:,.0f} ms")
         if self.perplexity is not None:
             digits = 0 if self.perplexity >= 1000 else 2
             facts.append(f"perplexity {self.perplexity:,.{digits}f}")

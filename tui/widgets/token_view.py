@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -16,9 +17,10 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.document import Node
-from tui.heat import Palette
+from tui.heat import FORKS, SCALES, Palette
 from tui.wrap import Rows
 
+_MARKED = Style(underline2=True)
 _VISIBLE = str.maketrans({" ": "·"})
 
 
@@ -32,6 +34,24 @@ class TokenView(ScrollView, can_focus=True):
         Binding("down", "move_row(1)", "row down", show=False, id="text.down"),
         Binding("home", "select(0)", "first token", show=False, id="text.first"),
         Binding("end", "newest", "newest token", show=False, id="text.newest"),
+        Binding("delete", "screen.delete", "delete from here on", show=False, id="text.delete"),
+        Binding("z", "screen.undo", "undo a deletion", show=False, id="text.undo"),
+        Binding("i", "screen.instead", "something else here", show=False, id="text.instead"),
+        Binding("left_square_bracket", "screen.branch(-1)", "branch before", show=False),
+        Binding("right_square_bracket", "screen.branch(1)", "next branch", show=False),
+        Binding("m", "screen.mark", "bookmark", show=False, id="text.mark"),
+        Binding("b", "screen.next_mark", "next bookmark", show=False, id="text.next_mark"),
+        Binding("t", "screen.tree", "tree of branches", show=False, id="text.tree"),
+        Binding("c", "colours", "colour by something else", show=False, id="text.colours"),
+        *(
+            Binding(key, f"fork({kind!r}, {by})", f"where {kind}", show=False)
+            for pair, kind in zip(("uU", "oO", "sS"), FORKS, strict=True)
+            for key, by in zip(pair, (1, -1), strict=True)
+        ),
+        *(
+            Binding(str(n), f"screen.take({n})", f"take candidate {n}", show=False)
+            for n in range(1, 10)
+        ),
     ]
 
     selected: reactive[int | None] = reactive(None)
@@ -47,6 +67,7 @@ class TokenView(ScrollView, can_focus=True):
         self._strips: dict[int, Strip] = {}
         self._palette: Palette
         self._following = True
+        self._scale = SCALES[0]
 
     @property
     def index(self) -> int | None:
@@ -58,7 +79,6 @@ class TokenView(ScrollView, can_focus=True):
 
     def on_mount(self) -> None:
         """Colours come from the theme and change with it."""
-        self.border_title = "coloured by the model's own probability"
         self.app.theme_changed_signal.subscribe(self, lambda _: self._repaint())
         self._repaint()
 
@@ -96,6 +116,10 @@ class TokenView(ScrollView, can_focus=True):
             self._strips.pop(row, None)
             self.refresh_line(row)
 
+    def redraw(self, index: int) -> None:
+        """A token looks different now."""
+        self._forget(self._rows_of(index))
+
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Follow the end from the moment that somebody scrolls there until they scroll away."""
         super().watch_scroll_y(old_value, new_value)
@@ -103,7 +127,8 @@ class TokenView(ScrollView, can_focus=True):
 
     def _repaint(self) -> None:
         self._palette = Palette(self.app.theme_variables)
-        self.border_subtitle = self._palette.legend()
+        self.border_title = self._scale.title
+        self.border_subtitle = self._palette.legend(self._scale)
         self._strips.clear()
         self.refresh()
 
@@ -133,7 +158,9 @@ class TokenView(ScrollView, can_focus=True):
                 visible = (text[:-1] + "⏎" if broken else text).translate(_VISIBLE)
                 segments.append(Segment(visible or "▏", self._palette.selected))
             else:
-                style = self._palette.style(node.step.logprob, node.is_prompt)
+                style = self._palette.style(self._scale.heat(node.step), node.is_prompt)
+                if node.is_marked:
+                    style += _MARKED
                 segments.append(Segment(text, style))
         return Strip(segments)
 
@@ -168,6 +195,24 @@ class TokenView(ScrollView, can_focus=True):
         top = self.scroll_offset.y
         if not top <= row < top + self.size.height:
             self.scroll_to(y=row if row < top else row - self.size.height + 1, animate=False)
+
+    def action_colours(self) -> None:
+        """Colour by the next kind of number."""
+        self._scale = SCALES[(SCALES.index(self._scale) + 1) % len(SCALES)]
+        self._repaint()
+
+    def action_fork(self, kind: str, by: int) -> None:
+        """Look at the next, or last, token of this kind of FORKS."""
+        if self.index is None:
+            return
+        last = len(self._rows.first_row)
+        places = range(self.index + 1, last) if by > 0 else range(self.index - 1, -1, -1)
+        found = next((i for i in places if FORKS[kind](self._tokens[i].step)), None)
+        if found is None:
+            where = "behind" if by > 0 else "before"
+            self.notify(f"no token {where} this one where {kind}", markup=False)
+        else:
+            self.action_select(found)
 
     def action_newest(self) -> None:
         """Look at the end of the text and follow it."""

@@ -1,0 +1,250 @@
+"""Branches, bookmarks, the waterfall and colours, by the keys that a person has for them."""
+
+from __future__ import annotations
+
+import pytest
+from textual.content import Content
+from textual.pilot import Pilot
+from textual.widgets import Tree
+
+from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
+from tests.tui.test_app import complaints, until_written, write
+from tui.backend import BackendError
+from tui.document import Node
+from tui.heat import FORKS, SCALES, STEPS
+from tui.screens.main import MainScreen
+from tui.screens.tree import TreeScreen
+from tui.widgets.controls import Dial
+from tui.widgets.token_view import TokenView
+from tui.widgets.waterfall import WaterfallTable
+
+
+async def at(pilot: Pilot[None], screen: MainScreen, index: int) -> TokenView:
+    """The token with this index selected, and the keys going to the text."""
+    view = screen.query_one(TokenView)
+    view.focus()
+    await pilot.pause()
+    view.action_select(index)
+    await pilot.pause()
+    return view
+
+
+async def test_a_candidate_takes_the_place_of_a_token_and_the_model_goes_on() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        backend.reply = "!"
+        candidate = screen.document.path[3].step.candidates[1]
+        await pilot.press("2")
+        await until_written(pilot, screen)
+        request = backend.requests[-1]
+        assert request.ids == [*map(ord, "abh"), candidate.token_id]
+        assert (request.text, request.new_ids) == ("", 1)
+        assert screen.document.ids == [*map(ord, "abh"), candidate.token_id, ord("!")]
+        assert [node.is_prompt for node in screen.document.path[2:]] == [False, True, False]
+        assert screen.document.branches(3) == 2
+        await at(pilot, screen, 3)
+        await pilot.press("9")
+        assert complaints(app)[-1] == "this token has 2 candidates"
+
+
+async def test_something_else_in_the_place_of_a_token_of_the_prompt() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        await pilot.press(*"xy")
+        await at(pilot, screen, 1)
+        await pilot.press("i")
+        await until_written(pilot, screen)
+        assert screen.document.text == "axyhello"
+        await at(pilot, screen, 1)
+        await pilot.press("right_square_bracket")
+        assert screen.document.text == "abchello"
+        await pilot.press("left_square_bracket")
+        assert screen.document.text == "axyhello"
+        await at(pilot, screen, 0)
+        await pilot.press("i")
+        assert "nothing stands before the first token" in complaints(app)[-1]
+        assert screen.document.text == "axyhello"
+
+
+async def test_a_deleted_branch_comes_back() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 4)
+        await pilot.press("delete")
+        assert screen.document.text == "abhe"
+        await pilot.press("z")
+        assert screen.document.text == "abhello"
+        await pilot.press("z")
+        assert complaints(app)[-1] == "nothing was deleted"
+        await at(pilot, screen, 0)
+        await pilot.press("delete")
+        assert screen.document.text == ""
+        assert screen.query_one(TokenView).index is None
+        await pilot.press("delete", "z")
+        assert screen.document.text == "abhello"
+
+
+async def test_bookmarks_are_found_in_any_branch() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        view = await at(pilot, screen, 5)
+        await pilot.press("b")
+        assert "no bookmark" in complaints(app)[-1]
+        await pilot.press("m")
+        marked = screen.document.path[5]
+        assert marked.is_marked
+        await at(pilot, screen, 1)
+        assert any(s.style and s.style.underline2 for s in view.render_line(0))
+        backend.reply = "??"
+        await pilot.press("ctrl+g")
+        await until_written(pilot, screen)
+        assert screen.document.text == "ab??"
+        await at(pilot, screen, 0)
+        await pilot.press("b")
+        assert screen.document.text == "abhello"
+        assert screen.document.path[view.index or 0] is marked
+        await pilot.press("m")
+        assert not marked.is_marked
+
+
+async def test_several_branches_at_once_differ_by_their_dice() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend, seed=7)
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        screen.query_one("#branches", Dial).value = "3"
+        await write(pilot, app, "ab")
+        assert [request.sampling.seed for request in backend.requests] == [7, 8, 9]
+        assert [request.ids for request in backend.requests] == [[], [97, 98], [97, 98]]
+        assert [request.text for request in backend.requests] == ["ab", "", ""]
+        assert screen.document.text == "abhello"
+        screen.query_one("#branches", Dial).value = "0"
+        await write(pilot, app, "c")
+        assert complaints(app)[-1] == "branches is 0; it must be 1 to 50"
+
+
+async def test_the_tree_shows_every_branch_and_leads_there() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "[b]")
+        backend.reply = "??"
+        await at(pilot, screen, 2)
+        await pilot.press("ctrl+g")
+        await until_written(pilot, screen)
+        screen.query_one(TokenView).focus()
+        await pilot.press("t")
+        assert isinstance(app.screen, TreeScreen)
+        tree: Tree[Node] = app.screen.query_one(Tree)
+        await pilot.pause()
+        labels = [str(node.label) for node in tree.root.children[0].children]
+        assert labels[0].startswith("hello  5") and labels[1].startswith("??  2")
+        assert str(tree.root.children[0].label).startswith("[b]  3")
+        tree.move_cursor(tree.root.children[0].children[0])
+        await pilot.press("enter")
+        assert main_screen(app).document.text == "[b]hello"
+        assert screen.query_one(TokenView).index == 3
+        await pilot.press("t", "escape")
+        assert main_screen(app).document.text == "[b]hello"
+
+
+async def test_the_waterfall_follows_the_token_and_the_settings() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend, seed=5)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        assert not backend.asked
+        await at(pilot, screen, 3)
+        await pilot.press("f2")
+        await pilot.pause()
+        table = screen.query_one(WaterfallTable)
+        ids, chosen, sampling = backend.asked[-1]
+        assert (ids, chosen) == ([*map(ord, "abh")], ord("e"))
+        assert (sampling.temperature, sampling.seed) == (0.8, 5)
+        shown = str(table.render())
+        assert "the model" in shown and "top-k" in shown and "60.0 %" in shown
+        assert "✕ gone" in shown and "48 more" in shown and "30.0 %" in shown
+        subtitle = Content.from_markup(str(table.border_subtitle)).plain
+        assert subtitle.endswith("what these dice take: e")
+        screen.query_one("#temperature", Dial).value = "1.5"
+        await pilot.pause()
+        assert backend.asked[-1][2].temperature == 1.5
+        before = len(backend.asked)
+        screen.query_one("#temperature", Dial).value = ""
+        await pilot.pause()
+        assert len(backend.asked) == before  # half a number
+        await at(pilot, screen, 0)
+        assert "no context" in str(table.render())
+        backend.error = BackendError("[bold]broken\x1b[31m")
+        screen.query_one("#temperature", Dial).value = "1"
+        await at(pilot, screen, 2)
+        await pilot.pause()
+        assert "broken" in complaints(app)[-1] and "\x1b" not in complaints(app)[-1]
+        await pilot.press("f2")
+        assert not table.display
+
+
+async def test_an_empty_seed_keeps_the_dice_of_the_last_run_in_the_waterfall() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        await pilot.press("f2", "left", "left")
+        await pilot.pause()
+        seeds = {sampling.seed for *_, sampling in backend.asked}
+        assert seeds == {backend.requests[-1].sampling.seed}
+
+
+async def test_colours_can_mean_something_else_and_say_so() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        view = await at(pilot, screen, 0)
+        titles = []
+        for _ in SCALES:
+            titles.append(view.border_title)
+            await pilot.press("c")
+        assert titles == [scale.title for scale in SCALES]
+        assert view.border_title == SCALES[0].title
+
+
+@pytest.mark.parametrize("scale", SCALES, ids=lambda scale: scale.title)
+def test_every_scale_begins_uncoloured_and_rises(scale: object) -> None:
+    levels = list(scale.legend.values())  # type: ignore[attr-defined]
+    assert levels[0] == 0
+    assert levels == sorted(set(levels))
+    assert levels[-1] < STEPS
+
+
+async def test_forks_are_found_in_both_directions() -> None:
+    app = app_with(FakeBackend("a" * 30))  # 0.9 / i: the 19th and later are under 5 %
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        view = await at(pilot, screen, 0)
+        await pilot.press("s")
+        assert view.index == 2 + 17
+        await pilot.press("s", "s")
+        assert view.index == 2 + 19
+        await pilot.press("S")
+        assert view.index == 2 + 18
+        await pilot.press("u")
+        assert view.index == 2 + 19  # every token of the fake is as uncertain
+        await pilot.press("o")
+        assert view.index == 2 + 19
+        assert "no token behind this one" in complaints(app)[-1]
+
+
+def test_what_counts_as_a_fork() -> None:
+    uncertain, other, surprised = FORKS.values()
+    assert uncertain(token(0, "a"))  # 1.5 nats
+    assert not other(token(0, "a"))
+    assert surprised(token(0, "a", 0.05)) and not surprised(token(0, "a", 0.06))
