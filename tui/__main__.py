@@ -15,8 +15,9 @@ from pathlib import Path
 import gpt
 from gpt import models
 from gpt.errors import UserError
-from gpt.sanitize import one_line
+from gpt.sanitize import one_line, sanitize
 from tui.backend import Connection, LocalBackend, own_code
+from tui.store import Entry, entries
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,7 +29,10 @@ def main(argv: list[str] | None = None) -> None:
             "python -m gpt complete --json"
         )
     try:
-        model = _find_or_convert(args.model)
+        text = _last_text() if args.last else None
+        if text and args.model is None:
+            args.model = text.model
+        model = _find_or_convert(args.model or models.EMBEDDED)
     except UserError as error:
         sys.exit(f"error: {one_line(str(error))}")
     gc.disable()  # collecting among modules that are all needed delays the first frame
@@ -43,13 +47,23 @@ def main(argv: list[str] | None = None) -> None:
         connection,
         model,
         prompt=args.prompt,
+        text=text.path if text else None,
         seed=args.seed,
         length=args.length,
         chat=args.chat,
     )
     app = GPTApp(main_screen)
     app.run()
+    if args.print:
+        print(sanitize(main_screen.document.text))
     sys.exit(app.return_code)
+
+
+def _last_text() -> Entry:
+    found = entries()
+    if not found:
+        raise UserError("no text was saved yet; leave --last out")
+    return found[0]
 
 
 def _find_or_convert(model: str) -> str:
@@ -83,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpt-tui", description="Watch and play a language model from the inside."
     )
-    parser.add_argument("model", nargs="?", default=models.EMBEDDED, help="a name or a directory")
+    parser.add_argument("model", nargs="?", help="a name or a directory; default: shakespeare")
+    parser.add_argument("--last", action="store_true", help="open the text that was saved last")
+    parser.add_argument("--print", action="store_true", help="print the text on leaving")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="send this at once")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(

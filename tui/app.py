@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from tui.screens.branching import Branching
+from tui.screens.keeping import Keeping
 from tui.screens.main import MainScreen
 from tui.widgets.token_view import TokenView
 
@@ -51,7 +52,7 @@ class GPTApp(App[None]):
             return
         view = screen.query_one(TokenView)
         for owner, bindings in (
-            (screen, Branching.BINDINGS + MainScreen.BINDINGS),
+            (screen, Branching.BINDINGS + Keeping.BINDINGS + MainScreen.BINDINGS),
             (view, TokenView.BINDINGS),
         ):
             for binding in bindings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -15,6 +16,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import Footer, Input
 
+from gpt import models
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
@@ -22,6 +24,8 @@ from tui import backend as events
 from tui.backend import BackendError, Completion, Connect, Connection, EngineDiedError
 from tui.document import Document
 from tui.screens.branching import Branching
+from tui.screens.keeping import Keeping
+from tui.store import Entry, Place
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 CALM = 0.1
 """Seconds between two looks at the newest token while text streams: more would be a flicker."""
+KEEP_EVERY = 10.0
+"""Seconds of a long run after which what is there is saved."""
 READY = "Enter sends"
 FINISHED = {
     "length": "done: the length that was asked for",
@@ -43,7 +49,7 @@ FINISHED = {
 }
 
 
-class MainScreen(Branching):
+class MainScreen(Branching, Keeping):
     """One document and one model."""
 
     AUTO_FOCUS = "Prompt"
@@ -65,15 +71,17 @@ class MainScreen(Branching):
         model: str,
         *,
         prompt: str = "",
+        text: Path | None = None,
         seed: int | None = None,
         length: int | None = None,
         chat: bool = False,
     ) -> None:
         super().__init__()
         self._connect = connect
-        self._model = model
+        self.model = model
         self._backend, self._answers = connection
         self._first_prompt = prompt
+        self._first_text = text
         self._first = {"seed": seed, "length": length}
         self._chat = chat
         self._controls: Controls | None = None
@@ -113,6 +121,7 @@ class MainScreen(Branching):
                 controls.set(name, value)
         self._controls = controls
         self._load()
+        self.open_text(self._first_text)
         if self._first_prompt:
             self.send(self._first_prompt)
 
@@ -203,12 +212,13 @@ class MainScreen(Branching):
         finally:
             self.is_writing = False
         self.show_token()
+        self.keep()
 
     async def _stream(self, request: Completion) -> events.Done:
         """One run into the document and onto the screen."""
         view, status = self.query_one(TokenView), self.query_one(Status)
         begun, first, was_ready = time.perf_counter(), None, status.model is not None
-        drawn, shown = 0, 0.0
+        drawn, shown, kept = 0, 0.0, begun
         async for event in self._backend.complete(request):
             if isinstance(event, events.Steps):
                 self.document.append(event.steps, is_prompt=event.is_prompt)
@@ -222,9 +232,13 @@ class MainScreen(Branching):
                         drawn += len(event.steps)
                         status.speed = drawn / (now - first)
                 view.extend()
-                if time.perf_counter() - shown > CALM:
+                now = time.perf_counter()
+                if now - shown > CALM:
                     self.show_token()
-                    shown = time.perf_counter()
+                    shown = now
+                if now - kept > KEEP_EVERY:
+                    self.keep()
+                    kept = now
             elif isinstance(event, events.Done):
                 status.speed = event.tokens / event.seconds if event.tokens else None
                 return event
@@ -299,8 +313,7 @@ class MainScreen(Branching):
         if self.is_writing:
             self.complain("the model is still writing; Esc stops it")
             return
-        self.document = Document()
-        self.query_one(TokenView).show(self.document.path)
+        self.begin_text(Document(), Place())
         self.show_token()
         self._say(READY)
         self.query_one(Prompt).focus()
@@ -312,27 +325,44 @@ class MainScreen(Branching):
         if self.is_writing:
             self.complain("the model is still writing; Esc stops it")
             return
-        self.app.push_screen(ModelPicker(self._model), self._change_model)
+        self.app.push_screen(ModelPicker(self.model), self._change_model)
 
     def _change_model(self, model: str | None) -> None:
-        if model is None or model == self._model:
+        if model is None or model == self.model:
             return
-        self._model = model
+        self._switch(model)
+        if self.document.path:
+            self.is_writing = True
+            self._read_again()
+
+    def _switch(self, model: str) -> None:
+        self.model = model
         status = self.query_one(Status)
         status.model, status.speed, status.waiting = None, None, ""
         self._answers = self._backend.load(model)
         self._load()
-        if self.document.path:
+
+    def opened(self, entry: Entry) -> None:
+        """A text goes on with the model that wrote it, or is read anew by the one that is here."""
+        self.show_token()
+        self._say(READY)
+        if entry.model == self.model:
+            return
+        try:
+            models.find(entry.model)
+        except UserError as error:
+            self.complain(f"{error}; {self.model} reads the text instead")
             self.is_writing = True
             self._read_again()
+        else:
+            self._switch(entry.model)
 
     @work(group="write")
     async def _read_again(self) -> None:
         """The text as the new model cuts and judges it; its other branches stay behind."""
         old, view = self.document, self.query_one(TokenView)
         written = b"".join(bytes([node.is_prompt]) * len(node.step.bytes) for node in old.path)
-        self.document = Document()
-        view.show(self.document.path)
+        self.begin_text(Document(), Place())
         self._say("reading the text")
         done = 0
         try:
@@ -357,9 +387,10 @@ class MainScreen(Branching):
         self._backend.close()
         self.query_one(Status).model = None
         self._say(READY)
-        self._backend, self._answers = self._connect(self._model)
+        self._backend, self._answers = self._connect(self.model)
         self._load()
 
     def on_unmount(self) -> None:
-        """No engine outlives its screen."""
+        """No engine outlives its screen, and no text is lost."""
         self._backend.close()
+        self.keep_at_last()

@@ -1,0 +1,151 @@
+"""A text saves itself, is found again and leaves as a file, by the keys that a person has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList
+
+from gpt.checkpoint import save
+from gpt.tokenizer import CharTokenizer
+from tests.conftest import CHARACTERS, random_model
+from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.test_app import complaints, until_written, write
+from tests.tui.test_branching import at
+from tui import store
+from tui.screens.main import MainScreen
+from tui.screens.texts import ExportName, TextPicker
+from tui.widgets.status import Status
+from tui.widgets.token_view import TokenView
+
+
+async def until_saved(pilot: Pilot[None], n: int) -> list[store.Entry]:
+    for _ in range(500):
+        if len(found := store.entries()) >= n:
+            return found
+        await pilot.pause(0.01)
+    raise AssertionError("nothing was saved")
+
+
+async def test_a_text_saves_itself_and_is_found_again() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        await until_saved(pilot, 1)
+        await at(pilot, screen, 4)
+        await pilot.press("m", "ctrl+n")
+        await write(pilot, app, "xyz")
+        await until_saved(pilot, 2)
+        await pilot.press("f3")
+        assert isinstance(app.screen, TextPicker)
+        await pilot.pause()
+        options = app.screen.query_one(OptionList)
+        assert options.option_count == 2
+        await pilot.press(*"ABC")
+        assert options.option_count == 1
+        await pilot.press("enter")
+        await pilot.pause()
+        assert main_screen(app).document.text == "abchello"
+        backend.reply = "!"
+        await write(pilot, app, "d")
+        assert main_screen(app).document.text == "abchellod!"
+    titles = {entry.title for entry in store.entries()}
+    assert titles == {"abchellod!", "xyzhello"}
+
+
+async def test_bookmarks_and_branches_are_there_after_leaving() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        await at(pilot, screen, 4)
+        backend.reply = "?"
+        await pilot.press("m", "ctrl+g")
+        await until_written(pilot, screen)
+    (entry,) = store.entries()
+    app = app_with(FakeBackend(), text=entry.path)
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        assert screen.document.text == "abche?"
+        assert screen.document.branches(5) == 2
+        assert screen.document.path[4].is_marked
+        assert screen.query_one(TokenView).index == 5
+
+
+async def test_a_text_that_another_program_has_open_becomes_another_text() -> None:
+    first, second = app_with(FakeBackend("hello")), None
+    async with running(first) as pilot:
+        await write(pilot, first, "abc")
+        (entry,) = await until_saved(pilot, 1)
+        second = app_with(FakeBackend("?"), text=entry.path)
+        async with running(second) as other:
+            assert "another program has this text open" in complaints(second)[-1]
+            await write(other, second, "d")
+            await until_saved(other, 2)
+        assert store.load(entry.path)[0].text == "abchello"
+    assert sorted(e.title for e in store.entries()) == ["abchello", "abchellod?"]
+
+
+async def test_a_broken_text_is_named_and_the_one_on_the_screen_stays() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        await write(pilot, app, "abc")
+        (entry,) = await until_saved(pilot, 1)
+        other = entry.path.with_name("other.jsonl")
+        other.write_text(entry.path.read_text()[:-40])
+        main_screen(app).open_text(other)
+        await pilot.pause()
+        assert "other.broken" in complaints(app)[-1]
+        assert main_screen(app).document.text == "abchello"
+    assert other.with_suffix(".broken").exists()
+
+
+async def test_a_text_goes_on_with_the_model_that_wrote_it(home: Path) -> None:
+    save(home / "models" / "tiny", random_model(), CharTokenizer(CHARACTERS))
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        await write(pilot, app, "abc")
+        (entry,) = await until_saved(pilot, 1)
+    lines = entry.path.read_text().splitlines()
+    for model, shown in (("tiny", "abchello"), ("gone", "abchello")):
+        head = json.dumps(json.loads(lines[0]) | {"model": model})
+        entry.path.write_text("\n".join([head, *lines[1:]]))
+        app = app_with(FakeBackend(), text=entry.path)
+        async with running(app) as pilot:
+            screen = main_screen(app)
+            await until_written(pilot, screen)
+            assert screen.document.text == shown
+            if model == "tiny":
+                assert screen.model == "tiny"
+                assert "tiny" in str(screen.query_one(Status).render())
+                assert [node.is_prompt for node in screen.document.path].count(True) == 3
+            else:
+                assert "fake reads the text instead" in complaints(app)[-1]
+                assert screen.place.path != entry.path
+
+
+async def test_export_writes_a_file_and_says_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        await pilot.press("f4")
+        assert isinstance(app.screen, MainScreen)  # there is nothing to write
+        await write(pilot, app, "abc")
+        for name in ("a.txt", "a.txt", "b.pdf"):
+            await pilot.press("f4")
+            assert isinstance(app.screen, ExportName)
+            app.screen.query_one(Input).value = name
+            await pilot.press("enter")
+            await pilot.pause()
+        assert (tmp_path / "a.txt").read_text() == "abchello"
+        said = complaints(app)[-3:]
+        assert said[0] == f"wrote {tmp_path / 'a.txt'}"
+        assert "is there already" in said[1] and "should end with" in said[2]
+        await pilot.press("f4", "escape")
+        assert isinstance(app.screen, MainScreen)

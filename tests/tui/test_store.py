@@ -1,0 +1,159 @@
+"""Texts on the disk: the same back, never half, never another program's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gpt.errors import UserError
+from gpt.step import Candidate, Step
+from tui import store
+from tui.document import Document
+from tui.store import Place
+
+
+def step(token_id: int, data: bytes = b"") -> Step:
+    text = (data or bytes([97 + token_id])).decode("utf-8", "replace")
+    candidates = (Candidate(token_id, b"\xff", -0.25, None), Candidate(1, b"b", -3.0, -2.5))
+    return Step(0, token_id, data or text.encode(), text, -0.5, 1, 1.25, candidates, None)
+
+
+def save(document: Document, place: Place, model: str = "fake") -> Path:
+    place.save(model, list(document.nodes()), list(document.path))
+    assert place.path
+    return place.path
+
+
+def shape(document: Document) -> object:
+    def of(node: object) -> object:
+        return (
+            node.step,  # type: ignore[attr-defined]
+            node.is_prompt,  # type: ignore[attr-defined]
+            node.is_marked,  # type: ignore[attr-defined]
+            node.last,  # type: ignore[attr-defined]
+            [of(child) for child in node.children],  # type: ignore[attr-defined]
+        )
+
+    return [of(root) for root in document.roots], document.ids
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(["append", "prompt", "cut", "branch", "delete", "mark"]), st.integers(0, 5)
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(EDITS, st.binary(min_size=1, max_size=4))
+def test_save_then_load_is_the_same_document(edits: list[tuple[str, int]], data: bytes) -> None:
+    document = Document()
+    document.append([step(9, data)], is_prompt=True)
+    for action, n in edits:
+        if action in ("append", "prompt"):
+            document.append([step(n), step((n + 1) % 6)], is_prompt=action == "prompt")
+        elif action == "cut":
+            document.cut(min(n, len(document.path)))
+        elif 0 < n < len(document.path):
+            if action == "branch":
+                document.next_branch(n)
+            elif action == "delete":
+                document.delete(n)
+            else:
+                document.path[n].is_marked ^= True
+    place = Place()
+    path = save(document, place)
+    loaded, entry = store.load(path)
+    place.release()
+    path.unlink()
+    assert shape(loaded) == shape(document)
+    assert (entry.model, entry.n_tokens) == ("fake", len(document.path))
+
+
+def document_of(text: str) -> Document:
+    document = Document()
+    document.append([step(ord(c) - 97, c.encode()) for c in text], is_prompt=False)
+    return document
+
+
+def test_an_empty_text_leaves_no_file_but_an_emptied_one_is_saved() -> None:
+    place = Place()
+    place.save("fake", [], [])
+    assert place.path is None
+    document = document_of("ab")
+    path = save(document, place)
+    document.delete(0)
+    save(document, place)
+    assert store.load(path)[0].text == ""
+
+
+def test_texts_are_listed_newest_first_and_broken_ones_left_out() -> None:
+    places = [Place(), Place()]
+    first, second = (save(document_of(t), p) for t, p in zip(("ab", "cd"), places, strict=True))
+    head, *rest = first.read_text().splitlines()
+    older = json.loads(head) | {"saved": "2001-01-01T00:00:00+00:00"}
+    first.write_text("\n".join([json.dumps(older), *rest]))
+    (store.home() / "x.jsonl").write_text("nonsense")
+    assert [entry.path for entry in store.entries()] == [second, first]
+    assert [entry.title for entry in store.entries()] == ["cd", "ab"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda lines: lines[:-1],  # half of it
+        lambda lines: [*lines[:-1], lines[-1][:20]],
+        lambda lines: ["{}", *lines[1:]],
+        lambda lines: [lines[0].replace('"path":[0,1]', '"path":[1]'), *lines[1:]],
+        lambda lines: [lines[0].replace('"path":[0,1]', '"path":[0,7]'), *lines[1:]],
+        lambda lines: [lines[0], lines[1].replace('"last":0', '"last":5'), *lines[2:]],
+        lambda lines: [lines[0], lines[1].replace('"token_id":0', '"token_id":"x"'), *lines[2:]],
+        lambda lines: [lines[0].replace('"format_version":1', '"format_version":2'), *lines[1:]],
+        lambda lines: [lines[0], "[" * 100_000],
+        lambda lines: [lines[0], "5"],
+    ],
+)
+def test_a_broken_text_is_set_aside_and_named(damage: object) -> None:
+    path = save(document_of("ab"), Place())
+    broken = "\n".join(damage(path.read_text().splitlines()))  # type: ignore[operator]
+    path.write_text(broken)
+    with pytest.raises(UserError, match=r"is broken and was set aside as .*\.broken"):
+        store.load(path)
+    assert not path.exists()
+    assert path.with_suffix(".broken").read_text() == broken
+
+
+def test_a_save_that_fails_leaves_the_old_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    place, document = Place(), document_of("ab")
+    path = save(document, place)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    document.append([step(3)], is_prompt=False)
+    with pytest.raises(UserError, match="No space left"):
+        save(document, place)
+    assert path.read_bytes() == before
+    assert [p.name for p in store.home().iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.skipif(store.fcntl is None, reason="nothing is locked there")
+def test_two_programs_on_one_text_do_not_lose_each_others_work() -> None:
+    mine, theirs = Place(), Place()
+    path = save(document_of("ab"), mine)
+    theirs = Place(path)
+    assert not theirs.claim()
+    other = save(document_of("cd"), theirs)
+    assert other != path
+    assert store.load(path)[0].text == "ab"
+    mine.release()
+    later = Place(path)
+    assert later.claim()

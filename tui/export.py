@@ -1,0 +1,157 @@
+"""A text with its numbers as a file for others; it knows no widget and no model."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from gpt.errors import UserError
+from gpt.sanitize import one_line, sanitize
+from gpt.step import Step
+from tui.document import Node
+from tui.heat import STEPS, heat
+from tui.widgets.inspector import percent, visible
+
+
+def write(path: Path, nodes: Sequence[Node], model: str) -> None:
+    """Write a path of tokens in the format that the name ends with. Raises UserError."""
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise UserError(f"{path.name} should end with one of {', '.join(FORMATS)}")
+    if path.exists():
+        raise UserError(f"{path} is there already; choose another name")
+    try:
+        path.write_text(kind(nodes, model), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _text(nodes: Sequence[Node]) -> str:
+    return b"".join(node.step.bytes for node in nodes).decode("utf-8", "replace")
+
+
+def to_text(nodes: Sequence[Node], model: str) -> str:
+    """What was written, and nothing else."""
+    return _text(nodes)
+
+
+def to_markdown(nodes: Sequence[Node], model: str) -> str:
+    """The person's part in bold, and a table of the least expected tokens."""
+    prompt = _text([node for node in nodes if node.is_prompt])
+    drawn = _text([node for node in nodes if not node.is_prompt])
+    known = [node for node in nodes if node.step.logprob is not None]
+    rows = [
+        f"| {node.step.position} | `{_cell(node.step)}` | {_probability(node.step)} | "
+        f"{node.step.rank} |"
+        for node in sorted(known, key=lambda node: node.step.logprob or 0)[:20]
+    ]
+    return "\n\n".join(
+        [
+            f"# A text with {one_line(model)}",
+            _fenced("prompt", prompt),
+            _fenced("the model", drawn),
+            "## Least expected tokens\n\nBy the model's own probability, at temperature 1.",
+            "| position | token | probability | rank |\n|---|---|---|---|\n" + "\n".join(rows),
+        ]
+    )
+
+
+def _fenced(title: str, text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"## {title.capitalize()}\n\n{fence}\n{sanitize(text)}\n{fence}"
+
+
+def _cell(step: Step) -> str:
+    return visible(step.bytes, step.token_id).replace("|", "\\|").replace("`", "ˋ")
+
+
+def _probability(step: Step) -> str:
+    return "–" if step.logprob is None else percent(math.exp(step.logprob))
+
+
+def to_json(nodes: Sequence[Node], model: str) -> str:
+    """The trace: every Step as docs/engine.md describes it, and who wrote it."""
+    tokens = [{**node.step.to_dict(), "is_prompt": node.is_prompt} for node in nodes]
+    trace = {"model": model, "text": _text(nodes), "tokens": tokens}
+    return json.dumps(trace, indent=1) + "\n"
+
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.7 ui-monospace, monospace; max-width: 48em; margin: 2em auto; padding: 0 1em;
+  background: #fff; color: #111; }}
+.text {{ white-space: pre-wrap; overflow-wrap: anywhere; }}
+.t {{ position: relative; }}
+.p {{ font-style: italic; color: #0550ae; }}
+.t > span {{ display: none; position: absolute; left: 0; top: 1.6em; z-index: 1; padding: .5em .8em;
+  background: #111; color: #eee; font: 13px/1.4 ui-monospace, monospace; white-space: pre; }}
+.t:hover > span, .t:focus > span {{ display: block; }}
+{heats}
+</style>
+<h1>{title}</h1>
+<p>Coloured by the model's own probability of each token, at temperature 1: white is 70 % and more.
+Point at a token to see what else it could have been.</p>
+<p class="text">{tokens}</p>
+"""
+
+
+def to_html(nodes: Sequence[Node], model: str) -> str:
+    """One page without scripts: the heat map, with the candidates where one points."""
+    heats = "\n".join(
+        f".h{level} {{ background: rgb(220 38 38 / {0.08 + 0.62 * level / (STEPS - 1):.2f}); }}"
+        for level in range(1, STEPS)
+    )
+    title = html.escape(f"A text with {one_line(model)}")
+    return _PAGE.format(title=title, heats=heats, tokens="".join(map(_span, nodes)))
+
+
+def _span(node: Node) -> str:
+    step = node.step
+    names = f"t h{heat(step.logprob)}" + (" p" if node.is_prompt else "")
+    lines = [f"{visible(step.bytes, step.token_id)}  {_probability(step)}, rank {step.rank}"]
+    if step.logprob is None:
+        lines = ["the first token has no context"]
+    if step.sampling_logprob is not None:
+        lines.append(f"drawn at {percent(math.exp(step.sampling_logprob))} after settings")
+    lines += [
+        f"{percent(math.exp(c.logprob)):>8}  {visible(c.bytes, c.token_id)}"
+        for c in step.candidates
+    ]
+    shown = html.escape(sanitize(step.text))
+    return f'<b class="{names}" tabindex="0" style="font-weight:inherit">{shown}<span>' + (
+        html.escape("\n".join(lines)) + "</span></b>"
+    )
+
+
+def to_svg(nodes: Sequence[Node], model: str) -> str:
+    """A picture of the heat map."""
+    console = Console(record=True, width=80, file=StringIO(), force_terminal=True)
+    text = Text()
+    for node in nodes:
+        level = heat(node.step.logprob)
+        ground = f"on rgb({18 + 12 * level},18,{22 + 2 * level})" if level else ""
+        ink = "italic bright_yellow" if node.is_prompt else "bright_white"
+        text.append(sanitize(node.step.text), f"{ink} {ground}")
+    console.print(text)
+    return console.export_svg(title=one_line(model))
+
+
+FORMATS: dict[str, Callable[[Sequence[Node], str], str]] = {
+    ".txt": to_text,
+    ".md": to_markdown,
+    ".json": to_json,
+    ".html": to_html,
+    ".svg": to_svg,
+}

@@ -1,0 +1,115 @@
+"""What becomes of a text: it saves itself, is found again, and leaves as a file."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from gpt.errors import UserError
+from gpt.sanitize import one_line
+from tui import store
+from tui.document import Document
+from tui.store import Entry, Place
+from tui.widgets.token_view import TokenView
+
+
+class Keeping(Screen[None]):
+    """The part of the main screen that knows files."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f3", "texts", "texts", id="texts"),
+        Binding("f4", "export", "export", show=False, id="export"),
+    ]
+
+    document: Document
+    is_writing: bool
+    model: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = Place()
+        self._saving = asyncio.Lock()
+
+    def complain(self, message: str) -> None:
+        """Say what did not work."""
+        raise NotImplementedError
+
+    def opened(self, entry: Entry) -> None:
+        """Another text is in its place; entry says with which model it was written."""
+        raise NotImplementedError
+
+    @work(group="save")
+    async def keep(self) -> None:
+        """Save the text, in a thread, for a long one takes longer than a frame."""
+        async with self._saving:
+            snapshot = self.model, list(self.document.nodes()), list(self.document.path)
+            try:
+                await asyncio.to_thread(self.place.save, *snapshot)
+            except UserError as error:
+                self.complain(str(error))
+
+    def keep_at_last(self) -> None:
+        """Save before the program ends; there is nobody left to tell of an error."""
+        try:
+            self.place.save(self.model, list(self.document.nodes()), list(self.document.path))
+        except UserError as error:
+            self.app.exit(return_code=1, message=f"error: {one_line(str(error))}")
+        self.place.release()
+
+    def begin_text(self, document: Document, place: Place) -> None:
+        """Put a text into the place of the one that is there, which stays on the disk."""
+        self.place.release()
+        self.document, self.place = document, place
+        self.query_one(TokenView).show(document.path)
+
+    def action_texts(self) -> None:
+        """Find an earlier text."""
+        from tui.screens.texts import TextPicker
+
+        if self.is_writing:
+            self.complain("the model is still writing; Esc stops it")
+            return
+        self.app.push_screen(TextPicker(), self.open_text)
+
+    def open_text(self, path: Path | None) -> None:
+        """Show a text that was saved, where its reader left it."""
+        if path is None or path == self.place.path:
+            return
+        try:
+            document, entry = store.load(path)
+        except UserError as error:
+            self.complain(str(error))
+            return
+        place = Place(path)
+        if not place.claim():
+            self.notify(
+                "another program has this text open: what you change here becomes another text",
+                markup=False,
+            )
+        self.begin_text(document, place)
+        self.opened(entry)
+
+    def action_export(self) -> None:
+        """Write the text on the screen to a file."""
+        from tui.screens.texts import ExportName
+
+        if self.document.path:
+            self.app.push_screen(ExportName(), self._export)
+
+    def _export(self, name: str | None) -> None:
+        from tui import export
+
+        if not name:
+            return
+        path = Path(name).expanduser()
+        try:
+            export.write(path, self.document.path, self.model)
+        except UserError as error:
+            self.complain(str(error))
+        else:
+            self.notify(f"wrote {one_line(str(path.absolute()))}", markup=False)

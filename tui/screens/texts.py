@@ -1,0 +1,108 @@
+"""Dialogs about files: which text to open, and what an export is called."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList
+from textual.widgets.option_list import Option
+
+from gpt.sanitize import one_line
+from tui import store
+from tui.store import Entry
+
+
+class TextPicker(ModalScreen[Path | None]):
+    """Texts by their beginnings, the newest first; what is typed narrows the list."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back", id="texts.back"),
+        Binding("down", "cursor(1)", "next", show=False),
+        Binding("up", "cursor(-1)", "last", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._all = store.entries()
+        self._shown = self._all
+
+    def compose(self) -> ComposeResult:
+        """A field and a list."""
+        with Vertical():
+            field = Input(placeholder="words of the beginning, or a model's name", compact=True)
+            field.border_title = "texts"
+            yield field
+            yield OptionList()
+
+    def on_mount(self) -> None:
+        """All of them."""
+        self._fill("")
+
+    @on(Input.Changed)
+    def _narrow(self, event: Input.Changed) -> None:
+        self._fill(event.value)
+
+    def _fill(self, wanted: str) -> None:
+        words = wanted.casefold().split()
+        self._shown = [
+            entry
+            for entry in self._all
+            if all(word in f"{entry.title} {entry.model}".casefold() for word in words)
+        ]
+        options = self.query_one(OptionList)
+        options.clear_options()
+        options.add_options(Option(Content(_line(entry))) for entry in self._shown)
+        options.highlighted = 0 if self._shown else None
+        options.border_subtitle = f"{len(self._shown)} of {len(self._all)}"
+
+    def action_cursor(self, by: int) -> None:
+        """The list moves while the field keeps the keys."""
+        options = self.query_one(OptionList)
+        if self._shown:
+            here = options.highlighted or 0
+            options.highlighted = max(0, min(len(self._shown) - 1, here + by))
+
+    @on(Input.Submitted)
+    def _take(self) -> None:
+        index = self.query_one(OptionList).highlighted
+        if index is not None:
+            self.dismiss(self._shown[index].path)
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(self._shown[event.option_index].path)
+
+
+def _line(entry: Entry) -> str:
+    when = entry.saved.astimezone().strftime("%Y-%m-%d %H:%M")
+    title = one_line(entry.title)
+    title = title if len(title) <= 44 else title[:43] + "…"
+    return f"{when}  {title:44}  {entry.n_tokens:5} tokens  {one_line(entry.model)[:20]}"
+
+
+class ExportName(ModalScreen[str | None]):
+    """Asks for the name of a file."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back", id="export.back")
+    ]
+
+    def compose(self) -> ComposeResult:
+        """One field with a name that is free."""
+        stem = f"text-{datetime.now().astimezone():%Y-%m-%d-%H%M%S}"
+        field = Input(f"{stem}.html", compact=True, select_on_focus=False)
+        field.border_title = "write this text to"
+        field.border_subtitle = "the name ends with .txt .md .json .html or .svg"
+        yield field
+
+    @on(Input.Submitted)
+    def _named(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value.strip())
