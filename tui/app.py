@@ -15,6 +15,7 @@ from textual.screen import Screen
 from tui.screens.branching import Branching
 from tui.screens.keeping import Keeping
 from tui.screens.main import MainScreen
+from tui.screens.modelling import Modelling
 from tui.widgets.token_view import TokenView
 
 
@@ -52,7 +53,10 @@ class GPTApp(App[None]):
             return
         view = screen.query_one(TokenView)
         for owner, bindings in (
-            (screen, Branching.BINDINGS + Keeping.BINDINGS + MainScreen.BINDINGS),
+            (
+                screen,
+                [b for part in (Branching, Keeping, Modelling, MainScreen) for b in part.BINDINGS],
+            ),
             (view, TokenView.BINDINGS),
         ):
             for binding in bindings:

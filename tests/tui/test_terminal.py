@@ -256,3 +256,23 @@ def test_a_checkpoint_of_transformers_is_converted_on_the_way(tmp_path: Path, an
         again = Terminal(str(source))
         again.until(lambda text: "context 0/48" in text)
         again.child.close(force=True)
+
+
+def test_a_text_is_printed_on_leaving_and_opens_where_it_was(
+    start: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    terminal = start("--prompt", "to be", "--seed", "1", "-n", "12", "--print")
+    terminal.until(lambda text: "done: the length" in text)
+    terminal.child.send("\x11")
+    assert terminal.end() == 0
+    printed = terminal.raw.rpartition(RESTORED)[2]
+    assert "to be" in printed
+    again = start("--last")
+    shown = again.until(lambda text: "context 17/32" in text and "to be" in text)
+    assert re.search(r"drawn at +[\d.]+ % after settings", shown)
+
+
+def test_last_needs_a_text_that_was_saved(start: Callable[..., Terminal]) -> None:
+    terminal = start("--last")
+    assert terminal.end() == 1
+    assert "no text was saved yet" in terminal.raw

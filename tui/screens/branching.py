@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 
-from tui.document import Document, Node
+from tui.document import Node
+from tui.screens.parts import Part
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
 
 
-class Branching(Screen[None]):
+class Branching(Part):
     """The half of the main screen that knows the tree and no model."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -20,21 +20,6 @@ class Branching(Screen[None]):
         Binding("ctrl+b", "branch(1)", "other branch", id="next_branch"),
         Binding("ctrl+t", "tree", "tree", show=False, id="tree"),
     ]
-
-    document: Document
-    is_writing: bool
-
-    def send(self, text: str, new_ids: int = 0, ids: list[int] | None = None) -> None:
-        """Let the model go on from the document, or from ids, and text behind it."""
-        raise NotImplementedError
-
-    def complain(self, message: str) -> None:
-        """Say what did not work."""
-        raise NotImplementedError
-
-    def show_token(self) -> None:
-        """Bring everything that depends on the selected token up to date."""
-        raise NotImplementedError
 
     @property
     def _view(self) -> TokenView:

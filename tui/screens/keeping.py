@@ -8,17 +8,15 @@ from typing import ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
-from textual.screen import Screen
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import store
-from tui.document import Document
-from tui.store import Entry, Place
-from tui.widgets.token_view import TokenView
+from tui.screens.parts import Part
+from tui.store import Place
 
 
-class Keeping(Screen[None]):
+class Keeping(Part):
     """The part of the main screen that knows files."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -26,22 +24,10 @@ class Keeping(Screen[None]):
         Binding("f4", "export", "export", show=False, id="export"),
     ]
 
-    document: Document
-    is_writing: bool
-    model: str
-
     def __init__(self) -> None:
         super().__init__()
         self.place = Place()
         self._saving = asyncio.Lock()
-
-    def complain(self, message: str) -> None:
-        """Say what did not work."""
-        raise NotImplementedError
-
-    def opened(self, entry: Entry) -> None:
-        """Another text is in its place; entry says with which model it was written."""
-        raise NotImplementedError
 
     @work(group="save")
     async def keep(self) -> None:
@@ -60,12 +46,6 @@ class Keeping(Screen[None]):
         except UserError as error:
             self.app.exit(return_code=1, message=f"error: {one_line(str(error))}")
         self.place.release()
-
-    def begin_text(self, document: Document, place: Place) -> None:
-        """Put a text into the place of the one that is there, which stays on the disk."""
-        self.place.release()
-        self.document, self.place = document, place
-        self.query_one(TokenView).show(document.path)
 
     def action_texts(self) -> None:
         """Find an earlier text."""

@@ -13,19 +13,18 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.content import Content
 from textual.widgets import Footer, Input
 
-from gpt import models
 from gpt.errors import UserError
-from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from tui import backend as events
 from tui.backend import BackendError, Completion, Connect, Connection, EngineDiedError
 from tui.document import Document
 from tui.screens.branching import Branching
 from tui.screens.keeping import Keeping
-from tui.store import Entry, Place
+from tui.screens.modelling import Modelling
+from tui.screens.parts import READY
+from tui.store import Place
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
@@ -39,7 +38,6 @@ CALM = 0.1
 """Seconds between two looks at the newest token while text streams: more would be a flicker."""
 KEEP_EVERY = 10.0
 """Seconds of a long run after which what is there is saved."""
-READY = "Enter sends"
 FINISHED = {
     "length": "done: the length that was asked for",
     "eos": "done: the model ended its text",
@@ -49,7 +47,7 @@ FINISHED = {
 }
 
 
-class MainScreen(Branching, Keeping):
+class MainScreen(Branching, Keeping, Modelling):
     """One document and one model."""
 
     AUTO_FOCUS = "Prompt"
@@ -59,9 +57,7 @@ class MainScreen(Branching, Keeping):
         Binding("escape", "home", "stop", id="stop"),
         Binding("ctrl+c", "interrupt", "stop", show=False, priority=True, id="interrupt"),
         Binding("ctrl+n", "new_text", "new text", id="new_text"),
-        Binding("ctrl+o", "models", "models", id="models"),
         Binding("f2", "waterfall", "settings at work", id="waterfall"),
-        Binding("ctrl+r", "restart", "restart the engine", show=False, id="restart"),
     ]
 
     def __init__(
@@ -77,9 +73,9 @@ class MainScreen(Branching, Keeping):
         chat: bool = False,
     ) -> None:
         super().__init__()
-        self._connect = connect
+        self.connect = connect
         self.model = model
-        self._backend, self._answers = connection
+        self.backend, self.answers = connection
         self._first_prompt = prompt
         self._first_text = text
         self._first = {"seed": seed, "length": length}
@@ -104,7 +100,7 @@ class MainScreen(Branching, Keeping):
     def on_mount(self) -> None:
         """Everything else comes after the first frame, while the model loads."""
         self.query_one(TokenView).show(self.document.path)
-        self._say(READY)
+        self.say(READY)
         self.call_after_refresh(self._complete)
 
     async def _complete(self) -> None:
@@ -120,34 +116,10 @@ class MainScreen(Branching, Keeping):
             if value is not None:
                 controls.set(name, value)
         self._controls = controls
-        self._load()
+        self.load()
         self.open_text(self._first_text)
         if self._first_prompt:
             self.send(self._first_prompt)
-
-    def _say(self, state: str) -> None:
-        # A plain text here would be read as markup.
-        self.query_one(Prompt).border_subtitle = Content(one_line(state))
-
-    def complain(self, message: str) -> None:
-        """Say what did not work."""
-        self.notify(one_line(message), severity="error", markup=False, timeout=10)
-
-    @work(group="load")
-    async def _load(self) -> None:
-        status = self.query_one(Status)
-        try:
-            async for event in self._answers:
-                if isinstance(event, events.Status):
-                    status.waiting = event.message
-                    if self.is_writing:
-                        self._say(f"waiting for the model: {event.message}")
-                elif isinstance(event, events.Loaded):
-                    status.model = event
-                    self.query_one(Inspector).vocab_size = event.vocab_size
-        except BackendError as error:
-            status.waiting = f"no model: {error}"
-            self.complain(str(error))
 
     @on(Prompt.Sent)
     def _prompt_sent(self, event: Prompt.Sent) -> None:
@@ -189,7 +161,7 @@ class MainScreen(Branching, Keeping):
     async def _write(self, request: Completion, branches: int) -> None:
         view, status = self.query_one(TokenView), self.query_one(Status)
         waiting = status.model is None
-        self._say(f"waiting for the model: {status.waiting}" if waiting else "reading the prompt")
+        self.say(f"waiting for the model: {status.waiting}" if waiting else "reading the prompt")
         try:
             done = await self._stream(request)
             begin = len(self.document.path) - done.tokens
@@ -202,13 +174,13 @@ class MainScreen(Branching, Keeping):
                 ids = self.document.ids
                 next_one = replace(request, ids=ids, text="", new_ids=0, sampling=again)
                 done = await self._stream(next_one)
-            self._say(FINISHED.get(done.finish_reason or "", READY))
+            self.say(FINISHED.get(done.finish_reason or "", READY))
         except BackendError as error:
             dead = isinstance(error, EngineDiedError)
-            self._say("ctrl+r starts the engine again" if dead else READY)
+            self.say("ctrl+r starts the engine again" if dead else READY)
             self.complain(str(error))
             if request.text and not self.document.ids[len(request.ids) :]:
-                self._give_back(request.text)
+                self.give_back(request.text)
         finally:
             self.is_writing = False
         self.show_token()
@@ -219,7 +191,7 @@ class MainScreen(Branching, Keeping):
         view, status = self.query_one(TokenView), self.query_one(Status)
         begun, first, was_ready = time.perf_counter(), None, status.model is not None
         drawn, shown, kept = 0, 0.0, begun
-        async for event in self._backend.complete(request):
+        async for event in self.backend.complete(request):
             if isinstance(event, events.Steps):
                 self.document.append(event.steps, is_prompt=event.is_prompt)
                 if not event.is_prompt:
@@ -227,7 +199,7 @@ class MainScreen(Branching, Keeping):
                     if first is None:
                         first = now
                         status.first = first - begun if was_ready else None
-                        self._say("writing; Esc stops")
+                        self.say("writing; Esc stops")
                     else:
                         drawn += len(event.steps)
                         status.speed = drawn / (now - first)
@@ -244,13 +216,6 @@ class MainScreen(Branching, Keeping):
                 return event
         raise BackendError("the engine did not say that it was done")
 
-    def _give_back(self, text: str) -> None:
-        """A prompt that came to nothing returns to its field, where nothing was written since."""
-        prompt = self.query_one(Prompt)
-        if not prompt.text:
-            prompt.text = text
-            prompt.move_cursor(prompt.document.end)
-
     @on(TokenView.Selected)
     def show_token(self) -> None:
         """Bring everything that depends on the selected token up to date."""
@@ -265,7 +230,7 @@ class MainScreen(Branching, Keeping):
     def action_home(self) -> None:
         """Stop the model; else lead back to the prompt."""
         if self.is_writing:
-            self._backend.cancel()
+            self.backend.cancel()
         else:
             self.query_one(Prompt).focus()
 
@@ -273,7 +238,7 @@ class MainScreen(Branching, Keeping):
         """Ctrl-C stops the model; where nothing is written it copies, as everywhere."""
         if not self.is_writing:
             raise SkipAction
-        self._backend.cancel()
+        self.backend.cancel()
 
     def action_waterfall(self) -> None:
         """Show, or hide, what each setting does at the selected token."""
@@ -301,7 +266,7 @@ class MainScreen(Branching, Keeping):
     async def _ask(self, before: list[int], chosen: int, sampling: Sampling) -> None:
         table = self.query_one(WaterfallTable)
         try:
-            found = await self._backend.waterfall(before, chosen, sampling)
+            found = await self.backend.waterfall(before, chosen, sampling)
         except BackendError as error:
             table.found = None
             self.complain(str(error))
@@ -315,82 +280,10 @@ class MainScreen(Branching, Keeping):
             return
         self.begin_text(Document(), Place())
         self.show_token()
-        self._say(READY)
+        self.say(READY)
         self.query_one(Prompt).focus()
-
-    def action_models(self) -> None:
-        """Choose another model; the text on the screen goes with it."""
-        from tui.screens.models import ModelPicker
-
-        if self.is_writing:
-            self.complain("the model is still writing; Esc stops it")
-            return
-        self.app.push_screen(ModelPicker(self.model), self._change_model)
-
-    def _change_model(self, model: str | None) -> None:
-        if model is None or model == self.model:
-            return
-        self._switch(model)
-        if self.document.path:
-            self.is_writing = True
-            self._read_again()
-
-    def _switch(self, model: str) -> None:
-        self.model = model
-        status = self.query_one(Status)
-        status.model, status.speed, status.waiting = None, None, ""
-        self._answers = self._backend.load(model)
-        self._load()
-
-    def opened(self, entry: Entry) -> None:
-        """A text goes on with the model that wrote it, or is read anew by the one that is here."""
-        self.show_token()
-        self._say(READY)
-        if entry.model == self.model:
-            return
-        try:
-            models.find(entry.model)
-        except UserError as error:
-            self.complain(f"{error}; {self.model} reads the text instead")
-            self.is_writing = True
-            self._read_again()
-        else:
-            self._switch(entry.model)
-
-    @work(group="write")
-    async def _read_again(self) -> None:
-        """The text as the new model cuts and judges it; its other branches stay behind."""
-        old, view = self.document, self.query_one(TokenView)
-        written = b"".join(bytes([node.is_prompt]) * len(node.step.bytes) for node in old.path)
-        self.begin_text(Document(), Place())
-        self._say("reading the text")
-        done = 0
-        try:
-            async for event in self._backend.score(old.text):
-                if isinstance(event, events.Steps):
-                    for step in event.steps:
-                        is_prompt = done >= len(written) or bool(written[done])
-                        self.document.append([step], is_prompt=is_prompt)
-                        done += len(step.bytes)
-                    view.extend()
-            self._say(READY)
-        except BackendError as error:
-            self.complain(str(error))
-            self._give_back(old.text)
-            self._say(READY)
-        finally:
-            self.is_writing = False
-        self.show_token()
-
-    def action_restart(self) -> None:
-        """A new engine with the same model; the text stays."""
-        self._backend.close()
-        self.query_one(Status).model = None
-        self._say(READY)
-        self._backend, self._answers = self._connect(self.model)
-        self._load()
 
     def on_unmount(self) -> None:
         """No engine outlives its screen, and no text is lost."""
-        self._backend.close()
+        self.backend.close()
         self.keep_at_last()

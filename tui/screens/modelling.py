@@ -1,0 +1,123 @@
+"""Which model reads and writes the text: loaded, changed, started again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+from textual import work
+from textual.binding import Binding, BindingType
+
+from gpt import models
+from gpt.errors import UserError
+from tui import backend as events
+from tui.backend import Backend, BackendError, Connect
+from tui.document import Document
+from tui.screens.parts import READY, Part
+from tui.store import Entry, Place
+from tui.widgets.inspector import Inspector
+from tui.widgets.status import Status
+from tui.widgets.token_view import TokenView
+
+
+class Modelling(Part):
+    """The part of the main screen that knows models."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+o", "models", "models", id="models"),
+        Binding("ctrl+r", "restart", "restart the engine", show=False, id="restart"),
+    ]
+
+    connect: Connect
+    backend: Backend
+    answers: AsyncIterator[events.Event]
+    """To the last load request."""
+
+    @work(group="load")
+    async def load(self) -> None:
+        """Take the answers to a load request."""
+        status = self.query_one(Status)
+        try:
+            async for event in self.answers:
+                if isinstance(event, events.Status):
+                    status.waiting = event.message
+                    if self.is_writing:
+                        self.say(f"waiting for the model: {event.message}")
+                elif isinstance(event, events.Loaded):
+                    status.model = event
+                    self.query_one(Inspector).vocab_size = event.vocab_size
+        except BackendError as error:
+            status.waiting = f"no model: {error}"
+            self.complain(str(error))
+
+    def action_models(self) -> None:
+        """Choose another model; the text on the screen goes with it."""
+        from tui.screens.models import ModelPicker
+
+        if self.is_writing:
+            self.complain("the model is still writing; Esc stops it")
+            return
+        self.app.push_screen(ModelPicker(self.model), self._change_model)
+
+    def _change_model(self, model: str | None) -> None:
+        if model is None or model == self.model:
+            return
+        self._switch(model)
+        if self.document.path:
+            self.is_writing = True
+            self._read_again()
+
+    def _switch(self, model: str) -> None:
+        self.model = model
+        status = self.query_one(Status)
+        status.model, status.speed, status.waiting = None, None, ""
+        self.answers = self.backend.load(model)
+        self.load()
+
+    def opened(self, entry: Entry) -> None:
+        """A text goes on with the model that wrote it, or is read anew by the one that is here."""
+        self.show_token()
+        self.say(READY)
+        if entry.model == self.model:
+            return
+        try:
+            models.find(entry.model)
+        except UserError as error:
+            self.complain(f"{error}; {self.model} reads the text instead")
+            self.is_writing = True
+            self._read_again()
+        else:
+            self._switch(entry.model)
+
+    @work(group="write")
+    async def _read_again(self) -> None:
+        """The text as the new model cuts and judges it; its other branches stay behind."""
+        old, view = self.document, self.query_one(TokenView)
+        written = b"".join(bytes([node.is_prompt]) * len(node.step.bytes) for node in old.path)
+        self.begin_text(Document(), Place())
+        self.say("reading the text")
+        done = 0
+        try:
+            async for event in self.backend.score(old.text):
+                if isinstance(event, events.Steps):
+                    for step in event.steps:
+                        is_prompt = done >= len(written) or bool(written[done])
+                        self.document.append([step], is_prompt=is_prompt)
+                        done += len(step.bytes)
+                    view.extend()
+            self.say(READY)
+        except BackendError as error:
+            self.complain(str(error))
+            self.give_back(old.text)
+            self.say(READY)
+        finally:
+            self.is_writing = False
+        self.show_token()
+
+    def action_restart(self) -> None:
+        """A new engine with the same model; the text stays."""
+        self.backend.close()
+        self.query_one(Status).model = None
+        self.say(READY)
+        self.backend, self.answers = self.connect(self.model)
+        self.load()
