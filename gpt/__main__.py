@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gpt
-from gpt import models
+from gpt import models, score_command
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
 from gpt.settings import Sampling
@@ -70,10 +68,8 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     complete.set_defaults(run=_complete)
 
     score = commands.add_parser("score", help="how probable each token of a text is")
-    score.add_argument("file", help="a text file, or - for stdin")
-    score.add_argument("--json", action="store_true", help="one Step a line")
-    score.add_argument("--top", type=int, default=10, help="candidates in a Step")
-    score.set_defaults(run=_score)
+    score_command.add_arguments(score)
+    score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args)))
 
     for command in (complete, score):
         command.add_argument("--model", default=models.EMBEDDED, help="a name or a directory")
@@ -117,7 +113,7 @@ def _complete(args: argparse.Namespace) -> None:
         banned=tuple(args.ban),
         **{f.name: getattr(args, f.name) for f in fields(Sampling) if f.name != "banned"},
     )
-    prompt = args.prompt if args.prompt is not None else _read_stdin()
+    prompt = args.prompt if args.prompt is not None else score_command.read_stdin()
     loaded = _load(args)
     from gpt.generate import Context, blocked, encode, generate
 
@@ -179,47 +175,6 @@ def _overlap(text: str, stop: str) -> int:
     return next((n for n in sizes if text.endswith(stop[:n])), 0)
 
 
-def _score(args: argparse.Namespace) -> None:
-    text = _read_stdin() if args.file == "-" else _read_file(Path(args.file))
-    loaded = _load(args)
-    from gpt.generate import Context, encode, score
-
-    ids = encode(loaded, text)
-    nats, n_tokens, n_bytes = 0.0, 0, 0
-    for step in score(loaded, Context(loaded.model), ids, top=args.top if args.json else 0):
-        if step.logprob is not None:
-            nats, n_tokens, n_bytes = nats - step.logprob, n_tokens + 1, n_bytes + len(step.bytes)
-        if args.json:
-            print(json.dumps(step.to_dict()))
-        elif step.logprob is None:
-            print(f"{'no context':>12}  {_visible(step)}")
-        else:
-            print(f"{math.exp(step.logprob):12.6f}  {_visible(step)}")
-    if not n_tokens:
-        raise UserError("the text has no token with a context; score at least two tokens")
-    totals = {
-        "tokens": n_tokens,
-        "bytes": n_bytes,
-        "nats": nats,
-        "bits_per_byte": nats / math.log(2) / max(1, n_bytes),
-        "perplexity": math.exp(nats / n_tokens) if nats / n_tokens < 700 else math.inf,
-    }
-    if args.json:
-        print(json.dumps({"totals": totals}))
-    else:
-        print(
-            f"{nats:.3f} nats over {n_tokens} tokens ({n_bytes} bytes; the first token has no "
-            f"context), {totals['bits_per_byte']:.4f} bits per byte, "
-            f"perplexity {totals['perplexity']:.3f}"
-        )
-
-
-def _visible(step: Step) -> str:
-    return (
-        repr(step.bytes.decode("utf-8", "backslashreplace")) if step.bytes else f"<{step.token_id}>"
-    )
-
-
 def _models(args: argparse.Namespace) -> None:
     if args.check is not None:
         _check(args.check, as_json=args.json)
@@ -252,24 +207,6 @@ def _check(model: str, *, as_json: bool) -> None:
             f"{', '.join(bad)} in {directory} changed after it was written; "
             "convert or train the model again"
         )
-
-
-def _read_stdin() -> str:
-    return _text(sys.stdin.buffer.read(), "stdin")
-
-
-def _read_file(path: Path) -> str:
-    try:
-        return _text(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _text(data: bytes, source: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source} is no UTF-8 text (byte {error.start})") from error
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import subprocess
 import sys
 from functools import partial
@@ -23,13 +24,15 @@ from tui.store import Entry, entries
 def main(argv: list[str] | None = None) -> None:
     """Run the interface; its errors before the first frame are one line and status 1."""
     args = _parser().parse_args(argv)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    piped = args.score == "-" and not sys.stdin.isatty()
+    if not (sys.stdout.isatty() and (sys.stdin.isatty() or piped)):
         sys.exit(
             "error: gpt-tui needs a terminal; for pipes and scripts there is: "
-            "python -m gpt complete --json"
+            "python -m gpt complete --json, and python -m gpt score"
         )
     try:
         text = _last_text() if args.last else None
+        score = _text_to_score(args.score) if args.score else ""
         if text and args.model is None:
             args.model = text.model
         model = _find_or_convert(args.model or models.EMBEDDED)
@@ -48,6 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         model,
         prompt=args.prompt,
         text=text.path if text else None,
+        score=score,
         seed=args.seed,
         length=args.length,
         chat=args.chat,
@@ -64,6 +68,23 @@ def _last_text() -> Entry:
     if not found:
         raise UserError("no text was saved yet; leave --last out")
     return found[0]
+
+
+def _text_to_score(name: str) -> str:
+    """A file's text, or what is piped in; the keys come from the terminal then."""
+    try:
+        if name == "-":
+            text = sys.stdin.buffer.read().decode()
+            os.dup2(os.open("/dev/tty", os.O_RDONLY), 0)
+        else:
+            text = Path(name).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is no UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror}") from error
+    if not text:
+        raise UserError(f"{name} is empty; there is nothing to score")
+    return text
 
 
 def _find_or_convert(model: str) -> str:
@@ -98,7 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="gpt-tui", description="Watch and play a language model from the inside."
     )
     parser.add_argument("model", nargs="?", help="a name or a directory; default: shakespeare")
-    parser.add_argument("--last", action="store_true", help="open the text that was saved last")
+    begin = parser.add_mutually_exclusive_group()
+    begin.add_argument("--score", metavar="FILE", help="read a text and colour it; - is stdin")
+    begin.add_argument("--last", action="store_true", help="open the text that was saved last")
     parser.add_argument("--print", action="store_true", help="print the text on leaving")
     parser.add_argument("--prompt", default="", metavar="TEXT", help="send this at once")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")

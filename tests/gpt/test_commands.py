@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from gpt.__main__ import _before_stop, main
 from gpt.checkpoint import Checkpoint
@@ -165,3 +166,39 @@ def test_a_terminal_never_gets_an_escape_sequence(tiny_directory: Path) -> None:
 def test_help_needs_no_torch() -> None:
     code = "import sys, gpt.__main__, gpt.engine, gpt.models; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_named_continuations_have_the_probabilities_of_the_model(
+    tiny: Checkpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["be", "b\n", "z"]
+    main(["score", "--model", "tiny", "--prompt", "to ", "--options", *options, "--json"])
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["option"] for each in found] == options
+    for each in found:
+        ids = encode(tiny, "to " + each["option"])
+        logprobs = tiny.model(torch.tensor([ids])).log_softmax(-1)[0]
+        nats = [-logprobs[i - 1, ids[i]].item() for i in range(3, len(ids))]
+        assert [-token["logprob"] for token in each["tokens"]] == pytest.approx(nats, abs=1e-5)
+        assert each["totals"]["nats"] == pytest.approx(sum(nats), abs=1e-5)
+        assert each["totals"]["bytes"] == len(each["option"])
+    main(["score", "--model", "tiny", "--prompt", "to ", "--options", *options])
+    shown = capsys.readouterr().out
+    best = min(found, key=lambda each: each["totals"]["nats"])["option"]
+    assert f"most probable: {best!r}" in shown
+    assert f"{math.exp(-found[0]['totals']['nats']):.6g}  the whole" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--options", "a"], "with --prompt"),
+        (["--prompt", "a", "-"], "belongs to --options"),
+        (["--prompt", "a", "--options", ""], "an option is empty"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_sentence(
+    tiny: Checkpoint, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        main(["score", "--model", "tiny", *arguments])

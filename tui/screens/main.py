@@ -47,7 +47,7 @@ FINISHED = {
 }
 
 
-class MainScreen(Branching, Keeping, Modelling):
+class MainScreen(Keeping, Branching, Modelling):
     """One document and one model."""
 
     AUTO_FOCUS = "Prompt"
@@ -58,6 +58,7 @@ class MainScreen(Branching, Keeping, Modelling):
         Binding("ctrl+c", "interrupt", "stop", show=False, priority=True, id="interrupt"),
         Binding("ctrl+n", "new_text", "new text", id="new_text"),
         Binding("f2", "waterfall", "settings at work", id="waterfall"),
+        Binding("f5", "measures", "line by line", show=False, id="measures"),
     ]
 
     def __init__(
@@ -68,6 +69,7 @@ class MainScreen(Branching, Keeping, Modelling):
         *,
         prompt: str = "",
         text: Path | None = None,
+        score: str = "",
         seed: int | None = None,
         length: int | None = None,
         chat: bool = False,
@@ -78,6 +80,7 @@ class MainScreen(Branching, Keeping, Modelling):
         self.backend, self.answers = connection
         self._first_prompt = prompt
         self._first_text = text
+        self._first_score = score
         self._first = {"seed": seed, "length": length}
         self._chat = chat
         self._controls: Controls | None = None
@@ -118,6 +121,8 @@ class MainScreen(Branching, Keeping, Modelling):
         self._controls = controls
         self.load()
         self.open_text(self._first_text)
+        if self._first_score:
+            self.read(self._first_score)
         if self._first_prompt:
             self.send(self._first_prompt)
 
@@ -272,6 +277,20 @@ class MainScreen(Branching, Keeping, Modelling):
             self.complain(str(error))
         else:
             table.chosen, table.found = chosen, found
+
+    def action_measures(self) -> None:
+        """Numbers of every line."""
+        from tui.screens.measures import MeasuresScreen
+
+        steps = [node.step for node in self.document.path]
+        if steps and not self.is_writing:
+            self.app.push_screen(MeasuresScreen(steps), self._go_to)
+
+    def _go_to(self, index: int | None) -> None:
+        if index is not None:
+            view = self.query_one(TokenView)
+            view.action_select(index)
+            view.focus()
 
     def action_new_text(self) -> None:
         """An empty document."""

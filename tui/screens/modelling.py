@@ -64,7 +64,6 @@ class Modelling(Part):
             return
         self._switch(model)
         if self.document.path:
-            self.is_writing = True
             self._read_again()
 
     def _switch(self, model: str) -> None:
@@ -84,21 +83,27 @@ class Modelling(Part):
             models.find(entry.model)
         except UserError as error:
             self.complain(f"{error}; {self.model} reads the text instead")
-            self.is_writing = True
             self._read_again()
         else:
             self._switch(entry.model)
 
+    def read(self, text: str, written: bytes = b"") -> None:
+        """Begin a text with one that exists, as the model cuts and judges it.
+
+        written: a byte for every byte of the text, 1 where the person wrote it; beyond its end
+        all is.
+        """
+        self.is_writing = True
+        self._read(text, written)
+
     @work(group="write")
-    async def _read_again(self) -> None:
-        """The text as the new model cuts and judges it; its other branches stay behind."""
-        old, view = self.document, self.query_one(TokenView)
-        written = b"".join(bytes([node.is_prompt]) * len(node.step.bytes) for node in old.path)
+    async def _read(self, text: str, written: bytes) -> None:
+        view = self.query_one(TokenView)
         self.begin_text(Document(), Place())
         self.say("reading the text")
         done = 0
         try:
-            async for event in self.backend.score(old.text):
+            async for event in self.backend.score(text):
                 if isinstance(event, events.Steps):
                     for step in event.steps:
                         is_prompt = done >= len(written) or bool(written[done])
@@ -108,11 +113,18 @@ class Modelling(Part):
             self.say(READY)
         except BackendError as error:
             self.complain(str(error))
-            self.give_back(old.text)
+            self.give_back(text)
             self.say(READY)
         finally:
             self.is_writing = False
         self.show_token()
+        self.keep()
+
+    def _read_again(self) -> None:
+        """The path as the new model cuts and judges it; its other branches stay in its file."""
+        path = self.document.path
+        written = b"".join(bytes([node.is_prompt]) * len(node.step.bytes) for node in path)
+        self.read(self.document.text, written)
 
     def action_restart(self) -> None:
         """A new engine with the same model; the text stays."""

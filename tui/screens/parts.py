@@ -48,6 +48,10 @@ class Part(Screen[None]):
         """
         raise NotImplementedError
 
+    def keep(self) -> object:
+        """Save the text soon."""
+        raise NotImplementedError
+
     def show_token(self) -> None:
         """Bring everything that depends on the selected token up to date."""
         raise NotImplementedError

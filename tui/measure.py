@@ -1,0 +1,61 @@
+"""How surprising each line of a text was; it knows no widget and no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gpt.step import Step
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The model's own numbers over some tokens; tokens without a context do not count."""
+
+    first: int
+    """Index of the first token."""
+    text: str
+    n_tokens: int
+    n_bytes: int
+    nats: float
+
+    @property
+    def bits(self) -> float:
+        """Surprisal in all: nats / ln 2."""
+        return self.nats / math.log(2)
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        """bits / bytes of UTF-8; comparable between any two models."""
+        return self.bits / self.n_bytes if self.n_bytes else None
+
+    @property
+    def perplexity(self) -> float | None:
+        """exp(nats / tokens)."""
+        return math.exp(min(700.0, self.nats / self.n_tokens)) if self.n_tokens else None
+
+
+def measure(steps: Sequence[Step], first: int = 0) -> Measure:
+    """Of these tokens together."""
+    known = [(step.logprob, len(step.bytes)) for step in steps if step.logprob is not None]
+    return Measure(
+        first,
+        b"".join(step.bytes for step in steps).decode("utf-8", "replace"),
+        len(known),
+        sum(n for _, n in known),
+        -math.fsum(logprob for logprob, _ in known),
+    )
+
+
+def by_line(steps: Iterable[Step]) -> list[Measure]:
+    """Of each line; a token belongs to the line in which it begins."""
+    lines: list[list[Step]] = [[]]
+    starts = [0]
+    for i, step in enumerate(steps):
+        lines[-1].append(step)
+        if b"\n" in step.bytes:
+            lines.append([])
+            starts.append(i + 1)
+    found = [measure(line, first) for line, first in zip(lines, starts, strict=True)]
+    return found if lines[-1] else found[:-1]
