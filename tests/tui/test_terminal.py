@@ -28,13 +28,13 @@ RESTORED = "\x1b[?1049l"
 class Terminal:
     """gpt-tui in a pseudo-terminal, its bytes and the screen that they draw."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, program: str = "") -> None:
         self.raw = ""
         self._screen = pyte.Screen(WIDTH, HEIGHT)
         self._stream = pyte.Stream(self._screen)
         self.child = pexpect.spawn(
-            sys.executable,
-            ["-m", "tui", *arguments],
+            program or sys.executable,
+            [*([] if program else ["-m", "tui"]), *arguments],
             dimensions=(HEIGHT, WIDTH),
             env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
             encoding="utf-8",

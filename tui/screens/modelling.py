@@ -110,6 +110,8 @@ class Modelling(Part):
                         self.document.append([step], is_prompt=is_prompt)
                         done += len(step.bytes)
                     view.extend()
+            if not written:
+                view.action_select(0)  # a text to be read is read from its beginning
             self.say(READY)
         except BackendError as error:
             self.complain(str(error))
