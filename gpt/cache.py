@@ -48,6 +48,16 @@ class KVCache:
             raise ValueError(f"cannot truncate a cache of {self.length} tokens to {length}")
         self.length = length
 
+    def copies(self, length: int, rows: list[int]) -> KVCache:
+        """A new cache that holds the first `length` tokens of these sequences, in this order."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot copy {length} tokens of a cache of {self.length}")
+        other = KVCache(self._config, len(rows))
+        other.length = length
+        other._keys = [keys[rows, :, :length] for keys in self._keys]
+        other._values = [values[rows, :, :length] for values in self._values]
+        return other
+
     def _reserve(self, needed: int, like: Tensor) -> None:
         capacity = self._keys[0].size(2) if self._keys else 0
         if needed <= capacity:

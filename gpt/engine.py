@@ -149,6 +149,23 @@ class Engine:
         )
         self._send(request.get("id"), "waterfall", **found.to_dict())
 
+    def _paths(self, request: Request) -> None:
+        from gpt.explain import likely_paths
+
+        checkpoint, context = self._loaded()
+        width, depth = _whole(request, "width", 8), _whole(request, "depth", 8)
+        if not (1 <= width <= 64 and 1 <= depth <= 64):
+            raise UserError("width and depth must be from 1 to 64")
+        found = likely_paths(
+            checkpoint,
+            context,
+            self._ids(request),
+            width=width,
+            depth=depth,
+            cancelled=self._cancel_check(request),
+        )
+        self._send(request.get("id"), "paths", paths=[path.to_dict() for path in found])
+
     def _generate(self, request: Request) -> None:
         from gpt.chat import turn
         from gpt.generate import blocked, generate, score
@@ -241,6 +258,7 @@ _OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
     "score": Engine._score,
     "generate": Engine._generate,
     "waterfall": Engine._waterfall,
+    "paths": Engine._paths,
 }
 _KNOWN = {*_OPERATIONS, "cancel"}
 _REQUIRED = object()

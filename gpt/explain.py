@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
-from gpt.generate import Context, check_ids, raw_logits, window_start
+from gpt.generate import Context, check_ids, never, raw_logits, window_start
 from gpt.sampling import check_finite, distribution, draw
 from gpt.settings import Sampling
-from gpt.waterfall import Row, Waterfall
+from gpt.waterfall import LikelyPath, Row, Waterfall
 
 
 @torch.inference_mode()
@@ -70,3 +71,63 @@ def waterfall(
         left=tuple((probabilities > 0).sum(-1).tolist()),
         drawn=drawn,
     )
+
+
+@dataclass
+class _Beam:
+    ids: list[int]
+    logprobs: list[float]
+
+    @property
+    def total(self) -> float:
+        return sum(self.logprobs)
+
+
+@torch.inference_mode()
+def likely_paths(
+    checkpoint: Checkpoint,
+    context: Context,
+    ids: Sequence[int],
+    *,
+    width: int = 8,
+    depth: int = 8,
+    cancelled: Callable[[], bool] = never,
+) -> list[LikelyPath]:
+    """The most probable continuations of ids that a beam search finds, best first.
+
+    Each has depth tokens, or fewer where the model ends its text or the context is full. A beam
+    keeps the width best at every length (Lowerre 1976), so it may miss one whose beginning is
+    improbable. Raises UserError where nothing can follow.
+    """
+    config = checkpoint.model.config
+    if not ids:
+        raise UserError("the first token has no context, and so nothing is likely yet")
+    check_ids(checkpoint, ids)
+    start = window_start(len(ids), config.block_size)
+    hidden = context.read(ids[start:])
+    depth = min(depth, config.block_size - (len(ids) - start) + 1)
+    cache = context.fork(len(hidden))
+    logits = raw_logits(checkpoint.model, hidden[-1])[None]  # (1, V)
+    check_finite(logits, len(ids))
+    alive, ended = [_Beam([], [])], list[_Beam]()
+    for length in range(1, depth + 1):
+        logprobs = logits.log_softmax(-1)  # (beams, V)
+        so_far = torch.tensor([beam.total for beam in alive], device=logits.device)
+        totals = (so_far[:, None] + logprobs).flatten()
+        best = totals.topk(min(width, len(totals))).indices.tolist()
+        places = [divmod(place, config.vocab_size) for place in best]
+        grown = [
+            _Beam([*alive[row].ids, i], [*alive[row].logprobs, float(logprobs[row, i])])
+            for row, i in places
+        ]
+        ended += [beam for beam in grown if beam.ids[-1] == config.eos_id]
+        rows = [row for row, i in places if i != config.eos_id]
+        alive = [beam for beam in grown if beam.ids[-1] != config.eos_id]
+        if length == depth or not alive or cancelled():
+            break
+        cache = cache.copies(cache.length, rows)
+        last = torch.tensor([[beam.ids[-1]] for beam in alive], device=logits.device)
+        logits = raw_logits(checkpoint.model, checkpoint.model.hidden(last, cache)[:, -1])
+    found = sorted([*alive, *ended], key=lambda beam: -beam.total)[:width]
+    bytes_of = checkpoint.tokenizer.token_bytes
+    return [LikelyPath(tuple(b.ids), tuple(map(bytes_of, b.ids)), tuple(b.logprobs)) for b in found]

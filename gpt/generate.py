@@ -63,6 +63,10 @@ class Context:
             self.hidden += hidden[0].unbind(0)
         return self.hidden
 
+    def fork(self, n_tokens: int) -> KVCache:
+        """A cache of its own with the first tokens that were read."""
+        return self._cache.copies(n_tokens, [0])
+
 
 def _tail(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
     """Bytes of the last tokens, in which a character may be half written."""

@@ -1,4 +1,4 @@
-"""What the sampling settings did to the candidates of one token, as plain numbers; no torch."""
+"""Answers to questions about one position of a text, as plain numbers; no torch."""
 
 from __future__ import annotations
 
@@ -55,3 +55,24 @@ class Waterfall:
         )
         lists = {name: tuple(values[name]) for name in ("stages", "rest", "left")}
         return cls(**{**values, "rows": rows, **lists})
+
+
+@dataclass(frozen=True, slots=True)
+class LikelyPath:
+    """One of the most probable continuations."""
+
+    ids: tuple[int, ...]
+    bytes: tuple[bytes, ...]
+    """Of each token."""
+    logprobs: tuple[float, ...]
+    """Of each token given those before it, the model's own."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "bytes": [list(data) for data in self.bytes]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LikelyPath:
+        """The reverse of to_dict. Raises KeyError, TypeError or ValueError on other shapes."""
+        data = tuple(bytes(numbers) for numbers in values["bytes"])
+        return cls(tuple(values["ids"]), data, tuple(values["logprobs"]))

@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, Protocol, TypeVar, cast
 
 import gpt
 from gpt.settings import Sampling
 from gpt.step import Step
-from gpt.waterfall import Waterfall
+from gpt.waterfall import LikelyPath, Waterfall
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,14 @@ class Done:
     """Time of decoding, as the engine measured it."""
 
 
-Event = Status | Loaded | Steps | Done | Waterfall
+@dataclass(frozen=True)
+class Paths:
+    """The most probable continuations, best first."""
+
+    paths: list[LikelyPath]
+
+
+Event = Status | Loaded | Steps | Done | Waterfall | Paths
 
 
 class BackendError(Exception):
@@ -100,6 +107,9 @@ class Backend(Protocol):
     async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
         """What settings do to the token behind ids, where chosen stands. Raises BackendError."""
 
+    async def paths(self, ids: list[int]) -> list[LikelyPath]:
+        """The most probable continuations of ids. Raises BackendError."""
+
     def cancel(self) -> None:
         """End the running completion after its next token."""
 
@@ -107,6 +117,7 @@ class Backend(Protocol):
         """Nothing more is wanted."""
 
 
+Answer = TypeVar("Answer", Waterfall, Paths)
 Connection = tuple[Backend, AsyncIterator[Event]]
 """A backend and the answers to its load request."""
 Connect = Callable[[str], Connection]
@@ -169,9 +180,16 @@ class LocalBackend:
     async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
         """What settings do to the token behind ids, where chosen stands."""
         request = {"ids": ids, "chosen": chosen, "sampling": sampling.to_dict()}
-        events = self._events(self._send("waterfall", **request))
-        async for event in events:
-            if isinstance(event, Waterfall):
+        return await self._answer("waterfall", Waterfall, **request)
+
+    async def paths(self, ids: list[int]) -> list[LikelyPath]:
+        """The most probable continuations of ids."""
+        return (await self._answer("paths", Paths, ids=ids)).paths
+
+    async def _answer(self, op: str, kind: type[Answer], **request: Any) -> Answer:
+        """A request that has one answer."""
+        async for event in self._events(self._send(op, **request)):
+            if isinstance(event, kind):
                 return event
         raise BackendError("the engine did not answer")
 
@@ -212,7 +230,7 @@ class LocalBackend:
                     raise BackendError(line["message"])
                 event = _event(line)
                 yield event
-                if isinstance(event, Loaded | Done | Waterfall):
+                if isinstance(event, Loaded | Done | Waterfall | Paths):
                     return
         finally:
             del self._queues[number]
@@ -284,6 +302,8 @@ def _event(line: dict[str, Any]) -> Event:
         case "waterfall":
             names = (field.name for field in fields(Waterfall))
             return Waterfall.from_dict({name: line[name] for name in names})
+        case "paths":
+            return Paths([LikelyPath.from_dict(path) for path in line["paths"]])
         case "done":
             return Done(line["finish_reason"], line["tokens"], line["seconds"])
         case other:

@@ -202,3 +202,14 @@ def test_a_waterfall_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
         assert found["probabilities"] == pytest.approx(row["probabilities"], abs=1e-5)
     client.send({"id": 2, "op": "waterfall", "text": "", "sampling": {}})
     assert "no context" in client.read()["message"]
+
+
+def test_likely_paths_are_the_librarys(client: Client, tiny: Checkpoint) -> None:
+    from gpt.explain import likely_paths
+
+    client.send({"id": "p", "op": "paths", "text": "to be", "width": 3, "depth": 4})
+    found = client.read()["paths"]
+    expected = likely_paths(tiny, Context(tiny.model), encode(tiny, "to be"), width=3, depth=4)
+    assert [path["ids"] for path in found] == [list(path.ids) for path in expected]
+    client.send({"id": 2, "op": "paths", "text": "a", "width": 65})
+    assert "from 1 to 64" in client.read()["message"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -9,12 +10,12 @@ from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
-from gpt.explain import waterfall
+from gpt.explain import likely_paths, waterfall
 from gpt.generate import Context, encode, generate
 from gpt.models import Manifest
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
-from gpt.waterfall import Waterfall
+from gpt.waterfall import LikelyPath, Waterfall
 from tests.conftest import CHARACTERS, random_model
 
 CHECKPOINT = Checkpoint(random_model(), CharTokenizer(CHARACTERS), Manifest("float32", 0, {}), "")
@@ -91,3 +92,50 @@ def test_the_first_token_has_no_waterfall() -> None:
         waterfall(CHECKPOINT, Context(CHECKPOINT.model), [], Sampling())
     with pytest.raises(UserError, match="no token 99"):
         waterfall(CHECKPOINT, Context(CHECKPOINT.model), [1], Sampling(), chosen=99)
+
+
+def small(**changes: object) -> Checkpoint:
+    model = random_model(vocab_size=5, **changes)
+    return Checkpoint(model, CharTokenizer("abcde"), Manifest("float32", 0, {}), "")
+
+
+def test_a_wide_beam_finds_exactly_the_most_probable_paths() -> None:
+    checkpoint = small()
+    prompt = [0, 3, 1]
+    total = {}
+    for path in product(range(5), repeat=3):
+        logprobs = checkpoint.model(torch.tensor([[*prompt, *path]])).log_softmax(-1)[0]
+        total[path] = sum(logprobs[2 + i, path[i]].item() for i in range(3))
+    best = sorted(total, key=lambda path: -total[path])[:25]
+    found = likely_paths(checkpoint, Context(checkpoint.model), prompt, width=25, depth=3)
+    assert [path.ids for path in found] == best
+    for path in found:
+        assert math.fsum(path.logprobs) == pytest.approx(total[path.ids], abs=1e-5)
+        assert path.bytes == tuple(b"abcde"[i : i + 1] for i in path.ids)
+        assert LikelyPath.from_dict(path.to_dict()) == path
+
+
+def test_a_path_ends_where_the_model_ends_its_text_and_where_the_context_is_full() -> None:
+    eos = int(small().model(torch.tensor([[0]]))[0, -1].argmax())
+    checkpoint = small(eos_id=eos)
+    paths = likely_paths(checkpoint, Context(checkpoint.model), [0], width=20, depth=4)
+    assert any(path.ids[-1] == eos and len(path.ids) < 4 for path in paths)
+    assert all(eos not in path.ids[:-1] for path in paths)
+    totals = [math.fsum(path.logprobs) for path in paths]
+    assert totals == sorted(totals, reverse=True)
+    checkpoint = small(block_size=6)
+    paths = likely_paths(checkpoint, Context(checkpoint.model), [0, 1, 2, 3], width=2, depth=9)
+    assert {len(path.ids) for path in paths} == {3}  # two more are read, and one is predicted
+
+
+def test_a_beam_leaves_the_context_as_it_was() -> None:
+    context = Context(CHECKPOINT.model)
+    text = ids("to be or not")
+    context.read(text)
+    likely_paths(CHECKPOINT, context, text[:5], width=3, depth=3)
+    assert context.ids == text
+    more = text + ids("xy")
+    expected = Context(CHECKPOINT.model).read(more)
+    torch.testing.assert_close(torch.stack(context.read(more)), torch.stack(expected))
+    with pytest.raises(UserError, match="no context"):
+        likely_paths(CHECKPOINT, context, [])

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 
 from gpt.settings import Sampling
 from gpt.step import Candidate, Step
-from gpt.waterfall import Row, Waterfall
+from gpt.waterfall import LikelyPath, Row, Waterfall
 from tui.app import GPTApp
 from tui.backend import (
     Backend,
@@ -56,6 +56,7 @@ class FakeBackend:
         self.reply = reply
         self.error = error
         self.requests: list[Completion] = []
+        self.asked_paths: list[list[int]] = []
         self.asked: list[tuple[list[int], int, Sampling]] = []
         self.ready = asyncio.Event()
         self.ready.set()
@@ -102,6 +103,16 @@ class FakeBackend:
             raise self.error
         rows = (Row(chosen, bytes([chosen]), (0.6, 1.0), None), Row(1, b"x", (0.1, 0.0), "top_k"))
         return Waterfall(len(ids), ("model", "top_k"), rows, 48, (0.3, 0.0), (50, 1), chosen)
+
+    async def paths(self, ids: list[int]) -> list[LikelyPath]:
+        self.asked_paths.append(ids)
+        if self.error:
+            raise self.error
+        found = (("xy", (-0.5, -1.0)), ("xz", (-0.5, -1.5)), ("[w]", (-2.0, -0.1, -0.2)))
+        return [
+            LikelyPath(tuple(map(ord, text)), tuple(c.encode() for c in text), logprobs)
+            for text, logprobs in found
+        ]
 
     def cancel(self) -> None:
         self.cancelled = True

@@ -13,6 +13,7 @@ from tui.backend import BackendError
 from tui.document import Node
 from tui.heat import FORKS, SCALES, STEPS
 from tui.screens.main import MainScreen
+from tui.screens.paths import PathsScreen
 from tui.screens.tree import TreeScreen
 from tui.widgets.controls import Dial
 from tui.widgets.token_view import TokenView
@@ -248,3 +249,34 @@ def test_what_counts_as_a_fork() -> None:
     assert uncertain(token(0, "a"))  # 1.5 nats
     assert not other(token(0, "a"))
     assert surprised(token(0, "a", 0.05)) and not surprised(token(0, "a", 0.06))
+
+
+async def test_a_likely_path_is_taken_up_to_any_token() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        await pilot.press("p")
+        while not isinstance(app.screen, PathsScreen):
+            await pilot.pause()
+        await pilot.pause()
+        assert backend.asked_paths == [[*map(ord, "abhe")]]
+        tree: Tree[list[int]] = app.screen.query_one(Tree)
+        first, second = tree.root.children
+        assert str(first.label) == "x  60.7 %" and str(second.label) == "[  13.5 %"
+        y = str(first.children[0].label)
+        assert y == "y  36.8 %  together 22.3 %"
+        assert len(first.children) == 2
+        tree.move_cursor(first.children[1])
+        await pilot.press("enter")
+        await until_written(pilot, screen)
+        assert screen.document.text == "abhexz"
+        request = backend.requests[-1]
+        assert (request.new_ids, request.max_new_tokens) == (2, 0)
+        assert screen.document.branches(4) == 2
+        backend.error = BackendError("no")
+        await at(pilot, screen, 3)
+        await pilot.press("p")
+        await pilot.pause()
+        assert complaints(app)[-1] == "no"

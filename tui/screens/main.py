@@ -130,11 +130,14 @@ class MainScreen(Keeping, Branching, Modelling):
     def _prompt_sent(self, event: Prompt.Sent) -> None:
         self.send(event.text)
 
-    def send(self, text: str, new_ids: int = 0, ids: list[int] | None = None) -> None:
-        """Let the model go on from the document, or from ids, and text behind it.
-
-        new_ids: how many of the ids, the last ones, are not in the document yet.
-        """
+    def send(
+        self,
+        text: str,
+        new_ids: int = 0,
+        ids: list[int] | None = None,
+        length: int | None = None,
+    ) -> None:
+        """See Part."""
         prompt, controls = self.query_one(Prompt), self._controls
         if controls is None:
             self._first_prompt = text  # sent so early that there are no settings yet
@@ -149,12 +152,12 @@ class MainScreen(Keeping, Branching, Modelling):
                 path,
                 text,
                 controls.sampling(),
-                controls.length,
+                controls.length if length is None else length,
                 slide=controls.slide,
                 chat=controls.chat and not new_ids,
                 new_ids=new_ids,
             )
-            branches = controls.branches
+            branches = controls.branches if length is None else 1
         except UserError as error:
             prompt.text = text
             self.complain(str(error))
@@ -291,6 +294,30 @@ class MainScreen(Keeping, Branching, Modelling):
             view = self.query_one(TokenView)
             view.action_select(index)
             view.focus()
+
+    def action_paths(self) -> None:
+        """The most probable continuations of the selected token."""
+        index = self.query_one(TokenView).index
+        if index is not None and not self.is_writing:
+            self._find_paths(self.document.ids[: index + 1])
+
+    @work(group="paths", exclusive=True)
+    async def _find_paths(self, ids: list[int]) -> None:
+        from tui.screens.paths import PathsScreen
+
+        try:
+            found = await self.backend.paths(ids)
+        except BackendError as error:
+            self.complain(str(error))
+            return
+        self.app.push_screen(PathsScreen(found), lambda taken: self._take_path(len(ids), taken))
+
+    def _take_path(self, at: int, taken: list[int] | None) -> None:
+        """Put the tokens of a path behind the token that it was found for."""
+        if taken:
+            self.document.cut(at)
+            self.query_one(TokenView).show(self.document.path)
+            self.send("", len(taken), self.document.ids + taken, length=0)
 
     def action_new_text(self) -> None:
         """An empty document."""

@@ -41,10 +41,17 @@ class Part(Screen[None]):
             prompt.text = text
             prompt.move_cursor(prompt.document.end)
 
-    def send(self, text: str, new_ids: int = 0, ids: list[int] | None = None) -> None:
+    def send(
+        self,
+        text: str,
+        new_ids: int = 0,
+        ids: list[int] | None = None,
+        length: int | None = None,
+    ) -> None:
         """Let the model go on from the document, or from ids, and text behind it.
 
-        new_ids: how many of the ids, the last ones, are not in the document yet.
+        new_ids: how many of the ids, the last ones, are not in the document yet. length: tokens to
+        draw at most; None is what the settings say.
         """
         raise NotImplementedError
 

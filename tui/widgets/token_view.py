@@ -42,6 +42,7 @@ class TokenView(ScrollView, can_focus=True):
         Binding("m", "screen.mark", "bookmark", show=False, id="text.mark"),
         Binding("b", "screen.next_mark", "next bookmark", show=False, id="text.next_mark"),
         Binding("t", "screen.tree", "tree of branches", show=False, id="text.tree"),
+        Binding("p", "screen.paths", "most likely paths", show=False, id="text.paths"),
         Binding("c", "colours", "colour by something else", show=False, id="text.colours"),
         *(
             Binding(key, f"fork({kind!r}, {by})", f"where {kind}", show=False)
