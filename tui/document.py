@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from gpt.settings import Sampling
 from gpt.step import Step
 
 
@@ -24,6 +25,8 @@ class Node:
     """Which child was on the path most recently."""
     is_marked: bool = False
     """The reader's bookmark."""
+    sampling: Sampling | None = None
+    """The settings it was drawn with."""
 
 
 class Document:
@@ -46,17 +49,20 @@ class Document:
         """The path as text; bytes that are no UTF-8 become U+FFFD."""
         return b"".join(node.step.bytes for node in self.path).decode("utf-8", "replace")
 
-    def append(self, steps: Iterable[Step], *, is_prompt: bool) -> None:
+    def append(
+        self, steps: Iterable[Step], *, is_prompt: bool, sampling: Sampling | None = None
+    ) -> None:
         """Put tokens behind the path. The same token as in another branch joins that branch."""
         for step in steps:
             siblings = self.path[-1].children if self.path else self._roots
             same = (i for i, node in enumerate(siblings) if node.step.token_id == step.token_id)
             index = next(same, len(siblings))
             if index == len(siblings):
-                siblings.append(Node(step, is_prompt))
+                siblings.append(Node(step, is_prompt, sampling=sampling))
             else:
                 # What is newest was asked with the newest settings.
                 siblings[index].step, siblings[index].is_prompt = step, is_prompt
+                siblings[index].sampling = sampling
             if self.path:
                 self.path[-1].last = index
             self.path.append(siblings[index])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -59,3 +60,15 @@ def by_line(steps: Iterable[Step]) -> list[Measure]:
             starts.append(i + 1)
     found = [measure(line, first) for line, first in zip(lines, starts, strict=True)]
     return found if lines[-1] else found[:-1]
+
+
+def find(steps: Sequence[Step], wanted: str) -> list[int]:
+    """Indices of the tokens in which a text that was searched for begins; any case."""
+    starts, text = [], ""
+    for step in steps:
+        starts.append(len(text))
+        text += step.text.lower()
+    found, at = list[int](), -1
+    while (at := text.find(wanted.lower(), at + 1)) >= 0:
+        found.append(bisect_right(starts, at) - 1)
+    return found

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from gpt import models
 from gpt.errors import UserError
+from gpt.settings import Sampling
 from gpt.step import Step
 from tui.document import Document, Node
 
@@ -29,6 +30,15 @@ except ImportError:  # Windows: two programs on one text both save, and the last
 FORMAT_VERSION = 1
 _SUFFIX = ".jsonl"
 _TITLE = 80
+_BROKEN = (
+    UserError,  # settings that make no sense
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
@@ -118,6 +128,8 @@ def _write(path: Path, lines: Iterator[dict[str, Any]]) -> None:
 
 def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str, Any]]:
     number = {node: i for i, node in enumerate(nodes)}
+    settings = list(dict.fromkeys(node.sampling for node in nodes if node.sampling))
+    setting = {sampling: i for i, sampling in enumerate(settings)}
     text = b"".join(node.step.bytes for node in path[: 4 * _TITLE]).decode("utf-8", "replace")
     yield {
         "format_version": FORMAT_VERSION,
@@ -126,6 +138,7 @@ def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str
         "n_tokens": len(path),
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
         "path": [number[node] for node in path],
+        "settings": [sampling.to_dict() for sampling in settings],
     }
     parent: dict[Node, int] = {}
     for i, node in enumerate(nodes):
@@ -135,6 +148,7 @@ def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str
             "is_prompt": node.is_prompt,
             "is_marked": node.is_marked,
             "last": node.last,
+            "setting": None if node.sampling is None else setting[node.sampling],
             "step": node.step.to_dict(),
         }
 
@@ -147,12 +161,14 @@ def load(path: Path) -> tuple[Document, Entry]:
             entry = _entry(path, head)
             document = Document()
             nodes: list[Node] = []
+            settings = [Sampling.from_dict(values) for values in head["settings"]]
             for line in map(json.loads, file):
                 node = Node(
                     Step.from_dict(line["step"]),
                     bool(line["is_prompt"]),
                     last=int(line["last"]),
                     is_marked=bool(line["is_marked"]),
+                    sampling=None if line["setting"] is None else settings[line["setting"]],
                 )
                 behind = line["behind"]
                 (document.roots if behind is None else nodes[behind].children).append(node)
@@ -162,7 +178,7 @@ def load(path: Path) -> tuple[Document, Entry]:
         return document, entry
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+    except _BROKEN as error:
         aside = path.with_suffix(".broken")
         with suppress(OSError):
             path.replace(aside)

@@ -135,7 +135,7 @@ def app_with(backend: Backend, **options: object) -> GPTApp:
 async def running(app: GPTApp, size: tuple[int, int] = (110, 32)) -> AsyncIterator[Pilot[None]]:
     """An app whose screen is complete."""
     async with app.run_test(size=size) as pilot:
-        while main_screen(app)._controls is None:
+        while main_screen(app).controls is None:
             await pilot.pause()
         await pilot.pause()
         yield pilot

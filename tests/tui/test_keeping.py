@@ -17,7 +17,7 @@ from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui import store
 from tui.screens.main import MainScreen
-from tui.screens.texts import ExportName, TextPicker
+from tui.screens.texts import Question, TextPicker
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
 
@@ -139,7 +139,7 @@ async def test_export_writes_a_file_and_says_where(
         await write(pilot, app, "abc")
         for name in ("a.txt", "a.txt", "b.pdf"):
             await pilot.press("f4")
-            assert isinstance(app.screen, ExportName)
+            assert isinstance(app.screen, Question)
             app.screen.query_one(Input).value = name
             await pilot.press("enter")
             await pilot.pause()

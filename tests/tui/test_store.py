@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpt.errors import UserError
+from gpt.settings import Sampling
 from gpt.step import Candidate, Step
 from tui import store
 from tui.document import Document
@@ -36,6 +37,7 @@ def shape(document: Document) -> object:
             node.is_prompt,  # type: ignore[attr-defined]
             node.is_marked,  # type: ignore[attr-defined]
             node.last,  # type: ignore[attr-defined]
+            node.sampling,  # type: ignore[attr-defined]
             [of(child) for child in node.children],  # type: ignore[attr-defined]
         )
 
@@ -57,7 +59,9 @@ def test_save_then_load_is_the_same_document(edits: list[tuple[str, int]], data:
     document.append([step(9, data)], is_prompt=True)
     for action, n in edits:
         if action in ("append", "prompt"):
-            document.append([step(n), step((n + 1) % 6)], is_prompt=action == "prompt")
+            drawn = Sampling(temperature=n / 10, banned=(n,)) if action == "append" else None
+            steps = [step(n), step((n + 1) % 6)]
+            document.append(steps, is_prompt=drawn is None, sampling=drawn)
         elif action == "cut":
             document.cut(min(n, len(document.path)))
         elif 0 < n < len(document.path):
@@ -117,6 +121,7 @@ def test_texts_are_listed_newest_first_and_broken_ones_left_out() -> None:
         lambda lines: [lines[0].replace('"format_version":1', '"format_version":2'), *lines[1:]],
         lambda lines: [lines[0], "[" * 100_000],
         lambda lines: [lines[0], "5"],
+        lambda lines: [lines[0].replace('"settings":[]', '"settings":[{"top_p":9}]'), *lines[1:]],
     ],
 )
 def test_a_broken_text_is_set_aside_and_named(damage: object) -> None:

@@ -12,8 +12,10 @@ from textual.binding import Binding, BindingType
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import store
+from tui.measure import find
 from tui.screens.parts import Part
 from tui.store import Place
+from tui.widgets.token_view import TokenView
 
 
 class Keeping(Part):
@@ -28,6 +30,7 @@ class Keeping(Part):
         super().__init__()
         self.place = Place()
         self._saving = asyncio.Lock()
+        self._wanted = ""
 
     @work(group="save")
     async def keep(self) -> None:
@@ -74,12 +77,48 @@ class Keeping(Part):
         self.begin_text(document, place)
         self.opened(entry)
 
-    def action_export(self) -> None:
-        """Write the text on the screen to a file."""
-        from tui.screens.texts import ExportName
+    def action_copy(self) -> None:
+        """The text on the screen into the terminal's clipboard."""
+        self.app.copy_to_clipboard(self.document.text)
+        self.notify(f"copied {len(self.document.path)} tokens", markup=False)
+
+    def action_search(self) -> None:
+        """Ask for words and go to the next place that has them."""
+        from tui.screens.texts import Question
 
         if self.document.path:
-            self.app.push_screen(ExportName(), self._export)
+            question = Question("search this text for", "n and N go on", self._wanted)
+            self.app.push_screen(question, self._search)
+
+    def _search(self, wanted: str | None) -> None:
+        if wanted:
+            self._wanted = wanted
+            self.action_found(1)
+
+    def action_found(self, by: int) -> None:
+        """Go to the next, or last, place that has what was searched for; round the end."""
+        view = self.query_one(TokenView)
+        if not self._wanted or view.index is None:
+            return
+        steps = [node.step for node in self.document.path]
+        starts = find(steps, self._wanted)
+        if not starts:
+            self.notify(f"{one_line(self._wanted)} is not in the text", markup=False)
+            return
+        here = view.index
+        later = [i for i in starts if (i > here if by > 0 else i < here)]
+        target = (later or starts)[0 if by > 0 else -1]
+        view.action_select(target)
+        view.focus()
+
+    def action_export(self) -> None:
+        """Write the text on the screen to a file."""
+        from tui.screens.texts import Question, free_name
+
+        if self.document.path:
+            hint = "the name ends with .txt .md .json .html or .svg"
+            question = Question("write this text to", hint, free_name())
+            self.app.push_screen(question, self._export)
 
     def _export(self, name: str | None) -> None:
         from tui import export

@@ -13,13 +13,13 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer, Input
+from textual.widgets import Footer
 
 from gpt.errors import UserError
-from gpt.settings import Sampling
 from tui import backend as events
 from tui.backend import BackendError, Completion, Connect, Connection, EngineDiedError
 from tui.document import Document
+from tui.screens.asking import Asking
 from tui.screens.branching import Branching
 from tui.screens.keeping import Keeping
 from tui.screens.modelling import Modelling
@@ -47,7 +47,7 @@ FINISHED = {
 }
 
 
-class MainScreen(Keeping, Branching, Modelling):
+class MainScreen(Keeping, Branching, Asking, Modelling):
     """One document and one model."""
 
     AUTO_FOCUS = "Prompt"
@@ -57,8 +57,7 @@ class MainScreen(Keeping, Branching, Modelling):
         Binding("escape", "home", "stop", id="stop"),
         Binding("ctrl+c", "interrupt", "stop", show=False, priority=True, id="interrupt"),
         Binding("ctrl+n", "new_text", "new text", id="new_text"),
-        Binding("f2", "waterfall", "settings at work", id="waterfall"),
-        Binding("f5", "measures", "line by line", show=False, id="measures"),
+        Binding("f1", "help", "help", show=False, id="help"),
     ]
 
     def __init__(
@@ -83,7 +82,7 @@ class MainScreen(Keeping, Branching, Modelling):
         self._first_score = score
         self._first = {"seed": seed, "length": length}
         self._chat = chat
-        self._controls: Controls | None = None
+        self.controls: Controls | None = None
         self.document = Document()
         self.is_writing = False
         """A completion is running or waits for the model."""
@@ -118,7 +117,7 @@ class MainScreen(Keeping, Branching, Modelling):
         for name, value in self._first.items():
             if value is not None:
                 controls.set(name, value)
-        self._controls = controls
+        self.controls = controls
         self.load()
         self.open_text(self._first_text)
         if self._first_score:
@@ -138,7 +137,7 @@ class MainScreen(Keeping, Branching, Modelling):
         length: int | None = None,
     ) -> None:
         """See Part."""
-        prompt, controls = self.query_one(Prompt), self._controls
+        prompt, controls = self.query_one(Prompt), self.controls
         if controls is None:
             self._first_prompt = text  # sent so early that there are no settings yet
             return
@@ -167,6 +166,10 @@ class MainScreen(Keeping, Branching, Modelling):
 
     @work(group="write")
     async def _write(self, request: Completion, branches: int) -> None:
+        await self.run_completion(request, branches)
+
+    async def run_completion(self, request: Completion, branches: int) -> None:
+        """See Part."""
         view, status = self.query_one(TokenView), self.query_one(Status)
         waiting = status.model is None
         self.say(f"waiting for the model: {status.waiting}" if waiting else "reading the prompt")
@@ -201,7 +204,8 @@ class MainScreen(Keeping, Branching, Modelling):
         drawn, shown, kept = 0, 0.0, begun
         async for event in self.backend.complete(request):
             if isinstance(event, events.Steps):
-                self.document.append(event.steps, is_prompt=event.is_prompt)
+                sampling = None if event.is_prompt else request.sampling
+                self.document.append(event.steps, is_prompt=event.is_prompt, sampling=sampling)
                 if not event.is_prompt:
                     now = time.perf_counter()
                     if first is None:
@@ -233,7 +237,7 @@ class MainScreen(Keeping, Branching, Modelling):
         status = self.query_one(Status)
         status.used = len(path)
         status.perplexity = self.document.perplexity()
-        self._explain()
+        self.explain()
 
     def action_home(self) -> None:
         """Stop the model; else lead back to the prompt."""
@@ -248,76 +252,12 @@ class MainScreen(Keeping, Branching, Modelling):
             raise SkipAction
         self.backend.cancel()
 
-    def action_waterfall(self) -> None:
-        """Show, or hide, what each setting does at the selected token."""
-        table = self.query_one(WaterfallTable)
-        table.display = not table.display
-        self._explain()
-
-    @on(Input.Changed)
-    def _explain(self) -> None:
-        """Ask anew what the settings do, where that is on the screen."""
-        table, index = self.query_one(WaterfallTable), self.query_one(TokenView).index
-        if not table.display or self.is_writing or self._controls is None:
-            return
-        if not index:
-            table.found = None
-            return
-        try:
-            sampling = self._controls.sampling(throw=False)
-        except UserError:
-            return  # half a number: the table waits for the rest
-        ids = self.document.ids
-        self._ask(ids[:index], ids[index], sampling)
-
-    @work(group="waterfall", exclusive=True)
-    async def _ask(self, before: list[int], chosen: int, sampling: Sampling) -> None:
-        table = self.query_one(WaterfallTable)
-        try:
-            found = await self.backend.waterfall(before, chosen, sampling)
-        except BackendError as error:
-            table.found = None
-            self.complain(str(error))
+    def action_help(self) -> None:
+        """The keys of what has the focus, beside everything else; once more hides them."""
+        if self.query("HelpPanel"):
+            self.app.action_hide_help_panel()
         else:
-            table.chosen, table.found = chosen, found
-
-    def action_measures(self) -> None:
-        """Numbers of every line."""
-        from tui.screens.measures import MeasuresScreen
-
-        steps = [node.step for node in self.document.path]
-        if steps and not self.is_writing:
-            self.app.push_screen(MeasuresScreen(steps), self._go_to)
-
-    def _go_to(self, index: int | None) -> None:
-        if index is not None:
-            view = self.query_one(TokenView)
-            view.action_select(index)
-            view.focus()
-
-    def action_paths(self) -> None:
-        """The most probable continuations of the selected token."""
-        index = self.query_one(TokenView).index
-        if index is not None and not self.is_writing:
-            self._find_paths(self.document.ids[: index + 1])
-
-    @work(group="paths", exclusive=True)
-    async def _find_paths(self, ids: list[int]) -> None:
-        from tui.screens.paths import PathsScreen
-
-        try:
-            found = await self.backend.paths(ids)
-        except BackendError as error:
-            self.complain(str(error))
-            return
-        self.app.push_screen(PathsScreen(found), lambda taken: self._take_path(len(ids), taken))
-
-    def _take_path(self, at: int, taken: list[int] | None) -> None:
-        """Put the tokens of a path behind the token that it was found for."""
-        if taken:
-            self.document.cut(at)
-            self.query_one(TokenView).show(self.document.path)
-            self.send("", len(taken), self.document.ids + taken, length=0)
+            self.app.action_show_help_panel()
 
     def action_new_text(self) -> None:
         """An empty document."""

@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from gpt import models
 from gpt.errors import UserError
 from tui import backend as events
-from tui.backend import Backend, BackendError, Connect
+from tui.backend import BackendError, Connect
 from tui.document import Document
 from tui.screens.parts import READY, Part
 from tui.store import Entry, Place
@@ -29,7 +29,6 @@ class Modelling(Part):
     ]
 
     connect: Connect
-    backend: Backend
     answers: AsyncIterator[events.Event]
     """To the last load request."""
 

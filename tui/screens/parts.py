@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.content import Content
 from textual.screen import Screen
 
 from gpt.sanitize import one_line
+from tui.backend import Backend, Completion
 from tui.document import Document
 from tui.store import Entry, Place
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
+
+if TYPE_CHECKING:
+    from tui.widgets.controls import Controls
 
 READY = "Enter sends"
 
@@ -22,6 +28,9 @@ class Part(Screen[None]):
     """Where the document is saved."""
     model: str
     """The name or directory that the engine was asked for."""
+    backend: Backend
+    controls: Controls | None
+    """The settings, once they are there."""
     is_writing: bool
     """The document grows by itself just now, or waits for the model to."""
 
@@ -53,6 +62,10 @@ class Part(Screen[None]):
         new_ids: how many of the ids, the last ones, are not in the document yet. length: tokens to
         draw at most; None is what the settings say.
         """
+        raise NotImplementedError
+
+    async def run_completion(self, request: Completion, branches: int) -> None:
+        """Draw so many branches into the document, which was cut to where they begin."""
         raise NotImplementedError
 
     def keep(self) -> object:

@@ -1,4 +1,4 @@
-"""Dialogs about files: which text to open, and what an export is called."""
+"""Dialogs: which text to open, and questions with an answer of one line."""
 
 from __future__ import annotations
 
@@ -88,21 +88,29 @@ def _line(entry: Entry) -> str:
     return f"{when}  {title:44}  {entry.n_tokens:5} tokens  {one_line(entry.model)[:20]}"
 
 
-class ExportName(ModalScreen[str | None]):
-    """Asks for the name of a file."""
+class Question(ModalScreen[str | None]):
+    """Asks for one line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "back", id="export.back")
+        Binding("escape", "dismiss(None)", "back", id="question.back")
     ]
 
+    def __init__(self, title: str, hint: str, answer: str) -> None:
+        super().__init__()
+        self._title, self._hint, self._answer = title, hint, answer
+
     def compose(self) -> ComposeResult:
-        """One field with a name that is free."""
-        stem = f"text-{datetime.now().astimezone():%Y-%m-%d-%H%M%S}"
-        field = Input(f"{stem}.html", compact=True, select_on_focus=False)
-        field.border_title = "write this text to"
-        field.border_subtitle = "the name ends with .txt .md .json .html or .svg"
+        """One field."""
+        field = Input(self._answer, compact=True, select_on_focus=False)
+        field.border_title = Content(self._title)
+        field.border_subtitle = Content(self._hint)
         yield field
 
     @on(Input.Submitted)
-    def _named(self, event: Input.Submitted) -> None:
-        self.dismiss(event.value.strip())
+    def _answered(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value)
+
+
+def free_name() -> str:
+    """A name for an export that is not taken yet, unless two are written in one second."""
+    return f"text-{datetime.now().astimezone():%Y-%m-%d-%H%M%S}.html"

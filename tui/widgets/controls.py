@@ -87,6 +87,16 @@ class Dial(Input):
         self.value = f"{max(0.0, value):.10g}"
 
 
+PRESETS: dict[str, dict[str, float]] = {
+    "greedy": {"temperature": 0},
+    "careful": {"temperature": 0.6, "top_p": 0.9},
+    "balanced": {"temperature": 0.8, "top_p": 0.95},
+    "wild": {"temperature": 1.3, "min_p": 0.02},
+    "the model's own": {},
+}
+_NEUTRAL = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
+
+
 class Tick(Checkbox):
     """A checkbox that can be told from an empty one without colour."""
 
@@ -110,6 +120,14 @@ class Controls(VerticalGroup):
         for knob in KNOBS:
             yield Label(knob.label, markup=False)
             yield Dial(knob)
+        yield Label("banned", markup=False)
+        yield Input(
+            id="banned",
+            compact=True,
+            placeholder="ids of tokens",
+            restrict=r"[0-9 ]*",
+            tooltip="tokens that are never drawn, by their numbers; x in the text adds one",
+        )
         yield Label("past the end", markup=False)
         yield Tick(
             "slide the context",
@@ -130,6 +148,25 @@ class Controls(VerticalGroup):
     def set(self, name: str, value: float) -> None:
         """Turn a dial from outside."""
         self.query_one(f"#{name}", Dial).value = f"{value:.10g}"
+
+    def next_preset(self) -> str:
+        """Turn the dials to the next preset; its name."""
+        names = list(PRESETS)
+        now = {name: self.query_one(f"#{name}", Dial).value for name in _NEUTRAL}
+        values = [{n: f"{v:.10g}" for n, v in (_NEUTRAL | p).items()} for p in PRESETS.values()]
+        index = (values.index(now) + 1) % len(names) if now in values else 0
+        for name, value in values[index].items():
+            self.query_one(f"#{name}", Dial).value = value
+        return names[index]
+
+    def toggle_ban(self, token_id: int) -> bool:
+        """Ban a token or allow it again; whether it is banned now."""
+        field = self.query_one("#banned", Input)
+        ids = field.value.split()
+        banned = str(token_id) not in ids
+        ids = [*ids, str(token_id)] if banned else [i for i in ids if i != str(token_id)]
+        field.value = " ".join(ids)
+        return banned
 
     def _number(self, name: str, kind: type[int] | type[float]) -> float:
         text = self.query_one(f"#{name}", Dial).value
@@ -153,6 +190,7 @@ class Controls(VerticalGroup):
             top_p=self._number("top_p", float),
             min_p=self._number("min_p", float),
             repetition_penalty=self._number("repetition_penalty", float),
+            banned=tuple(map(int, self.query_one("#banned", Input).value.split())),
             seed=int(self._number("seed", int)) if seed.value else int(seed.placeholder),
         )
 

@@ -21,6 +21,7 @@ from tui.heat import FORKS, SCALES, Palette
 from tui.wrap import Rows
 
 _MARKED = Style(underline2=True)
+_DIFFERENT = Style(underline=True, bold=True)
 _VISIBLE = str.maketrans({" ": "·"})
 
 
@@ -42,6 +43,11 @@ class TokenView(ScrollView, can_focus=True):
         Binding("m", "screen.mark", "bookmark", show=False, id="text.mark"),
         Binding("b", "screen.next_mark", "next bookmark", show=False, id="text.next_mark"),
         Binding("t", "screen.tree", "tree of branches", show=False, id="text.tree"),
+        Binding("x", "screen.ban", "ban this token", show=False, id="text.ban"),
+        Binding("y", "screen.copy", "copy the text", show=False, id="text.copy"),
+        Binding("slash", "screen.search", "search", show=False, id="text.search"),
+        Binding("n", "screen.found(1)", "next match", show=False, id="text.found"),
+        Binding("N", "screen.found(-1)", "last match", show=False),
         Binding("p", "screen.paths", "most likely paths", show=False, id="text.paths"),
         Binding("c", "colours", "colour by something else", show=False, id="text.colours"),
         *(
@@ -69,6 +75,7 @@ class TokenView(ScrollView, can_focus=True):
         self._palette: Palette
         self._following = True
         self._scale = SCALES[0]
+        self._other: Sequence[Node] | None = None
 
     @property
     def index(self) -> int | None:
@@ -88,6 +95,16 @@ class TokenView(ScrollView, can_focus=True):
         self._tokens = nodes
         self.selected = None
         self._wrap()
+
+    def compare_with(self, nodes: Sequence[Node]) -> None:
+        """Underline the tokens that differ from those of another text at the same place."""
+        self._other = nodes
+        self._repaint()
+
+    def _same_as_other(self, index: int) -> bool:
+        other = self._other or ()
+        own = self._tokens[index].step.token_id
+        return index < len(other) and other[index].step.token_id == own
 
     def extend(self) -> None:
         """Show the tokens that the sequence has gained at its end."""
@@ -162,6 +179,8 @@ class TokenView(ScrollView, can_focus=True):
                 style = self._palette.style(self._scale.heat(node.step), node.is_prompt)
                 if node.is_marked:
                     style += _MARKED
+                if self._other is not None and not self._same_as_other(index):
+                    style += _DIFFERENT
                 segments.append(Segment(text, style))
         return Strip(segments)
 

@@ -1,0 +1,155 @@
+"""What if, presets, bans, help, copying and search, by the keys that a person has."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Input, Static
+
+from gpt.settings import Sampling
+from gpt.step import Step
+from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.test_app import complaints, until_written, write
+from tests.tui.test_branching import at
+from tui.measure import find
+from tui.screens.comparison import ComparisonScreen, differences
+from tui.screens.main import MainScreen
+from tui.screens.texts import Question
+from tui.widgets.controls import PRESETS, Dial
+from tui.widgets.token_view import TokenView
+
+
+async def test_the_same_dice_with_another_setting_beside_the_original() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend, seed=7)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.query_one("#seed", Dial).value = "99"
+        screen.query_one("#temperature", Dial).value = "1.5"
+        await at(pilot, screen, 0)  # in the prompt: everything that was drawn
+        backend.reply = "hexx"
+        await pilot.press("f8")
+        while not isinstance(app.screen, ComparisonScreen):
+            await pilot.pause()
+        request = backend.requests[-1]
+        assert (request.ids, request.max_new_tokens) == ([*map(ord, "ab")], 5)
+        assert (request.sampling.seed, request.sampling.temperature) == (7, 1.5)
+        shown = str(app.screen.query_one(Static).render())
+        assert shown == "the same dice; temperature 0.8 → 1.5"
+        old, new = app.screen.query(TokenView)
+        await pilot.pause()
+        underlined = [
+            "".join(s.text for s in view.render_line(0) if s.style and s.style.underline)
+            for view in (old, new)
+        ]
+        assert underlined == ["ll", "x"]  # the last ones are selected, and look like that
+        await pilot.press("escape")
+        assert main_screen(app).document.text == "abhexx"
+        assert screen.document.branches(4) == 2
+        await at(pilot, screen, 5)
+        assert screen.document.path[5].sampling == request.sampling
+
+
+async def test_what_if_wants_something_that_was_drawn() -> None:
+    app = app_with(FakeBackend(), score="abcd")
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        await until_written(pilot, screen)
+        await pilot.press("f8")
+        assert "nothing was drawn" in complaints(app)[-1]
+        assert screen.document.text == "abcd"
+
+
+def test_differences_name_settings_and_values() -> None:
+    a = Sampling(temperature=0.5, seed=3)
+    assert differences(a, a) == "the same dice; no setting is another"
+    b = Sampling(temperature=0.7, seed=3, banned=(4,))
+    assert differences(a, b) == "the same dice; temperature 0.5 → 0.7, banned () → (4,)"
+    assert "not known" in differences(None, b)
+
+
+async def test_presets_turn_all_dials_and_go_round() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        assert screen.controls
+        names = []
+        for _ in PRESETS:
+            await pilot.press("f9")
+            names.append(str(screen.controls.border_subtitle))
+            settings = {**Sampling().to_dict(), **PRESETS[names[-1]]}
+            sampling = screen.controls.sampling(throw=False).to_dict()
+            assert sampling | {"seed": 0} == settings | {"seed": 0}
+        # It begins at what stood there, which is balanced.
+        assert names == ["wild", "the model's own", "greedy", "careful", "balanced"]
+        screen.query_one("#top_k", Dial).value = "3"
+        await pilot.press("f9")
+        assert str(screen.controls.border_subtitle) == "greedy"
+
+
+async def test_a_token_is_banned_and_allowed_again() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 2)
+        await pilot.press("x", "right", "x")
+        assert complaints(app)[-2:] == ["h is banned from now on", "e is banned from now on"]
+        await pilot.press("ctrl+g")
+        await until_written(pilot, screen)
+        assert backend.requests[-1].sampling.banned == (ord("h"), ord("e"))
+        await at(pilot, screen, 2)
+        await pilot.press("x")
+        assert complaints(app)[-1] == "h is allowed from now on"
+        assert screen.query_one("#banned", Input).value == str(ord("e"))
+
+
+async def test_help_comes_and_goes() -> None:
+    app = app_with(FakeBackend())
+    async with running(app) as pilot:
+        await pilot.press("f1")
+        await pilot.pause()
+        assert app.screen.query("HelpPanel")
+        await pilot.press("f1")
+        await pilot.pause()
+        assert not app.screen.query("HelpPanel")
+
+
+async def test_the_text_goes_to_the_clipboard() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 2)
+        await pilot.press("y")
+        assert app.clipboard == "abhello"
+        assert complaints(app)[-1] == "copied 7 tokens"
+
+
+async def test_search_goes_round_in_both_directions() -> None:
+    app = app_with(FakeBackend("hello hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        view = await at(pilot, screen, 0)
+        await pilot.press("slash")
+        assert isinstance(app.screen, Question)
+        await pilot.press(*"LLO", "enter")
+        await pilot.pause()
+        assert isinstance(app.screen, MainScreen)
+        places = [view.index]
+        for key in ("n", "n", "N", "N"):
+            await pilot.press(key)
+            places.append(view.index)
+        assert places == [4, 10, 4, 10, 4]
+        await pilot.press("slash")
+        app.screen.query_one(Input).value = "[zz]"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert complaints(app)[-1] == "[zz] is not in the text"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places"), [("ab", [0, 2]), ("b", [0, 2]), ("bA", [0]), ("q", []), ("É", [3])]
+)
+def test_matches_may_begin_inside_a_token_and_span_several(wanted: str, places: list[int]) -> None:
+    steps = [Step(0, 0, t.encode(), t) for t in ("ab", "", "ab", "é")]
+    assert find(steps, wanted) == places

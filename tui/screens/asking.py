@@ -1,0 +1,152 @@
+"""Questions to the model about the text that is there, and the same dice with other settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from textual import on, work
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widgets import Input
+
+from gpt.errors import UserError
+from gpt.settings import Sampling
+from tui.backend import BackendError, Completion
+from tui.document import Node
+from tui.screens.parts import Part
+from tui.widgets.inspector import visible
+from tui.widgets.token_view import TokenView
+from tui.widgets.waterfall import WaterfallTable
+
+
+class Asking(Part):
+    """The part of the main screen that knows what can be asked at a token."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f2", "waterfall", "settings at work", id="waterfall"),
+        Binding("f8", "what_if", "what if", show=False, id="what_if"),
+        Binding("f9", "preset", "next preset of settings", show=False, id="preset"),
+        Binding("f5", "measures", "line by line", show=False, id="measures"),
+    ]
+
+    def action_waterfall(self) -> None:
+        """Show, or hide, what each setting does at the selected token."""
+        table = self.query_one(WaterfallTable)
+        table.display = not table.display
+        self.explain()
+
+    @on(Input.Changed)
+    def explain(self) -> None:
+        """Ask anew what the settings do, where that is on the screen."""
+        table, index = self.query_one(WaterfallTable), self.query_one(TokenView).index
+        if not table.display or self.is_writing or self.controls is None:
+            return
+        if not index:
+            table.found = None
+            return
+        try:
+            sampling = self.controls.sampling(throw=False)
+        except UserError:
+            return  # half a number: the table waits for the rest
+        ids = self.document.ids
+        self._ask(ids[:index], ids[index], sampling)
+
+    @work(group="waterfall", exclusive=True)
+    async def _ask(self, before: list[int], chosen: int, sampling: Sampling) -> None:
+        table = self.query_one(WaterfallTable)
+        try:
+            found = await self.backend.waterfall(before, chosen, sampling)
+        except BackendError as error:
+            table.found = None
+            self.complain(str(error))
+        else:
+            table.chosen, table.found = chosen, found
+
+    def action_measures(self) -> None:
+        """Numbers of every line."""
+        from tui.screens.measures import MeasuresScreen
+
+        steps = [node.step for node in self.document.path]
+        if steps and not self.is_writing:
+            self.app.push_screen(MeasuresScreen(steps), self._go_to)
+
+    def _go_to(self, index: int | None) -> None:
+        if index is not None:
+            view = self.query_one(TokenView)
+            view.action_select(index)
+            view.focus()
+
+    def action_paths(self) -> None:
+        """The most probable continuations of the selected token."""
+        index = self.query_one(TokenView).index
+        if index is not None and not self.is_writing:
+            self._find_paths(self.document.ids[: index + 1])
+
+    @work(group="paths", exclusive=True)
+    async def _find_paths(self, ids: list[int]) -> None:
+        from tui.screens.paths import PathsScreen
+
+        try:
+            found = await self.backend.paths(ids)
+        except BackendError as error:
+            self.complain(str(error))
+            return
+        self.app.push_screen(PathsScreen(found), lambda taken: self._take_path(len(ids), taken))
+
+    def _take_path(self, at: int, taken: list[int] | None) -> None:
+        """Put the tokens of a path behind the token that it was found for."""
+        if taken:
+            self.document.cut(at)
+            self.query_one(TokenView).show(self.document.path)
+            self.send("", len(taken), self.document.ids + taken, length=0)
+
+    def action_preset(self) -> None:
+        """Turn the dials to the next preset."""
+        if self.controls:
+            self.controls.border_subtitle = Content(self.controls.next_preset())
+
+    def action_ban(self) -> None:
+        """Never draw the selected token again, or allow it again."""
+        index = self.query_one(TokenView).index
+        if index is None or self.controls is None:
+            return
+        step = self.document.path[index].step
+        banned = self.controls.toggle_ban(step.token_id)
+        name = visible(step.bytes, step.token_id)
+        self.notify(f"{name} is {'banned' if banned else 'allowed'} from now on", markup=False)
+
+    def action_what_if(self) -> None:
+        """Throw the same dice with the settings as they are now, beside what was drawn."""
+        view, controls = self.query_one(TokenView), self.controls
+        if self.is_writing or controls is None or view.index is None:
+            return
+        drawn = [i for i, node in enumerate(self.document.path) if node.sampling is not None]
+        begin = next((i for i in drawn if i >= view.index), None)
+        if begin is None:
+            self.complain("nothing was drawn from here on; choose an earlier token")
+            return
+        # Copies: where both draw the same token, its node takes the new numbers.
+        old = [replace(node) for node in self.document.path]
+        try:
+            now = controls.sampling(throw=False)
+        except UserError as error:
+            self.complain(str(error))
+            return
+        before = old[begin].sampling
+        sampling = replace(now, seed=before.seed if before else now.seed)
+        self.document.cut(begin)
+        view.show(self.document.path)
+        self.is_writing = True
+        ids = self.document.ids
+        request = Completion(ids, "", sampling, len(old) - begin, slide=controls.slide)
+        self._replay(request, old, begin)
+
+    @work(group="write")
+    async def _replay(self, request: Completion, old: list[Node], begin: int) -> None:
+        from tui.screens.comparison import ComparisonScreen
+
+        await self.run_completion(request, 1)
+        new = list(self.document.path)
+        if len(new) > begin:
+            self.app.push_screen(ComparisonScreen(old, new, begin))
