@@ -65,7 +65,14 @@ class Paths:
     paths: list[LikelyPath]
 
 
-Event = Status | Loaded | Steps | Done | Waterfall | Paths
+@dataclass(frozen=True)
+class Tokens:
+    """How a text is cut."""
+
+    parts: list[bytes]
+
+
+Event = Status | Loaded | Steps | Done | Waterfall | Paths | Tokens
 
 
 class BackendError(Exception):
@@ -110,6 +117,9 @@ class Backend(Protocol):
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
         """The most probable continuations of ids. Raises BackendError."""
 
+    async def tokens(self, text: str) -> list[bytes]:
+        """A text as the model cuts it. Raises BackendError."""
+
     def cancel(self) -> None:
         """End the running completion after its next token."""
 
@@ -117,7 +127,7 @@ class Backend(Protocol):
         """Nothing more is wanted."""
 
 
-Answer = TypeVar("Answer", Waterfall, Paths)
+Answer = TypeVar("Answer", Waterfall, Paths, Tokens)
 Connection = tuple[Backend, AsyncIterator[Event]]
 """A backend and the answers to its load request."""
 Connect = Callable[[str], Connection]
@@ -186,6 +196,10 @@ class LocalBackend:
         """The most probable continuations of ids."""
         return (await self._answer("paths", Paths, ids=ids)).paths
 
+    async def tokens(self, text: str) -> list[bytes]:
+        """A text as the model cuts it."""
+        return (await self._answer("tokenize", Tokens, text=text)).parts
+
     async def _answer(self, op: str, kind: type[Answer], **request: Any) -> Answer:
         """A request that has one answer."""
         async for event in self._events(self._send(op, **request)):
@@ -230,7 +244,7 @@ class LocalBackend:
                     raise BackendError(line["message"])
                 event = _event(line)
                 yield event
-                if isinstance(event, Loaded | Done | Waterfall | Paths):
+                if isinstance(event, Loaded | Done | Waterfall | Paths | Tokens):
                     return
         finally:
             del self._queues[number]
@@ -302,6 +316,8 @@ def _event(line: dict[str, Any]) -> Event:
         case "waterfall":
             names = (field.name for field in fields(Waterfall))
             return Waterfall.from_dict({name: line[name] for name in names})
+        case "tokens":
+            return Tokens([bytes(part) for part in line["bytes"]])
         case "paths":
             return Paths([LikelyPath.from_dict(path) for path in line["paths"]])
         case "done":

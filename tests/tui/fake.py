@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -103,6 +104,11 @@ class FakeBackend:
             raise self.error
         rows = (Row(chosen, bytes([chosen]), (0.6, 1.0), None), Row(1, b"x", (0.1, 0.0), "top_k"))
         return Waterfall(len(ids), ("model", "top_k"), rows, 48, (0.3, 0.0), (50, 1), chosen)
+
+    async def tokens(self, text: str) -> list[bytes]:
+        if self.error:
+            raise self.error
+        return [word.encode() for word in re.split("( )", text) if word]
 
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
         self.asked_paths.append(ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.content import Content
 from textual.widgets import Input, Static
 
 from gpt.settings import Sampling
@@ -10,11 +11,14 @@ from gpt.step import Step
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
+from tui.backend import BackendError
 from tui.measure import find
+from tui.screens.asking import cut
 from tui.screens.comparison import ComparisonScreen, differences
 from tui.screens.main import MainScreen
 from tui.screens.texts import Question
 from tui.widgets.controls import PRESETS, Dial
+from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
 
 
@@ -153,3 +157,32 @@ async def test_search_goes_round_in_both_directions() -> None:
 def test_matches_may_begin_inside_a_token_and_span_several(wanted: str, places: list[int]) -> None:
     steps = [Step(0, 0, t.encode(), t) for t in ("ab", "", "ab", "é")]
     assert find(steps, wanted) == places
+
+
+async def test_what_is_written_is_shown_as_the_model_cuts_it() -> None:
+    backend = FakeBackend()
+    app = app_with(backend)
+    async with running(app) as pilot:
+        prompt = main_screen(app).query_one(Prompt)
+
+        def title() -> str:
+            return Content.from_markup(str(prompt.border_title)).plain
+
+        await pilot.press(*"to [b]", "space")
+        await pilot.pause()
+        assert title() == "4 tokens: to│·│[b]│·"
+        backend.error = BackendError("[bold]no\x1b such character")
+        await pilot.press("x")
+        await pilot.pause()
+        assert title() == "[bold]no␛ such character"
+        backend.error = None
+        prompt.text = ""
+        await pilot.pause()
+        assert title() == ""
+
+
+def test_a_space_at_the_end_is_warned_of_where_words_begin_with_one() -> None:
+    assert "leave it out" in cut([b"to", b" "], joins_spaces=True)
+    assert "leave it out" not in cut([b"to", b" "], joins_spaces=False)
+    assert "leave it out" not in cut([b"to", b" be"], joins_spaces=True)
+    assert cut([b"a"] * 20, joins_spaces=True) == "20 tokens: …" + "│".join("a" * 8)

@@ -11,13 +11,34 @@ from textual.content import Content
 from textual.widgets import Input
 
 from gpt.errors import UserError
+from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from tui.backend import BackendError, Completion
 from tui.document import Node
 from tui.screens.parts import Part
 from tui.widgets.inspector import visible
+from tui.widgets.prompt import Prompt
+from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
 from tui.widgets.waterfall import WaterfallTable
+
+SHOWN = 8
+"""Tokens of what is being written that are shown one by one, the last ones."""
+BYTES = 256
+"""Vocabularies that are larger join a space to the word behind it."""
+
+
+def cut(parts: list[bytes], *, joins_spaces: bool) -> str:
+    """What is to be said of a text that is cut like this; nothing of an empty one."""
+    if not parts:
+        return ""
+    last = "│".join(visible(part, 0) for part in parts[-SHOWN:])
+    more = "…" if len(parts) > SHOWN else ""
+    noun = "token" if len(parts) == 1 else "tokens"
+    said = f"{len(parts)} {noun}: {more}{last}"
+    if joins_spaces and parts[-1] == b" ":
+        said += "   a space at the end: this model begins its words with one, leave it out"
+    return said
 
 
 class Asking(Part):
@@ -62,6 +83,23 @@ class Asking(Part):
             self.complain(str(error))
         else:
             table.chosen, table.found = chosen, found
+
+    @on(Prompt.Changed)
+    def _cut(self) -> None:
+        """Show how the model cuts what is being written, where it can be asked just now."""
+        if not self.is_writing and self.query_one(Status).model:
+            self._ask_tokens(self.query_one(Prompt).text)
+
+    @work(group="tokens", exclusive=True)
+    async def _ask_tokens(self, text: str) -> None:
+        try:
+            parts = await self.backend.tokens(text) if text else []
+        except BackendError as error:
+            self.query_one(Prompt).border_title = Content(one_line(str(error)))
+            return
+        model = self.query_one(Status).model
+        joins_spaces = model is not None and model.vocab_size > BYTES
+        self.query_one(Prompt).border_title = Content(cut(parts, joins_spaces=joins_spaces))
 
     def action_measures(self) -> None:
         """Numbers of every line."""
