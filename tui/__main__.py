@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import shlex
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -24,8 +26,12 @@ from tui.store import Entry, entries
 def main(argv: list[str] | None = None) -> None:
     """Run the interface; its errors before the first frame are one line and status 1."""
     args = _parser().parse_args(argv)
+    if args.serve:
+        _serve(args)
+        return
     piped = args.score == "-" and not sys.stdin.isatty()
-    if not (sys.stdout.isatty() and (sys.stdin.isatty() or piped)):
+    in_browser = "TEXTUAL_DRIVER" in os.environ
+    if not in_browser and not (sys.stdout.isatty() and (sys.stdin.isatty() or piped)):
         sys.exit(
             "error: gpt-tui needs a terminal; for pipes and scripts there is: "
             "python -m gpt complete --json, and python -m gpt score"
@@ -61,6 +67,31 @@ def main(argv: list[str] | None = None) -> None:
     if args.print:
         print(sanitize(main_screen.document.text))
     sys.exit(app.return_code)
+
+
+def _serve(args: argparse.Namespace) -> None:
+    """The same program in a browser on this machine; each tab is a process of its own."""
+    from textual_serve.server import Server
+
+    try:
+        model = _find_or_convert(args.model or models.EMBEDDED)
+        options = ["--device", args.device, "--dtype", args.dtype]
+        command = [sys.executable, "-P", "-m", "tui", model, *options]
+        os.environ.update(own_code())
+        _check_port(args.port)
+        Server(shlex.join(command), host="127.0.0.1", port=args.port, title="gpt-tui").serve()
+    except UserError as error:
+        sys.exit(f"error: {one_line(str(error))}")
+
+
+def _check_port(port: int) -> None:
+    """Raise UserError where nobody can listen: the server would say it with a traceback."""
+    try:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot listen on port {port}: {reason}; choose another --port") from error
 
 
 def _last_text() -> Entry:
@@ -131,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, metavar="N", help="repeat the same dice every run")
     parser.add_argument("-n", "--length", type=int, metavar="N", help="tokens of a run")
     parser.add_argument("--chat", action="store_true", help="what you send is a turn")
+    parser.add_argument("--serve", action="store_true", help="in a browser, on 127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="of --serve; 8000")
     parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
     return parser
 

@@ -118,6 +118,8 @@ class MainScreen(Keeping, Branching, Asking, Modelling):
             if value is not None:
                 controls.set(name, value)
         self.controls = controls
+        if self.focused is None:
+            self.query_one(Prompt).focus()  # where a browser has not told that it has the focus
         self.load()
         self.open_text(self._first_text)
         if self._first_score:
