@@ -95,3 +95,11 @@ def test_heat_grows_with_surprise() -> None:
     steps = [heat(math.log(p)) for p in (0.69, 0.4, 0.2, 0.05, 0.01, 0.001, 1e-9)]
     assert steps == sorted(set(steps))
     assert (steps[0], steps[-1]) == (1, STEPS - 1)
+
+
+def test_rounding_is_no_rest() -> None:
+    logprobs = [math.log(0.6), math.log(0.3999999)]
+    candidates = tuple(Candidate(i, b"x", p, p) for i, p in enumerate(logprobs))
+    step = Step(1, 0, b"x", "x", logprobs[0], 1, 0.7, candidates, logprobs[0])
+    *_, rest = rows(step, vocab_size=50)
+    assert rest[:3] == ("48 more", 0.0, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
@@ -89,8 +90,7 @@ def rows(step: Step, vocab_size: int, limit: int = 10) -> list[tuple[str, float,
         shown.append((name, math.exp(step.logprob), _exp(step.sampling_logprob), True))
     rest = vocab_size - len(shown)
     if rest > 0:
-        own = max(0.0, 1 - math.fsum(row[1] for row in shown))
-        after = max(0.0, 1 - math.fsum(row[2] for row in shown))
+        own, after = (_left_over(row[column] for row in shown) for column in (1, 2))
         shown.append((f"{rest} more", own, after, False))
     return shown
 
@@ -112,6 +112,12 @@ def percent(p: float) -> str:
     if p >= 0.9995:
         return ">99.9 %"
     return f"{100 * p:.{2 if p < 0.09995 else 1}f} %"
+
+
+def _left_over(parts: Iterable[float]) -> float:
+    """What is missing to 1; float32 probabilities miss it by a little where nothing is."""
+    rest = 1 - math.fsum(parts)
+    return rest if rest > 2e-6 else 0.0
 
 
 def _exp(logprob: float | None) -> float:
