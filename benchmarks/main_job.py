@@ -32,7 +32,8 @@ from gpt.checkpoint import Checkpoint
 from gpt.generate import Context, generate
 from gpt.settings import Sampling
 from tests.peers import as_llama, random_gpt2
-from tui.backend import Completion, Done, LocalBackend
+from tui.backend import Completion, Done
+from tui.local_backend import LocalBackend
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, seed=1)
 PROMPT = "ROMEO:"

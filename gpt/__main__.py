@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 import gpt
-from gpt import models, score_command
+from gpt import models, score_command, text_file
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
 from gpt.settings import Sampling
@@ -113,7 +113,7 @@ def _complete(args: argparse.Namespace) -> None:
         banned=tuple(args.ban),
         **{f.name: getattr(args, f.name) for f in fields(Sampling) if f.name != "banned"},
     )
-    prompt = args.prompt if args.prompt is not None else score_command.read_stdin()
+    prompt = args.prompt if args.prompt is not None else text_file.read_stdin()
     loaded = _load(args)
     from gpt.generate import Context, blocked, encode, generate
 

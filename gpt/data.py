@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gpt import text_file
 from gpt.errors import UserError
 from gpt.tokenizer import Tokenizer
 
@@ -78,14 +79,9 @@ def read_text(path: Path) -> str:
 
 
 def _read_file(path: Path) -> str:
-    try:
-        if path.stat().st_size > CORPUS_LIMIT:
-            raise UserError(f"{path} is larger than {CORPUS_LIMIT >> 30} GiB")
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if path.is_file() and path.stat().st_size > CORPUS_LIMIT:
+        raise UserError(f"{path} is larger than {CORPUS_LIMIT >> 30} GiB")
+    text = text_file.read(path).replace("\r\n", "\n")
     if not text:
         raise UserError(f"{path} is empty")
     if "\0" in text:

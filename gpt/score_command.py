@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gpt import text_file
 from gpt.errors import UserError
 from gpt.step import Step
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace, load: Callable[[], Checkpoint]) -> None:
     elif args.prompt is not None:
         raise UserError("--prompt belongs to --options; a file is scored as it is")
     else:
-        text = read_stdin() if args.file == "-" else _read_file(Path(args.file))
+        text = text_file.read_stdin() if args.file == "-" else text_file.read(Path(args.file))
         _score(args, load(), text)
 
 
@@ -117,22 +117,3 @@ def _line(step: Step) -> str:
     if step.logprob is None:
         return f"{'no context':>12}  {name}"
     return f"{math.exp(step.logprob):12.6f}  {name}"
-
-
-def read_stdin() -> str:
-    """All of it as text. Raises UserError where it is none."""
-    return _text(sys.stdin.buffer.read(), "stdin")
-
-
-def _read_file(path: Path) -> str:
-    try:
-        return _text(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _text(data: bytes, source: str) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{source} is no UTF-8 text (byte {error.start})") from error

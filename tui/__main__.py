@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path
 
 import gpt
-from gpt import models
+from gpt import models, text_file
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
-from tui.backend import Connection, LocalBackend, own_code
+from tui.backend import Connection
+from tui.local_backend import LocalBackend, own_code
 from tui.store import Entry, entries
 
 
@@ -103,16 +104,14 @@ def _last_text() -> Entry:
 
 def _text_to_score(name: str) -> str:
     """A file's text, or what is piped in; the keys come from the terminal then."""
-    try:
-        if name == "-":
-            text = sys.stdin.buffer.read().decode()
+    if name == "-":
+        text = text_file.read_stdin()
+        try:
             os.dup2(os.open("/dev/tty", os.O_RDONLY), 0)
-        else:
-            text = Path(name).read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is no UTF-8 text (byte {error.start})") from error
-    except OSError as error:
-        raise UserError(f"cannot read {name}: {error.strerror}") from error
+        except OSError as error:
+            raise UserError(f"there is no terminal for the keys: {error.strerror}") from error
+    else:
+        text = text_file.read(Path(name))
     if not text:
         raise UserError(f"{name} is empty; there is nothing to score")
     return text

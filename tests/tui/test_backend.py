@@ -18,10 +18,10 @@ from tui.backend import (
     EngineDiedError,
     Event,
     Loaded,
-    LocalBackend,
     Status,
     Steps,
 )
+from tui.local_backend import LocalBackend
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 
 def test_the_interface_loads_none_of_the_heavy_parts() -> None:
     code = """if True:
-        import sys, tui.app, tui.__main__, tui.backend
+        import sys, tui.app, tui.__main__, tui.local_backend
         heavy = {"torch", "numpy", "safetensors", "transformers", "huggingface_hub", "tiktoken"}
         print(*sorted(heavy & set(sys.modules)))
     """
@@ -15,6 +15,6 @@ def test_the_interface_loads_none_of_the_heavy_parts() -> None:
 
 
 def test_the_engine_starts_before_textual_is_imported() -> None:
-    code = "import sys, tui.__main__, tui.backend; print('textual' in sys.modules)"
+    code = "import sys, tui.__main__, tui.local_backend; print('textual' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == b"False\n"

@@ -90,7 +90,8 @@ def rows(step: Step, vocab_size: int, limit: int = 10) -> list[tuple[str, float,
         shown.append((name, math.exp(step.logprob), _exp(step.sampling_logprob), True))
     rest = vocab_size - len(shown)
     if rest > 0:
-        own, after = (_left_over(row[column] for row in shown) for column in (1, 2))
+        own = _left_over(row[1] for row in shown)
+        after = _left_over(row[2] for row in shown)
         shown.append((f"{rest} more", own, after, False))
     return shown
 

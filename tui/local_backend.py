@@ -1,0 +1,227 @@
+"""The engine as a child process. It knows no widget and no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import fields
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast
+
+import gpt
+from gpt.settings import Sampling
+from gpt.step import Step
+from gpt.waterfall import LikelyPath, Waterfall
+from tui.backend import (
+    BackendError,
+    Completion,
+    Done,
+    EngineDiedError,
+    Event,
+    Loaded,
+    Paths,
+    Status,
+    Steps,
+    Tokens,
+)
+
+Answer = TypeVar("Answer", Waterfall, Paths, Tokens)
+
+
+class LocalBackend:
+    """The engine as a child process, JSON lines through its pipes.
+
+    Requests may be sent before an event loop runs: their answers wait.
+    """
+
+    def __init__(self, device: str = "auto", dtype: str = "auto") -> None:
+        self._device, self._dtype = device, dtype
+        self._numbers = itertools.count(1)
+        self._queues: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._early: list[dict[str, Any] | None] = []
+        self._lock = threading.Lock()
+        self._dead = False
+        self._completion: int | None = None
+        self._last_words: deque[str] = deque(maxlen=20)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "gpt.engine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=own_code(),
+            start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+        )
+        for target, stream in (
+            (self._listen, self._process.stdout),
+            (self._overhear, self._process.stderr),
+        ):
+            threading.Thread(target=target, args=(stream,), daemon=True).start()
+
+    def load(self, model: str) -> AsyncIterator[Event]:
+        """Make a model ready. The request is sent at once, before the first answer is awaited."""
+        request = {"model": model, "device": self._device, "dtype": self._dtype}
+        return self._events(self._send("load", **request))
+
+    def score(self, text: str) -> AsyncIterator[Event]:
+        """A text that exists, as Steps."""
+        return self._events(self._send("score", text=text))
+
+    def complete(self, request: Completion) -> AsyncIterator[Event]:
+        """The prompt's new tokens, then drawn ones."""
+        number = self._completion = self._send(
+            "generate",
+            ids=request.ids,
+            text=request.text,
+            echo_from=len(request.ids) - request.new_ids,
+            sampling=request.sampling.to_dict(),
+            max_new_tokens=request.max_new_tokens,
+            slide=request.slide,
+            chat=request.chat,
+        )
+        return self._events(number)
+
+    async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
+        """What settings do to the token behind ids, where chosen stands."""
+        request = {"ids": ids, "chosen": chosen, "sampling": sampling.to_dict()}
+        return await self._answer("waterfall", Waterfall, **request)
+
+    async def paths(self, ids: list[int]) -> list[LikelyPath]:
+        """The most probable continuations of ids."""
+        return (await self._answer("paths", Paths, ids=ids)).paths
+
+    async def tokens(self, text: str) -> list[bytes]:
+        """A text as the model cuts it."""
+        return (await self._answer("tokenize", Tokens, text=text)).parts
+
+    async def _answer(self, op: str, kind: type[Answer], **request: Any) -> Answer:
+        """A request that has one answer."""
+        async for event in self._events(self._send(op, **request)):
+            if isinstance(event, kind):
+                return event
+        raise BackendError("the engine did not answer")
+
+    def cancel(self) -> None:
+        """End the running completion after its next token."""
+        if self._completion is not None:
+            self._write({"op": "cancel", "id": self._completion})
+
+    def close(self) -> None:
+        """Ends the engine, whatever it does."""
+        self._process.kill()
+
+    def _send(self, op: str, **fields: Any) -> int:
+        number = next(self._numbers)
+        self._queues[number] = asyncio.Queue()
+        self._write({"id": number, "op": op, **fields})
+        return number
+
+    def _write(self, request: dict[str, Any]) -> None:
+        try:
+            stdin = cast(IO[bytes], self._process.stdin)
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+        except OSError:
+            self._dead = True  # whoever waits for an answer is told
+
+    async def _events(self, number: int) -> AsyncIterator[Event]:
+        self._attach(asyncio.get_running_loop())
+        queue = self._queues[number]
+        try:
+            while True:
+                if self._dead and queue.empty():
+                    raise EngineDiedError(self._obituary())
+                line = await queue.get()
+                if line is None:
+                    continue
+                if line["event"] == "error":
+                    raise BackendError(line["message"])
+                event = _event(line)
+                yield event
+                if isinstance(event, Loaded | Done | Waterfall | Paths | Tokens):
+                    return
+        finally:
+            del self._queues[number]
+
+    def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._lock:
+            self._loop = loop
+            early, self._early = self._early, []
+        for line in early:
+            self._dispatch(line)
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        for raw in stream:
+            line = json.loads(raw)
+            if "steps" in line:
+                line["steps"] = [Step.from_dict(step) for step in line["steps"]]
+            self._deliver(line)
+        self._process.wait()
+        self._deliver(None)
+
+    def _overhear(self, stream: IO[bytes]) -> None:
+        for raw in stream:
+            self._last_words.append(raw.decode("utf-8", "replace").strip())
+
+    def _deliver(self, line: dict[str, Any] | None) -> None:
+        with self._lock:
+            if self._loop is None:
+                self._early.append(line)
+            elif not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self._dispatch, line)
+
+    def _dispatch(self, line: dict[str, Any] | None) -> None:
+        if line is None:
+            self._dead = True
+            for queue in self._queues.values():
+                queue.put_nowait(None)
+        elif (number := line.get("id")) in self._queues:
+            self._queues[number].put_nowait(line)
+
+    def _obituary(self) -> str:
+        status = self._process.poll()
+        ended = f"by signal {-status}" if status and status < 0 else f"with status {status}"
+        last = next((words for words in reversed(self._last_words) if words), "it said nothing")
+        return f"the engine has ended {ended}: {last}"
+
+
+def own_code() -> dict[str, str]:
+    """The environment of a child, started with -P, that shall run this program's own code
+    whatever lies in the current directory."""
+    path = [str(Path(gpt.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
+def _event(line: dict[str, Any]) -> Event:
+    match line["event"]:
+        case "status":
+            return Status(line["message"])
+        case "loaded":
+            return Loaded(
+                line["name"],
+                line["device"],
+                line["dtype"],
+                line["manifest"]["n_params"],
+                line["config"]["vocab_size"],
+                line["config"]["block_size"],
+            )
+        case "prompt" | "steps" as event:
+            return Steps(line["steps"], is_prompt=event == "prompt")
+        case "waterfall":
+            names = (field.name for field in fields(Waterfall))
+            return Waterfall.from_dict({name: line[name] for name in names})
+        case "tokens":
+            return Tokens([bytes(part) for part in line["bytes"]])
+        case "paths":
+            return Paths([LikelyPath.from_dict(path) for path in line["paths"]])
+        case "done":
+            return Done(line["finish_reason"], line["tokens"], line["seconds"])
+        case other:
+            raise BackendError(f"the engine sent an event that is not known here: {other}")
