@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class Place:
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._lock: IO[str] | None = None
+        self._saving = threading.Lock()
 
     @property
     def path(self) -> Path | None:
@@ -93,12 +95,13 @@ class Place:
         if not nodes and self._path is None:
             return
         try:
-            home().mkdir(parents=True, exist_ok=True)
-            if self._path is None:
-                name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S-%f")
-                self._path = home() / f"{name}{_SUFFIX}"
-                self.claim()
-            _write(self._path, _lines(model, nodes, path))
+            with self._saving:  # the last save of all may not be overtaken by one in a thread
+                home().mkdir(parents=True, exist_ok=True)
+                if self._path is None:
+                    name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S-%f")
+                    self._path = home() / f"{name}{_SUFFIX}"
+                    self.claim()
+                _write(self._path, _lines(model, nodes, path))
         except OSError as error:
             raise UserError(f"cannot save the text in {home()}: {error.strerror}") from error
 
