@@ -19,6 +19,7 @@ import platform
 import re
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -145,7 +146,7 @@ def interface_speed(n: int) -> float:
 
 async def _engine_speed(n: int) -> float:
     backend = LocalBackend()
-    async for _ in backend.load(models.EMBEDDED, "auto", "auto"):
+    async for _ in backend.load(models.EMBEDDED):
         pass
     speed = 0.0
     async for event in backend.complete(Completion([], PROMPT, SAMPLING, n)):
@@ -162,6 +163,7 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     args = parser.parse_args()
     n = args.new_tokens
+    os.environ["GPT_TUI_HOME"] = tempfile.mkdtemp()  # texts save themselves, but not the user's
     torch.manual_seed(0)
     embedded = checkpoint.load(models.find(models.EMBEDDED))
     results: dict[str, Any] = {
