@@ -191,6 +191,23 @@ def test_clipping_shortens_a_gradient_before_the_step() -> None:
     assert length.item() == pytest.approx(1e-3, rel=1e-2)
 
 
+def test_a_compiled_run_steps_through_what_torch_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The compiler itself is PyTorch's to test, and not on every machine."""
+    calls = []
+
+    def compiled(model: GPT) -> Any:
+        return lambda ids: (calls.append(ids.shape), model(ids))[1]
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    settings = TrainConfig(steps=3, batch_size=4, lr=0.01, precision="float32")
+    runs = [Training(*network(SENTENCE * 30), settings, compiled=c).run() for c in (False, True)]
+    plain, fast = ([p.loss for p in run] for run in runs)
+    assert plain == fast
+    assert calls == [(4, 32)] * 3
+
+
 def test_patience_ends_a_run_that_learns_nothing_new() -> None:
     model, corpus = network(SENTENCE * 30)
     settings = TrainConfig(steps=100, batch_size=2, lr=1e-9, warmup=0, eval_every=2, patience=3)

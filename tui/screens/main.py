@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import gc
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on, work
+from textual import on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer
 
-from gpt.errors import UserError
-from tui import backend as events
-from tui.backend import BackendError, Completion, Connect, Connection, EngineDiedError
+from tui.backend import Connect, Connection
 from tui.document import Document
 from tui.screens.asking import Asking
 from tui.screens.branching import Branching
@@ -33,18 +29,6 @@ from tui.widgets.waterfall import WaterfallTable
 
 if TYPE_CHECKING:
     from tui.widgets.controls import Controls
-
-CALM = 0.1
-"""Seconds between two looks at the newest token while text streams: more would be a flicker."""
-KEEP_EVERY = 10.0
-"""Seconds of a long run after which what is there is saved."""
-FINISHED = {
-    "length": "done: the length that was asked for",
-    "eos": "done: the model ended its text",
-    "stop": "done: a stop text",
-    "context full": "context full: let it slide to go on",
-    "cancelled": "stopped",
-}
 
 
 class MainScreen(Keeping, Branching, Asking, Modelling):
@@ -77,7 +61,7 @@ class MainScreen(Keeping, Branching, Asking, Modelling):
         self.connect = connect
         self.model = model
         self.backend, self.answers = connection
-        self._first_prompt = prompt
+        self.first_prompt = prompt
         self._first_text = text
         self._first_score = score
         self._first = {"seed": seed, "length": length}
@@ -124,111 +108,12 @@ class MainScreen(Keeping, Branching, Asking, Modelling):
         self.open_text(self._first_text)
         if self._first_score:
             self.read(self._first_score)
-        if self._first_prompt:
-            self.send(self._first_prompt)
+        if self.first_prompt:
+            self.send(self.first_prompt)
 
     @on(Prompt.Sent)
     def _prompt_sent(self, event: Prompt.Sent) -> None:
         self.send(event.text)
-
-    def send(
-        self,
-        text: str,
-        new_ids: int = 0,
-        ids: list[int] | None = None,
-        length: int | None = None,
-    ) -> None:
-        """See Part."""
-        prompt, controls = self.query_one(Prompt), self.controls
-        if controls is None:
-            self._first_prompt = text  # sent so early that there are no settings yet
-            return
-        try:
-            if self.is_writing:
-                raise UserError("the model is still writing; Esc stops it")
-            path = self.document.ids if ids is None else ids
-            if not text and not path:
-                raise UserError("write a beginning first")
-            request = Completion(
-                path,
-                text,
-                controls.sampling(),
-                controls.length if length is None else length,
-                slide=controls.slide,
-                chat=controls.chat and not new_ids,
-                new_ids=new_ids,
-            )
-            branches = controls.branches if length is None else 1
-        except UserError as error:
-            prompt.text = text
-            self.complain(str(error))
-            return
-        self.is_writing = True
-        self._write(request, branches)
-
-    @work(group="write")
-    async def _write(self, request: Completion, branches: int) -> None:
-        await self.run_completion(request, branches)
-
-    async def run_completion(self, request: Completion, branches: int) -> None:
-        """See Part."""
-        view, status = self.query_one(TokenView), self.query_one(Status)
-        waiting = status.model is None
-        self.say(f"waiting for the model: {status.waiting}" if waiting else "reading the prompt")
-        try:
-            done = await self._stream(request)
-            begin = len(self.document.path) - done.tokens
-            for i in range(1, branches):
-                if done.finish_reason == "cancelled" or not done.tokens:
-                    break
-                self.document.cut(begin)
-                view.show(self.document.path)
-                again = replace(request.sampling, seed=(request.sampling.seed + i) % 2**63)
-                ids = self.document.ids
-                next_one = replace(request, ids=ids, text="", new_ids=0, sampling=again)
-                done = await self._stream(next_one)
-            self.say(FINISHED.get(done.finish_reason or "", READY))
-        except BackendError as error:
-            dead = isinstance(error, EngineDiedError)
-            self.say("ctrl+r starts the engine again" if dead else READY)
-            self.complain(str(error))
-            if request.text and not self.document.ids[len(request.ids) :]:
-                self.give_back(request.text)
-        finally:
-            self.is_writing = False
-        self.show_token()
-        self.keep()
-
-    async def _stream(self, request: Completion) -> events.Done:
-        """One run into the document and onto the screen."""
-        view, status = self.query_one(TokenView), self.query_one(Status)
-        begun, first, was_ready = time.perf_counter(), None, status.model is not None
-        drawn, shown, kept = 0, 0.0, begun
-        async for event in self.backend.complete(request):
-            if isinstance(event, events.Steps):
-                sampling = None if event.is_prompt else request.sampling
-                self.document.append(event.steps, is_prompt=event.is_prompt, sampling=sampling)
-                if not event.is_prompt:
-                    now = time.perf_counter()
-                    if first is None:
-                        first = now
-                        status.first = first - begun if was_ready else None
-                        self.say("writing; Esc stops")
-                    else:
-                        drawn += len(event.steps)
-                        status.speed = drawn / (now - first)
-                view.extend()
-                now = time.perf_counter()
-                if now - shown > CALM:
-                    self.show_token()
-                    shown = now
-                if now - kept > KEEP_EVERY:
-                    self.keep()
-                    kept = now
-            elif isinstance(event, events.Done):
-                status.speed = event.tokens / event.seconds if event.tokens else None
-                return event
-        raise BackendError("the engine did not say that it was done")
 
     @on(TokenView.Selected)
     def show_token(self) -> None:

@@ -1,23 +1,40 @@
-"""What the parts of the main screen have in common; each part is a file of its own."""
+"""What the parts of the main screen have in common: a document and a model that writes into it."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from textual import work
 from textual.content import Content
 from textual.screen import Screen
 
+from gpt.errors import UserError
 from gpt.sanitize import one_line
-from tui.backend import Backend, Completion
+from tui import backend as events
+from tui.backend import Backend, BackendError, Completion, EngineDiedError
 from tui.document import Document
 from tui.store import Entry, Place
 from tui.widgets.prompt import Prompt
+from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
 
 if TYPE_CHECKING:
     from tui.widgets.controls import Controls
 
 READY = "Enter sends"
+CALM = 0.1
+"""Seconds between two looks at the newest token while text streams: more would be a flicker."""
+KEEP_EVERY = 10.0
+"""Seconds of a long run after which what is there is saved."""
+FINISHED = {
+    "length": "done: the length that was asked for",
+    "eos": "done: the model ended its text",
+    "stop": "done: a stop text",
+    "context full": "context full: let it slide to go on",
+    "cancelled": "stopped",
+}
 
 
 class Part(Screen[None]):
@@ -31,6 +48,8 @@ class Part(Screen[None]):
     backend: Backend
     controls: Controls | None
     """The settings, once they are there."""
+    first_prompt: str
+    """What is sent as soon as the settings are there."""
     is_writing: bool
     """The document grows by itself just now, or waits for the model to."""
 
@@ -62,11 +81,96 @@ class Part(Screen[None]):
         new_ids: how many of the ids, the last ones, are not in the document yet. length: tokens to
         draw at most; None is what the settings say.
         """
-        raise NotImplementedError
+        prompt, controls = self.query_one(Prompt), self.controls
+        if controls is None:
+            self.first_prompt = text  # sent so early that there are no settings yet
+            return
+        try:
+            if self.is_writing:
+                raise UserError("the model is still writing; Esc stops it")
+            path = self.document.ids if ids is None else ids
+            if not text and not path:
+                raise UserError("write a beginning first")
+            request = Completion(
+                path,
+                text,
+                controls.sampling(),
+                controls.length if length is None else length,
+                slide=controls.slide,
+                chat=controls.chat and not new_ids,
+                new_ids=new_ids,
+            )
+            branches = controls.branches if length is None else 1
+        except UserError as error:
+            prompt.text = text
+            self.complain(str(error))
+            return
+        self.is_writing = True
+        self._write(request, branches)
+
+    @work(group="write")
+    async def _write(self, request: Completion, branches: int) -> None:
+        await self.run_completion(request, branches)
 
     async def run_completion(self, request: Completion, branches: int) -> None:
         """Draw so many branches into the document, which was cut to where they begin."""
-        raise NotImplementedError
+        view, status = self.query_one(TokenView), self.query_one(Status)
+        waiting = status.model is None
+        self.say(f"waiting for the model: {status.waiting}" if waiting else "reading the prompt")
+        try:
+            done = await self._stream(request)
+            begin = len(self.document.path) - done.tokens
+            for i in range(1, branches):
+                if done.finish_reason == "cancelled" or not done.tokens:
+                    break
+                self.document.cut(begin)
+                view.show(self.document.path)
+                again = replace(request.sampling, seed=(request.sampling.seed + i) % 2**63)
+                ids = self.document.ids
+                next_one = replace(request, ids=ids, text="", new_ids=0, sampling=again)
+                done = await self._stream(next_one)
+            self.say(FINISHED.get(done.finish_reason or "", READY))
+        except BackendError as error:
+            dead = isinstance(error, EngineDiedError)
+            self.say("ctrl+r starts the engine again" if dead else READY)
+            self.complain(str(error))
+            if request.text and not self.document.ids[len(request.ids) :]:
+                self.give_back(request.text)
+        finally:
+            self.is_writing = False
+        self.show_token()
+        self.keep()
+
+    async def _stream(self, request: Completion) -> events.Done:
+        """One run into the document and onto the screen."""
+        view, status = self.query_one(TokenView), self.query_one(Status)
+        begun, first, was_ready = time.perf_counter(), None, status.model is not None
+        drawn, shown, kept = 0, 0.0, begun
+        async for event in self.backend.complete(request):
+            if isinstance(event, events.Steps):
+                sampling = None if event.is_prompt else request.sampling
+                self.document.append(event.steps, is_prompt=event.is_prompt, sampling=sampling)
+                if not event.is_prompt:
+                    now = time.perf_counter()
+                    if first is None:
+                        first = now
+                        status.first = first - begun if was_ready else None
+                        self.say("writing; Esc stops")
+                    else:
+                        drawn += len(event.steps)
+                        status.speed = drawn / (now - first)
+                view.extend()
+                now = time.perf_counter()
+                if now - shown > CALM:
+                    self.show_token()
+                    shown = now
+                if now - kept > KEEP_EVERY:
+                    self.keep()
+                    kept = now
+            elif isinstance(event, events.Done):
+                status.speed = event.tokens / event.seconds if event.tokens else None
+                return event
+        raise BackendError("the engine did not say that it was done")
 
     def keep(self) -> object:
         """Save the text soon."""
