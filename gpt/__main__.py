@@ -7,11 +7,11 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING
 
 import gpt
-from gpt import models, score_command, text_file
+from gpt import models, score_command, text_file, words
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
 from gpt.settings import Sampling
@@ -56,11 +56,19 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     defaults = Sampling()
     for field in fields(Sampling):
         default = getattr(defaults, field.name)
-        if field.name == "banned":
-            complete.add_argument("--ban", type=int, nargs="*", default=[], metavar="ID")
-        else:
+        if not isinstance(default, tuple):
             option = "--" + field.name.replace("_", "-")
             complete.add_argument(option, type=type(default), default=default, metavar="X")
+    complete.add_argument(
+        "--ban", action="append", default=[], metavar="WORD", help="never write it; #12 is an id"
+    )
+    complete.add_argument(
+        "--boost",
+        action="append",
+        default=[],
+        metavar="WORD:NATS",
+        help="add to the logit of its tokens",
+    )
     complete.add_argument("--stop", action="append", default=[], metavar="TEXT")
     complete.add_argument("--slide", action="store_true", help="go on past the block size")
     complete.add_argument("--json", action="store_true", help="one Step a line")
@@ -109,14 +117,21 @@ def _load(args: argparse.Namespace) -> Checkpoint:
 
 
 def _complete(args: argparse.Namespace) -> None:
-    sampling = Sampling(
-        banned=tuple(args.ban),
-        **{f.name: getattr(args, f.name) for f in fields(Sampling) if f.name != "banned"},
-    )
+    plain = [field.name for field in fields(Sampling) if field.name not in ("banned", "boosted")]
+    sampling = Sampling(**{name: getattr(args, name) for name in plain})
+    boosts = list(map(words.split_boost, args.boost))
     prompt = args.prompt if args.prompt is not None else text_file.read_stdin()
     loaded = _load(args)
     from gpt.generate import Context, blocked, encode, generate
 
+    vocabulary = loaded.tokenizer.encode, loaded.model.config.vocab_size
+    sampling = replace(
+        sampling,
+        banned=tuple(ids for word in args.ban for ids in words.sequences(word, *vocabulary)),
+        boosted=tuple(
+            (ids, nats) for word, nats in boosts for ids in words.sequences(word, *vocabulary)
+        ),
+    )
     ids = encode(loaded, prompt)
     reason = blocked(loaded, ids, args.max_new_tokens, args.slide)
     steps = generate(

@@ -20,14 +20,13 @@ from typing import IO, TYPE_CHECKING, Any
 import gpt
 from gpt import models
 from gpt.errors import UserError
+from gpt.request import Request, path_of, text, texts, typed, whole
 from gpt.settings import Sampling
 from gpt.step import Step
 
 if TYPE_CHECKING:
     from gpt.checkpoint import Checkpoint
     from gpt.generate import Context
-
-Request = dict[str, Any]
 
 BATCH_SECONDS = 0.016
 """Steps are sent once a screen frame, so that no reader has more than that to do at a time."""
@@ -41,8 +40,8 @@ class Engine:
         self._output = output
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._cancelled: set[Any] = set()
-        self._checkpoint: Checkpoint | None = None
-        self._context: Context | None = None
+        self._ready: dict[bool, tuple[Checkpoint, Context]] = {}
+        """The model, under False, and the one that stands beside it."""
 
     def read(self, lines: Iterator[bytes]) -> None:
         """Take requests until the input ends. Runs in a thread of its own."""
@@ -82,28 +81,26 @@ class Engine:
                 self._send(request_id, "error", message=f"the engine failed: {name}: {error}")
 
     def _load(self, request: Request) -> None:
-        request_id = request.get("id")
+        request_id, beside = request.get("id"), typed(request, "beside", bool, False)
         started = time.perf_counter()
-        directory = models.find(_text(request, "model", models.EMBEDDED))
+        directory = models.find(text(request, "model", models.EMBEDDED))
         if "torch" not in sys.modules:
             self._send(request_id, "status", message="loading PyTorch")
         from gpt import checkpoint, device
         from gpt.generate import Context
 
         self._send(request_id, "status", message=f"loading {directory.name}")
-        names = _text(request, "device", "auto"), _text(request, "dtype", "auto")
+        names = text(request, "device", "auto"), text(request, "dtype", "auto")
         where, dtype = device.choose(*names)
-        # The old model goes first: two may not fit.
-        self._checkpoint = self._context = None
-        self._checkpoint = checkpoint.load(directory, where, dtype)
-        self._context = Context(self._checkpoint.model)
-        device.use_threads(self._checkpoint.manifest.n_params)
+        self._ready.pop(beside, None)  # the old one goes first: more may not fit
+        loaded = checkpoint.load(directory, where, dtype)
+        self._ready[beside] = loaded, Context(loaded.model)
         self._send(
             request_id,
             "loaded",
-            name=self._checkpoint.name,
-            manifest=asdict(self._checkpoint.manifest),
-            config=self._checkpoint.model.config.to_dict(),
+            name=loaded.name,
+            manifest=asdict(loaded.manifest),
+            config=loaded.model.config.to_dict(),
             device=where,
             dtype=dtype,
             seconds=time.perf_counter() - started,
@@ -114,17 +111,17 @@ class Engine:
         self._send(request.get("id"), "models", models=found)
 
     def _tokenize(self, request: Request) -> None:
-        checkpoint, _ = self._loaded()
-        ids = checkpoint.tokenizer.encode(_text(request, "text"))
+        checkpoint, _ = self._loaded(request)
+        ids = checkpoint.tokenizer.encode(text(request, "text"))
         parts = [list(checkpoint.tokenizer.token_bytes(i)) for i in ids]
         self._send(request.get("id"), "tokens", ids=ids, bytes=parts)
 
     def _score(self, request: Request) -> None:
         from gpt.generate import score
 
-        checkpoint, context = self._loaded()
+        checkpoint, context = self._loaded(request)
         started = time.perf_counter()
-        ids, top = self._ids(request), _whole(request, "top", 10)
+        ids, top = self._ids(request), whole(request, "top", 10)
         steps = score(checkpoint, context, ids, top=top, cancelled=self._cancel_check(request))
         count, _ = self._stream(request.get("id"), "steps", steps)
         self._send(
@@ -138,22 +135,22 @@ class Engine:
     def _waterfall(self, request: Request) -> None:
         from gpt.explain import waterfall
 
-        checkpoint, context = self._loaded()
+        checkpoint, context = self._loaded(request)
         found = waterfall(
             checkpoint,
             context,
             self._ids(request),
-            Sampling.from_dict(_typed(request, "sampling", dict, {})),
-            chosen=_whole(request, "chosen", 0) if "chosen" in request else None,
-            top=_whole(request, "top", 10),
+            Sampling.from_dict(typed(request, "sampling", dict, {})),
+            chosen=whole(request, "chosen", 0) if "chosen" in request else None,
+            top=whole(request, "top", 10),
         )
         self._send(request.get("id"), "waterfall", **found.to_dict())
 
     def _paths(self, request: Request) -> None:
         from gpt.explain import likely_paths
 
-        checkpoint, context = self._loaded()
-        width, depth = _whole(request, "width", 8), _whole(request, "depth", 8)
+        checkpoint, context = self._loaded(request)
+        width, depth = whole(request, "width", 8), whole(request, "depth", 8)
         if not (1 <= width <= 64 and 1 <= depth <= 64):
             raise UserError("width and depth must be from 1 to 64")
         found = likely_paths(
@@ -166,26 +163,57 @@ class Engine:
         )
         self._send(request.get("id"), "paths", paths=[path.to_dict() for path in found])
 
+    def _unload(self, request: Request) -> None:
+        self._ready.pop(True, None)
+        self._send(request.get("id"), "unloaded")
+
+    def _compare(self, request: Request) -> None:
+        from gpt.compare import divergence, same_vocabulary
+        from gpt.generate import encode, score
+        from gpt.tokenizer import decode
+
+        own, in_own = self._loaded(request)
+        other, in_other = self._loaded({"beside": True})
+        cancelled, ids = self._cancel_check(request), self._ids(request)
+        shared, top = same_vocabulary(own, other), whole(request, "top", 10)
+        theirs = ids if shared else encode(other, decode(own.tokenizer, ids))
+        steps = score(other, in_other, theirs, top=top, cancelled=cancelled)
+        self._stream(request.get("id"), "steps", steps)
+        found = None
+        if shared:
+            found = divergence(own, in_own, other, in_other, ids, cancelled=cancelled)
+        self._send(request.get("id"), "compared", divergence=found)
+
+    def _options(self, request: Request) -> None:
+        from gpt.generate import score
+
+        checkpoint, context = self._loaded(request)
+        prompt, top = self._ids(request), whole(request, "top", 0)
+        found = []
+        for option in texts(request, "options"):
+            ids = prompt + checkpoint.tokenizer.encode(option)
+            steps = score(checkpoint, context, ids, start=len(prompt), top=top)
+            found.append([step.to_dict() for step in steps])
+        self._send(request.get("id"), "options", options=found)
+
     def _generate(self, request: Request) -> None:
         from gpt.chat import turn
         from gpt.generate import blocked, generate, score
 
-        checkpoint, context = self._loaded()
+        checkpoint, context = self._loaded(request)
         request_id, cancelled = request.get("id"), self._cancel_check(request)
-        ids, top = self._ids(request), _whole(request, "top", 10)
-        sampling = Sampling.from_dict(_typed(request, "sampling", dict, {}))
-        max_new_tokens = _whole(request, "max_new_tokens", 200)
-        slide = _typed(request, "slide", bool, False)
-        stop = _typed(request, "stop", list, [])
-        if not all(isinstance(text, str) and text for text in stop):
-            raise UserError("stop must be a list of texts")
-        if _typed(request, "chat", bool, False) and (text := _text(request, "text", "")):
-            ids, ends = turn(checkpoint, _path(request), text)
+        ids, top = self._ids(request), whole(request, "top", 10)
+        sampling = Sampling.from_dict(typed(request, "sampling", dict, {}))
+        max_new_tokens = whole(request, "max_new_tokens", 200)
+        slide = typed(request, "slide", bool, False)
+        stop = texts(request, "stop", [])
+        if typed(request, "chat", bool, False) and (said := text(request, "text", "")):
+            ids, ends = turn(checkpoint, path_of(request), said)
             stop = [*stop, *ends]
         reason = blocked(checkpoint, ids, max_new_tokens, slide)
         started = time.perf_counter()
         if "echo_from" in request:
-            first = _whole(request, "echo_from", 0)
+            first = whole(request, "echo_from", 0)
             prompt = score(checkpoint, context, ids, start=first, top=top, cancelled=cancelled)
             self._stream(request_id, "prompt", prompt)
         steps = generate(
@@ -227,19 +255,27 @@ class Engine:
             self._send(request_id, event, steps=batch)
         return count, last
 
-    def _loaded(self) -> tuple[Checkpoint, Context]:
-        if self._checkpoint is None or self._context is None:
-            raise UserError("no model is loaded; send a load request first")
-        return self._checkpoint, self._context
+    def _loaded(self, request: Request) -> tuple[Checkpoint, Context]:
+        from gpt import device
+
+        beside = typed(request, "beside", bool, False)
+        if beside not in self._ready:
+            raise UserError(
+                "no second model is loaded; send a load request with beside"
+                if beside
+                else "no model is loaded; send a load request first"
+            )
+        device.use_threads(self._ready[beside][0].manifest.n_params)
+        return self._ready[beside]
 
     def _ids(self, request: Request) -> list[int]:
         """The path that a request names: ids, then text behind them."""
         from gpt.generate import encode
 
-        checkpoint, _ = self._loaded()
-        ids = _path(request)
-        text = _text(request, "text", "")
-        return ids + checkpoint.tokenizer.encode(text) if ids else encode(checkpoint, text)
+        checkpoint, _ = self._loaded(request)
+        ids = path_of(request)
+        behind = text(request, "text", "")
+        return ids + checkpoint.tokenizer.encode(behind) if ids else encode(checkpoint, behind)
 
     def _cancel_check(self, request: Request) -> Callable[[], bool]:
         request_id = request.get("id")
@@ -259,36 +295,11 @@ _OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
     "generate": Engine._generate,
     "waterfall": Engine._waterfall,
     "paths": Engine._paths,
+    "options": Engine._options,
+    "compare": Engine._compare,
+    "unload": Engine._unload,
 }
 _KNOWN = {*_OPERATIONS, "cancel"}
-_REQUIRED = object()
-
-
-def _typed(request: Request, name: str, kind: type, default: Any = _REQUIRED) -> Any:
-    value = request.get(name, default)
-    if value is _REQUIRED:
-        raise UserError(f"the request lacks {name}")
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UserError(f"{name} must be of the kind {kind.__name__}")
-    return value
-
-
-def _path(request: Request) -> list[int]:
-    ids: list[int] = _typed(request, "ids", list, [])
-    if not all(isinstance(i, int) and not isinstance(i, bool) for i in ids):
-        raise UserError("ids must be a list of whole numbers")
-    return ids
-
-
-def _text(request: Request, name: str, default: Any = _REQUIRED) -> str:
-    return str(_typed(request, name, str, default))
-
-
-def _whole(request: Request, name: str, default: int) -> int:
-    value: int = _typed(request, name, int, default)
-    if not 0 <= value < 2**31:
-        raise UserError(f"{name} is {value}; it must be 0 or more")
-    return value
 
 
 def main() -> None:

@@ -111,11 +111,33 @@ def score(
     """
     check_ids(checkpoint, ids)
     decoder = StreamDecoder()
-    block_size = checkpoint.model.config.block_size
     decoder.feed(_tail(checkpoint.tokenizer, ids[:start]))
     if ids and start == 0:
         yield _step(checkpoint.tokenizer, decoder, 0, ids[0])
     position = max(1, start)
+    for logits in logits_of(checkpoint, context, ids, start=position, cancelled=cancelled):
+        chosen = ids[position : position + len(logits)]
+        for read, token_id in zip(read_out(logits, chosen, top), chosen, strict=True):
+            if cancelled():
+                return
+            yield _step(checkpoint.tokenizer, decoder, position, token_id, read)
+            position += 1
+
+
+def logits_of(
+    checkpoint: Checkpoint,
+    context: Context,
+    ids: Sequence[int],
+    *,
+    start: int = 1,
+    cancelled: Callable[[], bool] = never,
+) -> Iterator[Tensor]:
+    """Logits (n, V) for the tokens of ids from start on, ROWS positions at a time.
+
+    They end early where it was cancelled. start: at least 1, for the first token has none.
+    """
+    block_size = checkpoint.model.config.block_size
+    position = start
     while position < len(ids):
         left = window_start(position, block_size)
         right = min(left + block_size, len(ids) - 1)  # the last id predicts nothing here
@@ -127,12 +149,8 @@ def score(
             rows = torch.stack(hidden[position - 1 - left : stop - 1 - left])
             logits = raw_logits(checkpoint.model, rows)
             check_finite(logits, position)
-            chosen = ids[position:stop]
-            for read, token_id in zip(read_out(logits, chosen, top), chosen, strict=True):
-                if cancelled():
-                    return
-                yield _step(checkpoint.tokenizer, decoder, position, token_id, read)
-                position += 1
+            yield logits
+            position = stop
 
 
 def generate(

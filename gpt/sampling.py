@@ -37,8 +37,8 @@ def distribution(logits: Tensor, sampling: Sampling, context: Sequence[int]) -> 
 
     logits (V) finite; context: ids of the text so far. The first stage is the model's own
     distribution at temperature 1, the last one is what a token is drawn from. Neutral settings
-    make no stage. The order is that of the fields of Sampling but for the penalties, which
-    come first: banned, repetition penalty, temperature, top-k, top-p, min-p.
+    make no stage. The order: banned, boosted, repetition penalty, temperature, top-k, top-p,
+    min-p.
     """
     logprobs = logits.float().log_softmax(-1)
     stages = [Stage("model", logprobs, torch.zeros_like(logprobs, dtype=torch.bool))]
@@ -63,11 +63,29 @@ def check_finite(logits: Tensor, position: int) -> None:
 
 
 def _ban(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
-    ids = [i for i in sampling.banned if i < len(scores)]
-    scores = scores.index_fill(0, torch.tensor(ids, device=scores.device), -math.inf)
+    ids = [
+        last for *before, last in sampling.banned if last < len(scores) and _ends(context, before)
+    ]
+    scores = scores.index_fill(
+        0, torch.tensor(ids, device=scores.device, dtype=torch.long), -math.inf
+    )
     if scores.isneginf().all():
         raise UserError("every token of the vocabulary is banned")
     return scores
+
+
+def _boost(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
+    added = torch.zeros_like(scores)
+    for ids, nats in sampling.boosted:
+        for i in {next_id for n, next_id in enumerate(ids) if _ends(context, ids[:n])}:
+            if i < len(scores):
+                added[i] += nats
+    return scores + added
+
+
+def _ends(context: Sequence[int], ids: Sequence[int]) -> bool:
+    """Whether a text ends with these ids; any does with none."""
+    return len(ids) <= len(context) and list(context[len(context) - len(ids) :]) == list(ids)
 
 
 def _penalise(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
@@ -113,6 +131,7 @@ def _min_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor
 _NEUTRAL = Sampling()
 _TRANSFORMS: dict[str, Callable[[Tensor, Sampling, Sequence[int]], Tensor]] = {
     "banned": _ban,
+    "boosted": _boost,
     "repetition_penalty": _penalise,
     "temperature": _temper,
     "top_k": _top_k,

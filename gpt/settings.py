@@ -9,6 +9,8 @@ from typing import Any
 
 from gpt.errors import UserError
 
+Ids = tuple[int, ...]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
@@ -30,8 +32,13 @@ class Sampling:
     repetition_penalty: float = 1.0
     """Divides positive and multiplies negative logits of tokens that the text already has
     (Keskar et al. 2019, arXiv:1909.05858)."""
-    banned: tuple[int, ...] = ()
-    """Ids that are never chosen."""
+    banned: tuple[Ids, ...] = ()
+    """Sequences of ids whose last token is never drawn behind the others; a sequence of one id
+    is a token that is never drawn. A bare id may stand for it."""
+    boosted: tuple[tuple[Ids, float], ...] = ()
+    """Sequences of ids, each with what is added to the logit of its next token: its first one
+    anywhere, a later one where those before it were drawn. In nats: its odds are multiplied by exp
+    of it."""
     seed: int = 0
     """Of the dice: the same seed at the same position throws the same noise."""
 
@@ -42,9 +49,16 @@ class Sampling:
             if not numeric or not math.isfinite(value) or not low <= value <= high:
                 noun = "a whole number" if kind is int else "a number"
                 raise UserError(f"{name} is {value!r}; it must be {noun} from {low} to {high}")
-        object.__setattr__(self, "banned", tuple(self.banned))
-        if not all(isinstance(i, int) and i >= 0 for i in self.banned):
-            raise UserError("banned must be a list of token ids")
+        object.__setattr__(self, "banned", tuple(map(_ids, self.banned)))
+        try:
+            boosted = tuple((_ids(ids), float(nats)) for ids, nats in self.boosted)
+        except (TypeError, ValueError):
+            boosted = (((), math.nan),)
+        object.__setattr__(self, "boosted", boosted)
+        if not all(self.banned):
+            raise UserError("banned must be a list of token ids, or of lists of them")
+        if not all(ids and math.isfinite(nats) for ids, nats in boosted):
+            raise UserError("boosted must be a list of pairs: token ids and a number")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -66,3 +80,12 @@ _RANGES: dict[str, tuple[type, float, float]] = {
     "repetition_penalty": (float, 0.01, 100),
     "seed": (int, 0, 2**63 - 1),
 }
+
+
+def _ids(value: object) -> Ids:
+    """One id or several; an empty tuple where it is neither."""
+    ids = (value,) if isinstance(value, int) else value
+    if not isinstance(ids, list | tuple):
+        return ()
+    known = tuple(i for i in ids if isinstance(i, int) and not isinstance(i, bool) and i >= 0)
+    return known if len(known) == len(ids) else ()

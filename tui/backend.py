@@ -59,10 +59,32 @@ class Paths:
 class Tokens:
     """How a text is cut."""
 
+    ids: tuple[int, ...]
     parts: list[bytes]
 
 
-Event = Status | Loaded | Steps | Done | Waterfall | Paths | Tokens
+@dataclass(frozen=True)
+class Options:
+    """What the model thinks of each of several continuations."""
+
+    options: list[list[Step]]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two models have read the same text."""
+
+    divergence: list[float] | None
+    """KL(model ‖ the one beside it) in nats for each token but the first; None where their
+    vocabularies are different."""
+
+
+@dataclass(frozen=True)
+class Unloaded:
+    """No model stands beside the first one any more."""
+
+
+Event = Status | Loaded | Steps | Done | Waterfall | Paths | Tokens | Options | Compared | Unloaded
 
 
 class BackendError(Exception):
@@ -87,13 +109,24 @@ class Completion:
     """The text is a turn of a conversation."""
     new_ids: int = 0
     """So many of the ids, the last ones, are new: their Steps come back with the prompt's."""
+    beside: bool = False
+    """By the model that stands beside the first one."""
 
 
 class Backend(Protocol):
     """What the interface asks of anything that can run a model."""
 
-    def load(self, model: str) -> AsyncIterator[Event]:
-        """Make a model ready, by name or directory. Raises BackendError."""
+    def load(self, model: str, *, beside: bool = False) -> AsyncIterator[Event]:
+        """Make a model ready, by name or directory. Raises BackendError.
+
+        beside: as a second one, until `unload`; the first one stays.
+        """
+
+    async def unload(self) -> None:
+        """The second model is not needed any more. Raises BackendError."""
+
+    def compare(self, ids: list[int]) -> AsyncIterator[Event]:
+        """The second model's Steps of the text of these ids, then Compared. Raises BackendError."""
 
     def score(self, text: str) -> AsyncIterator[Event]:
         """A text that exists, as Steps. Raises BackendError."""
@@ -107,7 +140,10 @@ class Backend(Protocol):
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
         """The most probable continuations of ids. Raises BackendError."""
 
-    async def tokens(self, text: str) -> list[bytes]:
+    async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
+        """What the model thinks of each of these texts behind ids. Raises BackendError."""
+
+    async def tokens(self, text: str) -> Tokens:
         """A text as the model cuts it. Raises BackendError."""
 
     def cancel(self) -> None:

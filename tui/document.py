@@ -104,7 +104,7 @@ class Document:
         if not self._deleted:
             return False
         before, index, node = self._deleted.pop()
-        self.path[:] = before
+        self._show(before)
         self._siblings(len(before)).insert(index, node)
         self._follow(node)
         return True
@@ -124,9 +124,7 @@ class Document:
         while parent:
             before.append(parent)
             parent = parents[parent]
-        self.path[:] = []
-        for each in reversed(before):
-            self._step_to(each)
+        self._show(before[::-1])
         self._follow(node)
         return len(before)
 
@@ -142,6 +140,11 @@ class Document:
     def roots(self) -> list[Node]:
         """The first tokens of all branches."""
         return self._roots
+
+    def _show(self, nodes: list[Node]) -> None:
+        self.path[:] = []
+        for node in nodes:
+            self._step_to(node)
 
     def _follow(self, node: Node) -> None:
         """Put a node behind the path, and what was on the path behind it most recently."""

@@ -21,18 +21,21 @@ from gpt.step import Step
 from gpt.waterfall import LikelyPath, Waterfall
 from tui.backend import (
     BackendError,
+    Compared,
     Completion,
     Done,
     EngineDiedError,
     Event,
     Loaded,
+    Options,
     Paths,
     Status,
     Steps,
     Tokens,
+    Unloaded,
 )
 
-Answer = TypeVar("Answer", Waterfall, Paths, Tokens)
+Answer = TypeVar("Answer", Waterfall, Paths, Tokens, Options, Unloaded)
 
 
 class LocalBackend:
@@ -65,10 +68,19 @@ class LocalBackend:
         ):
             threading.Thread(target=target, args=(stream,), daemon=True).start()
 
-    def load(self, model: str) -> AsyncIterator[Event]:
+    def load(self, model: str, *, beside: bool = False) -> AsyncIterator[Event]:
         """Make a model ready. The request is sent at once, before the first answer is awaited."""
-        request = {"model": model, "device": self._device, "dtype": self._dtype}
-        return self._events(self._send("load", **request))
+        where = {"device": self._device, "dtype": self._dtype}
+        return self._events(self._send("load", model=model, beside=beside, **where))
+
+    async def unload(self) -> None:
+        """The second model is not needed any more."""
+        await self._answer("unload", Unloaded)
+
+    def compare(self, ids: list[int]) -> AsyncIterator[Event]:
+        """The second model's Steps of the text of these ids, then Compared."""
+        number = self._completion = self._send("compare", ids=ids)
+        return self._events(number)
 
     def score(self, text: str) -> AsyncIterator[Event]:
         """A text that exists, as Steps."""
@@ -85,6 +97,7 @@ class LocalBackend:
             max_new_tokens=request.max_new_tokens,
             slide=request.slide,
             chat=request.chat,
+            beside=request.beside,
         )
         return self._events(number)
 
@@ -97,9 +110,13 @@ class LocalBackend:
         """The most probable continuations of ids."""
         return (await self._answer("paths", Paths, ids=ids)).paths
 
-    async def tokens(self, text: str) -> list[bytes]:
+    async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
+        """What the model thinks of each of these texts behind ids."""
+        return (await self._answer("options", Options, ids=ids, options=options)).options
+
+    async def tokens(self, text: str) -> Tokens:
         """A text as the model cuts it."""
-        return (await self._answer("tokenize", Tokens, text=text)).parts
+        return await self._answer("tokenize", Tokens, text=text)
 
     async def _answer(self, op: str, kind: type[Answer], **request: Any) -> Answer:
         """A request that has one answer."""
@@ -145,7 +162,7 @@ class LocalBackend:
                     raise BackendError(line["message"])
                 event = _event(line)
                 yield event
-                if isinstance(event, Loaded | Done | Waterfall | Paths | Tokens):
+                if not isinstance(event, Status | Steps):
                     return
         finally:
             del self._queues[number]
@@ -218,7 +235,13 @@ def _event(line: dict[str, Any]) -> Event:
             names = (field.name for field in fields(Waterfall))
             return Waterfall.from_dict({name: line[name] for name in names})
         case "tokens":
-            return Tokens([bytes(part) for part in line["bytes"]])
+            return Tokens(tuple(line["ids"]), [bytes(part) for part in line["bytes"]])
+        case "options":
+            return Options([[Step.from_dict(step) for step in one] for one in line["options"]])
+        case "compared":
+            return Compared(line["divergence"])
+        case "unloaded":
+            return Unloaded()
         case "paths":
             return Paths([LikelyPath.from_dict(path) for path in line["paths"]])
         case "done":

@@ -41,6 +41,18 @@ def test_complete_prints_prompt_and_text(
     assert len(json.loads(lines[0])["candidates"]) == 3
 
 
+def test_complete_bans_and_boosts_words(
+    capsys: pytest.CaptureFixture[str], tiny_directory: Path
+) -> None:
+    options = ["--model", "tiny", "-n", "24", "--seed", "1"]
+    plain = run(capsys, "complete", "to be", *options)
+    word = plain.strip()[-3:-1]
+    shown = run(capsys, "complete", "to be", *options, "--ban", word, "--ban", "#0")
+    assert word not in shown and "a" not in shown
+    shown = run(capsys, "complete", "to be", *options, "--boost", "ef:99")
+    assert set(shown[5:].strip()) == {"e", "f"}
+
+
 def test_complete_reads_stdin_and_stops_at_a_text(tiny_directory: Path) -> None:
     done = gpt("complete", "--model", "tiny", "-n", "20", "--stop", " ", stdin=b"to be")
     assert done.returncode == 0
@@ -99,6 +111,8 @@ def test_models_lists_what_there_is(
         (["complete", "", "--model", "tiny"], "the prompt is empty"),
         (["complete", "a" * 33, "--model", "tiny"], "has 33 tokens and this model reads 32"),
         (["complete", "a", "--model", "tiny", "--temperature", "-1"], "temperature is -1.0"),
+        (["complete", "a", "--model", "tiny", "--ban", "#29"], "there is no token 29"),
+        (["complete", "a", "--model", "tiny", "--boost", "king"], "like king:2"),
         (["complete", "a", "--model", "tiny", "--device", "cuda"], "no usable CUDA device"),
         (["complete", "a", "--model", "tiny", "--device", "abacus"], "no device 'abacus'"),
         (["score", "no-such-file", "--model", "tiny"], "cannot read no-such-file"),

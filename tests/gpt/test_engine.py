@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from gpt.checkpoint import Checkpoint, save
-from gpt.generate import Context, encode, generate
+from gpt.checkpoint import Checkpoint, load, save
+from gpt.generate import Context, encode, generate, score
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
-from tests.conftest import random_model
+from tests.conftest import CHARACTERS, random_model
 
 
 class Client:
@@ -213,3 +213,64 @@ def test_likely_paths_are_the_librarys(client: Client, tiny: Checkpoint) -> None
     assert [path["ids"] for path in found] == [list(path.ids) for path in expected]
     client.send({"id": 2, "op": "paths", "text": "a", "width": 65})
     assert "from 1 to 64" in client.read()["message"]
+
+
+def test_a_second_model_reads_beside_the_first(
+    client: Client, tiny: Checkpoint, tmp_path: Path
+) -> None:
+    from gpt.compare import divergence
+
+    client.send({"id": 1, "op": "compare", "text": "to be"})
+    assert "no second model" in client.read()["message"]
+    other = random_model(n_layer=1)
+    save(tmp_path / "other", other, CharTokenizer(CHARACTERS))
+    loaded = load(tmp_path / "other")
+    client.send({"id": 2, "op": "load", "model": str(tmp_path / "other"), "beside": True})
+    assert client.until("loaded")[-1]["name"] == "other"
+    ids = encode(tiny, "to be or")
+    client.send({"id": 3, "op": "compare", "ids": ids})
+    lines = client.until("compared")
+    steps = [step for line in lines[:-1] for step in line["steps"]]
+    expected = list(score(loaded, Context(loaded.model), ids))
+    assert [step["rank"] for step in steps] == [step.rank for step in expected]
+    own = divergence(tiny, Context(tiny.model), loaded, Context(loaded.model), ids)
+    assert lines[-1]["divergence"] == pytest.approx(own, abs=1e-5)
+    # The dice of the first model are the second one's.
+    request = {"op": "generate", "ids": ids, "max_new_tokens": 4, "sampling": {"seed": 3}}
+    client.send({"id": 4, "beside": True, **request})
+    drawn = [step for line in client.until("done")[:-1] for step in line["steps"]]
+    again = generate(loaded, Context(other), ids, Sampling(seed=3), max_new_tokens=4)
+    assert [step["token_id"] for step in drawn] == [step.token_id for step in again]
+    client.send({"id": 5, "op": "unload"})
+    assert client.read()["event"] == "unloaded"
+    client.send({"id": 6, "op": "compare", "text": "to be"})
+    assert "no second model" in client.read()["message"]
+    client.send({"id": 7, "op": "tokenize", "text": "a"})
+    assert client.read()["event"] == "tokens"
+
+
+def test_models_of_other_vocabularies_read_the_same_text(client: Client, tmp_path: Path) -> None:
+    letters = CharTokenizer(CHARACTERS[::-1])
+    save(tmp_path / "other", random_model(bos_id=3), letters)
+    client.send({"id": 2, "op": "load", "model": str(tmp_path / "other"), "beside": True})
+    client.until("loaded")
+    client.send({"id": 3, "op": "compare", "text": "to be"})
+    lines = client.until("compared")
+    assert lines[-1]["divergence"] is None
+    steps = [step for line in lines[:-1] for step in line["steps"]]
+    assert [step["token_id"] for step in steps] == [3, *letters.encode("to be")]
+    client.send({"id": 5, "op": "unload"})
+    client.read()
+
+
+def test_options_are_scored_behind_the_same_prompt(client: Client, tiny: Checkpoint) -> None:
+    client.send({"id": 1, "op": "options", "text": "to be", "options": [" or", " not"]})
+    found = client.read()["options"]
+    for option, steps in zip((" or", " not"), found, strict=True):
+        ids = encode(tiny, "to be" + option)
+        expected = list(score(tiny, Context(tiny.model), ids, start=5))
+        assert [step["text"] for step in steps] == list(option)
+        logprobs = [step["logprob"] for step in steps]
+        assert logprobs == pytest.approx([step.logprob for step in expected], abs=1e-5)
+    client.send({"id": 2, "op": "options", "text": "to be", "options": [""]})
+    assert "options must be a list of texts" in client.read()["message"]

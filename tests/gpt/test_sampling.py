@@ -81,13 +81,38 @@ def test_repetition_penalty_divides_positive_and_multiplies_negative_logits() ->
 
 
 def test_banned_tokens_are_gone_and_ids_beyond_the_vocabulary_do_not_matter() -> None:
-    assert kept(Sampling(banned=(2, 99))) == {0, 1, 3, 4}
+    assert kept(Sampling(banned=((2,), (99,)))) == {0, 1, 3, 4}
     with pytest.raises(UserError, match="every token"):
-        probabilities(Sampling(banned=(0, 1, 2, 3, 4)))
+        probabilities(Sampling(banned=tuple((i,) for i in range(5))))
+
+
+def test_a_banned_word_is_never_completed_and_its_beginning_stays() -> None:
+    sampling = Sampling(banned=((1, 3, 2),))
+    assert kept(sampling, context=(4, 1, 3)) == {0, 1, 3, 4}
+    for context in ((), (3,), (3, 1), (1, 3, 4)):
+        assert kept(sampling, context=context) == {0, 1, 2, 3, 4}
+
+
+def test_a_boost_multiplies_the_odds_of_a_words_next_token() -> None:
+    plain = LOGITS.softmax(-1)
+    for context, boosted in (((), 1), ((4, 1), 2), ((2,), 1)):
+        sampling = Sampling(boosted=(((1, 2), math.log(3)), ((99,), 1.0)))
+        raised = plain.clone()
+        raised[1] *= 3
+        if boosted == 2:
+            raised[2] *= 3
+        got = probabilities(sampling, context=context)
+        assert got == pytest.approx((raised / raised.sum()).tolist(), abs=1e-6)
+
+
+def test_bare_ids_are_read_as_sequences_of_one() -> None:
+    assert Sampling.from_dict({"banned": [2, [3, 4]], "boosted": [[5, 1]]}) == Sampling(
+        banned=((2,), (3, 4)), boosted=(((5,), 1.0),)
+    )
 
 
 def test_stages_say_what_each_setting_removed() -> None:
-    sampling = Sampling(banned=(2,), temperature=0.7, top_k=3, top_p=0.9, min_p=0.5)
+    sampling = Sampling(banned=((2,),), temperature=0.7, top_k=3, top_p=0.9, min_p=0.5)
     stages = distribution(LOGITS, sampling, [])
     assert [stage.name for stage in stages] == [
         "model",
@@ -101,6 +126,7 @@ def test_stages_say_what_each_setting_removed() -> None:
     assert removed == [[], [2], [], [3], [0], []]
 
 
+ids_strategy = st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple)
 settings_strategy = st.builds(
     Sampling,
     temperature=st.sampled_from([0.0, 0.3, 1.0, 1.7, 100.0]),
@@ -108,7 +134,8 @@ settings_strategy = st.builds(
     top_p=st.floats(0, 1),
     min_p=st.floats(0, 1),
     repetition_penalty=st.floats(0.5, 3),
-    banned=st.lists(st.integers(0, 8), max_size=5).map(tuple),
+    banned=st.lists(ids_strategy.filter(lambda ids: ids[-1] < 9), max_size=5).map(tuple),
+    boosted=st.lists(st.tuples(ids_strategy, st.floats(-50, 50)), max_size=3).map(tuple),
     seed=st.integers(0, 2**63 - 1),
 )
 logits_strategy = st.lists(st.floats(-60, 60, width=32), min_size=10, max_size=10)
@@ -145,7 +172,7 @@ def test_banning_another_word_meets_the_same_dice() -> None:
     for position in range(200):
         chosen = draw(distribution(LOGITS, Sampling(), [])[-1].logprobs, 7, position)
         other = (chosen + 1) % 5
-        again = distribution(LOGITS, Sampling(banned=(other,)), [])[-1].logprobs
+        again = distribution(LOGITS, Sampling(banned=((other,),)), [])[-1].logprobs
         assert draw(again, 7, position) == chosen
 
 
@@ -191,6 +218,13 @@ def test_logits_that_are_no_numbers_name_the_position(bad: float) -> None:
         {"seed": -1},
         {"seed": True},
         {"banned": [-1]},
+        {"banned": [[]]},
+        {"banned": [[2, 1.5]]},
+        {"banned": ["king"]},
+        {"boosted": [3]},
+        {"boosted": [[3, math.inf]]},
+        {"boosted": [[[], 1.0]]},
+        {"boosted": [[3, "much"]]},
         {"typical_p": 0.9},
     ],
 )

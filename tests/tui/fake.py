@@ -25,6 +25,7 @@ from tui.backend import (
     Loaded,
     Status,
     Steps,
+    Tokens,
 )
 from tui.screens.main import MainScreen
 
@@ -105,10 +106,12 @@ class FakeBackend:
         rows = (Row(chosen, bytes([chosen]), (0.6, 1.0), None), Row(1, b"x", (0.1, 0.0), "top_k"))
         return Waterfall(len(ids), ("model", "top_k"), rows, 48, (0.3, 0.0), (50, 1), chosen)
 
-    async def tokens(self, text: str) -> list[bytes]:
+    async def tokens(self, text: str) -> Tokens:
         if self.error:
             raise self.error
-        return [word.encode() for word in re.split("( )", text) if word]
+        return Tokens(
+            tuple(map(ord, text)), [word.encode() for word in re.split("( )", text) if word]
+        )
 
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
         self.asked_paths.append(ids)

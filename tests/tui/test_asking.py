@@ -66,8 +66,8 @@ async def test_what_if_wants_something_that_was_drawn() -> None:
 def test_differences_name_settings_and_values() -> None:
     a = Sampling(temperature=0.5, seed=3)
     assert differences(a, a) == "the same dice; no setting is another"
-    b = Sampling(temperature=0.7, seed=3, banned=(4,))
-    assert differences(a, b) == "the same dice; temperature 0.5 → 0.7, banned () → (4,)"
+    b = Sampling(temperature=0.7, seed=3, banned=((4,),))
+    assert differences(a, b) == "the same dice; temperature 0.5 → 0.7, banned () → ((4,),)"
     assert "not known" in differences(None, b)
 
 
@@ -101,11 +101,46 @@ async def test_a_token_is_banned_and_allowed_again() -> None:
         assert complaints(app)[-2:] == ["h is banned from now on", "e is banned from now on"]
         await pilot.press("ctrl+g")
         await until_written(pilot, screen)
-        assert backend.requests[-1].sampling.banned == (ord("h"), ord("e"))
+        assert backend.requests[-1].sampling.banned == ((ord("h"),), (ord("e"),))
         await at(pilot, screen, 2)
         await pilot.press("x")
         assert complaints(app)[-1] == "h is allowed from now on"
-        assert screen.query_one("#banned", Input).value == str(ord("e"))
+        assert screen.query_one("#banned", Input).value == f"#{ord('e')}"
+
+
+async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        banned, boosted = screen.query_one("#banned", Input), screen.query_one("#boosted", Input)
+        banned.value, boosted.value = "no ·so", "yes:-1.5"
+        await pilot.pause()
+        await at(pilot, screen, 2)
+        await pilot.press("plus", "plus", "right", "minus")
+        said = complaints(app)[-3:]
+        assert said == [
+            f"{word} nats from now on" for word in ("h gets +1", "h gets +2", "e gets -1")
+        ]
+        assert boosted.value == f"yes:-1.5 #{ord('h')}:2 #{ord('e')}:-1"
+        await pilot.press("ctrl+g")
+        await until_written(pilot, screen)
+        sampling = backend.requests[-1].sampling
+        assert sampling.banned == (tuple(map(ord, "no")), tuple(map(ord, " so")))
+        word = tuple(map(ord, "yes"))
+        assert sampling.boosted == ((word, -1.5), ((ord("h"),), 2.0), ((ord("e"),), -1.0))
+        await at(pilot, screen, 3)
+        await pilot.press("plus")
+        assert boosted.value == f"yes:-1.5 #{ord('h')}:2"
+        boosted.value = "yes:-1.5 never"
+        await pilot.press("ctrl+g")
+        assert "like king:2" in complaints(app)[-1]
+        backend.error = BackendError("no\x1b such character")
+        boosted.value, banned.value = "", "é"
+        await pilot.pause()
+        assert complaints(app)[-1] == "'é': no␛ such character"
+        await pilot.press("ctrl+g")
+        assert "has not said yet" in complaints(app)[-1]
 
 
 async def test_help_comes_and_goes() -> None:

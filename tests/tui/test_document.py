@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gpt.step import Step
@@ -82,6 +82,9 @@ ACTIONS = ["append", "cut", "branch", "back", "delete", "undo", "show"]
 
 
 @given(st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 5))))
+@example(
+    [("append", 0), ("append", 0), ("delete", 2), ("cut", 1), ("append", 0), ("undo", 0)]
+)  # the branch that comes back is not the one that was on the path last
 def test_no_edit_loses_a_token(edits: list[tuple[str, int]]) -> None:
     document = Document()
     known: set[Node] = set()

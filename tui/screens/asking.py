@@ -13,6 +13,7 @@ from textual.widgets import Input
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
+from gpt.words import BYTES, forms
 from tui.backend import BackendError, Completion
 from tui.document import Node
 from tui.screens.parts import Part
@@ -24,8 +25,6 @@ from tui.widgets.waterfall import WaterfallTable
 
 SHOWN = 8
 """Tokens of what is being written that are shown one by one, the last ones."""
-BYTES = 256
-"""Vocabularies that are larger join a space to the word behind it."""
 
 
 def cut(parts: list[bytes], *, joins_spaces: bool) -> str:
@@ -93,7 +92,7 @@ class Asking(Part):
     @work(group="tokens", exclusive=True)
     async def _ask_tokens(self, text: str) -> None:
         try:
-            parts = await self.backend.tokens(text) if text else []
+            parts = (await self.backend.tokens(text)).parts if text else []
         except BackendError as error:
             self.query_one(Prompt).border_title = Content(one_line(str(error)))
             return
@@ -153,6 +152,36 @@ class Asking(Part):
         banned = self.controls.toggle_ban(step.token_id)
         name = visible(step.bytes, step.token_id)
         self.notify(f"{name} is {'banned' if banned else 'allowed'} from now on", markup=False)
+
+    def action_boost(self, nats: float) -> None:
+        """Make the selected token more, or less, likely from now on."""
+        index = self.query_one(TokenView).index
+        if index is None or self.controls is None:
+            return
+        step = self.document.path[index].step
+        try:
+            now = self.controls.boost(step.token_id, nats)
+        except UserError as error:
+            self.complain(str(error))
+            return
+        name = visible(step.bytes, step.token_id)
+        self.notify(f"{name} gets {now:+g} nats from now on", markup=False)
+
+    @on(Input.Changed, "#banned, #boosted")
+    @work(group="words", exclusive=True)
+    async def learn_words(self) -> None:
+        """Ask which tokens the words are that are banned or boosted."""
+        controls, model = self.controls, self.query_one(Status).model
+        if controls is None or model is None:
+            return
+        for word in controls.unknown_words():
+            try:
+                cut = [await self.backend.tokens(form) for form in forms(word, model.vocab_size)]
+            except BackendError as error:
+                self.complain(f"{word!r}: {error}")
+            else:
+                controls.words[word] = tuple(tokens.ids for tokens in cut)
+        self.explain()
 
     def action_what_if(self) -> None:
         """Throw the same dice with the settings as they are now, beside what was drawn."""

@@ -45,6 +45,9 @@ class Modelling(Part):
                 elif isinstance(event, events.Loaded):
                     status.model = event
                     self.query_one(Inspector).vocab_size = event.vocab_size
+                    if self.controls:
+                        self.controls.words.clear()
+                        self.learn_words()
         except BackendError as error:
             status.waiting = f"no model: {error}"
             self.complain(str(error))

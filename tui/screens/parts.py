@@ -180,6 +180,10 @@ class Part(Screen[None]):
         """Bring everything that depends on the selected token up to date."""
         raise NotImplementedError
 
+    def learn_words(self) -> object:
+        """Ask which tokens the words are that are banned or boosted."""
+        raise NotImplementedError
+
     def opened(self, entry: Entry) -> None:
         """Another text is in its place; entry says with which model it was written."""
         raise NotImplementedError

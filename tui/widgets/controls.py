@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -12,7 +13,8 @@ from textual.containers import VerticalGroup
 from textual.widgets import Checkbox, Input, Label
 
 from gpt.errors import UserError
-from gpt.settings import Sampling
+from gpt.settings import Ids, Sampling
+from gpt.words import split_boost
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,13 @@ class Dial(Input):
         self.value = f"{max(0.0, value):.10g}"
 
 
+_TOKEN = re.compile(r"#\d{1,18}", re.ASCII)
+
+
+def _line(items: list[str]) -> str:
+    return " ".join(item.replace(" ", "·") for item in items)
+
+
 PRESETS: dict[str, dict[str, float]] = {
     "greedy": {"temperature": 0},
     "careful": {"temperature": 0.6, "top_p": 0.9},
@@ -95,6 +104,12 @@ PRESETS: dict[str, dict[str, float]] = {
     "the model's own": {},
 }
 _NEUTRAL = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
+
+
+WORDS = {
+    "banned": "never written: king, or ·king with its space, or #12 by number; x bans a token",
+    "boosted": "more, or less, likely: king:2 adds 2 nats to its logits; + and - in the text",
+}
 
 
 class Tick(Checkbox):
@@ -114,35 +129,29 @@ class Controls(VerticalGroup):
     def __init__(self, *, chat: bool) -> None:
         super().__init__(id="controls")
         self._chat = chat
+        self.words: dict[str, tuple[Ids, ...]] = {}
+        """What the model's tokens of a word are, once it was asked."""
 
     def compose(self) -> ComposeResult:
         """Labels and dials, two columns."""
         for knob in KNOBS:
             yield Label(knob.label, markup=False)
             yield Dial(knob)
-        yield Label("banned", markup=False)
-        yield Input(
-            id="banned",
-            compact=True,
-            placeholder="ids of tokens",
-            restrict=r"[0-9 ]*",
-            tooltip="tokens that are never drawn, by their numbers; x in the text adds one",
-        )
-        yield Label("past the end", markup=False)
+        for name, tip in WORDS.items():
+            yield Label(name, markup=False)
+            yield Input(id=name, compact=True, placeholder="words, or #12", tooltip=tip)
         yield Tick(
-            "slide the context",
-            id="slide",
-            compact=True,
-            tooltip="go on when the context is full, with the oldest tokens out of sight",
-        )
-
-        yield Label("conversation", markup=False)
-        yield Tick(
-            "take turns",
+            "turns",
             self._chat,
             id="chat",
             compact=True,
             tooltip="what you send is a turn; the model answers and stops where yours begins",
+        )
+        yield Tick(
+            "slide when full",
+            id="slide",
+            compact=True,
+            tooltip="go on when the context is full, with the oldest tokens out of sight",
         )
 
     def set(self, name: str, value: float) -> None:
@@ -161,12 +170,40 @@ class Controls(VerticalGroup):
 
     def toggle_ban(self, token_id: int) -> bool:
         """Ban a token or allow it again; whether it is banned now."""
-        field = self.query_one("#banned", Input)
-        ids = field.value.split()
-        banned = str(token_id) not in ids
-        ids = [*ids, str(token_id)] if banned else [i for i in ids if i != str(token_id)]
-        field.value = " ".join(ids)
+        items, item = self._items("banned"), f"#{token_id}"
+        banned = item not in items
+        items = [*items, item] if banned else [each for each in items if each != item]
+        self.query_one("#banned", Input).value = _line(items)
         return banned
+
+    def boost(self, token_id: int, by: float) -> float:
+        """Make a token more likely, or less; the nats that its logit gets now."""
+        name, nats, others = f"#{token_id}", by, []
+        for item in self._items("boosted"):
+            if item.rpartition(":")[0] == name:
+                nats += split_boost(item)[1]
+            else:
+                others.append(item)
+        items = [*others, f"{name}:{nats:g}"] if nats else others
+        self.query_one("#boosted", Input).value = _line(items)
+        return nats
+
+    def unknown_words(self) -> list[str]:
+        """Words in the fields of which nobody has said yet what their tokens are."""
+        items = self._items("banned") + [item.rpartition(":")[0] for item in self._items("boosted")]
+        named = (item for item in items if item and not _TOKEN.fullmatch(item))
+        return [item for item in dict.fromkeys(named) if item not in self.words]
+
+    def _items(self, name: str) -> list[str]:
+        items = self.query_one(f"#{name}", Input).value.split()
+        return [item.replace("·", " ") for item in items]
+
+    def _ids(self, item: str) -> tuple[Ids, ...]:
+        if _TOKEN.fullmatch(item):
+            return ((int(item[1:]),),)
+        if item not in self.words:
+            raise UserError(f"the model has not said yet what its tokens of {item!r} are")
+        return self.words[item]
 
     def _number(self, name: str, kind: type[int] | type[float]) -> float:
         text = self.query_one(f"#{name}", Dial).value
@@ -190,7 +227,12 @@ class Controls(VerticalGroup):
             top_p=self._number("top_p", float),
             min_p=self._number("min_p", float),
             repetition_penalty=self._number("repetition_penalty", float),
-            banned=tuple(map(int, self.query_one("#banned", Input).value.split())),
+            banned=tuple(ids for item in self._items("banned") for ids in self._ids(item)),
+            boosted=tuple(
+                (ids, nats)
+                for word, nats in map(split_boost, self._items("boosted"))
+                for ids in self._ids(word)
+            ),
             seed=int(self._number("seed", int)) if seed.value else int(seed.placeholder),
         )
 

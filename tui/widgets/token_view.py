@@ -44,6 +44,8 @@ class TokenView(ScrollView, can_focus=True):
         Binding("b", "screen.next_mark", "next bookmark", show=False, id="text.next_mark"),
         Binding("t", "screen.tree", "tree of branches", show=False, id="text.tree"),
         Binding("x", "screen.ban", "ban this token", show=False, id="text.ban"),
+        Binding("plus", "screen.boost(1)", "more of this token", show=False, id="text.boost"),
+        Binding("minus", "screen.boost(-1)", "less of this token", show=False, id="text.damp"),
         Binding("y", "screen.copy", "copy the text", show=False, id="text.copy"),
         Binding("slash", "screen.search", "search", show=False, id="text.search"),
         Binding("n", "screen.found(1)", "next match", show=False, id="text.found"),

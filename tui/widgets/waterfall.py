@@ -13,6 +13,7 @@ from tui.widgets.inspector import fit, percent, visible
 NAMES = {
     "model": "the model",
     "banned": "banned",
+    "boosted": "boosted",
     "repetition_penalty": "repetition",
     "temperature": "temperature",
     "top_k": "top-k",

@@ -1,0 +1,53 @@
+"""Two models on the same text: how far their distributions are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from gpt.checkpoint import Checkpoint
+from gpt.generate import Context, check_ids, logits_of, never
+
+
+def same_vocabulary(a: Checkpoint, b: Checkpoint) -> bool:
+    """Whether every id stands for the same bytes in both, so that distributions can be compared."""
+    size = a.model.config.vocab_size
+    return size == b.model.config.vocab_size and all(
+        a.tokenizer.token_bytes(i) == b.tokenizer.token_bytes(i) for i in range(size)
+    )
+
+
+@torch.inference_mode()
+def divergence(
+    a: Checkpoint,
+    in_a: Context,
+    b: Checkpoint,
+    in_b: Context,
+    ids: Sequence[int],
+    *,
+    cancelled: Callable[[], bool] = never,
+) -> list[float]:
+    """KL(a ‖ b) = Σ p_a (log p_a − log p_b), in nats, for the tokens of ids from the second on.
+
+    Both models must have the same vocabulary. It is how many nats b's probabilities cost on
+    average where a's are right (Kullback and Leibler 1951); 0 where both are the same.
+    """
+    check_ids(a, ids)
+    pairs = zip(
+        _rows(logits_of(a, in_a, ids, cancelled=cancelled)),
+        _rows(logits_of(b, in_b, ids, cancelled=cancelled)),
+        strict=False,
+    )
+    found = []
+    for own, other in pairs:
+        p, q = own.log_softmax(-1), other.log_softmax(-1)
+        found.append(max(0.0, float((p.exp() * (p - q)).sum())))
+    return found
+
+
+def _rows(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Blocks (n, V) → their rows (V): the two models read in blocks of their own."""
+    for block in blocks:
+        yield from block
