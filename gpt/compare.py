@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from gpt.checkpoint import Checkpoint
-from gpt.generate import Context, check_ids, logits_of, never
+from gpt.generate import Context, check_ids, encode, logits_of, never
+from gpt.tokenizer import decode
 
 
 def same_vocabulary(a: Checkpoint, b: Checkpoint) -> bool:
@@ -17,6 +18,11 @@ def same_vocabulary(a: Checkpoint, b: Checkpoint) -> bool:
     return size == b.model.config.vocab_size and all(
         a.tokenizer.token_bytes(i) == b.tokenizer.token_bytes(i) for i in range(size)
     )
+
+
+def translate(a: Checkpoint, b: Checkpoint, ids: Sequence[int]) -> list[int]:
+    """What b reads where a reads ids: the same ids, or its own for their text."""
+    return list(ids) if same_vocabulary(a, b) else encode(b, decode(a.tokenizer, ids))
 
 
 @torch.inference_mode()

@@ -169,18 +169,16 @@ class Engine:
 
     def _compare(self, request: Request) -> None:
         from gpt.compare import divergence, same_vocabulary
-        from gpt.generate import encode, score
-        from gpt.tokenizer import decode
+        from gpt.generate import score
 
         own, in_own = self._loaded(request)
         other, in_other = self._loaded({"beside": True})
         cancelled, ids = self._cancel_check(request), self._ids(request)
-        shared, top = same_vocabulary(own, other), whole(request, "top", 10)
-        theirs = ids if shared else encode(other, decode(own.tokenizer, ids))
+        theirs, top = self._ids({**request, "beside": True}), whole(request, "top", 10)
         steps = score(other, in_other, theirs, top=top, cancelled=cancelled)
         self._stream(request.get("id"), "steps", steps)
         found = None
-        if shared:
+        if same_vocabulary(own, other):
             found = divergence(own, in_own, other, in_other, ids, cancelled=cancelled)
         self._send(request.get("id"), "compared", divergence=found)
 
@@ -269,13 +267,19 @@ class Engine:
         return self._ready[beside]
 
     def _ids(self, request: Request) -> list[int]:
-        """The path that a request names: ids, then text behind them."""
-        from gpt.generate import encode
+        """The path that a request names: ids of the first model, then text behind them."""
+        from gpt.compare import translate
+        from gpt.generate import check_ids, encode
 
         checkpoint, _ = self._loaded(request)
-        ids = path_of(request)
-        behind = text(request, "text", "")
-        return ids + checkpoint.tokenizer.encode(behind) if ids else encode(checkpoint, behind)
+        ids, behind = path_of(request), text(request, "text", "")
+        if not ids:
+            return encode(checkpoint, behind)
+        if request.get("beside"):
+            first, _ = self._loaded({})
+            check_ids(first, ids)
+            ids = translate(first, checkpoint, ids)
+        return ids + checkpoint.tokenizer.encode(behind)
 
     def _cancel_check(self, request: Request) -> Callable[[], bool]:
         request_id = request.get("id")

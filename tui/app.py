@@ -12,10 +12,7 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from tui.screens.branching import Branching
-from tui.screens.keeping import Keeping
 from tui.screens.main import MainScreen
-from tui.screens.modelling import Modelling
 from tui.widgets.token_view import TokenView
 
 
@@ -55,7 +52,7 @@ class GPTApp(App[None]):
         for owner, bindings in (
             (
                 screen,
-                [b for part in (Branching, Keeping, Modelling, MainScreen) for b in part.BINDINGS],
+                [b for part in MainScreen.__mro__ for b in part.__dict__.get("BINDINGS", ())],
             ),
             (view, TokenView.BINDINGS),
         ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.style import Style as RichStyle
@@ -87,6 +87,21 @@ SCALES = (
     ),
 )
 """All but the last are the model's own numbers, at temperature 1 before any setting."""
+
+
+def _bits(bits: float) -> int:
+    """Steps of 0.4 bits, either way."""
+    return _limit(abs(bits) / 0.4)
+
+
+def between(title: str, bits: Sequence[float | None]) -> Scale:
+    """A scale of what two models make of one text: bits of the token at each position."""
+
+    def of(step: Step) -> int:
+        return _bits(bits[step.position] or 0.0) if step.position < len(bits) else 0
+
+    return Scale(title, of, _legend(_bits, {f"{n:g} bits": n for n in (0, 0.5, 1, 3, 6)}))
+
 
 SURPRISED = math.log(0.05)
 UNCERTAIN = math.log(4)

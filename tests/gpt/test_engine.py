@@ -259,6 +259,14 @@ def test_models_of_other_vocabularies_read_the_same_text(client: Client, tmp_pat
     assert lines[-1]["divergence"] is None
     steps = [step for line in lines[:-1] for step in line["steps"]]
     assert [step["token_id"] for step in steps] == [3, *letters.encode("to be")]
+    # A path is named in the first model's ids, whoever goes on from it.
+    request = {"op": "generate", "ids": CharTokenizer(CHARACTERS).encode("to be")}
+    client.send({"id": 4, "beside": True, "echo_from": 0, "max_new_tokens": 1, **request})
+    lines = [line for line in client.until("done") if line["event"] == "prompt"]
+    again = [step["token_id"] for line in lines for step in line["steps"]]
+    assert again == [step["token_id"] for step in steps]
+    client.send({"id": 4, "beside": True, "op": "generate", "ids": [99]})
+    assert "there is no token 99" in client.read()["message"]
     client.send({"id": 5, "op": "unload"})
     client.read()
 

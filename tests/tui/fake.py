@@ -18,6 +18,7 @@ from tui.app import GPTApp
 from tui.backend import (
     Backend,
     BackendError,
+    Compared,
     Completion,
     Connection,
     Done,
@@ -44,6 +45,12 @@ def token(position: int, text: str, p: float = 0.5, *, drawn: bool = True) -> St
     return Step(position, number, text.encode(), text, logprob, 1, 1.5, candidates, after)
 
 
+def reading(text: str, length: int = 2) -> list[Step]:
+    """A text that exists, in tokens of two characters."""
+    parts = [text[i : i + length] for i in range(0, len(text), length)]
+    return [token(i, part, 0.2, drawn=False) for i, part in enumerate(parts)]
+
+
 class FakeBackend:
     """Answers a completion with `reply`, one token a turn of the loop."""
 
@@ -60,6 +67,11 @@ class FakeBackend:
         self.requests: list[Completion] = []
         self.asked_paths: list[list[int]] = []
         self.asked: list[tuple[list[int], int, Sampling]] = []
+        self.asked_options: list[tuple[list[int], list[str]]] = []
+        self.loaded: list[tuple[str, bool]] = []
+        self.second = False
+        """A second model is loaded."""
+        self.divergence: list[float] | None = None
         self.ready = asyncio.Event()
         self.ready.set()
         self.go_on = asyncio.Event()
@@ -67,17 +79,35 @@ class FakeBackend:
         self.cancelled = False
         self.closed = False
 
-    async def load(self, model: str) -> AsyncIterator[Event]:
+    async def load(self, model: str, *, beside: bool = False) -> AsyncIterator[Event]:
         yield Status(self.status)
         await self.ready.wait()
+        self.loaded.append((model, beside))
+        self.second = beside
         yield replace(LOADED, name=model)
+
+    async def unload(self) -> None:
+        self.second = False
+
+    async def compare(self, ids: list[int]) -> AsyncIterator[Event]:
+        if self.error:
+            raise self.error
+        text = "".join(map(chr, ids))
+        yield Steps(reading(text, 1 if self.divergence else 2), False)
+        yield Compared(self.divergence)
+
+    async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
+        self.asked_options.append((ids, options))
+        if self.error:
+            raise self.error
+        return [reading(text) for text in options]
 
     async def score(self, text: str) -> AsyncIterator[Event]:
         if self.error:
             raise self.error
-        pairs = [text[i : i + 2] for i in range(0, len(text), 2)]
-        yield Steps([token(i, pair, 0.2, drawn=False) for i, pair in enumerate(pairs)], False)
-        yield Done(None, len(pairs), 0.1)
+        steps = reading(text)
+        yield Steps(steps, False)
+        yield Done(None, len(steps), 0.1)
 
     async def complete(self, request: Completion) -> AsyncIterator[Event]:
         self.requests.append(request)

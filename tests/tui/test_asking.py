@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -14,61 +14,10 @@ from tests.tui.test_branching import at
 from tui.backend import BackendError
 from tui.measure import find
 from tui.screens.asking import cut
-from tui.screens.comparison import ComparisonScreen, differences
 from tui.screens.main import MainScreen
 from tui.screens.texts import Question
 from tui.widgets.controls import PRESETS, Dial
 from tui.widgets.prompt import Prompt
-from tui.widgets.token_view import TokenView
-
-
-async def test_the_same_dice_with_another_setting_beside_the_original() -> None:
-    backend = FakeBackend("hello")
-    app = app_with(backend, seed=7)
-    async with running(app) as pilot:
-        screen = await write(pilot, app, "ab")
-        screen.query_one("#seed", Dial).value = "99"
-        screen.query_one("#temperature", Dial).value = "1.5"
-        await at(pilot, screen, 0)  # in the prompt: everything that was drawn
-        backend.reply = "hexx"
-        await pilot.press("f8")
-        while not isinstance(app.screen, ComparisonScreen):
-            await pilot.pause()
-        request = backend.requests[-1]
-        assert (request.ids, request.max_new_tokens) == ([*map(ord, "ab")], 5)
-        assert (request.sampling.seed, request.sampling.temperature) == (7, 1.5)
-        shown = str(app.screen.query_one(Static).render())
-        assert shown == "the same dice; temperature 0.8 → 1.5"
-        old, new = app.screen.query(TokenView)
-        await pilot.pause()
-        underlined = [
-            "".join(s.text for s in view.render_line(0) if s.style and s.style.underline)
-            for view in (old, new)
-        ]
-        assert underlined == ["ll", "x"]  # the last ones are selected, and look like that
-        await pilot.press("escape")
-        assert main_screen(app).document.text == "abhexx"
-        assert screen.document.branches(4) == 2
-        await at(pilot, screen, 5)
-        assert screen.document.path[5].sampling == request.sampling
-
-
-async def test_what_if_wants_something_that_was_drawn() -> None:
-    app = app_with(FakeBackend(), score="abcd")
-    async with running(app) as pilot:
-        screen = main_screen(app)
-        await until_written(pilot, screen)
-        await pilot.press("f8")
-        assert "nothing was drawn" in complaints(app)[-1]
-        assert screen.document.text == "abcd"
-
-
-def test_differences_name_settings_and_values() -> None:
-    a = Sampling(temperature=0.5, seed=3)
-    assert differences(a, a) == "the same dice; no setting is another"
-    b = Sampling(temperature=0.7, seed=3, banned=((4,),))
-    assert differences(a, b) == "the same dice; temperature 0.5 → 0.7, banned () → ((4,),)"
-    assert "not known" in differences(None, b)
 
 
 async def test_presets_turn_all_dials_and_go_round() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 from textual import on, work
@@ -14,8 +13,7 @@ from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from gpt.words import BYTES, forms
-from tui.backend import BackendError, Completion
-from tui.document import Node
+from tui.backend import BackendError
 from tui.screens.parts import Part
 from tui.widgets.inspector import visible
 from tui.widgets.prompt import Prompt
@@ -45,7 +43,6 @@ class Asking(Part):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("f2", "waterfall", "settings at work", id="waterfall"),
-        Binding("f8", "what_if", "what if", show=False, id="what_if"),
         Binding("f9", "preset", "next preset of settings", show=False, id="preset"),
         Binding("f5", "measures", "line by line", show=False, id="measures"),
     ]
@@ -182,38 +179,3 @@ class Asking(Part):
             else:
                 controls.words[word] = tuple(tokens.ids for tokens in cut)
         self.explain()
-
-    def action_what_if(self) -> None:
-        """Throw the same dice with the settings as they are now, beside what was drawn."""
-        view, controls = self.query_one(TokenView), self.controls
-        if self.is_writing or controls is None or view.index is None:
-            return
-        drawn = [i for i, node in enumerate(self.document.path) if node.sampling is not None]
-        begin = next((i for i in drawn if i >= view.index), None)
-        if begin is None:
-            self.complain("nothing was drawn from here on; choose an earlier token")
-            return
-        # Copies: where both draw the same token, its node takes the new numbers.
-        old = [replace(node) for node in self.document.path]
-        try:
-            now = controls.sampling(throw=False)
-        except UserError as error:
-            self.complain(str(error))
-            return
-        before = old[begin].sampling
-        sampling = replace(now, seed=before.seed if before else now.seed)
-        self.document.cut(begin)
-        view.show(self.document.path)
-        self.is_writing = True
-        ids = self.document.ids
-        request = Completion(ids, "", sampling, len(old) - begin, slide=controls.slide)
-        self._replay(request, old, begin)
-
-    @work(group="write")
-    async def _replay(self, request: Completion, old: list[Node], begin: int) -> None:
-        from tui.screens.comparison import ComparisonScreen
-
-        await self.run_completion(request, 1)
-        new = list(self.document.path)
-        if len(new) > begin:
-            self.app.push_screen(ComparisonScreen(old, new, begin))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -20,42 +20,47 @@ from tui.measure import measure
 from tui.widgets.token_view import TokenView
 
 
+@dataclass(frozen=True)
+class Side:
+    """One of two continuations."""
+
+    title: str
+    nodes: Sequence[Node]
+    """The text from its beginning on."""
+    begin: int
+    """Index of the first token of the continuation."""
+
+
 class ComparisonScreen(Screen[None]):
-    """The old one on the left, the new one on the right; both are branches of the text."""
+    """A sentence over two views."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter", "dismiss(None)", "back to the text", id="comparison.back")
     ]
 
-    def __init__(self, old: Sequence[Node], new: Sequence[Node], begin: int) -> None:
+    def __init__(self, said: str, left: Side, right: Side) -> None:
         super().__init__()
-        self._sides = {"old": old, "new": new}
-        self._begin = begin
-        """Index of the first token that was drawn anew."""
+        self._said = said
+        self._sides = left, right
 
     def compose(self) -> ComposeResult:
         """A line of facts over two views."""
-        old, new = self._sides["old"], self._sides["new"]
-        yield Static(
-            Content(one_line(differences(old[self._begin].sampling, new[self._begin].sampling)))
-        )
+        yield Static(Content(one_line(self._said)))
         with Horizontal():
-            for name in self._sides:
-                yield TokenView(id=name)
+            for _ in self._sides:
+                yield TokenView()
         yield Footer()
 
     def on_mount(self) -> None:
         """Fill the views."""
-        for (name, nodes), other in zip(
-            self._sides.items(), reversed(self._sides.values()), strict=True
-        ):
-            view = self.query_one(f"#{name}", TokenView)
-            view.show(nodes)
-            view.compare_with(other)
-            drawn = measure([node.step for node in nodes[self._begin :]])
-            title = "as it was" if name == "old" else "what if"
+        others = reversed(self._sides)
+        for view, side, other in zip(self.query(TokenView), self._sides, others, strict=True):
+            view.show(side.nodes)
+            view.compare_with(other.nodes)
+            drawn = measure([node.step for node in side.nodes[side.begin :]])
             perplexity = "" if drawn.perplexity is None else f", perplexity {drawn.perplexity:.2f}"
-            view.border_title = Content(f"{title}: {drawn.n_tokens} tokens{perplexity}")
+            title = f"{one_line(side.title)}: {drawn.n_tokens} tokens{perplexity}"
+            view.border_title = Content(title)
 
 
 def differences(old: Sampling | None, new: Sampling | None) -> str:
@@ -67,4 +72,4 @@ def differences(old: Sampling | None, new: Sampling | None) -> str:
         for field in fields(Sampling)
         if getattr(old, field.name) != getattr(new, field.name)
     ]
-    return "the same dice; " + (", ".join(found) or "no setting is another")
+    return ", ".join(found) or "no setting is another"

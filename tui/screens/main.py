@@ -17,6 +17,7 @@ from tui.backend import Connect, Connection
 from tui.document import Document
 from tui.screens.asking import Asking
 from tui.screens.branching import Branching
+from tui.screens.comparing import Comparing
 from tui.screens.keeping import Keeping
 from tui.screens.modelling import Modelling
 from tui.screens.parts import READY
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from tui.widgets.controls import Controls
 
 
-class MainScreen(Keeping, Branching, Asking, Modelling):
+class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
     """One document and one model."""
 
     AUTO_FOCUS = "Prompt"

@@ -23,8 +23,9 @@ class ModelPicker(ModalScreen[str | None]):
         Binding("escape", "dismiss", "back", id="models.back"),
     ]
 
-    def __init__(self, current: str) -> None:
+    def __init__(self, current: str, title: str = "models") -> None:
         super().__init__()
+        self._title = title
         self._names = list(found := models.available())
         self._lines = [
             f"{one_line(name):28.28} {manifest.n_params / 1e6:8.1f}M  {one_line(manifest.dtype)}"
@@ -35,7 +36,7 @@ class ModelPicker(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """One row a model."""
         options = OptionList(*(Option(Content(line)) for line in self._lines))
-        options.border_title = "models"
+        options.border_title = self._title
         options.border_subtitle = "python -m convert NAME gets more"
         if self._current in self._names:
             options.highlighted = self._names.index(self._current)

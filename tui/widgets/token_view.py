@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -17,7 +18,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.document import Node
-from tui.heat import FORKS, SCALES, Palette
+from tui.heat import FORKS, SCALES, Palette, Scale
 from tui.wrap import Rows
 
 _MARKED = Style(underline2=True)
@@ -51,6 +52,9 @@ class TokenView(ScrollView, can_focus=True):
         Binding("n", "screen.found(1)", "next match", show=False, id="text.found"),
         Binding("N", "screen.found(-1)", "last match", show=False),
         Binding("p", "screen.paths", "most likely paths", show=False, id="text.paths"),
+        Binding("v", "screen.compare", "read by another model", show=False, id="text.compare"),
+        Binding("w", "screen.what_if_beside", "what would another model write", show=False),
+        Binding("k", "screen.options", "score named continuations", show=False, id="text.options"),
         Binding("c", "colours", "colour by something else", show=False, id="text.colours"),
         *(
             Binding(key, f"fork({kind!r}, {by})", f"where {kind}", show=False)
@@ -76,8 +80,10 @@ class TokenView(ScrollView, can_focus=True):
         self._strips: dict[int, Strip] = {}
         self._palette: Palette
         self._following = True
+        self._scales: Sequence[Scale] = SCALES
         self._scale = SCALES[0]
-        self._other: Sequence[Node] | None = None
+        self._other: set[tuple[int, bytes]] | None = None
+        self._starts: list[int] = []
 
     @property
     def index(self) -> int | None:
@@ -99,14 +105,21 @@ class TokenView(ScrollView, can_focus=True):
         self._wrap()
 
     def compare_with(self, nodes: Sequence[Node]) -> None:
-        """Underline the tokens that differ from those of another text at the same place."""
-        self._other = nodes
+        """Underline the tokens that another text does not have at the same place."""
+        self._starts = _starts(self._tokens)
+        steps = (node.step.bytes for node in nodes)
+        self._other = set(zip(_starts(nodes), steps, strict=False))
         self._repaint()
 
     def _same_as_other(self, index: int) -> bool:
-        other = self._other or ()
-        own = self._tokens[index].step.token_id
-        return index < len(other) and other[index].step.token_id == own
+        if self._other is None:
+            return True
+        return (self._starts[index], self._tokens[index].step.bytes) in self._other
+
+    def add_scale(self, scale: Scale) -> None:
+        """Colour by this, and by the usual ones where the reader wants to."""
+        self._scales, self._scale = (scale, *SCALES), scale
+        self._repaint()
 
     def extend(self) -> None:
         """Show the tokens that the sequence has gained at its end."""
@@ -181,7 +194,7 @@ class TokenView(ScrollView, can_focus=True):
                 style = self._palette.style(self._scale.heat(node.step), node.is_prompt)
                 if node.is_marked:
                     style += _MARKED
-                if self._other is not None and not self._same_as_other(index):
+                if not self._same_as_other(index):
                     style += _DIFFERENT
                 segments.append(Segment(text, style))
         return Strip(segments)
@@ -220,7 +233,7 @@ class TokenView(ScrollView, can_focus=True):
 
     def action_colours(self) -> None:
         """Colour by the next kind of number."""
-        self._scale = SCALES[(SCALES.index(self._scale) + 1) % len(SCALES)]
+        self._scale = self._scales[(self._scales.index(self._scale) + 1) % len(self._scales)]
         self._repaint()
 
     def action_fork(self, kind: str, by: int) -> None:
@@ -276,6 +289,11 @@ class TokenView(ScrollView, can_focus=True):
             found = self._token_at(offset.y + self.scroll_offset.y, offset.x)
             if found is not None:
                 self.action_select(found)
+
+
+def _starts(nodes: Sequence[Node]) -> list[int]:
+    """Bytes of the text before each token."""
+    return list(accumulate((len(node.step.bytes) for node in nodes), initial=0))
 
 
 def shown_text(node: Node) -> str:

@@ -1,0 +1,231 @@
+"""What if, two models on one text, named continuations, by the keys that a person has."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.screen import Screen
+from textual.widgets import DataTable, Input, OptionList, Static
+
+from gpt.checkpoint import save
+from gpt.settings import Sampling
+from gpt.tokenizer import CharTokenizer
+from tests.conftest import CHARACTERS, random_model
+from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.test_app import complaints, until_written, write
+from tests.tui.test_branching import at
+from tui.app import GPTApp
+from tui.backend import BackendError
+from tui.screens.comparison import ComparisonScreen, differences
+from tui.screens.main import MainScreen
+from tui.screens.models import ModelPicker
+from tui.screens.options import OptionsScreen
+from tui.screens.readings import ReadingsScreen
+from tui.widgets.controls import Dial
+from tui.widgets.inspector import Inspector
+from tui.widgets.token_view import TokenView
+
+
+async def until_shown(pilot: Pilot[None], app: GPTApp, kind: type[Screen[None]]) -> None:
+    for _ in range(500):
+        if isinstance(app.screen, kind):
+            await pilot.pause()
+            return
+        await pilot.pause(0.01)
+    raise AssertionError(f"{app.screen} is shown")
+
+
+async def test_the_same_dice_with_another_setting_beside_the_original() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend, seed=7)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.query_one("#seed", Dial).value = "99"
+        screen.query_one("#temperature", Dial).value = "1.5"
+        await at(pilot, screen, 0)  # in the prompt: everything that was drawn
+        backend.reply = "hexx"
+        await pilot.press("f8")
+        while not isinstance(app.screen, ComparisonScreen):
+            await pilot.pause()
+        request = backend.requests[-1]
+        assert (request.ids, request.max_new_tokens) == ([*map(ord, "ab")], 5)
+        assert (request.sampling.seed, request.sampling.temperature) == (7, 1.5)
+        shown = str(app.screen.query_one(Static).render())
+        assert shown == "the same dice; temperature 0.8 → 1.5"
+        old, new = app.screen.query(TokenView)
+        await pilot.pause()
+        underlined = [
+            "".join(s.text for s in view.render_line(0) if s.style and s.style.underline)
+            for view in (old, new)
+        ]
+        assert underlined == ["ll", "x"]  # the last ones are selected, and look like that
+        await pilot.press("escape")
+        assert main_screen(app).document.text == "abhexx"
+        assert screen.document.branches(4) == 2
+        await at(pilot, screen, 5)
+        assert screen.document.path[5].sampling == request.sampling
+
+
+async def test_what_if_wants_something_that_was_drawn() -> None:
+    app = app_with(FakeBackend(), score="abcd")
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        await until_written(pilot, screen)
+        await pilot.press("f8")
+        assert "nothing was drawn" in complaints(app)[-1]
+        assert screen.document.text == "abcd"
+
+
+def test_differences_name_settings_and_values() -> None:
+    a = Sampling(temperature=0.5, seed=3)
+    assert differences(a, a) == "no setting is another"
+    b = Sampling(temperature=0.7, seed=3, banned=((4,),))
+    assert differences(a, b) == "temperature 0.5 → 0.7, banned () → ((4,),)"
+    assert "not known" in differences(None, b)
+
+
+async def beside(pilot: Pilot[None], app: GPTApp, key: str, kind: type[Screen[None]]) -> None:
+    """Press the key and choose the second model of the list."""
+    await pilot.press(key)
+    assert isinstance(app.screen, ModelPicker)
+    app.screen.query_one(OptionList).highlighted = 1
+    await pilot.press("enter")
+    await until_shown(pilot, app, kind)
+
+
+@pytest.fixture
+def other(home: Path) -> None:
+    save(home / "models" / "other", random_model(), CharTokenizer(CHARACTERS))
+
+
+@pytest.mark.usefixtures("other")
+async def test_two_models_of_one_vocabulary_read_the_text() -> None:
+    backend = FakeBackend("hello")
+    backend.divergence = [0.1, 0.0, math.log(2), 0.2, 3.0, 0.1]
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 0)
+        await beside(pilot, app, "v", ReadingsScreen)
+        assert backend.loaded == [("fake", False), ("other", True)]
+        assert not backend.second
+        facts = str(app.screen.query_one("#facts", Static).render())
+        # The fake gives 20 % to every token that it reads.
+        assert "other: 2.322 bits per character, perplexity 5.00" in facts
+        mean = sum(backend.divergence) / 6 / math.log(2)
+        assert f"KL(fake ‖ other) {mean:.3f} bits a token · 2 disagreements" in facts
+        own, theirs = app.screen.query(TokenView)
+        await pilot.press("d")
+        await pilot.pause()
+        assert (own.index, theirs.index) == (3, 3)
+        here = str(app.screen.query_one("#here", Static).render())
+        assert here == "here e: 1.15 bits and 2.32 bits, KL divergence 1.000 bits"
+        steps = [inspector.step for inspector in app.screen.query(Inspector)]
+        assert steps[0] is screen.document.path[3].step
+        assert steps[1] and steps[1].logprob == math.log(0.2)
+        await pilot.press("d", "d")
+        assert own.index == 5
+        assert complaints(app)[-1] == "the models do not disagree behind this place"
+        await pilot.press("D", "right")
+        await pilot.pause()
+        assert (own.index, theirs.index) == (4, 4)
+        theirs.focus()
+        await pilot.press("left", "left")
+        await pilot.pause()
+        assert (own.index, theirs.index) == (2, 2)
+        await pilot.press("escape")
+        assert isinstance(app.screen, MainScreen)
+        assert screen.document.text == "abhello"
+        await pilot.press("escape")
+        await write(pilot, app, "c")  # the first model is still there
+        assert screen.document.text == "abhellochello"
+
+
+@pytest.mark.usefixtures("other")
+async def test_two_models_of_different_vocabularies_meet_where_their_tokens_end() -> None:
+    backend = FakeBackend("hello")  # its second model has tokens of two characters
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        await at(pilot, screen, 0)
+        await beside(pilot, app, "v", ReadingsScreen)
+        facts = str(app.screen.query_one("#facts", Static).render())
+        assert "other: 1.161 bits per character" in facts and "KL" not in facts
+        own, theirs = app.screen.query(TokenView)
+        await pilot.press("right", "right", "right")
+        await pilot.pause()
+        assert (own.index, theirs.index) == (3, 1)
+        here = str(app.screen.query_one("#here", Static).render())
+        assert here == "here ch: 1.15 bits and 2.32 bits"
+
+
+@pytest.mark.usefixtures("other")
+async def test_what_another_model_would_have_written() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend, seed=7)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.query_one("#temperature", Dial).value = "1.5"
+        await at(pilot, screen, 3)
+        backend.reply = "xyz"
+        await beside(pilot, app, "w", ComparisonScreen)
+        request = backend.requests[-1]
+        assert request.beside and request.ids == [*map(ord, "abh")]
+        assert (request.sampling.seed, request.sampling.temperature) == (7, 0.8)
+        titles = [str(view.border_title) for view in app.screen.query(TokenView)]
+        assert [title.partition(",")[0] for title in titles] == [
+            "fake: 4 tokens",
+            "other: 3 tokens",
+        ]
+        await pilot.press("escape")
+        assert screen.document.text == "abhello"  # another model's numbers are not the text's
+        assert len(list(screen.document.nodes())) == 7
+
+
+@pytest.mark.usefixtures("other")
+async def test_a_second_model_that_fails_is_said_and_gone() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        backend.error = BackendError("[b]too large")
+        await pilot.press("v", "down", "enter")
+        await until_written(pilot, screen)
+        assert complaints(app)[-1] == "[b]too large"
+        assert not backend.second
+        assert isinstance(app.screen, MainScreen)
+
+
+async def test_named_continuations_are_ranked_and_taken() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        await pilot.press("k")
+        assert isinstance(app.screen, OptionsScreen)
+        for text in (" no", "yes", " [b]"):
+            app.screen.query_one(Input).value = text
+            await pilot.press("enter")
+            await pilot.pause()
+        assert backend.asked_options == [([*map(ord, "abhe")], [t]) for t in (" no", "yes", " [b]")]
+        table = app.screen.query_one(DataTable)
+        rows = [[str(cell) for cell in table.get_row_at(i)] for i in range(table.row_count)]
+        assert rows[0] == ["·no", "4.00 %", "4.64", "1.548", "·n 20.0 %  o 20.0 %"]
+        assert [row[0] for row in rows] == ["·no", "yes", "·[b]"]
+        backend.error = BackendError("no\x1b such character")
+        app.screen.query_one(Input).value = "é"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "no␛ such" in str(app.screen.query_one(Input).border_subtitle)
+        backend.error = None
+        table.focus()
+        await pilot.press("down", "enter")
+        await until_written(pilot, screen)
+        request = backend.requests[-1]
+        assert (request.ids, request.text) == ([*map(ord, "abhe")], "yes")
+        assert screen.document.text == "abheyes"

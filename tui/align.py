@@ -1,0 +1,79 @@
+"""Two readings of one text by models of any vocabulary; it knows no widget and no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gpt.step import Step
+
+
+@dataclass(frozen=True)
+class Span:
+    """The shortest stretch of text at both of whose ends tokens of both readings end."""
+
+    own: range
+    """Indices of tokens."""
+    other: range
+    text: bytes
+    own_nats: float | None
+    """Surprisal of the stretch; None where it has a token without a context, or no text."""
+    other_nats: float | None
+
+    @property
+    def gap(self) -> float | None:
+        """Bits between the two: 3 where one gives the stretch eight times the probability."""
+        if self.own_nats is None or self.other_nats is None:
+            return None
+        return (self.own_nats - self.other_nats) / math.log(2)
+
+
+def align(own: Sequence[Step], other: Sequence[Step]) -> list[Span]:
+    """Stretches of the text, in order; every token of both readings is in exactly one."""
+    ends, others = _ends(own), _ends(other)
+    spans, i, j = list[Span](), 0, 0
+    while i < len(own) or j < len(other):
+        first, start = i, j
+        i, j = min(i + 1, len(own)), min(j + 1, len(other))
+        while ends[i] != others[j]:
+            if i < len(own) and (ends[i] < others[j] or j == len(other)):
+                i += 1
+            elif j < len(other):
+                j += 1
+            else:
+                break
+        text = b"".join(step.bytes for step in own[first:i])
+        spans.append(
+            Span(range(first, i), range(start, j), text, _nats(own[first:i]), _nats(other[start:j]))
+        )
+    return spans
+
+
+def bits_per_character(spans: Iterable[Span]) -> tuple[float, float] | None:
+    """Of both readings, over the stretches for which both have numbers; None where none has."""
+    known = [
+        (span.own_nats, span.other_nats, span.text)
+        for span in spans
+        if span.own_nats is not None and span.other_nats is not None
+    ]
+    characters = len(b"".join(text for *_, text in known).decode("utf-8", "replace"))
+    if not characters:
+        return None
+    unit = math.log(2) * characters
+    own, other = math.fsum(a for a, _, _ in known), math.fsum(b for _, b, _ in known)
+    return own / unit, other / unit
+
+
+def _ends(steps: Sequence[Step]) -> list[int]:
+    """Bytes before the first token, and up to the end of each."""
+    ends = [0]
+    for step in steps:
+        ends.append(ends[-1] + len(step.bytes))
+    return ends
+
+
+def _nats(steps: Iterable[Step]) -> float | None:
+    logprobs = [step.logprob for step in steps if step.bytes]
+    known = [logprob for logprob in logprobs if logprob is not None]
+    return -math.fsum(known) if known and len(known) == len(logprobs) else None

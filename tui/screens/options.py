@@ -1,0 +1,95 @@
+"""How probable each of several named continuations is; it knows no document."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Input
+
+from gpt.sanitize import one_line
+from gpt.step import Step
+from tui.backend import Backend, BackendError
+from tui.measure import measure
+from tui.widgets.inspector import percent, visible
+
+
+class OptionsScreen(ModalScreen[str | None]):
+    """A row for each continuation, the most probable first; gives the chosen one, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back", id="options.back")
+    ]
+
+    def __init__(self, backend: Backend, ids: Sequence[int]) -> None:
+        super().__init__()
+        self._backend = backend
+        self._ids = list(ids)
+        self._found: dict[str, list[Step]] = {}
+
+    def compose(self) -> ComposeResult:
+        """A field over the table."""
+        with Vertical() as panel:
+            panel.border_title = "named continuations of the text up to the selected token"
+            panel.border_subtitle = "Enter in the table takes one"
+            yield Input(
+                placeholder="a continuation, with its space in front; Enter asks for it",
+                compact=True,
+            )
+            yield DataTable(cursor_type="row")
+
+    def on_mount(self) -> None:
+        """The columns."""
+        table: DataTable[Text] = self.query_one(DataTable)
+        for name in ("continuation", "probability", "bits", "bits/byte", "token by token"):
+            table.add_column(name)
+        self.query_one(Input).focus()
+
+    @on(Input.Submitted)
+    def _ask(self, event: Input.Submitted) -> None:
+        if event.value:
+            self._score(event.value)
+
+    @work(exclusive=True)
+    async def _score(self, text: str) -> None:
+        field = self.query_one(Input)
+        try:
+            (steps,) = await self._backend.options(self._ids, [text])
+        except BackendError as error:
+            field.border_subtitle = Content(one_line(str(error)))
+            return
+        field.value, field.border_subtitle = "", ""
+        self._found[text] = steps
+        self._fill()
+
+    def _fill(self) -> None:
+        table: DataTable[Text] = self.query_one(DataTable)
+        table.clear()
+        rows = {text: (measure(steps), steps) for text, steps in self._found.items()}
+        for text, (whole, steps) in sorted(rows.items(), key=lambda row: row[1][0].nats):
+            ratio = "–" if whole.bits_per_byte is None else f"{whole.bits_per_byte:.3f}"
+            p = math.exp(-whole.nats)
+            numbers = (f"{p:.2g}" if p < 0.0001 else percent(p), f"{whole.bits:.2f}", ratio)
+            table.add_row(
+                Text(visible(text.encode("utf-8", "replace"), 0)),
+                *(Text(number, justify="right") for number in numbers),
+                Text("  ".join(map(_token, steps))),
+                key=text,
+            )
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Take it."""
+        self.dismiss(event.row_key.value)
+
+
+def _token(step: Step) -> str:
+    p = "–" if step.logprob is None else percent(math.exp(step.logprob))
+    return f"{visible(step.bytes, step.token_id)} {p}"

@@ -1,0 +1,159 @@
+"""Two models' readings of the same text side by side; it asks no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Footer, Static
+
+from gpt.sanitize import one_line
+from tui.align import align, bits_per_character
+from tui.document import Node
+from tui.heat import between
+from tui.measure import measure
+from tui.widgets.inspector import Inspector, visible
+from tui.widgets.token_view import TokenView
+
+DIVERGE = 1.0
+"""Bits of KL divergence from which on two models disagree about a token."""
+APART = 3.0
+"""Bits between the surprisals of a stretch, where distributions cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as one model cuts and judges it."""
+
+    model: str
+    nodes: Sequence[Node]
+    vocab_size: int
+
+
+class ReadingsScreen(Screen[None]):
+    """The text twice, the selected token of each below; one cursor moves in both."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "back to the text", id="readings.back"),
+        Binding("d", "disagreement(1)", "next disagreement", id="readings.next"),
+        Binding("D", "disagreement(-1)", "last disagreement", id="readings.last"),
+    ]
+
+    def __init__(self, own: Reading, other: Reading, divergence: Sequence[float] | None) -> None:
+        super().__init__()
+        self._readings = own, other
+        self._spans = align(*([node.step for node in each.nodes] for each in self._readings))
+        self._is_divergence = divergence is not None
+        if divergence is None:
+            self._bits = [span.gap for span in self._spans]
+        else:  # a shared vocabulary: every token is a stretch of its own
+            bits = [None, *(nats / math.log(2) for nats in divergence)]
+            self._bits = bits + [None] * (len(self._spans) - len(bits))
+        self._span_of = (
+            [n for n, span in enumerate(self._spans) for _ in span.own],
+            [n for n, span in enumerate(self._spans) for _ in span.other],
+        )
+
+    def compose(self) -> ComposeResult:
+        """Facts, then a column for each model."""
+        yield Static(Content(one_line(self._facts())), id="facts")
+        yield Static(id="here")
+        with Horizontal():
+            for reading in self._readings:
+                with Vertical():
+                    yield TokenView()
+                    inspector = Inspector()
+                    inspector.vocab_size = reading.vocab_size
+                    yield inspector
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Fill the columns."""
+        if self._is_divergence:
+            title = "coloured by KL divergence between the models"
+        else:
+            title = "coloured by the bits between their surprisals"
+        for view, reading, spans in zip(
+            self.query(TokenView), self._readings, self._span_of, strict=True
+        ):
+            view.show(reading.nodes)
+            view.add_scale(between(title, [self._bits[n] for n in spans]))
+            view.action_select(0)
+        self.query(TokenView).first().focus()
+        self.call_after_refresh(self._show_here)
+
+    @on(TokenView.Selected)
+    def _show_here(self) -> None:
+        """The cursor of the view that has the focus leads; the other one follows."""
+        views = list(self.query(TokenView))
+        lead = 1 if self.focused is views[1] else 0
+        index = views[lead].index
+        if index is None:
+            return
+        span = self._spans[self._span_of[lead][index]]
+        follow = span.other if lead == 0 else span.own
+        if follow and views[1 - lead].index not in follow:
+            views[1 - lead].action_select(follow.start)
+        for view, inspector, reading in zip(
+            views, self.query(Inspector), self._readings, strict=True
+        ):
+            inspector.step = None if view.index is None else reading.nodes[view.index].step
+        self.query_one("#here", Static).update(Content(one_line(self._said_of(index, lead))))
+
+    def _said_of(self, index: int, lead: int) -> str:
+        n = self._span_of[lead][index]
+        span, bits = self._spans[n], self._bits[n]
+        if span.own_nats is None or span.other_nats is None or bits is None:
+            return "here: not every token has a context for both"
+        own, other = span.own_nats / math.log(2), span.other_nats / math.log(2)
+        text = visible(span.text, 0)
+        here = f"here {text}: {own:.2f} bits and {other:.2f} bits"
+        return here + (f", KL divergence {bits:.3f} bits" if self._is_divergence else "")
+
+    def _facts(self) -> str:
+        own, other = self._readings
+        per_character = bits_per_character(self._spans)
+        if per_character is None:
+            return "no token has a context in both"
+        facts = [
+            f"{reading.model}: {bits:.3f} bits per character, perplexity {_perplexity(reading)}"
+            for reading, bits in zip(self._readings, per_character, strict=True)
+        ]
+        known = [bits for bits in self._bits if bits is not None]
+        if self._is_divergence and known:
+            mean = math.fsum(known) / len(known)
+            facts.append(f"KL({own.model} ‖ {other.model}) {mean:.3f} bits a token")
+        facts.append(f"{sum(map(self._disagree, range(len(self._spans))))} disagreements")
+        return " · ".join(facts)
+
+    def _disagree(self, n: int) -> bool:
+        bits = self._bits[n] if n < len(self._bits) else None
+        return bits is not None and abs(bits) >= (DIVERGE if self._is_divergence else APART)
+
+    def action_disagreement(self, by: int) -> None:
+        """Go to the next, or last, place where the models are far apart."""
+        view = self.query(TokenView).first()
+        if view.index is None:
+            return
+        here = self._span_of[0][view.index]
+        places = range(here + 1, len(self._spans)) if by > 0 else range(here - 1, -1, -1)
+        found = next((n for n in places if self._disagree(n) and self._spans[n].own), None)
+        if found is None:
+            where = "behind" if by > 0 else "before"
+            self.notify(f"the models do not disagree {where} this place", markup=False)
+            return
+        view.focus()
+        view.action_select(self._spans[found].own.start)
+
+
+def _perplexity(reading: Reading) -> str:
+    found = measure([node.step for node in reading.nodes]).perplexity
+    return "–" if found is None else f"{found:,.2f}"
