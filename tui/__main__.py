@@ -19,6 +19,7 @@ import gpt
 from gpt import models, text_file
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
+from tui import preferences
 from tui.backend import Connection
 from tui.local_backend import LocalBackend, own_code
 from tui.store import Entry, entries
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     gc.disable()  # collecting among modules that are all needed delays the first frame
     connect = partial(_connect, args.device, args.dtype)
     connection = connect(model)
+    chosen, problems = preferences.load()
 
     from tui.app import GPTApp
     from tui.screens.main import MainScreen
@@ -62,8 +64,9 @@ def main(argv: list[str] | None = None) -> None:
         seed=args.seed,
         length=args.length,
         chat=args.chat,
+        dials=chosen.settings,
     )
-    app = GPTApp(main_screen)
+    app = GPTApp(main_screen, chosen, problems)
     app.run()
     if args.print:
         print(sanitize(main_screen.document.text))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.style import Style as RichStyle
-from textual.color import Color
+from textual.color import BLACK, WHITE, Color, Gradient
 from textual.content import Content
 from textual.style import Style
 
@@ -113,31 +113,56 @@ FORKS: dict[str, Callable[[Step], bool]] = {
 """Places worth looking at; by the model's own numbers."""
 
 
+CIVIDIS = ("#00224e", "#575d6d", "#a59c74", "#fee838")
+"""Stops of a scale that is read the same with every colour vision (Nuñez et al. 2018)."""
+_MARKS = (
+    RichStyle(),
+    RichStyle(underline=True),
+    RichStyle(bold=True),
+    RichStyle(bold=True, underline=True),
+)
+
+
+def _grounds(ground: Color, variables: dict[str, str]) -> list[Color]:
+    """Of each heat, from that of the theme on."""
+    kind = variables.get("heat-map", "theme")
+    if kind == "colour-blind":
+        stops = [Color.parse(stop) for stop in CIVIDIS]
+        if ground.brightness > 0.5:
+            stops.reverse()
+        scale = Gradient(*((i / (len(stops) - 1), stop) for i, stop in enumerate(stops)))
+        return [ground] + [scale.get_color(step / (STEPS - 1)) for step in range(1, STEPS)]
+    hot = Color.parse(variables["foreground" if kind == "monochrome" else "error"])
+    return [ground] + [
+        ground.blend(hot, 0.1 + 0.75 * step / (STEPS - 1)) for step in range(1, STEPS)
+    ]
+
+
 class Palette:
-    """Styles of a theme for tokens of each heat."""
+    """Styles of a theme for tokens of each heat.
+
+    variables: the theme's, with heat-map (one of the preferences' HEAT_MAPS) and heat-marks: "true"
+    shows heat without colour as well.
+    """
 
     def __init__(self, variables: dict[str, str]) -> None:
         ground = Color.parse(variables["background"])
-        hot = Color.parse(variables["error"])
         text = Color.parse(variables["foreground"])
         prompt = Color.parse(variables["accent"])
-        grounds = [ground] + [
-            ground.blend(hot, 0.1 + 0.75 * step / (STEPS - 1)) for step in range(1, STEPS)
-        ]
+        has_marks = variables.get("heat-marks") == "true"
+        self._grounds = _grounds(ground, variables)
         self._styles: dict[tuple[int, bool], RichStyle] = {}
-        for step, colour in enumerate(grounds):
+        for level, colour in enumerate(self._grounds):
             for is_prompt in (False, True):
-                ink = (prompt if is_prompt else text).blend(colour.get_contrast_text(1), step / 20)
-                self._styles[step, is_prompt] = RichStyle(
-                    color=ink.rich_color, bgcolor=colour.rich_color, italic=is_prompt
-                )
+                ink = readable(prompt if is_prompt else text, colour)
+                style = RichStyle(color=ink.rich_color, bgcolor=colour.rich_color, italic=is_prompt)
+                self._styles[level, is_prompt] = style + _marks(level) if has_marks else style
         self.selected = RichStyle(color=ground.rich_color, bgcolor=text.rich_color, bold=True)
-        self._grounds, self._text = grounds, text
 
     def legend(self, scale: Scale) -> Content:
         """The colours of a few values, for a border."""
         parts = [
-            (f" {label} ", Style(self._grounds[level], self._text))
+            (f" {label} ", Style.from_rich_style(self._styles[level, False]))
             for label, level in scale.legend.items()
         ]
         return Content.assemble(*parts)
@@ -145,3 +170,32 @@ class Palette:
     def style(self, level: int, is_prompt: bool) -> RichStyle:
         """How a token of this heat looks."""
         return self._styles[level, is_prompt]
+
+
+def _marks(level: int) -> RichStyle:
+    """Nothing for what is certain, then more for every third of the scale."""
+    return _MARKS[0 if level == 0 else 1 + (level - 1) * 3 // (STEPS - 1)]
+
+
+def readable(ink: Color, ground: Color) -> Color:
+    """The ink, as far as it must be moved towards black or white to be read on a ground."""
+    goal = max(BLACK, WHITE, key=lambda colour: contrast(colour, ground))
+    steps = (ink.blend(goal, step / 10) for step in range(11))
+    return next((colour for colour in steps if contrast(colour, ground) >= READABLE), goal)
+
+
+READABLE = 4.5
+"""Contrast of letters that the Web Content Accessibility Guidelines ask for (WCAG 2.2, 1.4.3)."""
+
+
+def contrast(a: Color, b: Color) -> float:
+    """Of two colours, 1 to 21, as the guidelines define it."""
+    low, high = sorted((_luminance(a), _luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(colour: Color) -> float:
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour.normalized
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -7,8 +7,6 @@ branch, each behind the token that it follows.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,6 +19,7 @@ from gpt import models
 from gpt.errors import UserError
 from gpt.settings import Sampling
 from gpt.step import Step
+from tui.atomic import write
 from tui.document import Document, Node
 
 try:
@@ -101,7 +100,10 @@ class Place:
                     name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S-%f")
                     self._path = home() / f"{name}{_SUFFIX}"
                     self.claim()
-                _write(self._path, _lines(model, nodes, path))
+                lines = _lines(model, nodes, path)
+                write(
+                    self._path, (json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+                )
         except OSError as error:
             raise UserError(f"cannot save the text in {home()}: {error.strerror}") from error
 
@@ -112,21 +114,6 @@ class Place:
                 self._path.with_suffix(".lock").unlink()
             self._lock.close()
             self._lock = None
-
-
-def _write(path: Path, lines: Iterator[dict[str, Any]]) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".draft")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(json.dumps(line, separators=(",", ":")) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
 
 
 def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str, Any]]:

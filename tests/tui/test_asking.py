@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from textual.content import Content
+from textual.events import MouseMove
 from textual.widgets import Input
 
 from gpt.settings import Sampling
@@ -18,6 +19,7 @@ from tui.screens.main import MainScreen
 from tui.screens.texts import Question
 from tui.widgets.controls import PRESETS, Dial
 from tui.widgets.prompt import Prompt
+from tui.widgets.token_view import TokenView
 
 
 async def test_presets_turn_all_dials_and_go_round() -> None:
@@ -111,6 +113,53 @@ async def test_the_text_goes_to_the_clipboard() -> None:
         await pilot.press("y")
         assert app.clipboard == "abhello"
         assert complaints(app)[-1] == "copied 7 tokens"
+
+
+async def test_a_selection_grows_and_shrinks_and_is_what_is_copied() -> None:
+    app = app_with(FakeBackend("hello\nworld"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        view = await at(pilot, screen, 3)
+        assert view.selection == range(0)
+
+        def shown() -> list[str]:
+            selected = view._palette.selected
+            return [
+                "".join(
+                    segment.text for segment in view.render_line(y) if segment.style == selected
+                )
+                for y in range(2)
+            ]
+
+        await pilot.press("shift+right", "shift+right", "shift+left")
+        assert (view.selection, shown()) == (range(3, 5), ["el", ""])
+        await pilot.press("shift+down")
+        assert shown()[0] == "ello⏎" and view.selection.start == 3
+        await pilot.press("y")
+        assert app.clipboard == "".join(screen.document.text[i] for i in view.selection)
+        await pilot.press("shift+home", "ctrl+c")
+        assert app.clipboard == "abhe" and view.selection == range(4)
+        assert complaints(app)[-1] == "copied 4 tokens"
+        await pilot.press("shift+end")
+        assert view.selection == range(3, 13)
+        await pilot.press("left")
+        assert view.selection == range(0)
+        assert sum(map(len, shown())) == 1
+
+
+async def test_the_mouse_selects_tokens() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        view = screen.query_one(TokenView)
+        await pilot.mouse_down(view, offset=(3, 1))
+        await pilot._post_mouse_events([MouseMove], view, offset=(5, 1), button=1)
+        await pilot.mouse_up(view, offset=(5, 1))
+        assert view.selection == range(1, 4)
+        await pilot.hover(view, offset=(6, 1))
+        assert view.selection == range(1, 4)
+        await pilot.click(view, offset=(2, 1))
+        assert view.selection == range(0) and view.index == 0
 
 
 async def test_search_goes_round_in_both_directions() -> None:

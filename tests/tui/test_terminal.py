@@ -44,8 +44,8 @@ class Terminal:
 
     def _read(self) -> bool:
         try:
-            data = self.child.read_nonblocking(65536, timeout=60)
-        except pexpect.EOF:
+            data = self.child.read_nonblocking(65536, timeout=30)
+        except (pexpect.EOF, pexpect.TIMEOUT):
             return False
         self.raw += data
         self._stream.feed(data)
@@ -276,3 +276,26 @@ def test_last_needs_a_text_that_was_saved(start: Callable[..., Terminal]) -> Non
     terminal = start("--last")
     assert terminal.end() == 1
     assert "no text was saved yet" in terminal.raw
+
+
+def test_the_prompt_goes_to_the_persons_editor_and_back(
+    start: Callable[..., Terminal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = tmp_path / "my editor"
+    editor.write_text("#!/bin/sh\nprintf 'or not\\nto be\\n' >> \"$2\"\n")
+    editor.chmod(0o755)
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", f"'{editor}' --wait")
+    terminal = start()
+    terminal.until(lambda text: "context 0/32" in text)
+    terminal.child.send("to be ")
+    terminal.until(lambda text: "│ to be" in text)
+    terminal.child.send("\x1b[18~")  # F7
+    terminal.until(lambda text: "to be or not" in text)
+    assert "│ to be   " in terminal.text
+    monkeypatch.setenv("EDITOR", "no-such-editor")
+    terminal = start("--prompt", "é")
+    terminal.until(lambda text: "not 'é'" in text)
+    terminal.child.send("\x1b[18~")
+    terminal.until(lambda text: "no-such-editor did not work" in text)
+    assert "│ é " in terminal.text

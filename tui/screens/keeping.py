@@ -78,9 +78,12 @@ class Keeping(Part):
         self.opened(entry)
 
     def action_copy(self) -> None:
-        """The text on the screen into the terminal's clipboard."""
-        self.app.copy_to_clipboard(self.document.text)
-        self.notify(f"copied {len(self.document.path)} tokens", markup=False)
+        """The selected tokens, or the whole text, into the terminal's clipboard."""
+        chosen = self.query_one(TokenView).selection
+        nodes = [self.document.path[i] for i in chosen] or self.document.path
+        text = b"".join(node.step.bytes for node in nodes).decode("utf-8", "replace")
+        self.app.copy_to_clipboard(text)
+        self.notify(f"copied {len(nodes)} tokens", markup=False)
 
     def action_search(self) -> None:
         """Ask for words and go to the next place that has them."""

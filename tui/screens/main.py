@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.actions import SkipAction
-from textual.app import ComposeResult
+from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.widgets import Footer
 
+from gpt.errors import UserError
 from tui.backend import Connect, Connection
 from tui.document import Document
 from tui.screens.asking import Asking
@@ -43,6 +45,10 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
         Binding("ctrl+c", "interrupt", "stop", show=False, priority=True, id="interrupt"),
         Binding("ctrl+n", "new_text", "new text", id="new_text"),
         Binding("f1", "help", "help", show=False, id="help"),
+        # A field for several lines has these two for itself.
+        Binding("f6", "preferences", "settings", show=False, priority=True, id="preferences"),
+        Binding("f7", "editor", "editor", show=False, priority=True, id="editor"),
+        Binding("ctrl+l", "jump", "jump", show=False, id="jump"),
     ]
 
     def __init__(
@@ -57,6 +63,7 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
         seed: int | None = None,
         length: int | None = None,
         chat: bool = False,
+        dials: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.connect = connect
@@ -65,7 +72,8 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
         self.first_prompt = prompt
         self._first_text = text
         self._first_score = score
-        self._first = {"seed": seed, "length": length}
+        given = {"seed": seed, "length": length}
+        self._dials = {**(dials or {}), **{k: v for k, v in given.items() if v is not None}}
         self._chat = chat
         self.controls: Controls | None = None
         self.document = Document()
@@ -99,9 +107,9 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
         await self.query_one("#side").mount(controls)
         await self.query_one("#foot").mount(Footer())
         self.refresh_bindings()  # a footer that comes late has missed their signal
-        for name, value in self._first.items():
-            if value is not None:
-                controls.set(name, value)
+        for name, value in self._dials.items():
+            if not controls.set(name, value):
+                self.complain(f"there is no setting {name!r} to begin with")
         self.controls = controls
         if self.focused is None:
             self.query_one(Prompt).focus()  # where a browser has not told that it has the focus
@@ -136,9 +144,12 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
 
     def action_interrupt(self) -> None:
         """Ctrl-C stops the model; where nothing is written it copies, as everywhere."""
-        if not self.is_writing:
+        if self.is_writing:
+            self.backend.cancel()
+        elif self.query_one(TokenView).selection:
+            self.action_copy()
+        else:
             raise SkipAction
-        self.backend.cancel()
 
     def action_help(self) -> None:
         """The keys of what has the focus, beside everything else; once more hides them."""
@@ -146,6 +157,40 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
             self.app.action_hide_help_panel()
         else:
             self.app.action_show_help_panel()
+
+    def action_preferences(self) -> None:
+        """How the program looks and which keys it has."""
+        from tui.screens.preferences import PreferencesScreen
+
+        if self.controls:
+            self.app.push_screen(PreferencesScreen(self.controls.numbers()))
+
+    def action_editor(self) -> None:
+        """Write the prompt in the editor that the person has chosen."""
+        from tui.editor import edit
+
+        prompt = self.query_one(Prompt)
+        text, problem = prompt.text, ""
+        try:
+            with self.app.suspend():  # which an error must not leave
+                try:
+                    text = edit(prompt.text)
+                except UserError as error:
+                    problem = str(error)
+        except SuspendNotSupported:
+            problem = "there is no terminal here for an editor"
+        if problem:
+            self.complain(problem)
+            return
+        prompt.text = text
+        prompt.move_cursor(prompt.document.end)
+        prompt.focus()
+
+    def action_jump(self) -> None:
+        """Go to any part of the screen by a letter."""
+        from tui.screens.jump import JumpScreen
+
+        self.app.push_screen(JumpScreen(self), lambda target: target.focus() if target else None)
 
     def action_new_text(self) -> None:
         """An empty document."""

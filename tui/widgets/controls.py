@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -154,9 +155,21 @@ class Controls(VerticalGroup):
             tooltip="go on when the context is full, with the oldest tokens out of sight",
         )
 
-    def set(self, name: str, value: float) -> None:
-        """Turn a dial from outside."""
+    def set(self, name: str, value: float) -> bool:
+        """Turn a dial from outside; whether there is one of this name."""
+        if name not in {knob.name for knob in KNOBS}:
+            return False
         self.query_one(f"#{name}", Dial).value = f"{value:.10g}"
+        return True
+
+    def numbers(self) -> dict[str, float]:
+        """What the dials stand at, those that have a number, whole ones as such."""
+        values = {knob.name: self.query_one(f"#{knob.name}", Dial).value for knob in KNOBS}
+        found = dict[str, float]()
+        for name, text in values.items():
+            with suppress(ValueError):
+                found[name] = int(text) if text.isdecimal() else float(text)
+        return found
 
     def next_preset(self) -> str:
         """Turn the dials to the next preset; its name."""

@@ -52,16 +52,13 @@ class Prompt(TextArea):
     async def _on_key(self, event: events.Key) -> None:
         # A TextArea takes Enter for itself. The keys act here and not as bindings, which would
         # act before or after the characters that were typed beside them and wait their turn.
-        action = {
-            "enter": self.action_send,
-            "ctrl+j": self.action_line_break,
-            "shift+enter": self.action_line_break,
-            "alt+enter": self.action_line_break,
-        }.get(event.key)
-        if action:
+        if event.is_printable:
+            return
+        found = self.screen.active_bindings.get(event.key)
+        if found and found.node is self and found.binding.action in ("send", "line_break"):
             event.stop()
             event.prevent_default()
-            action()
+            await self.run_action(found.binding.action)
 
     async def _on_paste(self, event: events.Paste) -> None:
         # Windows' line ends would reach the model as control characters.

@@ -23,6 +23,7 @@ from tui.wrap import Rows
 
 _MARKED = Style(underline2=True)
 _DIFFERENT = Style(underline=True, bold=True)
+_FORK_IDS = ("uncertain", "other_choice", "surprise")
 _VISIBLE = str.maketrans({" ": "·"})
 
 
@@ -36,11 +37,32 @@ class TokenView(ScrollView, can_focus=True):
         Binding("down", "move_row(1)", "row down", show=False, id="text.down"),
         Binding("home", "select(0)", "first token", show=False, id="text.first"),
         Binding("end", "newest", "newest token", show=False, id="text.newest"),
+        *(
+            Binding(
+                f"shift+{key}",
+                f"extend({action!r})",
+                f"select: {what}",
+                show=False,
+                id=f"text.{name}",
+            )
+            for key, action, what, name in (
+                ("left", "move(-1)", "token back", "select_back"),
+                ("right", "move(1)", "token on", "select_on"),
+                ("up", "move_row(-1)", "row up", "select_up"),
+                ("down", "move_row(1)", "row down", "select_down"),
+                ("home", "select(0)", "to the first token", "select_first"),
+                ("end", "newest", "to the newest token", "select_newest"),
+            )
+        ),
         Binding("delete", "screen.delete", "delete from here on", show=False, id="text.delete"),
         Binding("z", "screen.undo", "undo a deletion", show=False, id="text.undo"),
         Binding("i", "screen.instead", "something else here", show=False, id="text.instead"),
-        Binding("left_square_bracket", "screen.branch(-1)", "branch before", show=False),
-        Binding("right_square_bracket", "screen.branch(1)", "next branch", show=False),
+        Binding(
+            "left_square_bracket", "screen.branch(-1)", "branch before", show=False, id="text.last"
+        ),
+        Binding(
+            "right_square_bracket", "screen.branch(1)", "next branch", show=False, id="text.next"
+        ),
         Binding("m", "screen.mark", "bookmark", show=False, id="text.mark"),
         Binding("b", "screen.next_mark", "next bookmark", show=False, id="text.next_mark"),
         Binding("t", "screen.tree", "tree of branches", show=False, id="text.tree"),
@@ -50,25 +72,40 @@ class TokenView(ScrollView, can_focus=True):
         Binding("y", "screen.copy", "copy the text", show=False, id="text.copy"),
         Binding("slash", "screen.search", "search", show=False, id="text.search"),
         Binding("n", "screen.found(1)", "next match", show=False, id="text.found"),
-        Binding("N", "screen.found(-1)", "last match", show=False),
+        Binding("N", "screen.found(-1)", "last match", show=False, id="text.found_last"),
         Binding("p", "screen.paths", "most likely paths", show=False, id="text.paths"),
         Binding("v", "screen.compare", "read by another model", show=False, id="text.compare"),
-        Binding("w", "screen.what_if_beside", "what would another model write", show=False),
+        Binding(
+            "w",
+            "screen.what_if_beside",
+            "what would another model write",
+            show=False,
+            id="text.what_if_beside",
+        ),
         Binding("k", "screen.options", "score named continuations", show=False, id="text.options"),
         Binding("c", "colours", "colour by something else", show=False, id="text.colours"),
         *(
-            Binding(key, f"fork({kind!r}, {by})", f"where {kind}", show=False)
-            for pair, kind in zip(("uU", "oO", "sS"), FORKS, strict=True)
-            for key, by in zip(pair, (1, -1), strict=True)
+            Binding(key, f"fork({kind!r}, {by})", f"{way} where {kind}", show=False, id=name)
+            for pair, what, kind in zip(("uU", "oO", "sS"), _FORK_IDS, FORKS, strict=True)
+            for key, by, way, name in (
+                (pair[0], 1, "next", f"text.next_{what}"),
+                (pair[1], -1, "last", f"text.last_{what}"),
+            )
         ),
         *(
-            Binding(str(n), f"screen.take({n})", f"take candidate {n}", show=False)
+            Binding(
+                str(n), f"screen.take({n})", f"take candidate {n}", show=False, id=f"text.take_{n}"
+            )
             for n in range(1, 10)
         ),
     ]
 
     selected: reactive[int | None] = reactive(None)
     """Index of the token that the reader looks at; None is the newest one."""
+    far_end: reactive[int | None] = reactive(None)
+    """The other end of what is selected, where more than one token is."""
+
+    ALLOW_SELECT = False  # Textual's selection is of cells, ours is of tokens
 
     class Selected(Message):
         """Another token is looked at."""
@@ -93,6 +130,14 @@ class TokenView(ScrollView, can_focus=True):
         last = len(self._rows.first_row) - 1
         return last if self.selected is None else min(self.selected, last)
 
+    @property
+    def selection(self) -> range:
+        """The selected tokens, where more than the one looked at is."""
+        if self.far_end is None or self.index is None:
+            return range(0)
+        first, last = sorted((self.far_end, self.index))
+        return range(first, last + 1)
+
     def on_mount(self) -> None:
         """Colours come from the theme and change with it."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self._repaint())
@@ -101,7 +146,7 @@ class TokenView(ScrollView, can_focus=True):
     def show(self, nodes: Sequence[Node]) -> None:
         """Show another text, or the same one after a cut. The sequence is read, not copied."""
         self._tokens = nodes
-        self.selected = None
+        self.selected = self.far_end = None
         self._wrap()
 
     def compare_with(self, nodes: Sequence[Node]) -> None:
@@ -159,7 +204,10 @@ class TokenView(ScrollView, can_focus=True):
         self._following = round(new_value) >= self.max_scroll_y
 
     def _repaint(self) -> None:
-        self._palette = Palette(self.app.theme_variables)
+        variables = self.app.theme_variables
+        if self._other is not None:  # underlining has another meaning there
+            variables = {**variables, "heat-marks": "false"}
+        self._palette = Palette(variables)
         self.border_title = self._scale.title
         self.border_subtitle = self._palette.legend(self._scale)
         self._strips.clear()
@@ -186,7 +234,7 @@ class TokenView(ScrollView, can_focus=True):
         segments = []
         for index, text in self._rows[row]:
             node = self._tokens[index]
-            if index == self.index:
+            if index == self.index or index in self.selection:
                 broken = node.step.text.endswith("\n") and text.endswith(" ")
                 visible = (text[:-1] + "⏎" if broken else text).translate(_VISIBLE)
                 segments.append(Segment(visible or "▏", self._palette.selected))
@@ -200,11 +248,26 @@ class TokenView(ScrollView, can_focus=True):
         return Strip(segments)
 
     def watch_selected(self, before: int | None, after: int | None) -> None:
-        """Bring the token into view and tell the screen."""
+        """Draw it, and what is selected with it, and tell the screen."""
         last = len(self._rows.first_row) - 1
-        for index in (before, after):
-            self._forget(self._rows_of(last if index is None else index))
+        ends = [last if index is None else index for index in (before, after)]
+        self._forget_between(*ends, whole=self.far_end is not None)
         self.post_message(self.Selected())
+
+    def watch_far_end(self, before: int | None, after: int | None) -> None:
+        """What was selected is it no more."""
+        if self.index is not None:
+            for end in (before, after):
+                if end is not None:
+                    self._forget_between(end, self.index, whole=True)
+
+    def _forget_between(self, a: int, b: int, *, whole: bool) -> None:
+        """Draw two tokens anew, and where it is asked for all between them."""
+        rows = self._rows_of(min(a, b)), self._rows_of(max(a, b))
+        if whole and rows[0] and rows[1]:
+            self._forget(range(rows[0].start, rows[1].stop))
+        else:
+            self._forget([*rows[0], *rows[1]])
 
     def _row_of(self, index: int | None) -> int:
         if index is None or not 0 <= index < len(self._rows.first_row):
@@ -220,8 +283,18 @@ class TokenView(ScrollView, can_focus=True):
             self._row_of(index), (self._row_of(index + 1) if after else len(self._rows)) + 1
         )
 
+    def action_extend(self, action: str) -> None:
+        """Move as that action does, and select what lies between."""
+        if self.index is None:
+            return
+        kept = self.index if self.far_end is None else self.far_end
+        name, _, argument = action.partition("(")
+        getattr(self, f"action_{name}")(*([int(argument[:-1])] if argument else []))
+        self.far_end = kept
+
     def action_select(self, index: int) -> None:
-        """Look at a token."""
+        """Look at a token, and select no other."""
+        self.far_end = None
         if not self._rows.first_row:
             return
         last = len(self._rows.first_row) - 1
@@ -251,7 +324,7 @@ class TokenView(ScrollView, can_focus=True):
 
     def action_newest(self) -> None:
         """Look at the end of the text and follow it."""
-        self.selected = None
+        self.selected = self.far_end = None
         self.scroll_end(animate=False)
 
     def action_move(self, by: int) -> None:
@@ -283,12 +356,32 @@ class TokenView(ScrollView, can_focus=True):
                 return index
         return pieces[-1][0]
 
-    def on_click(self, event: events.Click) -> None:
+    def _under(self, event: events.MouseEvent) -> int | None:
+        offset = event.get_content_offset_capture(self)
+        return self._token_at(offset.y + self.scroll_offset.y, offset.x)
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
         """Look at the token under the mouse."""
-        if (offset := event.get_content_offset(self)) is not None:
-            found = self._token_at(offset.y + self.scroll_offset.y, offset.x)
-            if found is not None:
-                self.action_select(found)
+        if event.get_content_offset(self) is None:
+            return  # the frame or the scroll bar
+        found = self._under(event)
+        if found is not None:
+            self.action_select(found)
+            self.capture_mouse()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Select what the mouse is drawn over."""
+        if self.app.mouse_captured is not self or event.button != 1 or self.index is None:
+            return
+        found = self._under(event)
+        if found is not None and found != self.index:
+            kept = self.index if self.far_end is None else self.far_end
+            self.action_select(found)
+            self.far_end = kept
+
+    def on_mouse_up(self) -> None:
+        """The mouse may go elsewhere."""
+        self.release_mouse()
 
 
 def _starts(nodes: Sequence[Node]) -> list[int]:

@@ -1,0 +1,248 @@
+"""What a person chooses for good: the file, the screen, keys and looks."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.color import Color
+from textual.theme import BUILTIN_THEMES
+from textual.widgets import Button, DataTable, Select
+
+from gpt.errors import UserError
+from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.test_app import complaints, until_written, write
+from tests.tui.test_branching import at
+from tui import preferences
+from tui.app import GPTApp
+from tui.heat import READABLE, STEPS, Palette, contrast
+from tui.keys import catalogue, key_problems
+from tui.preferences import HEAT_MAPS, Preferences
+from tui.screens.jump import JumpScreen
+from tui.screens.main import MainScreen
+from tui.screens.preferences import KeyQuestion, PreferencesScreen
+from tui.widgets.controls import Dial, Tick
+from tui.widgets.prompt import Prompt
+from tui.widgets.token_view import TokenView
+
+
+def app_of(backend: FakeBackend, chosen: Preferences, *problems: str) -> GPTApp:
+    plain = app_with(backend, dials=chosen.settings)
+    return GPTApp(plain._main, chosen, problems)
+
+
+def test_a_file_that_is_not_there_is_no_problem() -> None:
+    assert preferences.load() == (Preferences(), [])
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "theme": st.sampled_from(["nord", "gruvbox", "[/b]"]),
+            "heat_map": st.sampled_from(HEAT_MAPS),
+            "marks": st.booleans(),
+            "settings": st.dictionaries(st.text("ab_"), st.integers(0, 9) | st.just(0.5)),
+            "keys": st.dictionaries(st.text("ab._"), st.sampled_from(["f5", "a,b"])),
+        },
+    )
+)
+def test_what_is_saved_is_loaded(changes: dict[str, object]) -> None:
+    preferences.path().unlink(missing_ok=True)
+    preferences.save(changes)
+    assert preferences.load() == (Preferences(**changes), [])  # type: ignore[arg-type]
+
+
+def test_saving_leaves_the_rest_of_the_file_as_it_is(home: Path) -> None:
+    path = home / "settings.toml"
+    path.write_text('# mine\nmarks = true  # because\n[keys]\nhelp = "h"\nquit = "q"\n')
+    preferences.save({"theme": "nord", "keys": {"help": None, "stop": "s"}})
+    text = path.read_text()
+    assert "# mine\nmarks = true  # because\n" in text
+    assert preferences.load()[0] == Preferences(
+        theme="nord", marks=True, keys={"quit": "q", "stop": "s"}
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["heat_map = 'red'", "marks = 1", "theme = 3", "settings = {a = 'x'}", "keys = {a = 1}", "x=1"],
+)
+def test_a_bad_value_is_named_and_the_others_hold(home: Path, line: str) -> None:
+    (home / "settings.toml").write_text(f"{line}\n")
+    found, problems = preferences.load()
+    assert found == Preferences()
+    assert len(problems) == 1 and line.split()[0].split("=")[0] in problems[0]
+
+
+def test_a_broken_file_is_named_and_never_overwritten(home: Path) -> None:
+    path = home / "settings.toml"
+    path.write_bytes(b"theme = \xff")
+    assert "cannot be read" in preferences.load()[1][0]
+    path.write_text("theme = ")
+    assert "cannot be read" in preferences.load()[1][0]
+    with pytest.raises(UserError, match="cannot save"):
+        preferences.save({"theme": "nord"})
+    assert path.read_text() == "theme = "
+
+
+async def test_problems_are_said_and_the_rest_works() -> None:
+    chosen = Preferences(theme="[none]", keys={"nope": "f5"}, settings={"heat": 1, "top_k": 7})
+    app = app_of(FakeBackend(), chosen, "settings.toml: [x]")
+    async with running(app) as pilot:
+        await pilot.pause()
+        said = complaints(app)
+        for part in ("settings.toml: [x]", "no theme '[none]'", "no action 'nope'", "'heat'"):
+            assert any(part in each for each in said)
+        assert main_screen(app).query_one("#top_k", Dial).value == "7"
+
+
+async def test_keys_of_the_file_hold_in_the_text_in_the_prompt_and_everywhere() -> None:
+    backend = FakeBackend("hello")
+    keys = {"text.take_1": "ctrl+y", "prompt.send": "ctrl+s", "tree": "f10", "preferences": "f12"}
+    app = app_of(backend, Preferences(keys=keys))
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        await pilot.press("a", "enter", "b", "ctrl+s")
+        await until_written(pilot, screen)
+        assert backend.requests[-1].text in ("a\nb", "ab")
+        await at(pilot, screen, 2)
+        n = len(backend.requests)
+        await pilot.press("1")
+        assert len(backend.requests) == n
+        await pilot.press("ctrl+y")
+        await until_written(pilot, screen)
+        assert len(backend.requests) == n + 1
+        await pilot.press("f12")
+        assert isinstance(app.screen, PreferencesScreen)
+
+
+async def test_choices_on_the_screen_hold_at_once_and_are_saved() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        screen.query_one("#temperature", Dial).value = "1.3"
+        before = screen.query_one(TokenView)._palette
+        await pilot.press("f6")
+        shown = app.screen
+        assert isinstance(shown, PreferencesScreen)
+        await pilot.pause()
+        shown.query_one("#theme", Select).value = "nord"
+        shown.query_one("#heat_map", Select).value = "monochrome"
+        shown.query_one("#marks", Tick).value = True
+        shown.query_one("#dials", Button).press()
+        await pilot.pause()
+        assert app.theme == "nord"
+        palette = screen.query_one(TokenView)._palette
+        assert palette is not before
+        assert palette.style(STEPS - 1, False).bold
+        table = shown.query_one(DataTable)
+        table.focus()
+        row = [key.id for key in catalogue()].index("tree")
+        table.move_cursor(row=row)
+        await pilot.press("enter")
+        assert isinstance(app.screen, KeyQuestion)
+        await pilot.press("f10")
+        await pilot.pause()
+        assert str(table.get_row_at(row)[0]) == "f10"
+        table.move_cursor(row=row - 1)
+        await pilot.press("enter", "f10")
+        await pilot.pause()
+        assert "is chosen for" in complaints(app)[-1]
+        await pilot.press("delete", "enter", "escape")
+        await pilot.pause()
+        assert app.preferences.keys == {"tree": "f10"}
+        await pilot.press("f6")
+        assert isinstance(app.screen, MainScreen)
+        await write(pilot, app, "ab")
+        await pilot.press("f10")
+        assert not isinstance(app.screen, MainScreen)
+    found, problems = preferences.load()
+    assert not problems
+    assert (found.theme, found.heat_map, found.marks) == ("nord", "monochrome", True)
+    assert found.keys == {"tree": "f10"}
+    assert found.settings["temperature"] == 1.3 and "seed" not in found.settings
+
+
+@pytest.mark.parametrize("name", sorted(name for name in BUILTIN_THEMES if "ansi" in name))
+async def test_a_theme_of_the_terminals_own_colours_works(name: str) -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        app.theme = name
+        await pilot.pause()
+        await write(pilot, app, "ab")
+        assert "abhello" in "".join(
+            s.text for s in main_screen(app).query_one(TokenView).render_line(0)
+        )
+
+
+async def test_a_theme_of_the_palette_is_kept() -> None:
+    app = app_with(FakeBackend())
+    async with running(app) as pilot:
+        app.theme = "gruvbox"
+        await pilot.pause()
+    assert preferences.load()[0].theme == "gruvbox"
+
+
+def test_every_action_has_a_name_of_its_own() -> None:
+    names = [key.id for key in catalogue()]
+    assert all(names) and len(set(names)) == len(names)
+    assert key_problems({}) == []
+
+
+@pytest.mark.parametrize("kind", HEAT_MAPS)
+@pytest.mark.parametrize("name", sorted(name for name in BUILTIN_THEMES if "ansi" not in name))
+def test_every_heat_can_be_read_in_every_theme(name: str, kind: str) -> None:
+    theme = BUILTIN_THEMES[name]
+    variables = {**theme.to_color_system().generate(), **theme.variables, "heat-map": kind}
+    palette = Palette(variables)
+    grounds = []
+    for level in range(STEPS):
+        for is_prompt in (False, True):
+            style = palette.style(level, is_prompt)
+            assert style.color and style.bgcolor
+            ink, ground = (Color.from_rich_color(c) for c in (style.color, style.bgcolor))
+            assert contrast(ink, ground) >= READABLE - 0.05
+        grounds.append(ground)
+    steps = [contrast(a, grounds[0]) for a in grounds]
+    if kind != "theme":  # told apart by lightness alone
+        assert steps[8] > 1.2 * steps[1] and steps[15] > 1.2 * steps[8]
+
+
+def test_marks_show_heat_without_colour() -> None:
+    variables = BUILTIN_THEMES["textual-dark"].to_color_system().generate()
+    palette = Palette({**variables, "heat-marks": "true"})
+    looks = [
+        (style.underline or False, style.bold or False)
+        for style in (palette.style(level, False) for level in range(STEPS))
+    ]
+    assert len(set(looks)) == 4 and looks[0] == (False, False)
+    changes = sum(a != b for a, b in pairwise(looks))
+    assert changes == 3
+
+
+async def test_no_color_turns_the_marks_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = app_with(FakeBackend())
+    async with running(app):
+        assert main_screen(app).query_one(TokenView)._palette.style(STEPS - 1, False).bold
+
+
+async def test_a_letter_leads_to_each_part_of_the_screen() -> None:
+    app = app_with(FakeBackend())
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        await pilot.press("ctrl+l")
+        assert isinstance(app.screen, JumpScreen)
+        letters = {part: letter for letter, part in app.screen._parts.items()}
+        assert {TokenView, Prompt, Dial} <= {type(part) for part in letters}
+        dial = screen.query_one("#top_p", Dial)
+        await pilot.press(letters[dial])
+        await pilot.pause()
+        assert screen.focused is dial
+        await pilot.press("ctrl+l", "escape")
+        await pilot.pause()
+        assert screen.focused is dial

@@ -1,0 +1,61 @@
+"""Every key and what it does, as the classes declare it; it knows no instance of any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from textual.binding import Binding
+from textual.dom import DOMNode
+
+from tui.screens.main import MainScreen
+from tui.widgets.prompt import Prompt
+from tui.widgets.token_view import TokenView
+
+PLACES: dict[str, tuple[type[DOMNode], ...]] = {
+    "everywhere": tuple(part for part in MainScreen.__mro__ if part.__module__.startswith("tui.")),
+    "in the text": (TokenView,),
+    "in the prompt": (Prompt,),
+}
+
+
+@dataclass(frozen=True)
+class Key:
+    """One action and the keys that it has without preferences."""
+
+    place: str
+    id: str
+    keys: str
+    """With commas between."""
+    action: str
+    description: str
+
+
+def catalogue() -> list[Key]:
+    """All actions that have a key."""
+    return [
+        Key(place, binding.id or "", binding.key, binding.action, binding.description)
+        for place, classes in PLACES.items()
+        for each in classes
+        for binding in each.__dict__.get("BINDINGS", ())
+        if isinstance(binding, Binding)
+    ]
+
+
+def key_problems(chosen: Mapping[str, str]) -> list[str]:
+    """What is wrong with keys that a person has chosen, a sentence each."""
+    known = catalogue()
+    ids = {key.id for key in known} | {"quit"}
+    problems = [f"there is no action {name!r} to give a key to" for name in chosen.keys() - ids]
+    for place in PLACES:
+        taken: dict[str, str] = {}
+        for key in known:
+            if key.place != place:
+                continue
+            for name in chosen.get(key.id, key.keys).split(","):
+                if name.strip() in taken and (key.id in chosen or taken[name.strip()] in chosen):
+                    problems.append(
+                        f"{name.strip()} {place} is chosen for {taken[name.strip()]} and {key.id}"
+                    )
+                taken[name.strip()] = key.id
+    return problems

@@ -1,0 +1,34 @@
+"""A letter on every part of a screen that takes keys; it knows no part by name."""
+
+from __future__ import annotations
+
+from string import ascii_lowercase
+from typing import Any
+
+from textual import events
+from textual.app import ComposeResult
+from textual.content import Content
+from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
+from textual.widgets import Label
+
+
+class JumpScreen(ModalScreen[Widget | None]):
+    """Gives the part whose letter is pressed, or None for any other key."""
+
+    def __init__(self, below: Screen[Any]) -> None:
+        super().__init__()
+        parts = [part for part in below.focus_chain if part.region.size.area]
+        self._parts = dict(zip(ascii_lowercase, parts, strict=False))
+
+    def compose(self) -> ComposeResult:
+        """The letters where the parts begin."""
+        for letter, part in self._parts.items():
+            label = Label(Content(f" {letter} "))
+            label.styles.offset = part.region.offset
+            yield label
+
+    def on_key(self, event: events.Key) -> None:
+        """Any key leads back."""
+        event.stop()
+        self.dismiss(self._parts.get(event.key))
