@@ -161,9 +161,8 @@ class Document:
     def _siblings(self, position: int) -> list[Node]:
         return self.path[position - 1].children if position else self._roots
 
-    def perplexity(self) -> float | None:
-        """exp of the mean surprisal of the drawn tokens of the path, by the model's own
-        probabilities; None where nothing was drawn."""
+    def surprisal(self) -> tuple[float, int]:
+        """Nats of the drawn tokens of the path by the model's own probabilities, and how many."""
         drawn = [node.step.logprob for node in self.path if not node.is_prompt]
         known = [logprob for logprob in drawn if logprob is not None]
-        return math.exp(-math.fsum(known) / len(known)) if known else None
+        return -math.fsum(known), len(known)

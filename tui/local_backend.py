@@ -44,7 +44,10 @@ class LocalBackend:
     Requests may be sent before an event loop runs: their answers wait.
     """
 
-    def __init__(self, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(
+        self, device: str = "auto", dtype: str = "auto", engine: str = "gpt.engine"
+    ) -> None:
+        """engine: the module that runs it, for one that stands in for ours."""
         self._device, self._dtype = device, dtype
         self._numbers = itertools.count(1)
         self._queues: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
@@ -55,7 +58,7 @@ class LocalBackend:
         self._completion: int | None = None
         self._last_words: deque[str] = deque(maxlen=20)
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "gpt.engine"],
+            [sys.executable, "-P", "-m", engine],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

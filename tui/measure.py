@@ -34,7 +34,12 @@ class Measure:
     @property
     def perplexity(self) -> float | None:
         """exp(nats / tokens)."""
-        return math.exp(min(700.0, self.nats / self.n_tokens)) if self.n_tokens else None
+        return perplexity(self.nats, self.n_tokens)
+
+
+def perplexity(nats: float, n_tokens: int) -> float | None:
+    """exp(nats / tokens); None of no tokens."""
+    return math.exp(min(700.0, nats / n_tokens)) if n_tokens else None
 
 
 def measure(steps: Sequence[Step], first: int = 0) -> Measure:

@@ -28,6 +28,7 @@ except ImportError:  # Windows: two programs on one text both save, and the last
     fcntl = None  # type: ignore[assignment]
 
 FORMAT_VERSION = 1
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 _SUFFIX = ".jsonl"
 _TITLE = 80
 _BROKEN = (
@@ -66,6 +67,8 @@ class Place:
         self._path = path
         self._lock: IO[str] | None = None
         self._saving = threading.Lock()
+        self.seconds = 0.0
+        """That the last save took."""
 
     @property
     def path(self) -> Path | None:

@@ -42,12 +42,12 @@ def test_the_same_token_joins_its_branch() -> None:
     assert document.text == "abc"
 
 
-def test_perplexity_is_of_drawn_tokens_only() -> None:
+def test_surprisal_is_of_drawn_tokens_only() -> None:
     document = Document()
     document.append([step(0, None), step(1, -9.0)], is_prompt=True)
-    assert document.perplexity() is None
+    assert document.surprisal() == (0.0, 0)
     document.append([step(0, math.log(0.5)), step(1, math.log(0.125))], is_prompt=False)
-    assert document.perplexity() == pytest.approx(4.0)
+    assert document.surprisal() == (pytest.approx(2 * math.log(4)), 2)
 
 
 def test_what_was_deleted_comes_back_where_it_was() -> None:

@@ -114,7 +114,7 @@ def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -
     terminal.child.send("to be")
     terminal.until(lambda text: "to be" in text)
     terminal.child.send("\r")
-    shown = terminal.until(lambda text: "done: the length" in text)
+    shown = terminal.until(lambda text: "done: the length" in text and "after settings" in text)
     assert "context 17/32" in shown
     assert re.search(r"perplexity \d+\.\d\d", shown)
     assert re.search(r"probability +[\d.]+ %, rank \d+", shown)

@@ -17,6 +17,7 @@ from textual.widgets import Footer
 from gpt.errors import UserError
 from tui.backend import Connect, Connection
 from tui.document import Document
+from tui.measure import perplexity
 from tui.screens.asking import Asking
 from tui.screens.branching import Branching
 from tui.screens.comparing import Comparing
@@ -132,7 +133,8 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
         self.query_one(Inspector).step = None if index is None else path[index].step
         status = self.query_one(Status)
         status.used = len(path)
-        status.perplexity = self.document.perplexity()
+        if not self.is_writing:  # a run counts for itself
+            status.perplexity = perplexity(*self.document.surprisal())
         self.explain()
 
     def action_home(self) -> None:

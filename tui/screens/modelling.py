@@ -111,7 +111,9 @@ class Modelling(Part):
                         is_prompt = done >= len(written) or bool(written[done])
                         self.document.append([step], is_prompt=is_prompt)
                         done += len(step.bytes)
+                    self.settle()
                     view.extend()
+            view.catch_up()
             if not written:
                 view.action_select(0)  # a text to be read is read from its beginning
             self.say(READY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from gpt.sanitize import one_line
 from tui import backend as events
 from tui.backend import Backend, BackendError, Completion, EngineDiedError
 from tui.document import Document
+from tui.measure import perplexity
 from tui.store import Entry, Place
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
@@ -27,7 +30,8 @@ READY = "Enter sends"
 CALM = 0.1
 """Seconds between two looks at the newest token while text streams: more would be a flicker."""
 KEEP_EVERY = 10.0
-"""Seconds of a long run after which what is there is saved."""
+"""Seconds of a long run after which what is there is saved, or more where saving takes long."""
+SETTLE_EVERY = 1.0
 FINISHED = {
     "length": "done: the length that was asked for",
     "eos": "done: the model ended its text",
@@ -146,12 +150,17 @@ class Part(Screen[None]):
         view, status = self.query_one(TokenView), self.query_one(Status)
         begun, first, was_ready = time.perf_counter(), None, status.model is not None
         drawn, shown, kept = 0, 0.0, begun
+        nats, known = self.document.surprisal()
         async for event in self.backend.complete(request):
             if isinstance(event, events.Steps):
                 sampling = None if event.is_prompt else request.sampling
                 self.document.append(event.steps, is_prompt=event.is_prompt, sampling=sampling)
+                self.settle()
                 if not event.is_prompt:
                     now = time.perf_counter()
+                    logprobs = [step.logprob for step in event.steps if step.logprob is not None]
+                    nats, known = nats - math.fsum(logprobs), known + len(logprobs)
+                    status.perplexity = perplexity(nats, known)
                     if first is None:
                         first = now
                         status.first = first - begun if was_ready else None
@@ -164,13 +173,28 @@ class Part(Screen[None]):
                 if now - shown > CALM:
                     self.show_token()
                     shown = now
-                if now - kept > KEEP_EVERY:
+                if now - kept > max(KEEP_EVERY, 20 * self.place.seconds):
                     self.keep()
                     kept = now
             elif isinstance(event, events.Done):
+                view.catch_up()
                 status.speed = event.tokens / event.seconds if event.tokens else None
                 return event
         raise BackendError("the engine did not say that it was done")
+
+    def settle(self) -> None:
+        """Once in a while, take the tokens out of the garbage collector's sight.
+
+        They live as long as their text, and looking through a hundred thousand of them stops the
+        screen for half a second.
+        """
+        now = time.perf_counter()
+        if now - self._settled > SETTLE_EVERY:
+            gc.collect(1)  # what is young may be garbage
+            gc.freeze()
+            self._settled = now
+
+    _settled = 0.0
 
     def keep(self) -> object:
         """Save the text soon."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import ClassVar
@@ -16,6 +17,7 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.timer import Timer
 
 from tui.document import Node
 from tui.heat import FORKS, SCALES, Palette, Scale
@@ -23,6 +25,8 @@ from tui.wrap import Rows
 
 _MARKED = Style(underline2=True)
 _DIFFERENT = Style(underline=True, bold=True)
+FRAME = 0.04
+"""Seconds between two looks of a text that grows: each new row moves all others."""
 _FORK_IDS = ("uncertain", "other_choice", "surprise")
 _VISIBLE = str.maketrans({" ": "·"})
 
@@ -121,6 +125,8 @@ class TokenView(ScrollView, can_focus=True):
         self._scale = SCALES[0]
         self._other: set[tuple[int, bytes]] | None = None
         self._starts: list[int] = []
+        self._extended = 0.0
+        self._waiting: Timer | None = None
 
     @property
     def index(self) -> int | None:
@@ -167,7 +173,16 @@ class TokenView(ScrollView, can_focus=True):
         self._repaint()
 
     def extend(self) -> None:
-        """Show the tokens that the sequence has gained at its end."""
+        """Show the tokens that the sequence has gained at its end, FRAME after the last time."""
+        if self._waiting is None:
+            wait = max(0.001, self._extended + FRAME - time.monotonic())
+            self._waiting = self.set_timer(wait, self.catch_up)
+
+    def catch_up(self) -> None:
+        """Show what the sequence has gained now: nothing more is coming."""
+        if self._waiting:
+            self._waiting.stop()
+        self._waiting, self._extended = None, time.monotonic()
         before = self.index
         last_row = len(self._rows) - 1
         for node in self._tokens[len(self._rows.first_row) :]:
