@@ -8,6 +8,7 @@ from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.strip import Strip
 from textual.widgets import TextArea
 
 from gpt.sanitize import one_for_one
@@ -48,6 +49,10 @@ class Prompt(TextArea):
         """A line as it is drawn: what was pasted may hold anything."""
         text = one_for_one(self.document.get_line(line_index))
         return Text(text, end="", no_wrap=True)
+
+    def render_line(self, y: int) -> Strip:
+        """One row; where there is no room at all, TextArea would fail to break its hint."""
+        return super().render_line(y) if self.content_size.width else Strip.blank(self.size.width)
 
     async def _on_key(self, event: events.Key) -> None:
         # A TextArea takes Enter for itself. The keys act here and not as bindings, which would
