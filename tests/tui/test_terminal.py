@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -299,3 +300,52 @@ def test_the_prompt_goes_to_the_persons_editor_and_back(
     terminal.child.send("\x1b[18~")
     terminal.until(lambda text: "no-such-editor did not work" in text)
     assert "│ é " in terminal.text
+
+
+def test_the_window_may_change_while_text_streams(
+    start: Callable[..., Terminal], tiny_directory: Path
+) -> None:
+    terminal = endless(start, tiny_directory)
+    for size in ((1, 1), (5, 300), (100, 20), (3, 9), (60, 200), (HEIGHT, WIDTH)):
+        before = len(terminal.raw)
+        terminal.child.setwinsize(*size)
+        while len(terminal.raw) < before + 1:
+            assert terminal._read()
+    terminal.child.send("\x03")
+    terminal.until(lambda text: "stopped" in text)
+    terminal.child.send("\x11")
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.raw
+
+
+def test_hostile_names_files_and_settings_never_reach_the_terminal_raw(
+    start: Callable[..., Terminal], tiny_directory: Path, home: Path
+) -> None:
+    hostile = "x\x1b]0;b\x07\x9b\u202e[b]"
+    tiny_directory.rename(tiny_directory.with_name(hostile))
+    save(tiny_directory, random_model(), CharTokenizer(CHARACTERS))
+    (home / "settings.toml").write_text("theme = 'x\\u001b]0;c\\u0007'\n".replace("'", '"'))
+    start("--prompt", "abc", "-n", "3").until(lambda text: "done: " in text)
+    (text,) = (home / "texts").glob("*.jsonl")
+    head, _, tail = text.read_text().partition("\n")
+    values = {**json.loads(head), "title": hostile, "model": hostile}
+    text.with_name("other.jsonl").write_text(json.dumps(values) + "\n" + tail)
+    (home / "texts" / "broken.jsonl").write_text(json.dumps(values) + "\n{")
+    terminal = start("-n", "3")
+    terminal.until(lambda text: "there is no theme" in text)
+    for key, shown in (
+        ("\x0f", "x␛]0;b␇"),  # Ctrl-O: the name of a directory
+        ("\x1bOR", "x␛]0;b␇"),  # F3: a title, and opening it with its model
+    ):
+        terminal.child.send(key)
+        terminal.until(lambda text, shown=shown: shown in text)
+        terminal.child.send("\x1b")
+        terminal.until(lambda text, shown=shown: shown not in text)
+    terminal.child.send("\x1bOR")
+    terminal.until(lambda text: "x␛]0;b␇" in text)
+    terminal.child.send("\r")
+    terminal.until(lambda text: "broken" in text or "x␛]0;b␇" in text.splitlines()[0])
+    terminal.child.send("\x11")
+    assert terminal.end() == 0
+    for raw in ("\x1b]0;b", "\x1b]0;c", "\x9b", "\u202e"):
+        assert raw not in terminal.raw
