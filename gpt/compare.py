@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from gpt.checkpoint import Checkpoint
 from gpt.generate import Context, check_ids, encode, logits_of, never
+from gpt.settings import Ids, Sampling
 from gpt.tokenizer import decode
 
 
@@ -23,6 +25,21 @@ def same_vocabulary(a: Checkpoint, b: Checkpoint) -> bool:
 def translate(a: Checkpoint, b: Checkpoint, ids: Sequence[int]) -> list[int]:
     """What b reads where a reads ids: the same ids, or its own for their text."""
     return list(ids) if same_vocabulary(a, b) else encode(b, decode(a.tokenizer, ids))
+
+
+def translate_settings(a: Checkpoint, b: Checkpoint, sampling: Sampling) -> Sampling:
+    """The settings with words that are banned or boosted as b has them."""
+    if same_vocabulary(a, b):
+        return sampling
+
+    def words(ids: Ids) -> Ids:
+        return tuple(b.tokenizer.encode(decode(a.tokenizer, ids)))
+
+    return replace(
+        sampling,
+        banned=tuple(filter(None, map(words, sampling.banned))),
+        boosted=tuple((words(ids), nats) for ids, nats in sampling.boosted if words(ids)),
+    )
 
 
 @torch.inference_mode()

@@ -196,12 +196,15 @@ class Engine:
 
     def _generate(self, request: Request) -> None:
         from gpt.chat import turn
+        from gpt.compare import translate_settings
         from gpt.generate import blocked, generate, score
 
         checkpoint, context = self._loaded(request)
         request_id, cancelled = request.get("id"), self._cancel_check(request)
         ids, top = self._ids(request), whole(request, "top", 10)
         sampling = Sampling.from_dict(typed(request, "sampling", dict, {}))
+        if request.get("beside"):
+            sampling = translate_settings(self._loaded({})[0], checkpoint, sampling)
         max_new_tokens = whole(request, "max_new_tokens", 200)
         slide = typed(request, "slide", bool, False)
         stop = texts(request, "stop", [])

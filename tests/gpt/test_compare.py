@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
-from gpt.compare import divergence, same_vocabulary
+from gpt.compare import divergence, same_vocabulary, translate_settings
 from gpt.generate import Context, encode, window_start
 from gpt.models import Manifest
+from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
 
@@ -16,6 +17,13 @@ from tests.conftest import CHARACTERS, random_model
 def checkpoint(characters: str = CHARACTERS, **changes: int) -> Checkpoint:
     tokenizer = CharTokenizer(characters)
     return Checkpoint(random_model(**changes), tokenizer, Manifest("float32", 0, {}), "a")
+
+
+def own_distribution(one: Checkpoint, ids: list[int], position: int) -> torch.Tensor:
+    """Log-probabilities (V) of the token at a position, computed anew from its context."""
+    context = ids[window_start(position, one.model.config.block_size) : position]
+    hidden = one.model.hidden(torch.tensor([context]))[0, -1]
+    return one.model.logits(hidden).double().log_softmax(-1)
 
 
 A, B = checkpoint(), checkpoint(n_layer=1, block_size=16)
@@ -28,18 +36,7 @@ def test_it_is_the_textbooks_divergence_with_each_models_own_context(text: str) 
     found = divergence(A, Context(A.model), B, Context(B.model), ids)
     assert len(found) == len(ids) - 1
     for position, nats in enumerate(found, 1):
-        p, q = (
-            one.model.logits(
-                one.model.hidden(
-                    torch.tensor([ids[window_start(position, one.model.config.block_size) :]])[
-                        :, : position - window_start(position, one.model.config.block_size)
-                    ]
-                )[0, -1]
-            )
-            .double()
-            .log_softmax(-1)
-            for one in (A, B)
-        )
+        p, q = (own_distribution(one, ids, position) for one in (A, B))
         expected = torch.nn.functional.kl_div(q, p, log_target=True, reduction="sum")
         assert nats == pytest.approx(float(expected), abs=1e-4)
     assert divergence(A, Context(A.model), A, Context(A.model), ids) == [0.0] * (len(ids) - 1)
@@ -49,3 +46,14 @@ def test_a_vocabulary_is_shared_where_every_id_has_the_same_bytes() -> None:
     assert same_vocabulary(A, B)
     assert not same_vocabulary(A, checkpoint(CHARACTERS[::-1]))
     assert not same_vocabulary(A, checkpoint(CHARACTERS + "!", vocab_size=30))
+
+
+def test_words_in_the_settings_are_the_other_models_words() -> None:
+    other = checkpoint(CHARACTERS[::-1])
+    word, letter = tuple(encode(A, "king")), tuple(encode(A, "x"))
+    sampling = Sampling(banned=(word,), boosted=((letter, 2.0),), seed=3)
+    theirs = translate_settings(A, other, sampling)
+    assert theirs.banned == (tuple(encode(other, "king")),) != sampling.banned
+    assert theirs.boosted == ((tuple(encode(other, "x")), 2.0),)
+    assert theirs.seed == 3
+    assert translate_settings(A, B, sampling) is sampling
