@@ -182,6 +182,14 @@ class Engine:
             found = divergence(own, in_own, other, in_other, ids, cancelled=cancelled)
         self._send(request.get("id"), "compared", divergence=found)
 
+    def _inside(self, request: Request) -> None:
+        from gpt.lens import layers
+
+        checkpoint, _ = self._loaded(request)
+        chosen, top = whole(request, "chosen", 0), whole(request, "top", 5)
+        found = layers(checkpoint, self._ids(request), chosen, top=top)
+        self._send(request.get("id"), "inside", layers=[layer.to_dict() for layer in found])
+
     def _options(self, request: Request) -> None:
         from gpt.generate import score
 
@@ -302,6 +310,7 @@ _OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
     "generate": Engine._generate,
     "waterfall": Engine._waterfall,
     "paths": Engine._paths,
+    "inside": Engine._inside,
     "options": Engine._options,
     "compare": Engine._compare,
     "unload": Engine._unload,

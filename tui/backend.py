@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from gpt.inside import Layer
 from gpt.settings import Sampling
 from gpt.step import Step
 from gpt.waterfall import LikelyPath, Waterfall
@@ -64,6 +65,13 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """What the network holds behind the embedding and behind each layer."""
+
+    layers: list[Layer]
+
+
+@dataclass(frozen=True)
 class Options:
     """What the model thinks of each of several continuations."""
 
@@ -84,7 +92,19 @@ class Unloaded:
     """No model stands beside the first one any more."""
 
 
-Event = Status | Loaded | Steps | Done | Waterfall | Paths | Tokens | Options | Compared | Unloaded
+Event = (
+    Status
+    | Loaded
+    | Steps
+    | Done
+    | Waterfall
+    | Paths
+    | Tokens
+    | Inside
+    | Options
+    | Compared
+    | Unloaded
+)
 
 
 class BackendError(Exception):
@@ -139,6 +159,9 @@ class Backend(Protocol):
 
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
         """The most probable continuations of ids. Raises BackendError."""
+
+    async def inside(self, ids: list[int], chosen: int) -> list[Layer]:
+        """What each layer makes of ids, behind which chosen stands. Raises BackendError."""
 
     async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
         """What the model thinks of each of these texts behind ids. Raises BackendError."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 import gpt
+from gpt.inside import Layer
 from gpt.settings import Sampling
 from gpt.step import Step
 from gpt.waterfall import LikelyPath, Waterfall
@@ -26,6 +27,7 @@ from tui.backend import (
     Done,
     EngineDiedError,
     Event,
+    Inside,
     Loaded,
     Options,
     Paths,
@@ -35,7 +37,7 @@ from tui.backend import (
     Unloaded,
 )
 
-Answer = TypeVar("Answer", Waterfall, Paths, Tokens, Options, Unloaded)
+Answer = TypeVar("Answer", Waterfall, Paths, Tokens, Inside, Options, Unloaded)
 
 
 class LocalBackend:
@@ -112,6 +114,10 @@ class LocalBackend:
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
         """The most probable continuations of ids."""
         return (await self._answer("paths", Paths, ids=ids)).paths
+
+    async def inside(self, ids: list[int], chosen: int) -> list[Layer]:
+        """What each layer makes of ids, behind which chosen stands."""
+        return (await self._answer("inside", Inside, ids=ids, chosen=chosen)).layers
 
     async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
         """What the model thinks of each of these texts behind ids."""
@@ -239,6 +245,8 @@ def _event(line: dict[str, Any]) -> Event:
             return Waterfall.from_dict({name: line[name] for name in names})
         case "tokens":
             return Tokens(tuple(line["ids"]), [bytes(part) for part in line["bytes"]])
+        case "inside":
+            return Inside([Layer.from_dict(layer) for layer in line["layers"]])
         case "options":
             return Options([[Step.from_dict(step) for step in one] for one in line["options"]])
         case "compared":

@@ -282,3 +282,17 @@ def test_options_are_scored_behind_the_same_prompt(client: Client, tiny: Checkpo
         assert logprobs == pytest.approx([step.logprob for step in expected], abs=1e-5)
     client.send({"id": 2, "op": "options", "text": "to be", "options": [""]})
     assert "options must be a list of texts" in client.read()["message"]
+
+
+def test_every_layer_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
+    from gpt.lens import layers
+
+    ids = encode(tiny, "to be")
+    client.send({"id": 1, "op": "inside", "ids": ids, "chosen": 4, "top": 2})
+    found = client.read()["layers"]
+    for line, layer in zip(found, layers(tiny, ids, 4, top=2), strict=True):
+        assert (line["name"], line["ids"]) == (layer.name, list(layer.ids))
+        assert line["chosen_logprob"] == pytest.approx(layer.chosen_logprob, abs=1e-5)
+        assert [len(head) for head in line["attention"]] == [5] * len(layer.attention)
+    client.send({"id": 1, "op": "inside", "ids": ids, "chosen": 99})
+    assert "there is no token 99" in client.read()["message"]

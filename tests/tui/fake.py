@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from textual.pilot import Pilot
 
+from gpt.inside import Layer
 from gpt.settings import Sampling
 from gpt.step import Candidate, Step
 from gpt.waterfall import LikelyPath, Row, Waterfall
@@ -95,6 +96,17 @@ class FakeBackend:
         text = "".join(map(chr, ids))
         yield Steps(reading(text, 1 if self.divergence else 2), False)
         yield Compared(self.divergence)
+
+    async def inside(self, ids: list[int], chosen: int) -> list[Layer]:
+        if self.error:
+            raise self.error
+        n = len(ids)
+        even, last = (1 / n,) * n, (0.0,) * (n - 1) + (1.0,)
+        best = ((chosen, 1), (bytes([chosen]), b"[x"), (-0.1, -2.0))
+        return [
+            Layer("embedding", *best, -3.0, 7, ()),
+            Layer("layer 1", *best, -0.1, 1, (even, last)),
+        ]
 
     async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
         self.asked_options.append((ids, options))

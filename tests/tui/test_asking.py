@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from textual.content import Content
 from textual.events import MouseMove
-from textual.widgets import Input
+from textual.widgets import DataTable, Input
 
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -15,6 +15,7 @@ from tests.tui.test_branching import at
 from tui.backend import BackendError
 from tui.measure import find
 from tui.screens.asking import cut
+from tui.screens.inside import InsideScreen
 from tui.screens.main import MainScreen
 from tui.screens.texts import Question
 from tui.widgets.controls import PRESETS, Dial
@@ -219,3 +220,41 @@ def test_a_space_at_the_end_is_warned_of_where_words_begin_with_one() -> None:
     assert "leave it out" not in cut([b"to", b" "], joins_spaces=False)
     assert "leave it out" not in cut([b"to", b" be"], joins_spaces=True)
     assert cut([b"a"] * 20, joins_spaces=True) == "20 tokens: …" + "│".join("a" * 8)
+
+
+async def test_every_layer_says_what_it_would_and_where_it_looks() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 0)
+        await pilot.press("e")
+        assert "no layer has seen" in complaints(app)[-1]
+        await at(pilot, screen, 3)
+        await pilot.press("e")
+        await pilot.pause()
+        shown = app.screen
+        assert isinstance(shown, InsideScreen)
+        table, view = shown.query_one(DataTable), shown.query_one(TokenView)
+        rows = [[str(cell) for cell in table.get_row_at(i)] for i in range(2)]
+        assert rows[0][:3] == ["embedding", "4.98 %", "7"]
+        assert rows[1] == ["layer 1", "90.5 %", "1", "e 90.5 %  [x 13.5 %"]
+        await pilot.pause()
+
+        def heats() -> list[int]:
+            return [view._scale.heat(node.step) for node in screen.document.path[:4]]
+
+        assert view._scale.title == "attention of layer 1, mean of its 2 heads"
+        assert heats() == [6, 6, 12, 0]
+        await pilot.press("left")
+        assert view._scale.title == "attention of layer 1, head 2 of 2"
+        assert heats() == [0, 0, 15, 0]
+        await pilot.press("right", "right")
+        assert heats() == [9, 9, 9, 0]
+        await pilot.press("up")
+        assert view._scale.title == "the embedding attends to nothing"
+        await pilot.press("escape")
+        backend.error = BackendError("[b]gone")
+        await pilot.press("e")
+        await pilot.pause()
+        assert complaints(app)[-1] == "[b]gone"

@@ -76,6 +76,9 @@ def test_a_person_uses_everything(home: Path, tmp_path: Path) -> None:
     press("p")
     until("most likely paths")
     leave("most likely paths")
+    press("e")
+    until(r"layer 2 +[\d<.]+ %")
+    leave("logit lens")
     # Keep it and share it.
     press(F4)
     until("write this text to")

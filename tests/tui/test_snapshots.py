@@ -44,6 +44,7 @@ def picture(app: GPTApp) -> str:
         pytest.param(WIDE, ["home", "v", "down", "enter", "d"], id="two models"),
         pytest.param((60, 20), ["home", "v", "down", "enter"], id="two models 60x20"),
         pytest.param(WIDE, ["k", *" no", "enter", *"yes", "enter"], id="named continuations"),
+        pytest.param(WIDE, ["e", "right"], id="every layer"),
         pytest.param(WIDE, ["ctrl+o"], id="models"),
         pytest.param(WIDE, ["ctrl+l"], id="jump"),
         pytest.param((80, 24), ["f1"], id="help"),

@@ -135,6 +135,27 @@ class Asking(Part):
             self.query_one(TokenView).show(self.document.path)
             self.send("", len(taken), self.document.ids + taken, length=0)
 
+    def action_inside(self) -> None:
+        """What each layer would say at the selected token, and where it looks."""
+        index = self.query_one(TokenView).index
+        if index and not self.is_writing:
+            self._look_inside(index)
+        elif index == 0:
+            self.complain("nothing stands before the first token, so no layer has seen anything")
+
+    @work(group="inside", exclusive=True)
+    async def _look_inside(self, index: int) -> None:
+        from tui.screens.inside import InsideScreen
+
+        nodes = self.document.path[: index + 1]
+        ids = [node.step.token_id for node in nodes]
+        try:
+            found = await self.backend.inside(ids[:-1], ids[-1])
+        except BackendError as error:
+            self.complain(str(error))
+            return
+        self.app.push_screen(InsideScreen(nodes, found))
+
     def action_preset(self) -> None:
         """Turn the dials to the next preset."""
         if self.controls:

@@ -85,7 +85,7 @@ class ReadingsScreen(Screen[None]):
             self.query(TokenView), self._readings, self._span_of, strict=True
         ):
             view.show(reading.nodes)
-            view.add_scale(between(title, [self._bits[n] for n in spans]))
+            view.set_scale(between(title, [self._bits[n] for n in spans]))
             view.action_select(0)
         self.query(TokenView).first().focus()
         self.call_after_refresh(self._show_here)

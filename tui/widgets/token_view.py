@@ -99,7 +99,7 @@ class TokenView(ScrollView, can_focus=True):
             return True
         return (self._starts[index], self._tokens[index].step.bytes) in self._other
 
-    def add_scale(self, scale: Scale) -> None:
+    def set_scale(self, scale: Scale) -> None:
         """Colour by this, and by the usual ones where the reader wants to."""
         self._scales, self._scale = (scale, *SCALES), scale
         self._repaint()

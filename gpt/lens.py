@@ -1,0 +1,80 @@
+"""A look behind each layer of the network while it reads one context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpt.checkpoint import Checkpoint
+from gpt.errors import UserError
+from gpt.generate import check_ids, raw_logits, read_out, window_start
+from gpt.inside import Layer
+from gpt.model import Attention, attention, rotate
+
+
+@torch.inference_mode()
+def layers(checkpoint: Checkpoint, ids: Sequence[int], chosen: int, *, top: int = 5) -> list[Layer]:
+    """The embedding and every layer at the last position of ids, which predicts chosen.
+
+    The residual stream goes through the network's own last norm and output matrix: the logit
+    lens (nostalgebraist 2020). Attention is what the last position's queries give to the keys of
+    the context. It costs one pass over the context. Raises UserError where there are no ids.
+    """
+    if not ids:
+        raise UserError("the first token has no context, and so no layer has seen anything")
+    check_ids(checkpoint, [*ids, chosen])
+    model = checkpoint.model
+    context = ids[window_start(len(ids), model.config.block_size) :]
+    streams: list[Tensor] = []  # (E) each
+    weights: list[Tensor] = []  # (nh, T) each
+
+    def behind(module: Any, args: Any, output: Tensor) -> None:
+        streams.append(output[0, -1])
+
+    def look(module: Attention, args: tuple[Any, ...]) -> None:
+        weights.append(last_attention(module, args[0], args[1]))
+
+    with ExitStack() as hooks:
+        hooks.callback(model.drop.register_forward_hook(behind).remove)  # the embedding
+        for block in model.h:
+            for handle in (
+                block.register_forward_hook(behind),
+                block.attn.register_forward_pre_hook(look),  # type: ignore[union-attr]
+            ):
+                hooks.callback(handle.remove)
+        model.hidden(torch.tensor([list(context)], device=model.wte.weight.device))
+    hidden = model.proj_out(model.ln_f(torch.stack(streams)))  # (layers + 1, E)
+    read = read_out(raw_logits(model, hidden), [chosen] * len(streams), top)
+    bytes_of = checkpoint.tokenizer.token_bytes
+    names = ["embedding", *(f"layer {n}" for n in range(1, len(streams)))]
+    heads: list[list[list[float]]] = [[], *(each.tolist() for each in weights)]
+    return [
+        Layer(
+            name,
+            tuple(one.top_ids),
+            tuple(map(bytes_of, one.top_ids)),
+            tuple(one.top_logprobs),
+            one.logprob,
+            one.rank,
+            tuple(map(tuple, each)),
+        )
+        for name, one, each in zip(names, read, heads, strict=True)
+    ]
+
+
+def last_attention(module: Attention, x: Tensor, rotation: Any) -> Tensor:
+    """Weights (nh, T) that the last of the positions x (1, T, C) gives to each of them."""
+    _, T, C = x.shape
+    q, k, _ = (
+        part.view(1, T, module.n_head, C // module.n_head).transpose(1, 2)  # (1, nh, T, hs)
+        for part in module.qkv(x).chunk(3, dim=-1)
+    )
+    if rotation:
+        q, k = rotate(q, rotation), rotate(k, rotation)
+    # With the identity for v, what attention gives is its weights.
+    one = torch.eye(T, dtype=x.dtype, device=x.device).expand(1, module.n_head, T, T)
+    return attention(q[:, :, -1:], k, one, scale=module.scale, causal=False)[0, :, 0].float()

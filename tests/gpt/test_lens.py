@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import GPT2Config
+
+from gpt.checkpoint import Checkpoint
+from gpt.errors import UserError
+from gpt.generate import Context, encode, score
+from gpt.inside import Layer
+from gpt.lens import layers
+from gpt.model import GPT
+from gpt.models import Manifest
+from gpt.tokenizer import CharTokenizer
+from tests.conftest import CHARACTERS, random_model
+from tests.peers import random_gpt2
+
+
+def checkpoint(model: GPT) -> Checkpoint:
+    return Checkpoint(model, CharTokenizer(CHARACTERS), Manifest("float32", 0, {}), "a")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"positions": "rotary", "norm": "rmsnorm"},
+        {"norm_first": False, "embd_dim": 8},
+        {"n_layer": 0},
+    ],
+)
+def test_the_last_layer_is_the_model_and_weights_sum_to_one(changes: dict[str, object]) -> None:
+    one = checkpoint(random_model(**changes))
+    ids = encode(one, "to be or not to be, that is the question".replace(",", ""))
+    found = layers(one, ids[:-1], ids[-1], top=3)
+    assert [layer.name for layer in found] == [
+        "embedding",
+        *(f"layer {n + 1}" for n in range(one.model.config.n_layer)),
+    ]
+    step = list(score(one, Context(one.model), ids, start=len(ids) - 1, top=3))[-1]
+    assert step.logprob == pytest.approx(found[-1].chosen_logprob, abs=1e-4)
+    assert step.rank == found[-1].chosen_rank
+    assert found[-1].ids == tuple(candidate.token_id for candidate in step.candidates)
+    for layer in found[1:]:
+        assert len(layer.attention) == 2
+        for head in layer.attention:
+            assert sum(head) == pytest.approx(1, abs=1e-5) and min(head) >= 0
+            assert len(head) <= one.model.config.block_size
+        assert Layer.from_dict(json.loads(json.dumps(layer.to_dict()))) == layer
+    for module in one.model.modules():
+        assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+def test_it_is_what_transformers_says_of_its_layers() -> None:
+    config = GPT2Config(vocab_size=29, n_positions=32, n_layer=3, n_head=2, n_embd=16)
+    config._attn_implementation = "eager"
+    torch.manual_seed(1)
+    ours, theirs = random_gpt2(config)
+    ids = CharTokenizer(CHARACTERS).encode("to be or not")
+    with torch.inference_mode():
+        out = theirs(torch.tensor([ids]), output_attentions=True, output_hidden_states=True)
+        lens = [*out.hidden_states[:-1]]
+        expected = [theirs.lm_head(theirs.transformer.ln_f(x))[0, -1] for x in lens]
+    found = layers(checkpoint(ours), ids, 3)
+    for layer, logits in zip(found[:-1], expected, strict=True):
+        logprobs = logits.log_softmax(-1)
+        assert layer.chosen_logprob == pytest.approx(float(logprobs[3]), abs=1e-5)
+        assert layer.logprobs == pytest.approx(logprobs.topk(5).values.tolist(), abs=1e-5)
+    for layer, weights in zip(found[1:], out.attentions, strict=True):
+        for head, row in zip(layer.attention, weights[0, :, -1], strict=True):
+            assert head == pytest.approx(row.tolist(), abs=1e-6)
+
+
+def test_no_context_no_layers() -> None:
+    with pytest.raises(UserError, match="no context"):
+        layers(checkpoint(random_model()), [], 3)
