@@ -190,6 +190,14 @@ class Engine:
         found = layers(checkpoint, self._ids(request), chosen, top=top)
         self._send(request.get("id"), "inside", layers=[layer.to_dict() for layer in found])
 
+    def _left_out(self, request: Request) -> None:
+        from gpt.lens import left_out
+
+        checkpoint, context = self._loaded(request)
+        ids, chosen = self._ids(request), whole(request, "chosen", 0)
+        found = left_out(checkpoint, context, ids, chosen, last=whole(request, "last", 64))
+        self._send(request.get("id"), "left_out", owed=found)
+
     def _options(self, request: Request) -> None:
         from gpt.generate import score
 
@@ -311,6 +319,7 @@ _OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
     "waterfall": Engine._waterfall,
     "paths": Engine._paths,
     "inside": Engine._inside,
+    "left_out": Engine._left_out,
     "options": Engine._options,
     "compare": Engine._compare,
     "unload": Engine._unload,

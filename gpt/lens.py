@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
-from gpt.generate import check_ids, raw_logits, read_out, window_start
+from gpt.generate import Context, check_ids, never, raw_logits, read_out, window_start
 from gpt.inside import Layer
 from gpt.model import Attention, attention, rotate
 
@@ -64,6 +64,48 @@ def layers(checkpoint: Checkpoint, ids: Sequence[int], chosen: int, *, top: int 
         )
         for name, one, each in zip(names, read, heads, strict=True)
     ]
+
+
+@torch.inference_mode()
+def left_out(
+    checkpoint: Checkpoint,
+    context: Context,
+    ids: Sequence[int],
+    chosen: int,
+    *,
+    last: int = 64,
+    cancelled: Callable[[], bool] = never,
+) -> list[float | None]:
+    """What chosen, behind ids, owes to each of them: log p − log p without that one, in nats.
+
+    None for all but the last ones, for those outside the model's window, and for a token that is
+    the whole context. What stands behind the token that is left out moves one position up, as if it
+    had never been written (occlusion, Zeiler and Fergus 2014).
+    """
+    if not ids:
+        raise UserError("the first token has no context, and so owes nothing to any")
+    check_ids(checkpoint, [*ids, chosen])
+    model = checkpoint.model
+    start = window_start(len(ids), model.config.block_size)
+    window = list(ids[start:])
+    hidden = context.read(window)
+
+    def logprob(state: Tensor) -> float:
+        return read_out(raw_logits(model, state[None]), [chosen], 1)[0].logprob
+
+    own = logprob(hidden[-1])
+    found: list[float | None] = [None] * len(ids)
+    for i in range(max(0, len(window) - last), len(window)):
+        behind = window[i + 1 :]
+        if cancelled() or len(window) == 1:
+            break
+        if behind:
+            following = torch.tensor([behind], device=model.wte.weight.device)
+            state = model.hidden(following, context.fork(i))[0, -1]
+        else:
+            state = hidden[i - 1]
+        found[start + i] = own - logprob(state)
+    return found
 
 
 def last_attention(module: Attention, x: Tensor, rotation: Any) -> Tensor:

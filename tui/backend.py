@@ -72,6 +72,13 @@ class Inside:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """What a token owes to each of those before it, in nats; None where nobody has asked."""
+
+    owed: list[float | None]
+
+
+@dataclass(frozen=True)
 class Options:
     """What the model thinks of each of several continuations."""
 
@@ -101,6 +108,7 @@ Event = (
     | Paths
     | Tokens
     | Inside
+    | LeftOut
     | Options
     | Compared
     | Unloaded
@@ -162,6 +170,9 @@ class Backend(Protocol):
 
     async def inside(self, ids: list[int], chosen: int) -> list[Layer]:
         """What each layer makes of ids, behind which chosen stands. Raises BackendError."""
+
+    async def left_out(self, ids: list[int], chosen: int) -> list[float | None]:
+        """What chosen owes to each of ids before it. Raises BackendError."""
 
     async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
         """What the model thinks of each of these texts behind ids. Raises BackendError."""

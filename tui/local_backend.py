@@ -28,6 +28,7 @@ from tui.backend import (
     EngineDiedError,
     Event,
     Inside,
+    LeftOut,
     Loaded,
     Options,
     Paths,
@@ -37,7 +38,7 @@ from tui.backend import (
     Unloaded,
 )
 
-Answer = TypeVar("Answer", Waterfall, Paths, Tokens, Inside, Options, Unloaded)
+Answer = TypeVar("Answer", Waterfall, Paths, Tokens, Inside, LeftOut, Options, Unloaded)
 
 
 class LocalBackend:
@@ -118,6 +119,10 @@ class LocalBackend:
     async def inside(self, ids: list[int], chosen: int) -> list[Layer]:
         """What each layer makes of ids, behind which chosen stands."""
         return (await self._answer("inside", Inside, ids=ids, chosen=chosen)).layers
+
+    async def left_out(self, ids: list[int], chosen: int) -> list[float | None]:
+        """What chosen owes to each of ids before it."""
+        return (await self._answer("left_out", LeftOut, ids=ids, chosen=chosen)).owed
 
     async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
         """What the model thinks of each of these texts behind ids."""
@@ -247,6 +252,8 @@ def _event(line: dict[str, Any]) -> Event:
             return Tokens(tuple(line["ids"]), [bytes(part) for part in line["bytes"]])
         case "inside":
             return Inside([Layer.from_dict(layer) for layer in line["layers"]])
+        case "left_out":
+            return LeftOut(line["owed"])
         case "options":
             return Options([[Step.from_dict(step) for step in one] for one in line["options"]])
         case "compared":

@@ -285,7 +285,7 @@ def test_options_are_scored_behind_the_same_prompt(client: Client, tiny: Checkpo
 
 
 def test_every_layer_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
-    from gpt.lens import layers
+    from gpt.lens import layers, left_out
 
     ids = encode(tiny, "to be")
     client.send({"id": 1, "op": "inside", "ids": ids, "chosen": 4, "top": 2})
@@ -296,3 +296,8 @@ def test_every_layer_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
         assert [len(head) for head in line["attention"]] == [5] * len(layer.attention)
     client.send({"id": 1, "op": "inside", "ids": ids, "chosen": 99})
     assert "there is no token 99" in client.read()["message"]
+    client.send({"id": 2, "op": "left_out", "ids": ids, "chosen": 4, "last": 3})
+    owed = client.read()["owed"]
+    assert owed[:2] == [None, None]
+    expected = left_out(tiny, Context(tiny.model), ids, 4, last=3)
+    assert owed[2:] == pytest.approx(expected[2:], abs=1e-4)

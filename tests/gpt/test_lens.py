@@ -8,9 +8,9 @@ from transformers import GPT2Config
 
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
-from gpt.generate import Context, encode, score
+from gpt.generate import Context, encode, score, window_start
 from gpt.inside import Layer
-from gpt.lens import layers
+from gpt.lens import layers, left_out
 from gpt.model import GPT
 from gpt.models import Manifest
 from gpt.tokenizer import CharTokenizer
@@ -76,3 +76,25 @@ def test_it_is_what_transformers_says_of_its_layers() -> None:
 def test_no_context_no_layers() -> None:
     with pytest.raises(UserError, match="no context"):
         layers(checkpoint(random_model()), [], 3)
+
+
+def test_what_a_token_owes_is_measured_by_leaving_one_out() -> None:
+    one = checkpoint(random_model(block_size=16))
+    for n in (2, 9, 16, 20):
+        ids = encode(one, "to be or not to be that"[: n + 1])
+        before, chosen = ids[:-1], ids[-1]
+        context = Context(one.model)
+        found = left_out(one, context, before, chosen, last=6)
+        start = window_start(len(before), 16)
+        logprob = list(score(one, Context(one.model), [*before[start:], chosen]))[-1].logprob
+        asked = [i for i, nats in enumerate(found) if nats is not None]
+        assert asked == list(range(max(start, len(before) - 6), len(before)))
+        for i in asked:
+            without = [*before[start:i], *before[i + 1 :], chosen]
+            other = list(score(one, Context(one.model), without))[-1].logprob
+            assert logprob is not None and other is not None
+            assert found[i] == pytest.approx(logprob - other, abs=1e-4)
+        assert left_out(one, context, before, chosen, last=6) == found  # nothing was disturbed
+    assert left_out(one, Context(one.model), [3], 4) == [None]
+    with pytest.raises(UserError, match="no context"):
+        left_out(one, Context(one.model), [], 4)

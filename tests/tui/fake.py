@@ -108,6 +108,11 @@ class FakeBackend:
             Layer("layer 1", *best, -0.1, 1, (even, last)),
         ]
 
+    async def left_out(self, ids: list[int], chosen: int) -> list[float | None]:
+        if self.error:
+            raise self.error
+        return [None, *(0.5 * i for i in range(1, len(ids)))]
+
     async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
         self.asked_options.append((ids, options))
         if self.error:

@@ -258,3 +258,21 @@ async def test_every_layer_says_what_it_would_and_where_it_looks() -> None:
         await pilot.press("e")
         await pilot.pause()
         assert complaints(app)[-1] == "[b]gone"
+
+
+async def test_the_text_is_coloured_by_what_a_token_owes_to_each() -> None:
+    backend = FakeBackend("he[/b]")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        view = await at(pilot, screen, 4)
+        await pilot.press("E")
+        await pilot.pause()
+        assert view._scale.title == "coloured by the bits that [ at 4 owes to each"
+        heats = [view._scale.heat(node.step) for node in screen.document.path]
+        assert heats == [0, 1, 3, 5, 0, 0, 0, 0]
+        await pilot.press("c")
+        assert view._scale.title == "coloured by the model's own probability"
+        await at(pilot, screen, 0)
+        await pilot.press("E")
+        assert "owes nothing" in complaints(app)[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from textual import on, work
@@ -14,6 +15,7 @@ from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from gpt.words import BYTES, forms
 from tui.backend import BackendError
+from tui.heat import between
 from tui.screens.parts import Part
 from tui.widgets.inspector import visible
 from tui.widgets.prompt import Prompt
@@ -155,6 +157,27 @@ class Asking(Part):
             self.complain(str(error))
             return
         self.app.push_screen(InsideScreen(nodes, found))
+
+    def action_owes(self) -> None:
+        """Colour the text by what the selected token owes to each before it."""
+        index = self.query_one(TokenView).index
+        if index and not self.is_writing:
+            self._find_owed(index)
+        elif index == 0:
+            self.complain("nothing stands before the first token, so it owes nothing to any")
+
+    @work(group="inside", exclusive=True)
+    async def _find_owed(self, index: int) -> None:
+        ids, step = self.document.ids, self.document.path[index].step
+        try:
+            owed = await self.backend.left_out(ids[:index], ids[index])
+        except BackendError as error:
+            self.complain(str(error))
+            return
+        bits = [None if nats is None else nats / math.log(2) for nats in owed]
+        name = visible(step.bytes, step.token_id)
+        title = f"coloured by the bits that {name} at {index} owes to each"
+        self.query_one(TokenView).set_scale(between(title, bits))
 
     def action_preset(self) -> None:
         """Turn the dials to the next preset."""

@@ -50,6 +50,7 @@ TEXT_KEYS: list[BindingType] = [
     Binding("n", "screen.found(1)", "next match", show=False, id="text.found"),
     Binding("N", "screen.found(-1)", "last match", show=False, id="text.found_last"),
     Binding("e", "screen.inside", "examine every layer", show=False, id="text.inside"),
+    Binding("E", "screen.owes", "what this token owes to each", show=False, id="text.owes"),
     Binding("p", "screen.paths", "most likely paths", show=False, id="text.paths"),
     Binding("v", "screen.compare", "read by another model", show=False, id="text.compare"),
     Binding(

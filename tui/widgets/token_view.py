@@ -12,6 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import BindingType
+from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
@@ -155,7 +156,7 @@ class TokenView(ScrollView, can_focus=True):
         if self._other is not None:  # underlining has another meaning there
             variables = {**variables, "heat-marks": "false"}
         self._palette = Palette(variables)
-        self.border_title = self._scale.title
+        self.border_title = Content(self._scale.title)
         self.border_subtitle = self._palette.legend(self._scale)
         self._strips.clear()
         self.refresh()
