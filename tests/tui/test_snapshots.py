@@ -65,7 +65,11 @@ async def test_the_screen_looks_like_this(
             await pilot.pause()
             while main_screen_is_writing(app):
                 await pilot.pause()
-        await pilot.pause(0.3)  # a panel that comes is laid out
+        for _ in range(100):  # a panel that comes is laid out, and what it says is drawn
+            before = picture(app)
+            await pilot.pause(0.1)
+            if picture(app) == before:
+                break
         assert picture(app) == snapshot
 
 
