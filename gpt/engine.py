@@ -132,36 +132,13 @@ class Engine:
             seconds=time.perf_counter() - started,
         )
 
-    def _waterfall(self, request: Request) -> None:
-        from gpt.explain import waterfall
+    def _ask(self, request: Request) -> None:
+        from gpt.questions import QUESTIONS
 
-        checkpoint, context = self._loaded(request)
-        found = waterfall(
-            checkpoint,
-            context,
-            self._ids(request),
-            Sampling.from_dict(typed(request, "sampling", dict, {})),
-            chosen=whole(request, "chosen", 0) if "chosen" in request else None,
-            top=whole(request, "top", 10),
-        )
-        self._send(request.get("id"), "waterfall", **found.to_dict())
-
-    def _paths(self, request: Request) -> None:
-        from gpt.explain import likely_paths
-
-        checkpoint, context = self._loaded(request)
-        width, depth = whole(request, "width", 8), whole(request, "depth", 8)
-        if not (1 <= width <= 64 and 1 <= depth <= 64):
-            raise UserError("width and depth must be from 1 to 64")
-        found = likely_paths(
-            checkpoint,
-            context,
-            self._ids(request),
-            width=width,
-            depth=depth,
-            cancelled=self._cancel_check(request),
-        )
-        self._send(request.get("id"), "paths", paths=[path.to_dict() for path in found])
+        question = QUESTIONS[request["op"]]
+        ids, cancelled = self._ids(request), self._cancel_check(request)
+        answer = question(*self._loaded(request), ids, request, cancelled)
+        self._send(request.get("id"), request["op"], **answer)
 
     def _unload(self, request: Request) -> None:
         self._ready.pop(True, None)
@@ -181,34 +158,6 @@ class Engine:
         if same_vocabulary(own, other):
             found = divergence(own, in_own, other, in_other, ids, cancelled=cancelled)
         self._send(request.get("id"), "compared", divergence=found)
-
-    def _inside(self, request: Request) -> None:
-        from gpt.lens import layers
-
-        checkpoint, _ = self._loaded(request)
-        chosen, top = whole(request, "chosen", 0), whole(request, "top", 5)
-        found = layers(checkpoint, self._ids(request), chosen, top=top)
-        self._send(request.get("id"), "inside", layers=[layer.to_dict() for layer in found])
-
-    def _left_out(self, request: Request) -> None:
-        from gpt.lens import left_out
-
-        checkpoint, context = self._loaded(request)
-        ids, chosen = self._ids(request), whole(request, "chosen", 0)
-        found = left_out(checkpoint, context, ids, chosen, last=whole(request, "last", 64))
-        self._send(request.get("id"), "left_out", owed=found)
-
-    def _options(self, request: Request) -> None:
-        from gpt.generate import score
-
-        checkpoint, context = self._loaded(request)
-        prompt, top = self._ids(request), whole(request, "top", 0)
-        found = []
-        for option in texts(request, "options"):
-            ids = prompt + checkpoint.tokenizer.encode(option)
-            steps = score(checkpoint, context, ids, start=len(prompt), top=top)
-            found.append([step.to_dict() for step in steps])
-        self._send(request.get("id"), "options", options=found)
 
     def _generate(self, request: Request) -> None:
         from gpt.chat import turn
@@ -316,11 +265,11 @@ _OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
     "tokenize": Engine._tokenize,
     "score": Engine._score,
     "generate": Engine._generate,
-    "waterfall": Engine._waterfall,
-    "paths": Engine._paths,
-    "inside": Engine._inside,
-    "left_out": Engine._left_out,
-    "options": Engine._options,
+    "waterfall": Engine._ask,
+    "paths": Engine._ask,
+    "inside": Engine._ask,
+    "left_out": Engine._ask,
+    "options": Engine._ask,
     "compare": Engine._compare,
     "unload": Engine._unload,
 }

@@ -296,7 +296,7 @@ def test_every_layer_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
         assert [len(head) for head in line["attention"]] == [5] * len(layer.attention)
     client.send({"id": 1, "op": "inside", "ids": ids, "chosen": 99})
     assert "there is no token 99" in client.read()["message"]
-    client.send({"id": 2, "op": "left_out", "ids": ids, "chosen": 4, "last": 3})
+    client.send({"id": "owed", "op": "left_out", "ids": ids, "chosen": 4, "last": 3})
     owed = client.read()["owed"]
     assert owed[:2] == [None, None]
     expected = left_out(tiny, Context(tiny.model), ids, 4, last=3)
