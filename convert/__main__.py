@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import gpt
 from convert.events import Event, Found, Notice, Tell
+from gpt import models
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
-
-_DTYPES = ("float32", "float16", "bfloat16", "keep")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -60,7 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--name", help="what the model is called; default: as it is called there")
     parser.add_argument(
-        "--dtype", choices=_DTYPES, default="keep", help="how weights are stored; default: as is"
+        "--dtype",
+        choices=[*models.DTYPES, "keep"],
+        default="keep",
+        help="how weights are stored; default: as is",
     )
     parser.add_argument("--revision", metavar="REV", help="a branch, tag or commit on the hub")
     parser.add_argument(

@@ -158,18 +158,18 @@ def _memory(data: Tensor) -> memoryview:
     return memoryview(data.numpy())  # type: ignore[arg-type]
 
 
-def file_size(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> int:
+Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
+"""The tensors of a file in their order: dtype and shape of each."""
+
+
+def file_size(layout: Layout) -> int:
     """Bytes that `write` will write."""
-    return len(_header(shapes, dtype)) + sum(map(math.prod, shapes.values())) * dtype.itemsize
+    sizes = (math.prod(shape) * dtype.itemsize for dtype, shape in layout.values())
+    return len(_header(layout)) + sum(sizes)
 
 
-def write(
-    path: Path,
-    shapes: Mapping[str, tuple[int, ...]],
-    dtype: torch.dtype,
-    pieces: Iterable[Tensor],
-) -> str:
-    """Write tensors of these names and shapes, whose numbers come in order, in any pieces.
+def write(path: Path, layout: Layout, pieces: Iterable[Tensor]) -> str:
+    """Write tensors whose numbers come in order, in any pieces, in their dtypes.
 
     Another thread computes the checksum, a few portions behind. Returns the file's sha256.
     """
@@ -184,21 +184,21 @@ def write(
             while data:  # a raw file may take less than it is given
                 data = data[file.write(data) :]
 
-        put(memoryview(_header(shapes, dtype)))
+        put(memoryview(_header(layout)))
         for piece in pieces:
             # As a whole, because torch transposes whole matrices block by block, much faster.
-            data = _memory(piece.to(dtype).contiguous().view(-1).view(torch.uint8))
+            data = _memory(piece.contiguous().view(-1).view(torch.uint8))
             for begin in range(0, len(data), _AT_ONCE):
                 put(data[begin : begin + _AT_ONCE])
-        if file.tell() != file_size(shapes, dtype):
+        if file.tell() != file_size(layout):
             raise ValueError(f"{file.tell()} bytes are not what was announced")
     return digest.hexdigest()
 
 
-def _header(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> bytes:
+def _header(layout: Layout) -> bytes:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
-    for name, shape in shapes.items():
+    for name, (dtype, shape) in layout.items():
         end = position + math.prod(shape) * dtype.itemsize
         header[name] = {
             "dtype": _NAMES[dtype],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from torch import Tensor
 from convert.events import Progress, Tell
 from convert.family import unchanged
 from convert.plan import Plan
+from convert.safetensors_file import Layout
 from convert.weights import Weights
 from gpt.errors import UserError
+from gpt.quantize import quantize
 
 
 def pieces(plan: Plan, weights: Weights, dtype: torch.dtype, tell: Tell) -> Iterator[Tensor]:
@@ -38,6 +41,32 @@ def pieces(plan: Plan, weights: Weights, dtype: torch.dtype, tell: Tell) -> Iter
                 tensor = _checked(weights.read(source.name), dtype, source.name, info.file)
                 yield source.place.transform(tensor)
                 progress.add(info.file, info.nbytes)
+
+
+def quantised(layout: Layout, pieces: Iterator[Tensor]) -> Iterator[Tensor]:
+    """float32 pieces as a layout wants them: matrices as int8 rows, and then their scales."""
+    for name, (dtype, shape) in layout.items():
+        if dtype == torch.int8:
+            rows = _rows(pieces, math.prod(shape), shape[1])
+            scales = []
+            for weight, scale in map(quantize, rows):
+                yield weight
+                scales.append(scale)
+            yield torch.cat(scales)
+        elif not name.endswith(".scale"):  # those have followed their matrix already
+            yield from _rows(pieces, math.prod(shape), 1)
+
+
+def _rows(pieces: Iterator[Tensor], count: int, width: int) -> Iterator[Tensor]:
+    """The next `count` numbers as whole rows (n, width), however they come."""
+    left = torch.empty(0)
+    while count:
+        piece = next(pieces).reshape(-1)
+        count -= len(piece)
+        data = torch.cat((left, piece))
+        whole = len(data) - len(data) % width
+        yield data[:whole].view(-1, width)
+        left = data[whole:]
 
 
 class _Progress:

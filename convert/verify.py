@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gpt.checkpoint import DTYPES, load_network
+from gpt.checkpoint import load_network
 from gpt.config import ModelConfig
 from gpt.errors import UserError
+from gpt.quantize import DTYPES, dequantize, quantize
 from gpt.tokenizer import Tokenizer
 
 TOLERANCE = 1e-3
@@ -115,10 +116,23 @@ def _reference(theirs: Path, config: ModelConfig, ids: Tensor, dtype: str) -> tu
     if tied and not config.tied:
         raise Skip("transformers takes the embedding for the output matrix, which differs")
     model.eval()
-    if dtype != "float32":
+    _round(model, dtype)
+    return model(input_ids=ids, use_cache=False).logits[0].float(), transformers.__version__
+
+
+def _round(model: Any, dtype: str) -> None:
+    """Give transformers' network the numbers that a dtype leaves of its weights."""
+    if dtype != "int8":
         for weight in model.parameters():
             weight.copy_(weight.to(DTYPES[dtype]))
-    return model(input_ids=ids, use_cache=False).logits[0].float(), transformers.__version__
+        return
+    from transformers.pytorch_utils import Conv1D
+
+    for module in model.modules():
+        if isinstance(module, Conv1D):  # (in, out)
+            module.weight.copy_(dequantize(*quantize(module.weight.T)).T)
+        elif isinstance(module, torch.nn.Linear) or module is model.get_input_embeddings():
+            module.weight.copy_(dequantize(*quantize(module.weight)))
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from gpt import checkpoint, models
 from gpt.config import ModelConfig
 from gpt.draft import replacing
 from gpt.errors import UserError
+from gpt.quantize import DTYPES
 from gpt.sanitize import one_line
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in (gpt2.FAMILY, opt.FAMILY)}
@@ -57,21 +58,24 @@ def convert(
     """Make a checkpoint of ours out of a hub id or a directory.
 
     out: the checkpoint's directory; without it, `name` (or the model's own) among the user's
-    models. dtype: float32, float16, bfloat16 or keep. force: replace a checkpoint that is there.
+    models. dtype: one of models.DTYPES, or keep. force: replace a checkpoint that is there.
     Raises UserError and leaves everything as it was where anything is not as it should be.
     """
     directory = target(model, out, name)
     _check_place(directory, force)
     job = _prepare(locate(model, revision, tell), dtype, tell)
-    size = safetensors_file.file_size(job.plan.shapes, job.torch_dtype)
+    layout = checkpoint.layout(job.plan.config, job.dtype)
+    size = safetensors_file.file_size(layout)
     if job.source.kind == "directory":
         tell(Found(model, "directory", size))
     _check_room(directory, size)
     with replacing(directory) as draft:
-        pieces = stream.pieces(job.plan, job.weights, job.torch_dtype, tell)
-        digest = safetensors_file.write(
-            draft / checkpoint.WEIGHTS, job.plan.shapes, job.torch_dtype, pieces
-        )
+        if job.dtype == "int8":
+            pieces = stream.pieces(job.plan, job.weights, torch.float32, tell)
+            pieces = stream.quantised(layout, pieces)
+        else:
+            pieces = stream.pieces(job.plan, job.weights, DTYPES[job.dtype], tell)
+        digest = safetensors_file.write(draft / checkpoint.WEIGHTS, layout, pieces)
         checkpoint.write_config(draft, job.plan.config)
         job.vocabulary.tokenizer.save(draft)
         verification = _verify(job, draft, verify, tell)
@@ -95,10 +99,6 @@ class _Job:
     weights: Weights
     vocabulary: Vocabulary
     dtype: str
-
-    @property
-    def torch_dtype(self) -> torch.dtype:
-        return checkpoint.DTYPES[self.dtype]
 
     @property
     def n_params(self) -> int:
@@ -211,7 +211,7 @@ def _stored_dtype(wanted: str, plan: Plan, weights: Weights, tell: Tell) -> str:
     """The one dtype of the checkpoint."""
     if wanted != "keep":
         return wanted
-    names = {dtype: name for name, dtype in checkpoint.DTYPES.items()}
+    names = {dtype: name for name, dtype in DTYPES.items() if dtype.is_floating_point}
     found = {weights.tensors[s.name].dtype for parts in plan.sources.values() for s in parts}
     if len(found) == 1 and (only := next(iter(found))) in names:
         return names[only]

@@ -1,14 +1,15 @@
-"""python -m gpt complete | score | models | train | evaluate: the model for pipes and scripts."""
+"""python -m gpt complete | score | bench | models | train | evaluate: for pipes and scripts."""
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gpt
 from gpt import models, score_command, text_file, words
@@ -79,11 +80,22 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     score_command.add_arguments(score)
     score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args)))
 
-    for command in (complete, score):
+    bench = commands.add_parser("bench", help="how fast a model runs here, beside the limit")
+    bench.add_argument("--json", action="store_true", help="one object")
+    bench.set_defaults(run=_bench)
+
+    for command in (complete, score, bench):
         command.add_argument("--model", default=models.EMBEDDED, help="a name or a directory")
         command.add_argument("--device", default="auto", help="auto, cpu or cuda")
         command.add_argument(
-            "--dtype", default="auto", choices=["auto", "float32", "float16", "bfloat16"]
+            "--dtype",
+            default="auto",
+            choices=["auto", *models.DTYPES],
+            help="how weights are stored",
+        )
+        command.add_argument("--threads", type=int, metavar="N", help="default: the cores")
+        command.add_argument(
+            "--compile", action="store_true", help="build machine code for the model first, once"
         )
 
     listing = commands.add_parser("models", help="list the models that are there")
@@ -108,12 +120,31 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
 
 def _load(args: argparse.Namespace) -> Checkpoint:
-    directory = models.find(args.model)
-    from gpt import checkpoint, device
+    return _load_and_say(args)[0]
 
-    loaded = checkpoint.load(directory, *device.choose(args.device, args.dtype))
-    device.use_threads(loaded.manifest.n_params)
-    return loaded
+
+def _load_and_say(args: argparse.Namespace) -> tuple[Checkpoint, dict[str, Any]]:
+    """The model, and how it runs."""
+    directory = models.find(args.model)
+    n_params = models.read_manifest(directory).n_params
+    from gpt import checkpoint, compiled, device
+
+    threads = device.use_threads(n_params, wanted=args.threads)
+    where, dtype = device.choose(args.device, args.dtype, n_params)
+    loaded = checkpoint.load(directory, where, dtype)
+    compilation = None
+    if where == "cpu":
+        compilation = compiled.Compilation(loaded.model, dtype, build=args.compile)
+        compilation.wait()
+    gc.freeze()  # or the collector would go through all of torch while tokens are drawn
+    is_compiled = compilation is not None and compilation.is_installed
+    return loaded, {"device": where, "dtype": dtype, "threads": threads, "compiled": is_compiled}
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from gpt import bench
+
+    bench.run(lambda: _load_and_say(args), as_json=args.json)
 
 
 def _complete(args: argparse.Namespace) -> None:

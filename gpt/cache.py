@@ -21,9 +21,9 @@ class KVCache:
         self.length = 0
         """Tokens in the cache."""
         self._config = config
-        self._batch = batch
-        self._keys: list[Tensor] = []  # per layer (B, nh, capacity, hs)
-        self._values: list[Tensor] = []
+        self._shape = config.n_layer, 2, batch
+        self._kept = torch.empty(*self._shape, 0, config.n_head, config.head_size)
+        """Keys and values of every layer, (n_layer, 2, B, capacity, nh, hs)."""
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put k and v (B, nh, T, hs) of one layer behind the past.
@@ -33,10 +33,21 @@ class KVCache:
         """
         end = self.length + k.size(2)
         if layer == 0:
-            self._reserve(end, like=k)
-        self._keys[layer][:, :, self.length : end] = k
-        self._values[layer][:, :, self.length : end] = v
-        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+            self._reserve(end, k.dtype, k.device)
+        kept = self._kept[layer].transpose(2, 3)  # (2, B, nh, capacity, hs)
+        kept[0, :, :, self.length : end] = k
+        kept[1, :, :, self.length : end] = v
+        return kept[0, :, :, :end], kept[1, :, :, :end]
+
+    def slots(self) -> list[Tensor]:
+        """Keys of the first layer, its values, keys of the second and so on, of one sequence.
+
+        Views (length + 1, nh, hs) float32, each in one piece of memory, for compiled code, which
+        writes the last row itself.
+        """
+        end = self.length + 1
+        self._reserve(end, torch.float32, torch.device("cpu"))
+        return list(self._kept[:, :, 0, :end].flatten(0, 1).unbind(0))
 
     def advance(self, n_tokens: int) -> None:
         """Count the tokens that every layer has appended."""
@@ -54,22 +65,16 @@ class KVCache:
             raise ValueError(f"cannot copy {length} tokens of a cache of {self.length}")
         other = KVCache(self._config, len(rows))
         other.length = length
-        other._keys = [keys[rows, :, :length] for keys in self._keys]
-        other._values = [values[rows, :, :length] for values in self._values]
+        other._kept = self._kept[:, :, rows, :length]
         return other
 
-    def _reserve(self, needed: int, like: Tensor) -> None:
-        capacity = self._keys[0].size(2) if self._keys else 0
+    def _reserve(self, needed: int, dtype: torch.dtype, device: torch.device) -> None:
+        capacity = self._kept.size(3)
         if needed <= capacity:
             return
         config = self._config
         capacity = min(max(needed, 2 * capacity, _FIRST_CAPACITY), max(needed, config.block_size))
-        shape = (self._batch, config.n_head, capacity, config.head_size)
-        for tensors in (self._keys, self._values):
-            grown = [
-                torch.empty(shape, dtype=like.dtype, device=like.device)
-                for _ in range(config.n_layer)
-            ]
-            for old, new in zip(tensors, grown, strict=False):
-                new[:, :, : self.length] = old[:, :, : self.length]
-            tensors[:] = grown
+        shape = (*self._shape, capacity, config.n_head, config.head_size)
+        grown = torch.empty(shape, dtype=dtype, device=device)
+        grown[:, :, :, : self.length] = self._kept[:, :, :, : self.length]
+        self._kept = grown

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,10 +25,18 @@ from gpt.draft import replacing
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.models import MANIFEST, Manifest
+from gpt.quantize import DTYPES, SmallGPT, dequantize, quantize
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_FILE_DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I8": torch.int8,
+}
+_PIECE = 1 << 18
+"""Numbers of a tensor that are turned at once; few enough for a processor's cache."""
 
 
 @dataclass
@@ -43,8 +52,9 @@ class Checkpoint:
 def load(directory: Path, device: str = "cpu", dtype: str = "float32") -> Checkpoint:
     """Read a checkpoint onto a device. dtype: a name of DTYPES, or "stored".
 
-    The file is mapped, not copied, where it already has that dtype and the device is the
-    CPU. Raises UserError where anything is missing, damaged or does not fit together.
+    On a CPU the file is mapped, not copied, where it already has that dtype; elsewhere it is
+    turned piece by piece, so that nothing is in memory twice. Raises UserError where anything is
+    missing, damaged or does not fit together.
     """
     manifest = models.read_manifest(directory)
     for name, facts in manifest.files.items():
@@ -56,18 +66,38 @@ def load(directory: Path, device: str = "cpu", dtype: str = "float32") -> Checkp
 
 
 def load_network(directory: Path, device: str = "cpu", dtype: str = "float32") -> GPT:
-    """Only the network of a checkpoint, which needs no manifest yet."""
-    wanted = None if dtype == "stored" else DTYPES[dtype]
-    model = empty_network(read_config(directory))
-    model.load_state_dict(_read_weights(directory, model, device, wanted), assign=True)
+    """Only the network of a checkpoint, which needs no manifest yet.
+
+    A CPU multiplies in float32 whatever is stored; a GPU computes in the dtype itself.
+    """
+    config, path = read_config(directory), directory / WEIGHTS
+    try:
+        header = _header(path)
+        stored = next((info.dtype for name, info in header.items() if name == "wte.weight"), None)
+        asked = stored if dtype == "stored" else DTYPES[dtype]
+        _check_names(directory, header, empty_network(config, stored))
+        model = empty_network(config, asked if device == "cpu" else None)
+        if device != "cpu":
+            model = model.to(asked)
+        weights = dict(_weights(path, header, model.state_dict()))
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+    model.load_state_dict(
+        {name: tensor.to(device) for name, tensor in weights.items()}, assign=True
+    )
     return model.requires_grad_(False).eval()
 
 
-def empty_network(config: ModelConfig) -> GPT:
-    """A network that has shapes but no numbers. Raises UserError where it is beyond any memory."""
+def empty_network(config: ModelConfig, dtype: torch.dtype | None = None) -> GPT:
+    """A network that has shapes but no numbers, its matrices in a dtype that a CPU stores.
+
+    Raises UserError where it is beyond any memory.
+    """
     try:
         with torch.device("meta"), _Uninitialised():
-            return GPT(config)
+            if dtype in (None, torch.float32):
+                return GPT(config)
+            return SmallGPT(config, dtype)
     except RuntimeError as error:
         raise UserError(f"config.json asks for an impossible network: {error}") from error
 
@@ -92,24 +122,115 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _read_weights(
-    directory: Path, model: GPT, device: str, dtype: torch.dtype | None
-) -> dict[str, Tensor]:
-    """Tensors by name, after every name and shape was compared with the network's."""
-    path = directory / WEIGHTS
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    try:
-        with safe_open(path, framework="pt", device=device) as file:
-            found = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            for name in sorted(expected.keys() | found.keys()):
-                if expected.get(name) != found.get(name):
-                    raise UserError(
-                        f"{path} does not fit {CONFIG}: {name} is {found.get(name, 'missing')} "
-                        f"in the file and {expected.get(name, 'absent')} in the network"
-                    )
-            return {name: file.get_tensor(name).to(dtype=dtype) for name in found}
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+@dataclass(frozen=True)
+class _Info:
+    """What a file says of a tensor."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+    """Its first byte in the file."""
+
+
+def _header(path: Path) -> dict[str, _Info]:
+    with safe_open(path, framework="pt"):
+        pass  # it has checked that the offsets lie in the file and fit the shapes
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(size))
+    entries.pop("__metadata__", None)
+    for name, entry in entries.items():
+        if entry["dtype"] not in _FILE_DTYPES:
+            raise UserError(
+                f"{path} holds {name} as {entry['dtype']}, which no program of ours does"
+            )
+    return {
+        name: _Info(
+            _FILE_DTYPES[entry["dtype"]],
+            tuple(entry["shape"]),
+            8 + size + entry["data_offsets"][0],
+        )
+        for name, entry in entries.items()
+    }
+
+
+def _check_names(directory: Path, header: Mapping[str, _Info], network: GPT) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: info.shape for name, info in header.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise UserError(
+                f"{directory / WEIGHTS} does not fit {CONFIG}: {name} is "
+                f"{found.get(name, 'missing')} in the file and "
+                f"{expected.get(name, 'absent')} in the network"
+            )
+
+
+def _weights(
+    path: Path, header: Mapping[str, _Info], wanted: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """The parameters that a network wants, in the dtypes it wants them in."""
+    matrix = "wte.weight"
+    maps = header[matrix].dtype == wanted[matrix].dtype
+    for name, like in wanted.items():
+        if maps and header[name].dtype == like.dtype:
+            with safe_open(path, framework="pt") as file:
+                yield name, file.get_tensor(name)
+        elif name in header:
+            whole = torch.empty(like.shape, dtype=like.dtype)
+            scales = torch.empty(like.size(0))
+            begin = 0
+            for piece in _pieces(path, header, name):
+                rows = slice(begin, begin + len(piece))
+                if like.dtype == torch.int8:
+                    whole[rows], scales[rows] = quantize(piece)
+                else:
+                    whole[rows] = _fitting(piece, like.dtype, path)
+                begin += len(piece)
+            yield name, whole
+            if like.dtype == torch.int8:
+                yield name.removesuffix("weight") + "scale", scales
+
+
+def _fitting(piece: Tensor, dtype: torch.dtype, path: Path) -> Tensor:
+    turned = piece.to(dtype)
+    if dtype == torch.float16 and not torch.equal(turned.isfinite(), piece.isfinite()):
+        raise UserError(f"{path} holds numbers that float16 cannot; use --dtype float32")
+    return turned
+
+
+def _pieces(path: Path, header: Mapping[str, _Info], name: str) -> Iterator[Tensor]:
+    """A tensor in float32, some rows at a time, whatever it is stored in."""
+    info = header[name]
+    width = math.prod(info.shape[1:])
+    rows = max(1, _PIECE // width)
+    with path.open("rb") as file:  # read and not mapped, or the pages would count as ours
+        for begin in range(0, info.shape[0], rows):
+            shape = (min(rows, info.shape[0] - begin), *info.shape[1:])
+            piece = _read(file, info, begin * width, shape)
+            if info.dtype == torch.int8:
+                scale = header[name.removesuffix("weight") + "scale"]
+                yield dequantize(piece, _read(file, scale, begin, shape[:1]))
+            else:
+                yield piece.float()
+
+
+def _read(file: BinaryIO, info: _Info, begin: int, shape: tuple[int, ...]) -> Tensor:
+    """Numbers of a tensor from number `begin` on."""
+    size = info.dtype.itemsize
+    data = bytearray(math.prod(shape) * size)
+    file.seek(info.offset + begin * size)
+    file.readinto(data)  # type: ignore[attr-defined]
+    return torch.frombuffer(data, dtype=info.dtype).view(shape)
+
+
+def layout(config: ModelConfig, dtype: str) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """The tensors of a checkpoint in their order: dtype and shape of each."""
+    kept = DTYPES[dtype]
+    return {
+        name: (tensor.dtype if dtype == "int8" else kept, tuple(tensor.shape))
+        for name, tensor in empty_network(config, kept).state_dict().items()
+    }
 
 
 def save(
@@ -121,15 +242,20 @@ def save(
     origin: dict[str, Any] | None = None,
 ) -> None:
     """Write a checkpoint; an older one in that place is replaced."""
-    tensors = {
-        name: tensor.detach().to("cpu", DTYPES[dtype]).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    wanted = layout(model.config, dtype)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        kept, _ = wanted[name]
+        weight = tensor.detach().cpu()
+        if kept == torch.int8:
+            tensors[name], tensors[name.removesuffix("weight") + "scale"] = quantize(weight)
+        else:
+            tensors[name] = weight.to(kept).contiguous()
     with replacing(directory) as draft:
         save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
         write_config(draft, model.config)
         tokens.save(draft)
-        n_params = sum(tensor.numel() for tensor in tensors.values())
+        n_params = sum(tensor.numel() for tensor in model.state_dict().values())
         write_manifest(draft, dtype=dtype, n_params=n_params, origin=origin or {})
 
 

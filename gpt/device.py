@@ -8,23 +8,31 @@ from typing import Literal
 
 import torch
 
-from gpt.checkpoint import DTYPES
 from gpt.errors import UserError
+from gpt.quantize import DTYPES, product, quantize
 
 SMALL = 20_000_000
 """Multiplications of a pass under which a second thread costs more than it saves."""
+TINY = 1_000_000
+"""Weights that stay in a core's own cache, where fewer bytes gain nothing."""
 _THREADS = torch.get_num_threads()
-"""What torch begins with: a thread a core, or OMP_NUM_THREADS."""
+"""What torch begins with: a thread a physical core, or OMP_NUM_THREADS."""
+_MOST_THREADS = 1024
 
 
-def use_threads(n_params: int, n_tokens: int = 1) -> None:
+def use_threads(n_params: int, n_tokens: int = 1, wanted: int | None = None) -> int:
     """One thread for a small pass, as many as torch finds cores for a large one.
 
     n_tokens: how many go through the network at once. Small matrices are over before a second
     core has begun; threads would only wait for each other, and much longer where another
-    program, as the interface, needs a core as well.
+    program, as the interface, needs a core as well. wanted: this number instead. Returns how
+    many it is now. Raises UserError where the number makes no sense.
     """
-    torch.set_num_threads(1 if n_params * n_tokens < SMALL else _THREADS)
+    if wanted is not None and not 1 <= wanted <= _MOST_THREADS:
+        raise UserError(f"--threads is from 1 to {_MOST_THREADS}, not {wanted}")
+    chosen = wanted or (1 if n_params * n_tokens < SMALL else _THREADS)
+    torch.set_num_threads(chosen)
+    return chosen
 
 
 def fast_precision(device: torch.device) -> Literal["float32", "bfloat16"]:
@@ -44,11 +52,32 @@ def fast_precision(device: torch.device) -> Literal["float32", "bfloat16"]:
     return "bfloat16" if seconds(torch.bfloat16) < seconds(torch.float32) else "float32"
 
 
-def choose(device: str = "auto", dtype: str = "auto") -> tuple[str, str]:
+def fast_storage(dtype: str) -> bool:
+    """Whether this CPU multiplies one position by weights of that dtype faster than by float32.
+
+    Measured: not every processor has instructions for them.
+    """
+
+    def seconds(weight: torch.Tensor, scale: torch.Tensor | None) -> float:
+        x, times = torch.ones(1, weight.size(1)), []
+        for _ in range(4):
+            started = time.perf_counter()
+            product(x, weight, scale)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    with torch.inference_mode():
+        exact = torch.ones(4096, 1024)
+        stored = quantize(exact) if dtype == "int8" else (exact.to(DTYPES[dtype]), None)
+        return seconds(*stored) < seconds(exact, None)
+
+
+def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tuple[str, str]:
     """Names of the device and of the dtype to use, with `auto` decided.
 
-    auto is CUDA where a GPU is usable and the CPU elsewhere, bfloat16 on a GPU that has it and
-    float32 elsewhere. Raises UserError where the device asked for is not there.
+    auto is CUDA where a GPU is usable, with bfloat16 where it has it, and the CPU elsewhere: with
+    int8 for a large network, float16 for a small one, float32 where those are not faster.
+    Raises UserError where what was asked for is not there.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -58,9 +87,13 @@ def choose(device: str = "auto", dtype: str = "auto") -> tuple[str, str]:
         wanted = int(device.partition(":")[2] or 0)
         if wanted >= torch.cuda.device_count():
             raise UserError(f"there is no usable CUDA device {wanted}; use --device cpu")
-    if dtype == "auto":
-        fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
-        dtype = "bfloat16" if fast else "float32"
+        if dtype == "int8":
+            raise UserError("int8 is for the CPU; a GPU is fast with --dtype bfloat16")
+    if dtype == "auto" and device == "cpu":
+        stored = "float16" if n_params < SMALL else "int8"
+        dtype = stored if n_params >= TINY and fast_storage(stored) else "float32"
+    elif dtype == "auto":
+        dtype = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
     if dtype not in DTYPES:
         raise UserError(f"there is no dtype {dtype!r}; use auto, {', '.join(DTYPES)}")
     return device, dtype

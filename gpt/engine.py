@@ -6,6 +6,7 @@ imported with the first model, so that the first line is out at once.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
@@ -26,6 +27,7 @@ from gpt.step import Step
 
 if TYPE_CHECKING:
     from gpt.checkpoint import Checkpoint
+    from gpt.compiled import Compilation
     from gpt.generate import Context
 
 BATCH_SECONDS = 0.016
@@ -42,6 +44,9 @@ class Engine:
         self._cancelled: set[Any] = set()
         self._ready: dict[bool, tuple[Checkpoint, Context]] = {}
         """The model, under False, and the one that stands beside it."""
+        self._compiled: dict[bool, Compilation] = {}
+        """The machine code of either."""
+        self._threads: int | None = None
 
     def read(self, lines: Iterator[bytes]) -> None:
         """Take requests until the input ends. Runs in a thread of its own."""
@@ -86,15 +91,22 @@ class Engine:
         directory = models.find(text(request, "model", models.EMBEDDED))
         if "torch" not in sys.modules:
             self._send(request_id, "status", message="loading PyTorch")
-        from gpt import checkpoint, device
+        from gpt import checkpoint, compiled, device
         from gpt.generate import Context
 
         self._send(request_id, "status", message=f"loading {directory.name}")
         names = text(request, "device", "auto"), text(request, "dtype", "auto")
-        where, dtype = device.choose(*names)
-        self._ready.pop(beside, None)  # the old one goes first: more may not fit
+        n_params = models.read_manifest(directory).n_params
+        self._threads = whole(request, "threads", 0) or None
+        device.use_threads(n_params, wanted=self._threads)
+        where, dtype = device.choose(*names, n_params)
+        self._forget(beside)  # the old one goes first: more may not fit
         loaded = checkpoint.load(directory, where, dtype)
         self._ready[beside] = loaded, Context(loaded.model)
+        if where == "cpu":
+            build = typed(request, "compile", bool, False)
+            self._compiled[beside] = compiled.Compilation(loaded.model, dtype, build=build)
+        gc.freeze()  # or the collector would go through all of torch while tokens are drawn
         self._send(
             request_id,
             "loaded",
@@ -140,8 +152,21 @@ class Engine:
         answer = question(*self._loaded(request), ids, request, cancelled)
         self._send(request.get("id"), request["op"], **answer)
 
+    def _forget(self, beside: bool) -> None:
+        self._ready.pop(beside, None)
+        if compilation := self._compiled.pop(beside, None):
+            compilation.stop()
+            del compilation
+            gc.unfreeze()
+            gc.collect()  # compiled code and its model hold each other
+
+    def close(self) -> None:
+        """End what was started in the background."""
+        for beside in (False, True):
+            self._forget(beside)
+
     def _unload(self, request: Request) -> None:
-        self._ready.pop(True, None)
+        self._forget(True)
         self._send(request.get("id"), "unloaded")
 
     def _compare(self, request: Request) -> None:
@@ -165,6 +190,8 @@ class Engine:
         from gpt.generate import blocked, generate, score
 
         checkpoint, context = self._loaded(request)
+        compilation = self._compiled.get(typed(request, "beside", bool, False))
+        is_compiled = compilation is not None and compilation.poll()
         request_id, cancelled = request.get("id"), self._cancel_check(request)
         ids, top = self._ids(request), whole(request, "top", 10)
         sampling = Sampling.from_dict(typed(request, "sampling", dict, {}))
@@ -202,6 +229,7 @@ class Engine:
             tokens=count,
             prompt_seconds=decoding - started,
             seconds=time.perf_counter() - decoding,
+            compiled=is_compiled,
         )
 
     def _stream(
@@ -231,7 +259,7 @@ class Engine:
                 if beside
                 else "no model is loaded; send a load request first"
             )
-        device.use_threads(self._ready[beside][0].manifest.n_params)
+        device.use_threads(self._ready[beside][0].manifest.n_params, wanted=self._threads)
         return self._ready[beside]
 
     def _ids(self, request: Request) -> list[int]:
@@ -286,7 +314,9 @@ def main() -> None:
         engine.serve()
     except (BrokenPipeError, KeyboardInterrupt):
         # Nobody listens any more; a second failure at exit would only be noise.
+        engine.close()
         os._exit(1)
+    engine.close()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--dtype", default="float32", choices=["auto", *checkpoint.DTYPES], help="%(default)s"
+        "--dtype", default="float32", choices=["auto", *models.DTYPES], help="%(default)s"
     )
     parser.add_argument("--json", action="store_true", help="one object")
 
@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> None:
     say = Console(stderr=True).print
     path = args.data or data.download_corpus(models.home().parent, say)
     text = data.read_text(path)
-    loaded = checkpoint.load(directory, *device.choose(args.device, args.dtype))
+    n_params = models.read_manifest(directory).n_params
+    loaded = checkpoint.load(directory, *device.choose(args.device, args.dtype, n_params))
     device.use_threads(loaded.manifest.n_params, WINDOW)
     corpus = Corpus.from_text(text, loaded.tokenizer, validation=1.0 if args.all else 0.1)
     losses = measure(loaded.model, corpus, args.only)

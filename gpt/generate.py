@@ -117,7 +117,8 @@ def score(
     position = max(1, start)
     for logits in logits_of(checkpoint, context, ids, start=position, cancelled=cancelled):
         chosen = ids[position : position + len(logits)]
-        for read, token_id in zip(read_out(logits, chosen, top), chosen, strict=True):
+        found = read_out(logits.log_softmax(-1), chosen, top)
+        for read, token_id in zip(found, chosen, strict=True):
             if cancelled():
                 return
             yield _step(checkpoint.tokenizer, decoder, position, token_id, read)
@@ -194,7 +195,7 @@ def generate(
         final = stages[-1].logprobs
         token_id = draw(final, sampling.seed, position)
         path.append(token_id)
-        read = read_out(logits[None], [token_id], top)[0]
+        read = read_out(stages[0].logprobs[None], [token_id], top)[0]
         step = _step(tokenizer, decoder, position, token_id, read, final)
         tail = (tail + step.text)[-(longest_stop + len(step.text)) :]
         reason: FinishReason | None = None
@@ -252,11 +253,10 @@ class ReadOut:
 
 
 @torch.inference_mode()
-def read_out(logits: Tensor, chosen: Sequence[int], top: int) -> list[ReadOut]:
-    """logits (n, V) and the ids that stand there (n) → the model's own numbers for each."""
-    logprobs = logits.log_softmax(-1)
+def read_out(logprobs: Tensor, chosen: Sequence[int], top: int) -> list[ReadOut]:
+    """Log-probabilities (n, V) and the ids that stand there (n) → what they say of each."""
     entropy = torch.special.entr(logprobs.exp()).sum(-1)  # (n); 0 log 0 is 0
-    own = logprobs.gather(-1, torch.tensor(chosen, device=logits.device)[:, None])  # (n, 1)
+    own = logprobs.gather(-1, torch.tensor(chosen, device=logprobs.device)[:, None])  # (n, 1)
     rank = (logprobs > own).sum(-1) + 1
     values, ids = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)  # (n, top)
     columns = (own[:, 0], rank, entropy, ids, values)

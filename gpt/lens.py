@@ -48,7 +48,7 @@ def layers(checkpoint: Checkpoint, ids: Sequence[int], chosen: int, *, top: int 
                 hooks.callback(handle.remove)
         model.hidden(torch.tensor([list(context)], device=model.wte.weight.device))
     hidden = model.proj_out(model.ln_f(torch.stack(streams)))  # (layers + 1, E)
-    read = read_out(raw_logits(model, hidden), [chosen] * len(streams), top)
+    read = read_out(raw_logits(model, hidden).log_softmax(-1), [chosen] * len(streams), top)
     bytes_of = checkpoint.tokenizer.token_bytes
     names = ["embedding", *(f"layer {n}" for n in range(1, len(streams)))]
     heads: list[list[list[float]]] = [[], *(each.tolist() for each in weights)]
@@ -91,7 +91,7 @@ def left_out(
     hidden = context.read(window)
 
     def logprob(state: Tensor) -> float:
-        return read_out(raw_logits(model, state[None]), [chosen], 1)[0].logprob
+        return float(raw_logits(model, state).log_softmax(-1)[chosen])
 
     own = logprob(hidden[-1])
     found: list[float | None] = [None] * len(ids)

@@ -14,6 +14,8 @@ from gpt.errors import UserError
 EMBEDDED = "shakespeare"
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
+DTYPES = ("float32", "float16", "bfloat16", "int8")
+"""What weights can be stored as."""
 
 
 class NoSuchModelError(UserError):
@@ -25,7 +27,7 @@ class Manifest:
     """What a checkpoint directory says of itself."""
 
     dtype: str
-    """How the weights are stored: float32, float16 or bfloat16."""
+    """How the weights are stored; one of DTYPES."""
     n_params: int
     """Numbers in the weights; a tied output matrix counts once."""
     files: dict[str, dict[str, Any]]

@@ -28,8 +28,13 @@ class Stage:
     """"model" for the distribution that the stages start from, else the setting's name."""
     logprobs: Tensor
     """(V) natural logarithms after this stage; -inf for tokens that are gone. They sum to 1."""
-    removed: Tensor
-    """(V) bool: the tokens that this stage took out."""
+    before: Tensor
+    """The same before it."""
+
+    @property
+    def removed(self) -> Tensor:
+        """(V) bool: the tokens that this stage took out."""
+        return self.logprobs.isneginf() & ~self.before.isneginf()
 
 
 def distribution(logits: Tensor, sampling: Sampling, context: Sequence[int]) -> list[Stage]:
@@ -41,15 +46,13 @@ def distribution(logits: Tensor, sampling: Sampling, context: Sequence[int]) -> 
     min-p.
     """
     logprobs = logits.float().log_softmax(-1)
-    stages = [Stage("model", logprobs, torch.zeros_like(logprobs, dtype=torch.bool))]
+    stages = [Stage("model", logprobs, logprobs)]
     scores = logits.float()
     for name, transform in _TRANSFORMS.items():
         if getattr(sampling, name) == getattr(_NEUTRAL, name):
             continue
-        before = stages[-1].logprobs
         scores = transform(scores, sampling, context)
-        after = scores.log_softmax(-1)
-        stages.append(Stage(name, after, after.isneginf() & ~before.isneginf()))
+        stages.append(Stage(name, scores.log_softmax(-1), stages[-1].logprobs))
     return stages
 
 
@@ -148,6 +151,8 @@ def draw(logprobs: Tensor, seed: int, position: int) -> int:
     bit for bit, and another temperature or a banned token meets the same dice.
     """
     ids = logprobs.isfinite().nonzero()[:, 0]
+    if len(ids) == 1:
+        return int(ids)
     scores = logprobs[ids].double() + gumbel(ids, seed, position)
     return int(ids[scores.argmax()])
 

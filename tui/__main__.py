@@ -14,14 +14,16 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gpt
 from gpt import models, text_file
+from gpt.child import own_code
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
 from tui import preferences
 from tui.backend import Connection
-from tui.local_backend import LocalBackend, own_code
+from tui.local_backend import LocalBackend
 from tui.store import Entry, entries
 
 
@@ -47,7 +49,13 @@ def main(argv: list[str] | None = None) -> None:
     except UserError as error:
         sys.exit(f"error: {one_line(str(error))}")
     gc.disable()  # collecting among modules that are all needed delays the first frame
-    connect = partial(_connect, args.device, args.dtype)
+    connect = partial(
+        _connect,
+        device=args.device,
+        dtype=args.dtype,
+        threads=args.threads,
+        compile=args.compile,
+    )
     connection = connect(model)
     chosen, problems = preferences.load()
 
@@ -80,6 +88,8 @@ def _serve(args: argparse.Namespace) -> None:
     try:
         model = _find_or_convert(args.model or models.EMBEDDED)
         options = ["--device", args.device, "--dtype", args.dtype]
+        options += [] if args.compile else ["--no-compile"]
+        options += ["--threads", str(args.threads)]
         command = [sys.executable, "-P", "-m", "tui", model, *options]
         os.environ.update(own_code())
         _check_port(args.port)
@@ -142,8 +152,8 @@ def _find_or_convert(model: str) -> str:
     return name
 
 
-def _connect(device: str, dtype: str, model: str) -> Connection:
-    backend = LocalBackend(device, dtype)
+def _connect(model: str, **how: Any) -> Connection:
+    backend = LocalBackend(**how)
     return backend, backend.load(model)
 
 
@@ -159,7 +169,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prompt", default="", metavar="TEXT", help="send this at once")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--dtype", default="auto", choices=["auto", "float32", "float16", "bfloat16"]
+        "--dtype", default="auto", choices=["auto", *models.DTYPES], help="how weights are stored"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, metavar="N", help="of the model; default: the cores"
+    )
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="build machine code for the model in the background, once",
     )
     parser.add_argument("--seed", type=int, metavar="N", help="repeat the same dice every run")
     parser.add_argument("-n", "--length", type=int, metavar="N", help="tokens of a run")

@@ -47,6 +47,8 @@ class Done:
     tokens: int
     seconds: float
     """Time of decoding, as the engine measured it."""
+    compiled: bool = False
+    """Whether machine code that was built for this model drew the tokens."""
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,16 @@ import asyncio
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import fields
-from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
-import gpt
+from gpt.child import own_code
 from gpt.inside import Layer
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -48,10 +48,19 @@ class LocalBackend:
     """
 
     def __init__(
-        self, device: str = "auto", dtype: str = "auto", engine: str = "gpt.engine"
+        self,
+        device: str = "auto",
+        dtype: str = "auto",
+        engine: str = "gpt.engine",
+        threads: int = 0,
+        compile: bool = False,
     ) -> None:
-        """engine: the module that runs it, for one that stands in for ours."""
-        self._device, self._dtype = device, dtype
+        """engine: the module that runs it, for one that stands in for ours.
+
+        threads: 0 for as many as suit the model. compile: let it build machine code for the
+        model in the background.
+        """
+        self._how = {"device": device, "dtype": dtype, "threads": threads, "compile": compile}
         self._numbers = itertools.count(1)
         self._queues: dict[int, asyncio.Queue[dict[str, Any] | None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -76,8 +85,7 @@ class LocalBackend:
 
     def load(self, model: str, *, beside: bool = False) -> AsyncIterator[Event]:
         """Make a model ready. The request is sent at once, before the first answer is awaited."""
-        where = {"device": self._device, "dtype": self._dtype}
-        return self._events(self._send("load", model=model, beside=beside, **where))
+        return self._events(self._send("load", model=model, beside=beside, **self._how))
 
     async def unload(self) -> None:
         """The second model is not needed any more."""
@@ -145,7 +153,9 @@ class LocalBackend:
             self._write({"op": "cancel", "id": self._completion})
 
     def close(self) -> None:
-        """Ends the engine, whatever it does."""
+        """Ends the engine and what it has started, whatever they do."""
+        if self._process.poll() is None and hasattr(os, "killpg"):
+            os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
         self._process.kill()
 
     def _send(self, op: str, **fields: Any) -> int:
@@ -223,13 +233,6 @@ class LocalBackend:
         return f"the engine has ended {ended}: {last}"
 
 
-def own_code() -> dict[str, str]:
-    """The environment of a child, started with -P, that shall run this program's own code
-    whatever lies in the current directory."""
-    path = [str(Path(gpt.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
-
-
 def _event(line: dict[str, Any]) -> Event:
     match line["event"]:
         case "status":
@@ -263,6 +266,11 @@ def _event(line: dict[str, Any]) -> Event:
         case "paths":
             return Paths([LikelyPath.from_dict(path) for path in line["paths"]])
         case "done":
-            return Done(line["finish_reason"], line["tokens"], line["seconds"])
+            return Done(
+                line["finish_reason"],
+                line["tokens"],
+                line["seconds"],
+                line.get("compiled", False),
+            )
         case other:
             raise BackendError(f"the engine sent an event that is not known here: {other}")

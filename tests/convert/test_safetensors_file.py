@@ -44,13 +44,13 @@ def test_what_we_write_the_library_reads(dtype: torch.dtype, tmp_path: Path) -> 
         "transposed": torch.randn(4, 2).t().to(dtype),
     }
     path = tmp_path / "x.safetensors"
-    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    digest = safetensors_file.write(path, shapes, dtype, tensors.values())
+    layout = {name: (dtype, tuple(t.shape)) for name, t in tensors.items()}
+    digest = safetensors_file.write(path, layout, tensors.values())
     found = load_file(path)
     assert list(found) == sorted(tensors)
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
     assert digest == sha256(path)
-    assert path.stat().st_size == safetensors_file.file_size(shapes, dtype)
+    assert path.stat().st_size == safetensors_file.file_size(layout)
     mine = SafetensorsFile(path)
     assert all(torch.equal(mine.read(name), tensor) for name, tensor in tensors.items())
 
@@ -77,7 +77,7 @@ def test_a_large_tensor_comes_in_pieces(tmp_path: Path) -> None:
 
 def test_a_tensor_that_was_not_announced_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="announced"):
-        safetensors_file.write(tmp_path / "x", {"a": (2,)}, torch.float32, [torch.zeros(3)])
+        safetensors_file.write(tmp_path / "x", {"a": (torch.float32, (2,))}, [torch.zeros(3)])
 
 
 MALFORMED: dict[str, tuple[Any, bytes]] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from convert.write import convert
 from gpt.checkpoint import load, read_config
@@ -250,8 +251,25 @@ def test_dtypes(
     expected = str(stored).removeprefix("torch.") if wanted == "keep" else wanted
     assert read_manifest(directory).dtype == expected
     assert_same(model.to(getattr(torch, expected)), directory)
-    weights = load(directory, dtype="stored").model.state_dict()
+    weights = load_file(directory / "model.safetensors")
     assert {str(w.dtype) for w in weights.values()} == {f"torch.{expected}"}
+
+
+@pytest.mark.parametrize("model", [gpt2(), opt(word_embed_proj_dim=8)], ids=["gpt2", "opt"])
+def test_int8_is_what_loading_as_int8_makes_of_it(
+    model: Any, tmp_path: Path, converted: Converted
+) -> None:
+    source = saved(model, tmp_path / "theirs")
+    exact, _ = converted(source)
+    ids = torch.randint(20, (1, 8))
+    expected = load(exact, dtype="int8").model(ids)
+    directory, _ = converted(source, dtype="int8")
+    assert read_manifest(directory).dtype == "int8"
+    assert read_manifest(directory).n_params == read_manifest(exact).n_params
+    assert torch.equal(load(directory, dtype="int8").model(ids), expected)
+    assert torch.equal(load(directory, dtype="stored").model(ids), expected)
+    # The numbers that they stand for, in float32.
+    torch.testing.assert_close(load(directory).model(ids), expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("odd", [torch.float32, torch.float64])

@@ -122,7 +122,10 @@ def test_a_contradicting_head_is_verified(tmp_path: Path) -> None:
     assert convert(str(source)).verification["status"] in ("passed", "skipped")
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_rounding_on_request_is_no_difference(dtype: str, tmp_path: Path) -> None:
-    source = saved(opt(do_layer_norm_before=False, word_embed_proj_dim=8), tmp_path / "theirs")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize(
+    "model", [gpt2(), opt(do_layer_norm_before=False, word_embed_proj_dim=8)], ids=["gpt2", "opt"]
+)
+def test_rounding_on_request_is_no_difference(model: Any, dtype: str, tmp_path: Path) -> None:
+    source = saved(model, tmp_path / "theirs")
     assert convert(str(source), dtype=dtype).verification["logits"] < 1e-4

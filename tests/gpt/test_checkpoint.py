@@ -11,6 +11,7 @@ import torch
 from gpt import checkpoint, models
 from gpt.checkpoint import damaged, load, replacing, save
 from gpt.errors import UserError
+from gpt.quantize import DTYPES, dequantize
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
 
@@ -36,11 +37,38 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path, changes: dict[str, object]
     assert damaged(tmp_path / "m") == []
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", models.DTYPES)
 def test_dtypes_are_stored_and_asked_for(tmp_path: Path, dtype: str) -> None:
     save(tmp_path / "m", random_model(), CharTokenizer(CHARACTERS), dtype=dtype)
-    assert load(tmp_path / "m", dtype="stored").model.wte.weight.dtype == checkpoint.DTYPES[dtype]
+    assert load(tmp_path / "m", dtype="stored").model.wte.weight.dtype == DTYPES[dtype]
     assert load(tmp_path / "m", dtype="float32").model.wte.weight.dtype == torch.float32
+    n_params = sum(weight.numel() for weight in random_model().parameters())
+    assert models.read_manifest(tmp_path / "m").n_params == n_params
+
+
+@pytest.mark.parametrize("stored", models.DTYPES)
+@pytest.mark.parametrize("asked", models.DTYPES)
+def test_any_dtype_is_read_as_any_other(
+    tmp_path: Path, stored: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "_PIECE", 100)  # several pieces a matrix
+    model = random_model(tied=False)
+    save(tmp_path / "m", model, CharTokenizer(CHARACTERS), dtype=stored)
+    again = load(tmp_path / "m", dtype=asked).model
+    weight, exact = again.h[1].mlp.fc.weight, model.h[1].mlp.fc.weight
+    assert weight.dtype == DTYPES[asked]
+    numbers = dequantize(weight, again.h[1].mlp.fc.scale) if asked == "int8" else weight.float()
+    torch.testing.assert_close(numbers, exact, atol=1.2 / 127, rtol=1 / 127)
+    assert again.h[1].ln_1.weight.dtype == torch.float32
+
+
+def test_numbers_that_float16_has_not_are_an_error(tmp_path: Path) -> None:
+    model = random_model()
+    model.h[0].mlp.fc.weight[3, 4] = 1e6
+    save(tmp_path / "m", model, CharTokenizer(CHARACTERS))
+    with pytest.raises(UserError, match="float16 cannot"):
+        load(tmp_path / "m", dtype="float16")
+    load(tmp_path / "m", dtype="bfloat16")
 
 
 def test_a_tied_matrix_is_stored_once(tiny_directory: Path) -> None:

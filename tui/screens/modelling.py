@@ -71,7 +71,7 @@ class Modelling(Part):
     def _switch(self, model: str) -> None:
         self.model = model
         status = self.query_one(Status)
-        status.model, status.speed, status.waiting = None, None, ""
+        status.model, status.speed, status.waiting, status.compiled = None, None, "", False
         self.answers = self.backend.load(model)
         self.load()
 

@@ -179,6 +179,7 @@ class Part(Screen[None]):
             elif isinstance(event, events.Done):
                 view.catch_up()
                 status.speed = event.tokens / event.seconds if event.tokens else None
+                status.compiled = event.compiled
                 return event
         raise BackendError("the engine did not say that it was done")
 

@@ -1,0 +1,184 @@
+"""python -m gpt bench: how fast a model runs on this machine, and how fast it could.
+
+Decoding one sequence reads every weight once a token, so a device that reads memory at so many
+bytes a second has a limit of so many tokens; what is measured here is set beside that limit.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gpt.checkpoint import Checkpoint
+from gpt.generate import Context, generate
+from gpt.model import GPT
+from gpt.sanitize import one_line
+from gpt.settings import Sampling
+
+PROMPT, DRAWN, LONG_PROMPT = 64, 128, 512
+"""Tokens before and in a text that is drawn, and of a long prompt; fewer where fewer fit."""
+_ROUNDS = 5
+_READ = 1 << 28
+"""Bytes that are read to measure the bandwidth: more than any cache holds."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What `measure` found; medians of several rounds."""
+
+    first_token_seconds: float
+    """From a prompt of n_prompt tokens to the first Step behind it."""
+    prefill_tokens_per_second: float
+    """Reading a prompt of n_long_prompt tokens."""
+    decode_tokens_per_second: float
+    """Steps with every number that the interface shows, n_drawn of them, greedily."""
+    bytes_per_token: int
+    """Weights that one step reads."""
+    bandwidth_bytes_per_second: float
+    """Of reading memory, with as many threads, between the rounds."""
+    n_prompt: int
+    n_drawn: int
+    n_long_prompt: int
+
+    @property
+    def limit_tokens_per_second(self) -> float:
+        """What decoding would reach if it did nothing but read the weights."""
+        return self.bandwidth_bytes_per_second / self.bytes_per_token
+
+    @property
+    def share_of_limit(self) -> float:
+        """May be above 1 where the weights stay in the processor's cache."""
+        return self.decode_tokens_per_second / self.limit_tokens_per_second
+
+
+def measure(checkpoint: Checkpoint) -> Speed:
+    """Decode, read a long prompt and read memory in turn, so that what disturbs hits all alike."""
+    model, size = checkpoint.model, checkpoint.model.config.block_size
+    n_long, n_prompt = min(LONG_PROMPT, size), max(1, min(PROMPT, size // 3))
+    n_drawn = min(DRAWN, size - n_prompt)
+    ids = [i * 7919 % model.config.vocab_size for i in range(n_long)]
+    memory = torch.ones(_READ // 4, device=model.wte.weight.device)
+    first, decode, prefill, bandwidth = [], [], [], []
+    for _ in range(_ROUNDS):
+        steps = _draw(checkpoint, ids[:n_prompt], n_drawn)
+        started = time.perf_counter()
+        next(steps)
+        begun = time.perf_counter()
+        count = sum(1 for _ in steps)
+        decode.append(count / (time.perf_counter() - begun))
+        first.append(begun - started)
+        started = time.perf_counter()
+        Context(model).read(ids)[-1].tolist()
+        prefill.append(n_long / (time.perf_counter() - started))
+        bandwidth.append(_READ / min(_seconds_to_read(memory) for _ in range(3)))
+    return Speed(
+        statistics.median(first),
+        statistics.median(prefill),
+        statistics.median(decode),
+        bytes_per_token(model),
+        statistics.median(bandwidth),
+        n_prompt,
+        n_drawn,
+        n_long,
+    )
+
+
+def _draw(checkpoint: Checkpoint, ids: list[int], n: int) -> Iterator[None]:
+    """n tokens with all that a Step says of each, whatever ends a text in between."""
+    context, path = Context(checkpoint.model), list(ids)
+    while len(path) < len(ids) + n:
+        left = len(ids) + n - len(path)
+        for step in generate(
+            checkpoint, context, path.copy(), Sampling(temperature=0.0), max_new_tokens=left
+        ):
+            path.append(step.token_id)
+            yield
+
+
+def _seconds_to_read(memory: Tensor) -> float:
+    started = time.perf_counter()
+    float(memory.sum())
+    return time.perf_counter() - started
+
+
+def bytes_per_token(model: GPT) -> int:
+    """Bytes of the weights that one step reads: all but tables of which it takes one row."""
+    tables = {"wpe.weight"} if model.config.tied else {"wpe.weight", "wte.weight", "wte.scale"}
+    return sum(
+        weight.numel() * weight.element_size()
+        for name, weight in model.named_parameters()
+        if name not in tables
+    )
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory that this process has had at most; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def run(load: Callable[[], tuple[Checkpoint, dict[str, Any]]], *, as_json: bool) -> None:
+    """Load, measure and print. load: the model, and how it runs."""
+    before = peak_memory()
+    started = time.perf_counter()
+    checkpoint, how = load()
+    load_seconds = time.perf_counter() - started
+    loaded = peak_memory()
+    speed = measure(checkpoint)
+    if as_json:
+        derived = {
+            "limit_tokens_per_second": speed.limit_tokens_per_second,
+            "share_of_limit": speed.share_of_limit,
+        }
+        memory = {"memory_before_loading": before, "peak_memory_of_loading": loaded}
+        facts = {"model": checkpoint.name, **how, "load_seconds": load_seconds, **memory}
+        print(json.dumps({**facts, **asdict(speed), **derived}))
+        return
+    code = "compiled" if how["compiled"] else "not compiled"
+    rows = [
+        (
+            "model",
+            f"{one_line(checkpoint.name)}, {checkpoint.manifest.n_params / 1e6:.1f}M weights",
+        ),
+        ("runs on", f"{how['device']}, {how['dtype']}, {how['threads']} threads, {code}"),
+    ]
+    if before and loaded:
+        rows.append(
+            ("memory", f"{loaded / 1e6:,.0f} MB, of them {before / 1e6:,.0f} for Python and torch")
+        )
+    rows += [
+        ("loading", f"{load_seconds:.2f} s"),
+        (
+            "first token",
+            f"{1000 * speed.first_token_seconds:,.0f} ms behind a prompt of {speed.n_prompt}",
+        ),
+        (
+            "prefill",
+            f"{speed.prefill_tokens_per_second:,.0f} tokens/s, {speed.n_long_prompt} at once",
+        ),
+        (
+            "decoding",
+            f"{speed.decode_tokens_per_second:,.1f} tokens/s with every number of a step",
+        ),
+        (
+            "limit",
+            f"{speed.limit_tokens_per_second:,.1f} tokens/s: a token reads "
+            f"{speed.bytes_per_token / 1e6:,.1f} MB and memory gives "
+            f"{speed.bandwidth_bytes_per_second / 1e9:.1f} GB/s",
+        ),
+        ("reached", f"{speed.share_of_limit:.0%} of the limit"),
+    ]
+    for name, value in rows:
+        print(f"{name:12}{value}")

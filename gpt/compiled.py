@@ -1,0 +1,239 @@
+"""The step of one token as machine code, where gpt/inductor.py has built it for this machine.
+
+Decoding calls some hundred operators a token and streams every weight from memory. Code that
+was compiled for one block does both better; it is kept in the user's cache directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from gpt.cache import KVCache
+from gpt.child import own_code
+from gpt.config import ModelConfig
+from gpt.model import GPT, Block, Rotation, rotary
+
+_SOURCES = ("model.py", "quantize.py", "inductor.py", "compiled.py")
+_OF_BLOCK = (
+    "n_head n_embd norm norm_gain norm_first eps activation gated n_inner bias positions".split()
+)
+_OF_OUTPUT = "vocab_size n_embd embd_dim tied final_norm norm norm_gain eps bias".split()
+_TOLERANCE = 0.05
+"""Relative to the logits, what may be rounding; a mistake is a difference of about 1."""
+
+
+def cache_directory() -> Path:
+    """Where compiled code is kept: GPT_TUI_HOME/compiled, or the platform's cache directory."""
+    if root := os.environ.get("GPT_TUI_HOME"):
+        return Path(root) / "compiled"
+    import platformdirs
+
+    return platformdirs.user_cache_path("gpt-tui") / "compiled"
+
+
+def packages(config: ModelConfig, dtype: str) -> dict[str, Path]:
+    """Where the machine code for each part of a network is, or would be.
+
+    The names are digests of all that the code depends on: what is compiled, with which
+    compiler, for which processor and how many threads.
+    """
+    here = Path(__file__).parent
+    common = {
+        "sources": [hashlib.sha256((here / name).read_bytes()).hexdigest() for name in _SOURCES],
+        "torch": torch.__version__,
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "dtype": dtype,
+    }
+    values = config.to_dict()
+    parts = {"block": _OF_BLOCK, "output": _OF_OUTPUT} if config.n_layer else {"output": _OF_OUTPUT}
+    found = {}
+    for part, names in parts.items():
+        facts = {**common, "part": part, **{name: values[name] for name in names}}
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        found[part] = cache_directory() / f"{part}-{digest[:24]}.so"
+    return found
+
+
+def _processor() -> str:
+    """What a compiler asks for when it compiles for this machine alone."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    return f"{platform.machine()} {platform.processor()} {flags}"
+
+
+def compiler() -> str | None:
+    """The C++ compiler that would be used, or None."""
+    names = [os.environ.get("CXX", ""), "g++", "clang++"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+def output_names(model: GPT) -> list[str]:
+    """Parameters that are used behind the last block."""
+    matrix = "wte." if model.config.tied else "lm_head."
+    used = ("ln_f.", "proj_out.", matrix)
+    return [name for name, _ in model.named_parameters() if name.startswith(used)]
+
+
+class CompiledStep:
+    """The network for one more token of one sequence; what `GPT.hidden` and `logits` compute."""
+
+    def __init__(self, model: GPT, dtype: str) -> None:
+        """Raises RuntimeError where a library cannot be loaded."""
+        config, paths = model.config, packages(model.config, dtype)
+        self._model = model
+        # The runner by itself: torch._inductor would take a second to import.
+        runner = torch._C._aoti.AOTIModelContainerRunnerCpu
+        self._output = runner(str(paths["output"]), 1).run
+        self._output_weights = [model.get_parameter(name) for name in output_names(model)]
+        self._block = runner(str(paths["block"]), 1).run if config.n_layer else self._output
+        self._layers = [
+            (torch.tensor(cast(Block, block).attn.scale), list(block.parameters()))
+            for block in model.h
+        ]
+        self._angles: Rotation = torch.empty(0), torch.empty(0)
+        self._last = torch.empty(0), torch.empty(0)
+        """The hidden state that was computed last, and its logits."""
+
+    def hidden(self, ids: Tensor, cache: KVCache) -> Tensor:
+        """ids (1, 1) → (1, 1, E); the cache is one token longer afterwards."""
+        model, position = self._model, slice(cache.length, cache.length + 1)
+        x = model.proj_in(model.wte(ids))  # (1, 1, C)
+        rotation: list[Tensor] = []
+        if model.config.positions == "learned":
+            x = x + model.wpe.weight[position]
+        else:
+            if cache.length >= len(self._angles[0]):
+                self._angles = rotary(torch.arange(2 * cache.length + 64), model.config)
+            rotation = [table[position] for table in self._angles]
+        slots = iter(cache.slots())
+        for scale, weights in self._layers:
+            (x,) = self._block([x, next(slots), next(slots), scale, *rotation, *weights])
+        cache.advance(1)
+        hidden, logits = self._output([x, *self._output_weights])
+        self._last = hidden, logits
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor | None:
+        """Logits (…, V) of the hidden state (…, E) that was computed last; None for another."""
+        last, logits = self._last
+        if hidden.data_ptr() != last.data_ptr():  # `last` holds that memory, so no other has it
+            return None
+        return logits.view(*hidden.shape[:-1], -1)
+
+
+class Compilation:
+    """Compiled code for a model: installed, being built by another process, or not to be had.
+
+    Where a build failed, it is not tried again by the same version of everything.
+    """
+
+    def __init__(self, model: GPT, dtype: str, *, build: bool) -> None:
+        """Installs what is there; else starts to build it, if wanted and possible."""
+        self._model, self._dtype = model, dtype
+        self._process: subprocess.Popen[bytes] | None = None
+        self.is_installed = False
+        paths = packages(model.config, dtype)
+        missing = {part: path for part, path in paths.items() if not path.exists()}
+        if not missing:
+            self._install()
+        elif build and not any(failed(path).exists() for path in missing.values()):
+            self._start(missing)
+
+    def poll(self) -> bool:
+        """Whether the code is installed; a build that has ended in the meantime is."""
+        if self._process is not None and self._process.poll() is not None:
+            self.wait()
+        return self.is_installed
+
+    def wait(self) -> None:
+        """Until the build has ended, if there is one."""
+        if self._process is None:
+            return
+        self._process.wait()
+        self._process = None
+        self._install()
+
+    def stop(self) -> None:
+        """End the build, if there is one; nothing half-built stays."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def _start(self, missing: dict[str, Path]) -> None:
+        if compiler() is None:
+            return
+        request = {
+            "config": self._model.config.to_dict(),
+            "dtype": self._dtype,
+            "threads": torch.get_num_threads(),
+            "parts": {part: str(path) for part, path in missing.items()},
+        }
+        with suppress(OSError):  # a home that cannot be written to: then without
+            cache_directory().mkdir(parents=True, exist_ok=True)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "gpt.inductor", json.dumps(request)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**own_code(), "TORCHINDUCTOR_COMPILE_THREADS": "1"},
+            )
+
+    def _install(self) -> None:
+        """Let the model use the code for single tokens, if it does what the model does."""
+        model = self._model
+        try:
+            step = CompiledStep(model, self._dtype)
+            if not _agrees(step, model):
+                return
+        except RuntimeError:  # not there, or not loadable
+            return
+        eager_hidden, eager_logits = model.hidden, model.logits
+
+        def hidden(ids: Tensor, cache: KVCache | None = None) -> Tensor:
+            one = cache is not None and ids.numel() == 1
+            return step.hidden(ids, cache) if one else eager_hidden(ids, cache)  # type: ignore[arg-type]
+
+        def logits(hidden: Tensor) -> Tensor:
+            known = step.logits(hidden) if hidden.numel() == hidden.size(-1) else None
+            return eager_logits(hidden) if known is None else known
+
+        model.hidden, model.logits = hidden, logits  # type: ignore[method-assign]
+        self.is_installed = True
+
+
+@torch.inference_mode()
+def _agrees(step: CompiledStep, model: GPT) -> bool:
+    """Whether both give the same logits, but for rounding, behind a few tokens."""
+    caches = KVCache(model.config), KVCache(model.config)
+    for token_id in range(min(3, model.config.vocab_size, model.config.block_size)):
+        ids = torch.tensor([[token_id]])
+        expected = model.logits(model.hidden(ids, caches[0]))
+        found = step.logits(step.hidden(ids, caches[1]))
+        if found is None:
+            return False
+        expected, found = (logits - logits.mean() for logits in (expected, found))
+        if not (found - expected).norm() <= _TOLERANCE * expected.norm():
+            return False
+    return True
+
+
+def failed(package: Path) -> Path:
+    """The note that a package could not be built, with the reason."""
+    return package.with_suffix(".failed.txt")

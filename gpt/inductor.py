@@ -1,0 +1,187 @@
+"""python -m gpt.inductor: build the machine code that gpt/compiled.py runs; it takes half a minute.
+
+Inductor (Ansel et al. 2024, doi:10.1145/3620665.3640366) makes one function of a block of
+gpt/model.py. The weights are its arguments, so one function serves every layer and memory holds
+them once. A product is written as a sum over columns (see `quantize.product`), which becomes a
+loop of streaming loads, and so is attention.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._inductor import aoti_compile_and_package
+from torch.export import Dim, ExportedProgram, export
+from torch.func import functional_call
+from torch.overrides import TorchFunctionMode
+
+from gpt.compiled import failed, output_names
+from gpt.config import ModelConfig
+from gpt.model import GPT, Block, Rotation, rotary
+from gpt.quantize import DTYPES, SmallGPT, shrink
+
+_LONGEST = 1 << 20
+"""Tokens that a compiled block may attend to."""
+_LONG_AGO = 3600.0
+"""Seconds after which a build is not running any more."""
+
+
+class _Attend(TorchFunctionMode):
+    """Attention of one query as sums and products, which melt into one loop with the rest."""
+
+    def __torch_function__(  # type: ignore[no-untyped-def]
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ):
+        if func is not nn.functional.scaled_dot_product_attention:
+            return func(*args, **(kwargs or {}))
+        q, k, v = args  # (1, nh, 1, hs), (1, nh, S, hs) twice
+        keys, values = k[0].transpose(0, 1), v[0].transpose(0, 1)  # (S, nh, hs) in memory
+        scores = (keys * q[0, :, 0]).sum(-1) * kwargs["scale"]  # (S, nh)
+        weights = scores.softmax(0)
+        return (weights[..., None] * values).sum(0)[None, :, None]  # (1, nh, 1, hs)
+
+
+class _Slot:
+    """What a block takes for its KV cache: the last row is its own."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self._both = keys, values  # (S, nh, hs) each
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """k, v (1, nh, 1, hs) → all keys and values, (1, nh, S, hs) each."""
+        for kept, new in zip(self._both, (k, v), strict=True):
+            kept[-1] = new[0, :, 0]
+        keys, values = (kept.transpose(0, 1)[None] for kept in self._both)
+        return keys, values
+
+
+class _BlockStep(nn.Module):
+    """A block with everything as arguments."""
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        self.block = [block]  # in a list, so that its parameters are not this module's
+        self.names = [name for name, _ in block.named_parameters()]
+
+    def forward(
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        scale: Tensor,
+        rotation: Rotation | None,
+        weights: list[Tensor],
+    ) -> Tensor:
+        """x (1, 1, C), keys and values (S, nh, hs) → (1, 1, C)."""
+        (block,) = self.block
+        block.attn.scale = scale  # type: ignore[assignment]
+        named = dict(zip(self.names, weights, strict=True))
+        with _Attend():
+            y: Tensor = functional_call(block, named, (x, rotation, _Slot(keys, values)))
+            return y
+
+
+class _OutputStep(nn.Module):
+    """What follows the last block, with the weights as arguments."""
+
+    def __init__(self, model: GPT) -> None:
+        super().__init__()
+        self.model = [model]
+        self.names = output_names(model)
+
+    def forward(self, x: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """x (1, 1, C) → hidden states (1, 1, E) and logits (1, 1, V)."""
+        (model,) = self.model
+        named = dict(zip(self.names, weights, strict=True))
+
+        def output(x: Tensor) -> tuple[Tensor, Tensor]:
+            hidden = model.proj_out(model.ln_f(x))
+            return hidden, model.logits(hidden)
+
+        model.forward = output  # type: ignore[assignment]
+        both: tuple[Tensor, Tensor] = functional_call(model, named, (x,))
+        return both
+
+
+def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+    block = Block(config, 0).eval().requires_grad_(False)
+    shrink(block, dtype)
+    S = 65  # any number that no other length equals
+    kept = torch.zeros(2, S, config.n_head, config.head_size)
+    rotation = None
+    if config.positions == "rotary":
+        rotation = rotary(torch.arange(1), config)
+    weights = [weight.detach() for weight in block.parameters()]
+    arguments = (torch.zeros(1, 1, config.n_embd), kept[0], kept[1], torch.ones(()))
+    length = Dim("S", min=2, max=_LONGEST)
+    fixed = None if rotation is None else (None, None)
+    shapes = (None, {0: length}, {0: length}, None, fixed, [None] * len(weights))
+    return export(_BlockStep(block), (*arguments, rotation, weights), dynamic_shapes=shapes)
+
+
+def _export_output(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+    model = SmallGPT(replace(config, n_layer=0), dtype).eval().requires_grad_(False)
+    step = _OutputStep(model)
+    weights = [model.get_parameter(name).detach() for name in step.names]
+    return export(step, (torch.zeros(1, 1, config.n_embd), weights))
+
+
+EXPORTS: dict[str, Callable[[ModelConfig, torch.dtype], ExportedProgram]] = {
+    "block": _export_block,
+    "output": _export_output,
+}
+
+
+def build(part: str, config: ModelConfig, dtype: str, out: Path) -> None:
+    """Compile one of EXPORTS to a shared library, which appears complete or not at all."""
+    with torch.no_grad(), _scratch(out.parent) as scratch:
+        program = EXPORTS[part](config, DTYPES[dtype])
+        package = aoti_compile_and_package(program, package_path=f"{scratch}/{part}.pt2")
+        # The weights are arguments, so the library is all there is in the package.
+        with zipfile.ZipFile(package) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith(".so"))
+            Path(archive.extract(name, scratch)).replace(out)
+
+
+@contextmanager
+def _scratch(parent: Path) -> Iterator[Path]:
+    """A directory for all that the compiler writes; those of killed builds are removed."""
+    for left in parent.glob("build-*"):
+        if time.time() - left.stat().st_mtime > _LONG_AGO:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="build-", dir=parent) as directory:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = directory
+        yield Path(directory)
+
+
+def main() -> None:
+    """Build what a JSON request asks for; where that fails, leave a note with the reason."""
+    request: dict[str, Any] = json.loads(sys.argv[1])
+    if hasattr(os, "nice"):
+        os.nice(19)  # whatever else runs is more urgent
+    torch.set_num_threads(request["threads"])
+    config = ModelConfig.from_dict(request["config"])
+    for part, path in request["parts"].items():
+        try:
+            build(part, config, request["dtype"], Path(path))
+        except Exception:
+            failed(Path(path)).write_text(traceback.format_exc(), encoding="utf-8")
+            raise
+
+
+if __name__ == "__main__":
+    main()

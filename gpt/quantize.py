@@ -1,0 +1,156 @@
+"""Weights in fewer bits: only what is stored shrinks, what is multiplied stays exact.
+
+Decoding one sequence reads every weight once a token, so on a CPU half the bytes are twice the
+speed. Matrices are stored as 16-bit floats, or as 8-bit integers with a scale per row (symmetric,
+as in Dettmers et al. 2022, arXiv:2208.07339, but with 16 bits of each activation); norms, biases
+and learned positions stay float32, as do the activations between the matrices.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gpt import models
+from gpt.config import ModelConfig
+from gpt.model import GPT
+
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in models.DTYPES}
+_BLOCK = 4096
+"""Rows of a 16-bit matrix that are widened at once where many positions are multiplied."""
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(out, in) of any float dtype → int8 (out, in) and float32 scales (out).
+
+    Each row is divided by its own scale, so that its largest number becomes 127.
+    """
+    weight = weight.float()
+    scale = weight.abs().amax(1) / 127
+    # A row of zeros has any scale.
+    steps = weight / scale.clamp_min(_TINY)[:, None]
+    return steps.round().to(torch.int8), scale
+
+
+def dequantize(weight: Tensor, scale: Tensor) -> Tensor:
+    """int8 (out, in) and scales (out) → the float32 numbers that they stand for."""
+    return weight.float() * scale[:, None]
+
+
+def product(x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
+    """x (…, in) float32 and a stored weight (out, in) → x weightᵀ (…, out) float32."""
+    if torch.compiler.is_compiling():  # for one position; see gpt/inductor.py
+        # Sums of several rows at once keep a core busy while each waits for its last addition.
+        parts = [(rows.float() * x.reshape(-1)).sum(-1) for rows in weight.chunk(4)]
+        y = torch.cat(parts).view(*x.shape[:-1], -1)  # (…, out)
+        return y if scale is None else y * scale
+    if scale is not None:
+        return _int8_product(x, weight, scale)
+    if weight.dtype == torch.float32:
+        return F.linear(x, weight)
+    if x.numel() == x.size(-1) or weight.dtype == torch.bfloat16:
+        return F.linear(x.to(weight.dtype), weight).float()
+    # Products of several float16 rows have no fast kernel on a CPU, and float32 has.
+    parts = [F.linear(x, rows.float()) for rows in torch.split(weight, _BLOCK)]
+    return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+
+
+def _int8_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """Exact integer sums of 8-bit weights with activations of two 8-bit digits.
+
+    An activation is step · (high + low / 254) with both digits in -127 … 127, step chosen per
+    position: its error is at most a 65,000th of that position's largest activation.
+    """
+    rows = x.reshape(-1, x.size(-1))  # (N, in)
+    # NaN and infinity pass on through the step.
+    step = torch.linalg.vector_norm(rows, torch.inf, 1, keepdim=True).div_(127).clamp_min_(_TINY)
+    low = rows / step  # (N, in)
+    high = low.round()
+    low.sub_(high).mul_(254).round_()
+    # A matrix of one column needs other strides, which oneDNN would misread.
+    columns = weight.t() if weight.size(1) > 1 else weight.view(1, -1)
+    # The second product finds the weights in the cache; one of both digits at once is slower.
+    sums = torch._int_mm(high.to(torch.int8), columns).float()  # (N, out)
+    sums.add_(torch._int_mm(low.to(torch.int8), columns), alpha=1 / 254)
+    return sums.mul_(step).mul_(scale).view(*x.shape[:-1], -1)
+
+
+class Linear(nn.Module):
+    """A linear layer whose weight is stored in few bits."""
+
+    scale: Tensor | None
+
+    def __init__(self, n_in: int, n_out: int, dtype: torch.dtype, *, bias: bool) -> None:
+        super().__init__()
+        self.weight = _parameter(n_out, n_in, dtype=dtype)
+        self.scale = _parameter(n_out) if dtype == torch.int8 else None
+        self.bias = _parameter(n_out) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) → (…, out)."""
+        y = product(x, self.weight, self.scale)
+        return y if self.bias is None else y + self.bias
+
+
+class Embedding(nn.Module):
+    """A table of vectors that is stored in few bits."""
+
+    scale: Tensor | None
+
+    def __init__(self, n_rows: int, width: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = _parameter(n_rows, width, dtype=dtype)
+        self.scale = _parameter(n_rows) if dtype == torch.int8 else None
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """(…) → (…, width) float32."""
+        rows = self.weight[ids].float()
+        return rows if self.scale is None else rows * self.scale[ids][..., None]
+
+
+def _parameter(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape, dtype=dtype), requires_grad=False)
+
+
+def shrink(module: nn.Module, dtype: torch.dtype) -> None:
+    """Exchange the linear layers in a module for those that store dtype; numbers are lost."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Linear):
+            bias = child.bias is not None
+            setattr(module, name, Linear(child.in_features, child.out_features, dtype, bias=bias))
+        else:
+            shrink(child, dtype)
+
+
+class SmallGPT(GPT):
+    """The same network with its matrices stored in few bits; it cannot be trained."""
+
+    def __init__(self, config: ModelConfig, dtype: torch.dtype) -> None:
+        super().__init__(config)
+        shrink(self, dtype)
+        width = config.embd_dim or config.n_embd
+        self.wte = Embedding(config.vocab_size, width, dtype)  # type: ignore[assignment]
+        self._common: tuple[Tensor, Tensor] | None = None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, E) → (…, V) float32."""
+        matrix: Linear | Embedding = self.wte if self.config.tied else self.lm_head  # type: ignore[assignment]
+        if matrix.scale is not None or torch.compiler.is_compiling():
+            return product(hidden, matrix.weight, matrix.scale)
+        # GPT-2's logits lie around -100, where 16 bits are a sixteenth apart. What all of them
+        # have in common is a direction of the hidden state: it is multiplied in float32.
+        if self._common is None:
+            self._common = _common_direction(matrix.weight)
+        direction, its_logits = self._common  # (E), (V)
+        along = hidden @ direction  # (…)
+        rest = product(hidden - along[..., None] * direction, matrix.weight, None)
+        return rest + along[..., None] * its_logits
+
+
+def _common_direction(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The unit vector (E) along the mean row of weight (V, E), and its product with each (V)."""
+    mean = torch.stack([rows.float().sum(0) for rows in torch.split(weight, _BLOCK)]).sum(0)
+    direction = F.normalize(mean, dim=0)
+    return direction, torch.cat([rows.float() @ direction for rows in torch.split(weight, _BLOCK)])

@@ -1,0 +1,213 @@
+"""Compiled code against the eager network: the same numbers, and never in the way."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+import torch
+
+from gpt import compiled
+from gpt.cache import KVCache
+from gpt.checkpoint import Checkpoint
+from gpt.compiled import Compilation, CompiledStep, packages
+from gpt.generate import Context, generate
+from gpt.model import GPT
+from gpt.settings import Sampling
+from tests.conftest import random_model
+from tests.gpt.test_engine import Client
+from tests.gpt.test_quantize import VARIANTS, stored
+
+needs_compiler = pytest.mark.skipif(
+    compiled.compiler() is None, reason="this machine has no C++ compiler"
+)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is built once is kept for all tests here."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def home(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GPT_TUI_HOME", str(kept))
+    return kept
+
+
+def network(variant: str, dtype: str) -> GPT:
+    """A tiny random network."""
+    model = random_model(n_layer=3, **VARIANTS[variant])
+    model.wte.weight.mul_(0.3)
+    return model if dtype == "float32" else stored(model, dtype)
+
+
+@needs_compiler
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("variant", "dtype"), [("gpt2", "float32"), ("ours", "float16"), ("opt", "int8")]
+)
+def test_compiled_code_computes_what_the_network_does(variant: str, dtype: str) -> None:
+    model, same = network(variant, dtype), network(variant, dtype)
+    compilation = Compilation(same, dtype, build=True)
+    assert not compilation.is_installed
+    compilation.wait()
+    assert compilation.is_installed
+    assert compilation.poll()
+    ids = torch.randint(29, (1, 20))
+    caches = KVCache(model.config), KVCache(model.config)
+    bound = {"int8": 2e-3, "float16": 2e-2, "float32": 1e-4}[dtype]
+    with torch.inference_mode():
+        # A prompt at once, tokens one by one, a look back, others in their place.
+        pieces = [ids[:, :6], *ids[:, 6:12].split(1, dim=1)]
+        for piece in (*pieces, None, *ids[:, 12:].split(1, dim=1)):
+            if piece is None:
+                for cache in caches:
+                    cache.truncate(8)
+                continue
+            exact, found = (
+                each.logits(each.hidden(piece, cache))
+                for each, cache in zip((model, same), caches, strict=True)
+            )
+            assert exact.shape == found.shape
+            assert caches[0].length == caches[1].length
+            assert (exact.log_softmax(-1) - found.log_softmax(-1)).abs().max() < bound
+
+
+@needs_compiler
+@pytest.mark.timeout(300)
+def test_a_text_that_is_drawn_by_compiled_code_scores_as_one_that_is_read(
+    tiny: Checkpoint,
+) -> None:
+    compilation = Compilation(tiny.model, "float32", build=True)
+    compilation.wait()
+    assert compilation.is_installed
+    context = Context(tiny.model)
+    steps = list(generate(tiny, context, [3, 1], Sampling(seed=4), max_new_tokens=20))
+    ids = [3, 1, *(step.token_id for step in steps)]
+    logprobs = tiny.model(torch.tensor([ids])).log_softmax(-1)[0]
+    for step in steps:
+        exact = logprobs[step.position - 1]
+        assert step.logprob == pytest.approx(exact[step.token_id].item(), abs=1e-4)
+        assert step.candidates[0].logprob == pytest.approx(exact.max().item(), abs=1e-4)
+    # States read before are asked for their logits again, as the inspector does.
+    torch.testing.assert_close(
+        tiny.model.logits(context.hidden[4]).log_softmax(-1), logprobs[4], atol=1e-4, rtol=0
+    )
+    # Without building: what is there is found.
+    again = random_model()
+    assert Compilation(again, "float32", build=False).is_installed
+
+
+@needs_compiler
+@pytest.mark.timeout(300)
+def test_the_engine_builds_in_the_background_and_says_what_drew_the_tokens(
+    tiny_directory: Path, kept: Path
+) -> None:
+    shutil.rmtree(kept / "compiled", ignore_errors=True)
+    client = Client()
+    client.until("hello")
+    client.send({"op": "load", "model": str(tiny_directory), "compile": True, "threads": 1})
+    client.until("loaded")
+    request = {"op": "generate", "text": "to be", "max_new_tokens": 12, "sampling": {"seed": 3}}
+    found = []
+    while not found or not found[-1][-1]["compiled"]:
+        client.send(request)
+        found.append(client.until("done", "error"))
+    assert not found[0][-1]["compiled"]  # the first tokens do not wait
+    texts = [
+        "".join(step["text"] for line in lines for step in line.get("steps", ())) for lines in found
+    ]
+    assert len(set(texts)) == 1
+    client.process.stdin.close()  # type: ignore[union-attr]
+    assert client.process.wait(20) == 0
+
+
+@needs_compiler
+@pytest.mark.timeout(300)
+def test_code_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model()
+    Compilation(model, "float32", build=True).wait()
+    right = CompiledStep.logits
+
+    def wrong(self: CompiledStep, hidden: torch.Tensor) -> torch.Tensor | None:
+        found = right(self, hidden)
+        return None if found is None else found.flip(-1)
+
+    monkeypatch.setattr(CompiledStep, "logits", wrong)
+    assert not Compilation(random_model(), "float32", build=False).is_installed
+
+
+def test_without_code_the_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network("gpt2", "bfloat16")
+    before = model.hidden
+    compilation = Compilation(model, "bfloat16", build=False)
+    assert not compilation.poll()
+    monkeypatch.setattr(compiled, "compiler", lambda: None)
+    compilation = Compilation(model, "bfloat16", build=True)
+    compilation.wait()
+    assert not compilation.poll()
+    assert model.hidden == before
+
+
+@pytest.mark.parametrize("content", [b"", b"not a library"])
+def test_a_damaged_library_is_not_used(content: bytes) -> None:
+    model = random_model(n_embd=32)
+    for path in packages(model.config, "float32").values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert not Compilation(model, "float32", build=False).is_installed
+
+
+@needs_compiler
+def test_a_build_that_fails_leaves_a_note_and_is_not_tried_again(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    model = random_model(n_embd=48)
+    monkeypatch.setenv("CXX", "false")
+    Compilation(model, "float32", build=True).wait()
+    notes = [compiled.failed(path) for path in packages(model.config, "float32").values()]
+    assert [note.exists() for note in notes] == [True, False]  # the first one ends it
+    assert "Error" in notes[0].read_text()
+    started: list[Any] = []
+    monkeypatch.setattr(compiled.subprocess, "Popen", started.append)
+    assert not Compilation(model, "float32", build=True).poll()
+    assert started == []
+
+
+@needs_compiler
+def test_a_build_can_be_stopped_and_leaves_no_library(home: Path) -> None:
+    model = random_model(n_embd=64)
+    compilation = Compilation(model, "float32", build=True)
+    deadline = time.monotonic() + 60
+    while not list((home / "compiled").glob("build-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)  # until it has begun to write
+    compilation.stop()
+    assert not compilation.poll()
+    assert not any(path.exists() for path in packages(model.config, "float32").values())
+
+
+def test_each_kind_of_code_has_a_name_of_its_own() -> None:
+    config = random_model().config
+    names = [packages(config, dtype)["block"] for dtype in ("float32", "int8")]
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    names.append(packages(config, "float32")["block"])
+    torch.set_num_threads(before)
+    names += [packages(random_model(n_head=4).config, "float32")["block"]]
+    assert len(set(names)) == 4
+    # What a layer's code does not depend on.
+    deeper = random_model(n_layer=5, vocab_size=31).config
+    assert packages(deeper, "float32")["block"] == names[0]
+    assert packages(deeper, "float32")["output"] != packages(config, "float32")["output"]
+
+
+def test_it_is_kept_in_the_cache_directory_of_the_platform(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GPT_TUI_HOME")
+    assert compiled.cache_directory() == platformdirs.user_cache_path("gpt-tui") / "compiled"

@@ -1,0 +1,133 @@
+"""Networks stored in fewer bits against the exact one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from gpt import models
+from gpt.cache import KVCache
+from gpt.model import GPT
+from gpt.quantize import DTYPES, SmallGPT, dequantize, product, quantize
+from tests.conftest import random_model
+
+WIDER: dict[str, Any] = {"n_embd": 64, "n_head": 4, "vocab_size": 101}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "gpt2": {},
+    "opt": {"activation": "relu", "embd_dim": 32, "norm_first": False, "final_norm": False},
+    "ours": {
+        "norm": "rmsnorm",
+        "norm_gain": False,
+        "bias": False,
+        "positions": "rotary",
+        "gated": True,
+        "activation": "silu",
+        "tied": False,
+    },
+}
+BOUNDS = {"float16": 1.5e-4, "bfloat16": 1.5e-2, "int8": 3e-2}
+"""Mean KL divergence from float32, in nats a token, for networks like these, whose random weights
+blow rounding up; a matrix that is not multiplied at all gives more than 0.1 (below)."""
+
+
+def stored(model: GPT, dtype: str) -> GPT:
+    """The same numbers in another dtype."""
+    small = SmallGPT(model.config, DTYPES[dtype]).eval().requires_grad_(False)
+    mine, its = small.state_dict(), model.state_dict()
+    for name, weight in its.items():
+        if mine[name].dtype == torch.int8:
+            mine[name][:], mine[name.removesuffix("weight") + "scale"][:] = quantize(weight)
+        else:
+            mine[name][:] = weight
+    return small
+
+
+def divergence(exact: Tensor, other: Tensor) -> float:
+    """Mean KL divergence of logits (…, V)."""
+    p, q = exact.double().log_softmax(-1), other.double().log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1).mean().item()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("dtype", BOUNDS)
+def test_the_distribution_is_almost_that_of_float32(dtype: str, variant: str) -> None:
+    model = random_model(**WIDER, **VARIANTS[variant])
+    model.wte.weight.mul_(0.3)  # as certain as a trained network
+    small = stored(model, dtype)
+    ids = torch.randint(101, (2, 30))
+    exact = model(ids)
+    assert divergence(exact, small(ids)) < BOUNDS[dtype]
+    one_by_one, cache = [], KVCache(model.config)
+    for i in range(30):
+        one_by_one.append(small(ids[:1, i : i + 1], cache)[0, 0])
+    assert divergence(exact[0], torch.stack(one_by_one)) < BOUNDS[dtype]
+
+
+def test_a_forgotten_matrix_is_beyond_any_rounding() -> None:
+    model = random_model(**WIDER)
+    model.wte.weight.mul_(0.3)
+    ids = torch.randint(101, (2, 30))
+    exact = model(ids)
+    model.h[0].attn.proj.weight.zero_()
+    assert divergence(exact, model(ids)) > 3 * max(BOUNDS.values())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_logits_far_from_zero_keep_their_differences(dtype: str) -> None:
+    """As GPT-2's, which lie around -100, where float16 has steps of a sixteenth."""
+    model = random_model(**WIDER)
+    direction = torch.nn.functional.normalize(torch.randn(64), dim=0)
+    model.wte.weight[:] = 0.2 * torch.randn(101, 64) + 3 * direction
+    table = stored(model, dtype)
+    weight = table.wte(torch.arange(101)).double()
+    hidden = torch.randn(1, 64) - 300 * direction
+    exact = hidden.double() @ weight.T
+    assert exact.mean() < -500
+    assert (table.logits(hidden) - exact).abs().max() < 0.05
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 3), st.integers(0, 2**31))
+def test_products_of_int8_are_exact_in_the_weights(
+    n_out: int, n_in: int, rows: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    weight, scale = quantize(torch.randn(n_out, n_in, generator=generator))
+    x = torch.randn(rows, n_in, generator=generator) * 10
+    exact = x.double() @ dequantize(weight, scale).double().T
+    error = (product(x, weight, scale) - exact).abs()
+    # Each activation is off by at most half of the lower digit's step.
+    bound = x.abs().amax(1, keepdim=True) / 127 / 508 * dequantize(weight, scale).abs().sum(1)
+    assert (error <= bound * 1.01 + 1e-4).all()
+
+
+def test_quantised_numbers_are_the_nearest_of_their_row() -> None:
+    weight = torch.randn(7, 50)
+    weight[3] = 0
+    steps, scale = quantize(weight)
+    assert ((dequantize(steps, scale) - weight).abs() <= scale[:, None] * 0.5001).all()
+    assert steps.abs().amax(1).tolist() == [127, 127, 127, 0, 127, 127, 127]
+    again = quantize(dequantize(steps, scale))
+    assert torch.equal(again[0], steps)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("dtype", models.DTYPES)
+def test_what_is_not_finite_stays_so(dtype: str, bad: float) -> None:
+    weight = torch.randn(5, 8)
+    stored_weight, scale = quantize(weight) if dtype == "int8" else (weight.to(DTYPES[dtype]), None)
+    x = torch.randn(1, 8)
+    x[0, 2] = bad
+    assert not product(x, stored_weight, scale).isfinite().any()
+
+
+def test_rows_are_multiplied_alike_one_by_one_and_together() -> None:
+    weight, scale = quantize(torch.randn(33, 48))
+    x = torch.randn(6, 48)
+    together = product(x, weight, scale)
+    assert torch.equal(together, torch.cat([product(row[None], weight, scale) for row in x]))
