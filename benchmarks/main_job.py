@@ -167,7 +167,7 @@ def main() -> None:
     torch.manual_seed(0)
     embedded = checkpoint.load(models.find(models.EMBEDDED))
     results: dict[str, Any] = {
-        "machine": f"{_cpu()}, {os.cpu_count()} cores",
+        "machine": f"{cpu()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
@@ -202,7 +202,7 @@ def main() -> None:
     print(json.dumps(results, indent=2))
 
 
-def _cpu() -> str:
+def cpu() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
             return next(line.split(":")[1].strip() for line in file if "model name" in line)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import gpt
 from gpt import models, score_command, text_file, words
@@ -19,7 +18,7 @@ from gpt.settings import Sampling
 from gpt.step import Step
 
 if TYPE_CHECKING:
-    from gpt.checkpoint import Checkpoint
+    from gpt.ready import Ready
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -78,7 +77,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
     score = commands.add_parser("score", help="how probable each token of a text is")
     score_command.add_arguments(score)
-    score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args)))
+    score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args).checkpoint))
 
     bench = commands.add_parser("bench", help="how fast a model runs here, beside the limit")
     bench.add_argument("--json", action="store_true", help="one object")
@@ -86,7 +85,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
     for command in (complete, score, bench):
         command.add_argument("--model", default=models.EMBEDDED, help="a name or a directory")
-        command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+        command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
         command.add_argument(
             "--dtype",
             default="auto",
@@ -119,32 +118,22 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _load(args: argparse.Namespace) -> Checkpoint:
-    return _load_and_say(args)[0]
-
-
-def _load_and_say(args: argparse.Namespace) -> tuple[Checkpoint, dict[str, Any]]:
-    """The model, and how it runs."""
+def _load(args: argparse.Namespace) -> Ready:
     directory = models.find(args.model)
-    n_params = models.read_manifest(directory).n_params
-    from gpt import checkpoint, compiled, device
+    from gpt.ready import make_ready
 
-    threads = device.use_threads(n_params, wanted=args.threads)
-    where, dtype = device.choose(args.device, args.dtype, n_params)
-    loaded = checkpoint.load(directory, where, dtype)
-    compilation = None
-    if where == "cpu":
-        compilation = compiled.Compilation(loaded.model, dtype, build=args.compile)
-        compilation.wait()
-    gc.freeze()  # or the collector would go through all of torch while tokens are drawn
-    is_compiled = compilation is not None and compilation.is_installed
-    return loaded, {"device": where, "dtype": dtype, "threads": threads, "compiled": is_compiled}
+    ready = make_ready(directory, args.device, args.dtype, threads=args.threads, build=args.compile)
+    if ready.notice:
+        print(f"note: {one_line(ready.notice)}", file=sys.stderr)
+    if ready.compilation:
+        ready.compilation.wait()
+    return ready
 
 
 def _bench(args: argparse.Namespace) -> None:
     from gpt import bench
 
-    bench.run(lambda: _load_and_say(args), as_json=args.json)
+    bench.run(lambda: _load(args), as_json=args.json)
 
 
 def _complete(args: argparse.Namespace) -> None:
@@ -152,8 +141,9 @@ def _complete(args: argparse.Namespace) -> None:
     sampling = Sampling(**{name: getattr(args, name) for name in plain})
     boosts = list(map(words.split_boost, args.boost))
     prompt = args.prompt if args.prompt is not None else text_file.read_stdin()
-    loaded = _load(args)
-    from gpt.generate import Context, blocked, encode, generate
+    ready = _load(args)
+    loaded = ready.checkpoint
+    from gpt.generate import blocked, encode, generate
 
     vocabulary = loaded.tokenizer.encode, loaded.model.config.vocab_size
     sampling = replace(
@@ -167,7 +157,7 @@ def _complete(args: argparse.Namespace) -> None:
     reason = blocked(loaded, ids, args.max_new_tokens, args.slide)
     steps = generate(
         loaded,
-        Context(loaded.model),
+        ready.context,
         ids,
         sampling,
         max_new_tokens=args.max_new_tokens,

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch import Tensor
 from gpt.checkpoint import Checkpoint
 from gpt.generate import Context, generate
 from gpt.model import GPT
+from gpt.ready import Ready
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
 
@@ -78,7 +78,7 @@ def measure(checkpoint: Checkpoint) -> Speed:
         started = time.perf_counter()
         Context(model).read(ids)[-1].tolist()
         prefill.append(n_long / (time.perf_counter() - started))
-        bandwidth.append(_READ / min(_seconds_to_read(memory) for _ in range(3)))
+        bandwidth.append(_READ / min(seconds_to_read(memory) for _ in range(3)))
     return Speed(
         statistics.median(first),
         statistics.median(prefill),
@@ -103,7 +103,7 @@ def _draw(checkpoint: Checkpoint, ids: list[int], n: int) -> Iterator[None]:
             yield
 
 
-def _seconds_to_read(memory: Tensor) -> float:
+def seconds_to_read(memory: Tensor) -> float:
     started = time.perf_counter()
     float(memory.sum())
     return time.perf_counter() - started
@@ -129,29 +129,26 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def run(load: Callable[[], tuple[Checkpoint, dict[str, Any]]], *, as_json: bool) -> None:
-    """Load, measure and print. load: the model, and how it runs."""
+def run(load: Callable[[], Ready], *, as_json: bool) -> None:
+    """Load, measure and print."""
     before = peak_memory()
-    started = time.perf_counter()
-    checkpoint, how = load()
-    load_seconds = time.perf_counter() - started
-    loaded = peak_memory()
-    speed = measure(checkpoint)
+    ready = load()
+    loaded, threads = peak_memory(), ready.use_threads()
+    name, how = ready.checkpoint.name, {**ready.how(), "threads": threads}
+    speed = measure(ready.checkpoint)
     if as_json:
         derived = {
             "limit_tokens_per_second": speed.limit_tokens_per_second,
             "share_of_limit": speed.share_of_limit,
         }
         memory = {"memory_before_loading": before, "peak_memory_of_loading": loaded}
-        facts = {"model": checkpoint.name, **how, "load_seconds": load_seconds, **memory}
+        facts = {"model": name, **how, "load_seconds": ready.seconds, **memory}
         print(json.dumps({**facts, **asdict(speed), **derived}))
         return
+    n_params = ready.checkpoint.manifest.n_params
     code = "compiled" if how["compiled"] else "not compiled"
     rows = [
-        (
-            "model",
-            f"{one_line(checkpoint.name)}, {checkpoint.manifest.n_params / 1e6:.1f}M weights",
-        ),
+        ("model", f"{one_line(name)}, {n_params / 1e6:.1f}M weights"),
         ("runs on", f"{how['device']}, {how['dtype']}, {how['threads']} threads, {code}"),
     ]
     if before and loaded:
@@ -159,7 +156,7 @@ def run(load: Callable[[], tuple[Checkpoint, dict[str, Any]]], *, as_json: bool)
             ("memory", f"{loaded / 1e6:,.0f} MB, of them {before / 1e6:,.0f} for Python and torch")
         )
     rows += [
-        ("loading", f"{load_seconds:.2f} s"),
+        ("loading", f"{ready.seconds:.2f} s"),
         (
             "first token",
             f"{1000 * speed.first_token_seconds:,.0f} ms behind a prompt of {speed.n_prompt}",

@@ -23,13 +23,18 @@ from torch import Tensor
 from gpt.cache import KVCache
 from gpt.child import own_code
 from gpt.config import ModelConfig
-from gpt.model import GPT, Block, Rotation, rotary
+from gpt.model import GPT, Block
 
 _SOURCES = ("model.py", "quantize.py", "inductor.py", "compiled.py")
 _OF_BLOCK = (
     "n_head n_embd norm norm_gain norm_first eps activation gated n_inner bias positions".split()
 )
-_OF_OUTPUT = "vocab_size n_embd embd_dim tied final_norm norm norm_gain eps bias".split()
+_OF_ENDS = (
+    "vocab_size block_size n_head n_embd embd_dim tied positions rope_theta "
+    "final_norm norm norm_gain eps bias"
+).split()
+_USED = {"input": ("wte.", "proj_in.", "wpe."), "output": ("ln_f.", "proj_out.")}
+"""How the names of the parameters begin that the ends of a network need."""
 _TOLERANCE = 0.05
 """Relative to the logits, what may be rounding; a mistake is a difference of about 1."""
 
@@ -58,7 +63,9 @@ def packages(config: ModelConfig, dtype: str) -> dict[str, Path]:
         "dtype": dtype,
     }
     values = config.to_dict()
-    parts = {"block": _OF_BLOCK, "output": _OF_OUTPUT} if config.n_layer else {"output": _OF_OUTPUT}
+    parts = {"input": _OF_ENDS, "block": _OF_BLOCK, "output": _OF_ENDS}
+    if not config.n_layer:
+        del parts["block"]
     found = {}
     for part, names in parts.items():
         facts = {**common, "part": part, **{name: values[name] for name in names}}
@@ -83,10 +90,11 @@ def compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def output_names(model: GPT) -> list[str]:
-    """Parameters that are used behind the last block."""
-    matrix = "wte." if model.config.tied else "lm_head."
-    used = ("ln_f.", "proj_out.", matrix)
+def used_by(part: str, model: GPT) -> list[str]:
+    """Names of the parameters that an end of the network needs."""
+    used = _USED[part]
+    if part == "output":
+        used += ("wte." if model.config.tied else "lm_head.",)
     return [name for name, _ in model.named_parameters() if name.startswith(used)]
 
 
@@ -95,37 +103,29 @@ class CompiledStep:
 
     def __init__(self, model: GPT, dtype: str) -> None:
         """Raises RuntimeError where a library cannot be loaded."""
-        config, paths = model.config, packages(model.config, dtype)
-        self._model = model
         # The runner by itself: torch._inductor would take a second to import.
         runner = torch._C._aoti.AOTIModelContainerRunnerCpu
-        self._output = runner(str(paths["output"]), 1).run
-        self._output_weights = [model.get_parameter(name) for name in output_names(model)]
-        self._block = runner(str(paths["block"]), 1).run if config.n_layer else self._output
+        paths = packages(model.config, dtype)
+        self._run = {part: runner(str(path), 1).run for part, path in paths.items()}
+        self._ends = {
+            part: [model.get_parameter(n) for n in used_by(part, model)] for part in _USED
+        }
         self._layers = [
             (torch.tensor(cast(Block, block).attn.scale), list(block.parameters()))
             for block in model.h
         ]
-        self._angles: Rotation = torch.empty(0), torch.empty(0)
         self._last = torch.empty(0), torch.empty(0)
         """The hidden state that was computed last, and its logits."""
 
     def hidden(self, ids: Tensor, cache: KVCache) -> Tensor:
         """ids (1, 1) → (1, 1, E); the cache is one token longer afterwards."""
-        model, position = self._model, slice(cache.length, cache.length + 1)
-        x = model.proj_in(model.wte(ids))  # (1, 1, C)
-        rotation: list[Tensor] = []
-        if model.config.positions == "learned":
-            x = x + model.wpe.weight[position]
-        else:
-            if cache.length >= len(self._angles[0]):
-                self._angles = rotary(torch.arange(2 * cache.length + 64), model.config)
-            rotation = [table[position] for table in self._angles]
+        where = torch.tensor([int(ids), cache.length])
+        x, *rotation = self._run["input"]([where, *self._ends["input"]])
         slots = iter(cache.slots())
         for scale, weights in self._layers:
-            (x,) = self._block([x, next(slots), next(slots), scale, *rotation, *weights])
+            (x,) = self._run["block"]([x, next(slots), next(slots), scale, *rotation, *weights])
         cache.advance(1)
-        hidden, logits = self._output([x, *self._output_weights])
+        hidden, logits = self._run["output"]([x, *self._ends["output"]])
         self._last = hidden, logits
         return hidden
 

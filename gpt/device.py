@@ -18,6 +18,8 @@ TINY = 1_000_000
 _THREADS = torch.get_num_threads()
 """What torch begins with: a thread a physical core, or OMP_NUM_THREADS."""
 _MOST_THREADS = 1024
+_LOST = r"(CUDA|cuBLAS|CUDNN|cuDNN|HIP|MPS)\b.*(error|out of memory)|No CUDA GPUs"
+"""How messages begin that torch raises as plain RuntimeErrors."""
 
 
 def use_threads(n_params: int, n_tokens: int = 1, wanted: int | None = None) -> int:
@@ -75,25 +77,44 @@ def fast_storage(dtype: str) -> bool:
 def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tuple[str, str]:
     """Names of the device and of the dtype to use, with `auto` decided.
 
-    auto is CUDA where a GPU is usable, with bfloat16 where it has it, and the CPU elsewhere: with
+    auto is CUDA where such a GPU is usable, with bfloat16 where it has it, MPS with float32 on a
+    Mac, and the CPU elsewhere: with
     int8 for a large network, float16 for a small one, float32 where those are not faster.
     Raises UserError where what was asked for is not there.
     """
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise UserError(f"there is no device {device!r}; use auto, cpu or cuda")
-    if device != "cpu":
+        gpu = "mps" if torch.backends.mps.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else gpu
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
+        raise UserError(f"there is no device {device!r}; use auto, cpu, cuda or mps")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("there is no usable MPS device; use --device cpu")
+    if device.startswith("cuda"):
         wanted = int(device.partition(":")[2] or 0)
         if wanted >= torch.cuda.device_count():
             raise UserError(f"there is no usable CUDA device {wanted}; use --device cpu")
-        if dtype == "int8":
-            raise UserError("int8 is for the CPU; a GPU is fast with --dtype bfloat16")
+    if device != "cpu" and dtype == "int8":
+        raise UserError("int8 is for the CPU; a GPU is fast with --dtype bfloat16")
     if dtype == "auto" and device == "cpu":
         stored = "float16" if n_params < SMALL else "int8"
         dtype = stored if n_params >= TINY and fast_storage(stored) else "float32"
     elif dtype == "auto":
-        dtype = "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+        fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
+        dtype = "bfloat16" if fast else "float32"
     if dtype not in DTYPES:
         raise UserError(f"there is no dtype {dtype!r}; use auto, {', '.join(DTYPES)}")
     return device, dtype
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error says that a GPU is out of memory or gone, and not that we made a mistake."""
+    if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
+        return True
+    return isinstance(error, RuntimeError) and bool(re.match(_LOST, str(error)))
+
+
+def describe(error: BaseException) -> str:
+    """The same for people."""
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
+        return "the GPU has not enough memory"
+    return f"the GPU failed ({str(error).partition(chr(10))[0][:100]})"

@@ -6,7 +6,6 @@ imported with the first model, so that the first line is out at once.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import queue
@@ -27,8 +26,8 @@ from gpt.step import Step
 
 if TYPE_CHECKING:
     from gpt.checkpoint import Checkpoint
-    from gpt.compiled import Compilation
     from gpt.generate import Context
+    from gpt.ready import Ready
 
 BATCH_SECONDS = 0.016
 """Steps are sent once a screen frame, so that no reader has more than that to do at a time."""
@@ -42,11 +41,10 @@ class Engine:
         self._output = output
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._cancelled: set[Any] = set()
-        self._ready: dict[bool, tuple[Checkpoint, Context]] = {}
+        self._ready: dict[bool, Ready] = {}
         """The model, under False, and the one that stands beside it."""
-        self._compiled: dict[bool, Compilation] = {}
-        """The machine code of either."""
-        self._threads: int | None = None
+        self._has_answered = False
+        """Whether Steps of the request in hand were sent."""
 
     def read(self, lines: Iterator[bytes]) -> None:
         """Take requests until the input ends. Runs in a thread of its own."""
@@ -70,10 +68,11 @@ class Engine:
         self._send(None, "hello", version=gpt.__version__, format_version=models.FORMAT_VERSION)
         while (request := self._requests.get()) is not None:
             request_id = request.get("id")
+            self._has_answered = False
             try:
                 if request["op"] is None:
                     raise UserError(request["error"])
-                _OPERATIONS[request["op"]](self, request)
+                self._answer(request)
             except BrokenPipeError:
                 raise
             except UserError as error:
@@ -85,36 +84,61 @@ class Engine:
                 name = type(error).__name__
                 self._send(request_id, "error", message=f"the engine failed: {name}: {error}")
 
+    def _answer(self, request: Request) -> None:
+        """Run an operation; where the GPU fails before its first answer, once more on the CPU."""
+        operation = _OPERATIONS[request["op"]]
+        try:
+            operation(self, request)
+        except Exception as error:
+            if not self._ready or all(ready.device == "cpu" for ready in self._ready.values()):
+                raise
+            from gpt import device
+
+            if not device.is_lost(error):
+                raise
+            self._leave_gpu()
+            notice = f"{device.describe(error)}; the model runs on the CPU from now on"
+            if self._has_answered:
+                raise UserError(notice) from error
+            self._send(request.get("id"), "status", message=notice)
+            operation(self, request)
+
+    def _leave_gpu(self) -> None:
+        from gpt.ready import make_ready
+
+        for beside, ready in list(self._ready.items()):
+            if ready.device != "cpu":
+                self._forget(beside)
+                self._ready[beside] = make_ready(ready.directory, "cpu", threads=ready.threads)
+
     def _load(self, request: Request) -> None:
         request_id, beside = request.get("id"), typed(request, "beside", bool, False)
         started = time.perf_counter()
         directory = models.find(text(request, "model", models.EMBEDDED))
         if "torch" not in sys.modules:
             self._send(request_id, "status", message="loading PyTorch")
-        from gpt import checkpoint, compiled, device
-        from gpt.generate import Context
+        from gpt.ready import make_ready
 
         self._send(request_id, "status", message=f"loading {directory.name}")
-        names = text(request, "device", "auto"), text(request, "dtype", "auto")
-        n_params = models.read_manifest(directory).n_params
-        self._threads = whole(request, "threads", 0) or None
-        device.use_threads(n_params, wanted=self._threads)
-        where, dtype = device.choose(*names, n_params)
-        self._forget(beside)  # the old one goes first: more may not fit
-        loaded = checkpoint.load(directory, where, dtype)
-        self._ready[beside] = loaded, Context(loaded.model)
-        if where == "cpu":
-            build = typed(request, "compile", bool, False)
-            self._compiled[beside] = compiled.Compilation(loaded.model, dtype, build=build)
-        gc.freeze()  # or the collector would go through all of torch while tokens are drawn
+        where, dtype = text(request, "device", "auto"), text(request, "dtype", "auto")
+        threads = whole(request, "threads", 0) or None
+        build = typed(request, "compile", bool, False)
+        ready = self._ready[beside] = make_ready(
+            directory,
+            where,
+            dtype,
+            threads=threads,
+            build=build,
+            before=lambda: self._forget(beside),  # the old one goes first: more may not fit
+        )
         self._send(
             request_id,
             "loaded",
-            name=loaded.name,
-            manifest=asdict(loaded.manifest),
-            config=loaded.model.config.to_dict(),
-            device=where,
-            dtype=dtype,
+            name=ready.checkpoint.name,
+            manifest=asdict(ready.checkpoint.manifest),
+            config=ready.checkpoint.model.config.to_dict(),
+            **ready.how(),
+            notice=ready.notice,
             seconds=time.perf_counter() - started,
         )
 
@@ -153,17 +177,17 @@ class Engine:
         self._send(request.get("id"), request["op"], **answer)
 
     def _forget(self, beside: bool) -> None:
-        self._ready.pop(beside, None)
-        if compilation := self._compiled.pop(beside, None):
-            compilation.stop()
-            del compilation
-            gc.unfreeze()
-            gc.collect()  # compiled code and its model hold each other
+        if ready := self._ready.pop(beside, None):
+            from gpt.ready import collect
+
+            ready.close()
+            del ready
+            collect()
 
     def close(self) -> None:
         """End what was started in the background."""
-        for beside in (False, True):
-            self._forget(beside)
+        for ready in self._ready.values():
+            ready.close()
 
     def _unload(self, request: Request) -> None:
         self._forget(True)
@@ -190,8 +214,7 @@ class Engine:
         from gpt.generate import blocked, generate, score
 
         checkpoint, context = self._loaded(request)
-        compilation = self._compiled.get(typed(request, "beside", bool, False))
-        is_compiled = compilation is not None and compilation.poll()
+        how = self._ready[typed(request, "beside", bool, False)].how()
         request_id, cancelled = request.get("id"), self._cancel_check(request)
         ids, top = self._ids(request), whole(request, "top", 10)
         sampling = Sampling.from_dict(typed(request, "sampling", dict, {}))
@@ -229,7 +252,7 @@ class Engine:
             tokens=count,
             prompt_seconds=decoding - started,
             seconds=time.perf_counter() - decoding,
-            compiled=is_compiled,
+            **how,
         )
 
     def _stream(
@@ -244,14 +267,14 @@ class Engine:
             now = time.perf_counter()
             if now - sent >= BATCH_SECONDS or len(batch) >= BATCH_STEPS:
                 self._send(request_id, event, steps=batch)
+                self._has_answered = True
                 batch, sent = [], now
         if batch:
             self._send(request_id, event, steps=batch)
+            self._has_answered = True
         return count, last
 
     def _loaded(self, request: Request) -> tuple[Checkpoint, Context]:
-        from gpt import device
-
         beside = typed(request, "beside", bool, False)
         if beside not in self._ready:
             raise UserError(
@@ -259,8 +282,9 @@ class Engine:
                 if beside
                 else "no model is loaded; send a load request first"
             )
-        device.use_threads(self._ready[beside][0].manifest.n_params, wanted=self._threads)
-        return self._ready[beside]
+        ready = self._ready[beside]
+        ready.use_threads()
+        return ready.checkpoint, ready.context
 
     def _ids(self, request: Request) -> list[int]:
         """The path that a request names: ids of the first model, then text behind them."""

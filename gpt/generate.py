@@ -255,7 +255,8 @@ class ReadOut:
 @torch.inference_mode()
 def read_out(logprobs: Tensor, chosen: Sequence[int], top: int) -> list[ReadOut]:
     """Log-probabilities (n, V) and the ids that stand there (n) → what they say of each."""
-    entropy = torch.special.entr(logprobs.exp()).sum(-1)  # (n); 0 log 0 is 0
+    # 0 log 0 is 0, also where the logarithm is infinite.
+    entropy = -(logprobs.softmax(-1) * logprobs.clamp_min(-1e9)).sum(-1)  # (n)
     own = logprobs.gather(-1, torch.tensor(chosen, device=logprobs.device)[:, None])  # (n, 1)
     rank = (logprobs > own).sum(-1) + 1
     values, ids = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)  # (n, top)
@@ -273,16 +274,19 @@ def _step(
 ) -> Step:
     """One Step. read: what the model says; final: (V) log-probabilities after the settings."""
     data = tokenizer.token_bytes(token_id)
-    step = Step(position, token_id, data, decoder.feed(data))
+    text = decoder.feed(data)
     if read is None:
-        return step
+        return Step(position, token_id, data, text)
     after = [None] * len(read.top_ids) if final is None else final[read.top_ids].tolist()
     candidates = tuple(
         Candidate(i, tokenizer.token_bytes(i), logprob, None if p == -math.inf else p)
         for i, logprob, p in zip(read.top_ids, read.top_logprobs, after, strict=True)
     )
-    return replace(
-        step,
+    return Step(
+        position,
+        token_id,
+        data,
+        text,
         logprob=read.logprob,
         rank=read.rank,
         entropy=read.entropy,

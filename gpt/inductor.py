@@ -29,9 +29,9 @@ from torch.export import Dim, ExportedProgram, export
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from gpt.compiled import failed, output_names
+from gpt.compiled import failed, used_by
 from gpt.config import ModelConfig
-from gpt.model import GPT, Block, Rotation, rotary
+from gpt.model import Block, Rotation, rotary
 from gpt.quantize import DTYPES, SmallGPT, shrink
 
 _LONGEST = 1 << 20
@@ -51,8 +51,9 @@ class _Attend(TorchFunctionMode):
         q, k, v = args  # (1, nh, 1, hs), (1, nh, S, hs) twice
         keys, values = k[0].transpose(0, 1), v[0].transpose(0, 1)  # (S, nh, hs) in memory
         scores = (keys * q[0, :, 0]).sum(-1) * kwargs["scale"]  # (S, nh)
-        weights = scores.softmax(0)
-        return (weights[..., None] * values).sum(0)[None, :, None]  # (1, nh, 1, hs)
+        weights = (scores - scores.amax(0)).exp()
+        y = (weights[..., None] * values).sum(0) / weights.sum(0)[:, None]  # (nh, hs)
+        return y[None, :, None]  # (1, nh, 1, hs)
 
 
 class _Slot:
@@ -95,26 +96,37 @@ class _BlockStep(nn.Module):
             return y
 
 
-class _OutputStep(nn.Module):
-    """What follows the last block, with the weights as arguments."""
+class _Ends(nn.Module):
+    """What stands before the first block, or behind the last, with the weights as arguments."""
 
-    def __init__(self, model: GPT) -> None:
+    def __init__(self, config: ModelConfig, dtype: torch.dtype, part: str) -> None:
         super().__init__()
+        model = SmallGPT(replace(config, n_layer=0), dtype).eval().requires_grad_(False)
+        model.forward = {"input": self._input, "output": self._output}[part]  # type: ignore[assignment]
         self.model = [model]
-        self.names = output_names(model)
+        self.names = used_by(part, model)
+        self.weights = [model.get_parameter(name).detach() for name in self.names]
 
-    def forward(self, x: Tensor, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """x (1, 1, C) → hidden states (1, 1, E) and logits (1, 1, V)."""
-        (model,) = self.model
+    def forward(self, x: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
+        """The input takes ids (1, 1) and a position in one tensor (2), the output x (1, 1, C)."""
         named = dict(zip(self.names, weights, strict=True))
+        found: tuple[Tensor, ...] = functional_call(self.model[0], named, (x,))
+        return found
 
-        def output(x: Tensor) -> tuple[Tensor, Tensor]:
-            hidden = model.proj_out(model.ln_f(x))
-            return hidden, model.logits(hidden)
+    def _input(self, where: Tensor) -> tuple[Tensor, ...]:
+        """Token id and position, (2) → x (1, 1, C), and the position's rotation if there is one."""
+        (model,) = self.model
+        ids, position = where[:1], where[1:]
+        x = model.proj_in(model.wte(ids))  # (1, C)
+        if model.config.positions == "learned":
+            return ((x + model.wpe(position))[None],)
+        return x[None], *rotary(position, model.config)
 
-        model.forward = output  # type: ignore[assignment]
-        both: tuple[Tensor, Tensor] = functional_call(model, named, (x,))
-        return both
+    def _output(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(1, 1, C) → hidden states (1, 1, E) and logits (1, 1, V)."""
+        (model,) = self.model
+        hidden = model.proj_out(model.ln_f(x))
+        return hidden, model.logits(hidden)
 
 
 def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
@@ -133,14 +145,18 @@ def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
     return export(_BlockStep(block), (*arguments, rotation, weights), dynamic_shapes=shapes)
 
 
+def _export_input(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+    step = _Ends(config, dtype, "input")
+    return export(step, (torch.zeros(2, dtype=torch.long), step.weights))
+
+
 def _export_output(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
-    model = SmallGPT(replace(config, n_layer=0), dtype).eval().requires_grad_(False)
-    step = _OutputStep(model)
-    weights = [model.get_parameter(name).detach() for name in step.names]
-    return export(step, (torch.zeros(1, 1, config.n_embd), weights))
+    step = _Ends(config, dtype, "output")
+    return export(step, (torch.zeros(1, 1, config.n_embd), step.weights))
 
 
 EXPORTS: dict[str, Callable[[ModelConfig, torch.dtype], ExportedProgram]] = {
+    "input": _export_input,
     "block": _export_block,
     "output": _export_output,
 }
@@ -150,7 +166,11 @@ def build(part: str, config: ModelConfig, dtype: str, out: Path) -> None:
     """Compile one of EXPORTS to a shared library, which appears complete or not at all."""
     with torch.no_grad(), _scratch(out.parent) as scratch:
         program = EXPORTS[part](config, DTYPES[dtype])
-        package = aoti_compile_and_package(program, package_path=f"{scratch}/{part}.pt2")
+        package = aoti_compile_and_package(
+            program,
+            package_path=f"{scratch}/{part}.pt2",
+            inductor_configs={"cpp.enable_floating_point_contract_flag": "fast"},  # fused x y + z
+        )
         # The weights are arguments, so the library is all there is in the package.
         with zipfile.ZipFile(package) as archive:
             (name,) = (name for name in archive.namelist() if name.endswith(".so"))

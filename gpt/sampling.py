@@ -58,7 +58,7 @@ def distribution(logits: Tensor, sampling: Sampling, context: Sequence[int]) -> 
 
 def check_finite(logits: Tensor, position: int) -> None:
     """Raise NonFiniteLogitsError naming the position whose token they should give."""
-    if not torch.isfinite(logits).all():
+    if not logits.sum().isfinite():  # one number that is not finite makes the sum so
         raise NonFiniteLogitsError(
             f"the network's logits for the token at position {position} are not finite; "
             "its weights are damaged or the dtype overflows (try --dtype float32)"
@@ -116,14 +116,18 @@ def _top_k(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor
 
 def _top_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
     p = scores.softmax(-1)
+    # All tokens below this together are less than what may go, so only the others are sorted.
+    ids = (p >= (1 - sampling.top_p) / len(p)).nonzero()[:, 0]
+    p = p[ids]
     # Floats that are not negative sort like their bits, and a CPU sorts integers ten times as
     # fast as floats as long as they ascend.
     order = p.view(torch.int32).neg().sort(stable=True).indices
     p = p[order]
     reached_before = p.cumsum(-1) - p
-    gone = reached_before >= sampling.top_p
-    gone[0] = False
-    return scores.masked_fill(torch.empty_like(gone).scatter_(0, order, gone), -math.inf)
+    stays = reached_before < sampling.top_p
+    stays[0] = True
+    gone = torch.ones_like(scores, dtype=torch.bool)
+    return scores.masked_fill(gone.index_fill_(0, ids[order[stays]], False), -math.inf)
 
 
 def _min_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
@@ -146,27 +150,25 @@ _TRANSFORMS: dict[str, Callable[[Tensor, Sampling, Sequence[int]], Tensor]] = {
 def draw(logprobs: Tensor, seed: int, position: int) -> int:
     """One id from a distribution, logprobs (V), by dice that depend on three numbers alone.
 
-    The Gumbel-max trick (Gumbel 1954): argmax of logprobs + noise has exactly the
-    distribution. The noise of a token is a hash of (seed, position, id), so a text repeats
-    bit for bit, and another temperature or a banned token meets the same dice.
+    A race of exponential clocks: the clock of token i rings after noise / p, and the first is
+    i with probability p, exactly (the Gumbel-max trick without its logarithms; Gumbel 1954).
+    The noise of a token is a hash of (seed, position, id), so a text repeats bit for bit, and
+    another temperature or a banned token meets the same dice.
     """
-    ids = logprobs.isfinite().nonzero()[:, 0]
+    ids = (logprobs > -math.inf).nonzero()[:, 0]
     if len(ids) == 1:
         return int(ids)
-    scores = logprobs[ids].double() + gumbel(ids, seed, position)
-    return int(ids[scores.argmax()])
+    return int(ids[(exponential(ids, seed, position) / logprobs[ids].exp()).argmin()])
 
 
-def gumbel(ids: Tensor, seed: int, position: int) -> Tensor:
-    """Standard Gumbel noise (float64) for token ids (int64), hashed with seed and position."""
+def exponential(ids: Tensor, seed: int, position: int) -> Tensor:
+    """Standard exponential noise (n) float32 for token ids (n), hashed with seed and position."""
     key = _splitmix64(_splitmix64(seed) ^ position)
-    bits = _mix32(ids ^ (key & _LOW32))
-    bits = _mix32(bits ^ (key >> 32))
-    uniform = (bits.double() + 0.5) / 2**32  # never 0 or 1
-    return -(-uniform.log()).log()
-
-
-_LOW32 = 0xFFFFFFFF
+    bits = _mix32(ids.to(torch.int32) ^ _signed(key & 0xFFFFFFFF))
+    bits = ~_mix32(bits ^ _signed(key >> 32))
+    # Noise near 0 wins, and there a float is finest; the largest must not become infinite.
+    uniform = (bits.float() + (bits < 0) * 2.0**32 + 0.5) / 2**32
+    return -torch.log1p(-uniform.clamp_max(1 - 2**-24))
 
 
 def _splitmix64(x: int) -> int:
@@ -178,7 +180,12 @@ def _splitmix64(x: int) -> int:
 
 
 def _mix32(x: Tensor) -> Tensor:
-    """Wellons' lowbias32 on int64 tensors that hold 32 bits: the same on every device."""
-    x = (x ^ (x >> 16)) * 0x7FEB352D & _LOW32
-    x = (x ^ (x >> 15)) * 0x846CA68B & _LOW32
-    return x ^ (x >> 16)
+    """Wellons' lowbias32 on int32 tensors, which wrap around alike on every device."""
+    x = (x ^ ((x >> 16) & 0xFFFF)) * 0x7FEB352D  # the mask makes it a shift without the sign
+    x = (x ^ ((x >> 15) & 0x1FFFF)) * _signed(0x846CA68B)
+    return x ^ ((x >> 16) & 0xFFFF)
+
+
+def _signed(x: int) -> int:
+    """The int32 with the same 32 bits."""
+    return x - 2**32 if x >= 2**31 else x

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from gpt.inside import Layer
 from gpt.settings import Sampling
@@ -29,6 +29,10 @@ class Loaded:
     n_params: int
     vocab_size: int
     block_size: int
+    compiled: bool = False
+    """Whether machine code that was built for it draws the tokens."""
+    notice: str = ""
+    """Why it does not run where it should."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class Done:
     tokens: int
     seconds: float
     """Time of decoding, as the engine measured it."""
-    compiled: bool = False
-    """Whether machine code that was built for this model drew the tokens."""
+    how: Mapping[str, Any] = field(default_factory=dict)
+    """What Loaded says of `device`, `dtype` and `compiled`, as it was for this run."""
 
 
 @dataclass(frozen=True)

@@ -245,6 +245,8 @@ def _event(line: dict[str, Any]) -> Event:
                 line["manifest"]["n_params"],
                 line["config"]["vocab_size"],
                 line["config"]["block_size"],
+                line.get("compiled", False),
+                line.get("notice", ""),
             )
         case "prompt" | "steps" as event:
             return Steps(line["steps"], is_prompt=event == "prompt")
@@ -270,7 +272,7 @@ def _event(line: dict[str, Any]) -> Event:
                 line["finish_reason"],
                 line["tokens"],
                 line["seconds"],
-                line.get("compiled", False),
+                {name: line[name] for name in ("device", "dtype", "compiled") if name in line},
             )
         case other:
             raise BackendError(f"the engine sent an event that is not known here: {other}")

@@ -44,6 +44,8 @@ class Modelling(Part):
                         self.say(f"waiting for the model: {event.message}")
                 elif isinstance(event, events.Loaded):
                     status.model = event
+                    if event.notice:
+                        self.complain(event.notice)
                     self.query_one(Inspector).vocab_size = event.vocab_size
                     if self.controls:
                         self.controls.words.clear()
@@ -71,7 +73,7 @@ class Modelling(Part):
     def _switch(self, model: str) -> None:
         self.model = model
         status = self.query_one(Status)
-        status.model, status.speed, status.waiting, status.compiled = None, None, "", False
+        status.model, status.speed, status.waiting = None, None, ""
         self.answers = self.backend.load(model)
         self.load()
 

@@ -179,8 +179,11 @@ class Part(Screen[None]):
             elif isinstance(event, events.Done):
                 view.catch_up()
                 status.speed = event.tokens / event.seconds if event.tokens else None
-                status.compiled = event.compiled
+                if status.model:
+                    status.model = replace(status.model, **event.how)
                 return event
+            elif isinstance(event, events.Status):
+                self.complain(event.message)  # a GPU that was lost
         raise BackendError("the engine did not say that it was done")
 
     def settle(self) -> None:

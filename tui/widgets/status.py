@@ -18,8 +18,6 @@ class Status(Widget):
     """What is being waited for while there is no model."""
     speed: reactive[float | None] = reactive(None)
     """Tokens per second of the last run."""
-    compiled: reactive[bool] = reactive(False)
-    """Whether machine code drew the tokens of the last run."""
     first: reactive[float | None] = reactive(None)
     """Seconds from the wish to the first token of the last run."""
     perplexity: reactive[float | None] = reactive(None)
@@ -34,7 +32,7 @@ class Status(Widget):
             return text
         facts = [
             f"{one_line(self.model.name)} {self.model.n_params / 1e6:.1f}M",
-            f"{self.model.device} {self.model.dtype}" + " compiled" * self.compiled,
+            f"{self.model.device} {self.model.dtype}" + " compiled" * self.model.compiled,
             f"context {self.used}/{self.model.block_size}",
         ]
         if self.speed is not None:

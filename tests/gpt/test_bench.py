@@ -1,0 +1,73 @@
+"""What `python -m gpt bench` measures; never how fast it is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from gpt import bench
+from gpt.__main__ import main
+from gpt.checkpoint import Checkpoint
+from tests.conftest import random_model
+from tests.gpt.test_quantize import stored
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_READ", 1 << 12)
+    monkeypatch.setattr(bench, "_ROUNDS", 2)
+
+
+def test_a_step_reads_every_weight_but_rows_of_tables() -> None:
+    model = random_model()
+    weights = sum(weight.numel() for weight in model.parameters())
+    assert bench.bytes_per_token(model) == 4 * (weights - 32 * 16)  # not the positions
+    untied = random_model(tied=False, positions="rotary")
+    weights = sum(weight.numel() for weight in untied.parameters())
+    assert bench.bytes_per_token(untied) == 4 * (weights - 29 * 16)
+    matrices = (
+        sum(weight.numel() for name, weight in model.named_parameters() if weight.ndim == 2)
+        - 32 * 16
+    )
+    assert bench.bytes_per_token(model) - bench.bytes_per_token(stored(model, "float16")) == (
+        2 * matrices
+    )
+
+
+def test_a_text_that_ends_does_not_end_the_measurement(tiny: Checkpoint) -> None:
+    drawn = []
+    object.__setattr__(tiny.model.config, "eos_id", 5)
+    tiny.model.wte.weight.zero_()
+    tiny.model.wte.weight[5] = tiny.model.ln_f.bias  # always the token that ends a text
+    for _ in bench._draw(tiny, [1, 2], 9):
+        drawn.append(1)
+    assert len(drawn) == 9
+
+
+def test_the_table_and_the_object_say_the_same(
+    tiny: Checkpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    main(["bench", "--model", "tiny", "--threads", "1", "--dtype", "int8", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert (found["model"], found["dtype"], found["threads"]) == ("tiny", "int8", 1)
+    assert not found["compiled"]
+    # A third of the block size before, the rest of it behind.
+    assert (found["n_prompt"], found["n_drawn"], found["n_long_prompt"]) == (10, 22, 32)
+    limit = found["bandwidth_bytes_per_second"] / found["bytes_per_token"]
+    assert found["limit_tokens_per_second"] == pytest.approx(limit)
+    assert found["share_of_limit"] == pytest.approx(found["decode_tokens_per_second"] / limit)
+    assert all(found[name] > 0 for name in found if name.endswith(("_second", "_seconds")))
+    main(["bench", "--model", "tiny", "--threads", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["model", "tiny,", "0.0M", "weights"]
+    assert lines[1].split(maxsplit=2)[2] == "cpu, float32, 1 threads, not compiled"
+    assert lines[-1].endswith("% of the limit")
+    torch.set_num_threads(threads)
+
+
+def test_a_senseless_number_of_threads_is_an_error(tiny: Checkpoint) -> None:
+    with pytest.raises(SystemExit, match="--threads is from 1 to 1024, not -2"):
+        main(["bench", "--model", "tiny", "--threads", "-2"])

@@ -1,0 +1,217 @@
+"""Which device and dtype a model gets, and what happens where a GPU fails. No GPU is needed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gpt import checkpoint, device
+from gpt.checkpoint import Checkpoint
+from gpt.engine import Engine
+from gpt.errors import UserError
+from gpt.generate import Context
+from gpt.ready import make_ready
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+LOST = RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be …")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"),
+    [
+        (True, False, ("cuda", "bfloat16")),
+        (True, True, ("cuda", "bfloat16")),
+        (False, True, ("mps", "float32")),
+        (False, False, ("cpu", "int8")),
+    ],
+)
+def test_auto_takes_the_best_device(
+    cuda: bool, mps: bool, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(device, "fast_storage", lambda dtype: True)
+    assert device.choose(n_params=100_000_000) == expected
+
+
+@pytest.mark.parametrize(
+    ("n_params", "fast", "expected"),
+    [
+        (100_000_000, True, "int8"),
+        (5_000_000, True, "float16"),
+        (500_000, True, "float32"),
+        (100_000_000, False, "float32"),
+        (5_000_000, False, "float32"),
+    ],
+)
+def test_auto_on_a_cpu_depends_on_size_and_speed(
+    n_params: int, fast: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "fast_storage", lambda dtype: fast)
+    assert device.choose("cpu", "auto", n_params) == ("cpu", expected)
+
+
+@pytest.mark.parametrize("slow", ["int8", "float32"])
+def test_whether_a_dtype_is_fast_is_measured(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def product(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None) -> None:
+        if (scale is not None) == (slow == "int8"):
+            x.expand(2000, -1) @ x.T.expand(-1, 200)
+
+    monkeypatch.setattr(device, "product", product)
+    assert device.fast_storage("int8") == (slow == "float32")
+
+
+@pytest.mark.parametrize(
+    ("where", "dtype", "message"),
+    [
+        ("mps", "auto", "no usable MPS device"),
+        ("cuda:7", "auto", "no usable CUDA device 7"),
+        ("tpu", "auto", "use auto, cpu, cuda or mps"),
+        ("cpu", "float7", "no dtype 'float7'"),
+    ],
+)
+def test_what_is_not_there_is_an_error(
+    where: str, dtype: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UserError, match=message):
+        device.choose(where, dtype)
+
+
+def test_int8_is_not_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="int8 is for the CPU"):
+        device.choose("cuda", "int8")
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (OUT_OF_MEMORY, True),
+        (LOST, True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 5.4 GiB)"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("CUDA error"), False),
+    ],
+)
+def test_a_lost_gpu_is_told_from_a_mistake(error: Exception, lost: bool) -> None:
+    assert device.is_lost(error) == lost
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretends that `cuda` is there; what is loaded onto it lies in the CPU's memory."""
+    load = checkpoint.load
+    monkeypatch.setattr(
+        device,
+        "choose",
+        lambda where="auto", dtype="auto", n_params=0: (
+            ("cpu", "float32") if where == "cpu" else ("cuda", "bfloat16")
+        ),
+    )
+    monkeypatch.setattr(
+        checkpoint, "load", lambda directory, where, dtype: load(directory, "cpu", "float32")
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(OUT_OF_MEMORY, "has not enough memory"), (LOST, "failed (CUDA error: unspecified launch")],
+)
+def test_a_gpu_that_cannot_take_a_model_gives_way_to_the_cpu(
+    error: Exception, reason: str, tiny_directory: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = checkpoint.load
+
+    def fails(directory: Path, where: str, dtype: str) -> Checkpoint:
+        if where == "cuda":
+            raise error
+        return load(directory, where, dtype)
+
+    monkeypatch.setattr(checkpoint, "load", fails)
+    ready = make_ready(tiny_directory)
+    assert (ready.device, ready.dtype) == ("cpu", "float32")
+    assert reason in ready.notice
+    assert ready.notice.endswith("the model runs on the CPU")
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_lost_gpu(
+    tiny_directory: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Checkpoint:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(checkpoint, "load", fails)
+    with pytest.raises(RuntimeError, match="multiplied"):
+        make_ready(tiny_directory)
+
+
+class Served:
+    """An engine in this process, and the lines that it has written."""
+
+    def __init__(self, *requests: dict[str, Any]) -> None:
+        output = io.StringIO()
+        engine = Engine(output)
+        engine.read(iter(json.dumps(request).encode() for request in requests))
+        engine.serve()
+        self.lines = [json.loads(line) for line in output.getvalue().splitlines()]
+
+    def of(self, number: int) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["id"] == number]
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, at: int, error: Exception) -> None:
+    """Let the network's read number `at` fail, once."""
+    read, count = Context.read, 0
+
+    def fails(self: Context, *arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == at:
+            raise error
+        return read(self, *arguments)
+
+    monkeypatch.setattr(Context, "read", fails)
+
+
+def test_a_gpu_that_fails_before_the_first_token_is_hardly_noticed(
+    tiny_directory: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = {"id": 1, "op": "load", "model": str(tiny_directory)}
+    ask = {"id": 2, "op": "generate", "text": "to be", "max_new_tokens": 6}
+    whole = Served(load, ask).of(2)
+    failing(monkeypatch, 1, OUT_OF_MEMORY)
+    served = Served(load, ask)
+    assert served.of(1)[-1]["device"] == "cuda"
+    notice, *rest = served.of(2)
+    assert notice["event"] == "status"
+    assert "has not enough memory" in notice["message"]
+    assert rest[-1]["device"] == "cpu"
+    assert [line.get("steps") for line in rest] == [line.get("steps") for line in whole]
+
+
+def test_a_gpu_that_fails_in_mid_stream_keeps_the_text_and_the_next_run_works(
+    tiny_directory: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpt.engine.BATCH_STEPS", 1)
+    load = {"id": 1, "op": "load", "model": str(tiny_directory)}
+    ask = {"op": "generate", "text": "to be", "max_new_tokens": 6}
+    failing(monkeypatch, 4, LOST)
+    served = Served(load, {"id": 2, **ask}, {"id": 3, **ask})
+    events = [line["event"] for line in served.of(2)]
+    assert events == ["steps"] * 3 + ["error"]
+    assert "the model runs on the CPU from now on" in served.of(2)[-1]["message"]
+    done = served.of(3)[-1]
+    assert (done["event"], done["tokens"], done["device"]) == ("done", 6, "cpu")
+    drawn = [step["token_id"] for line in served.of(3) for step in line.get("steps", ())]
+    before = [step["token_id"] for line in served.of(2) for step in line.get("steps", ())]
+    assert drawn[:3] == before
