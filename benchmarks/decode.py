@@ -3,15 +3,17 @@
     .venv/bin/python -m benchmarks.decode [--rounds 5] [--threads 2] [--layers 12]
 
 All programs take the same random weights of GPT-2's 124M and draw the same number of tokens
-behind the same prompt, greedily, in turn, round after round; figures are medians. Ours computes
-its full read-out with every token. In between, memory is read, so that each figure stands
-beside the limit that this machine's bandwidth set at that time. Peers that are not installed
-are named under "skipped"; `pip install '.[bench]'` brings them.
+behind the same prompt, greedily, in turn, round after round, each in a process of its own;
+figures are medians. Ours computes its full read-out with every token. In between, memory is
+read, so that each figure stands beside the limit that this machine's bandwidth set at that
+time. Peers that are not installed are named under "skipped"; `pip install '.[bench]'` brings
+them.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -19,7 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +76,7 @@ def transformers_program(model: Any) -> Program:
     return run
 
 
-def ours(directory: Path, dtype: str, *, compile: bool) -> tuple[Program, Checkpoint]:
+def ours(directory: Path, dtype: str, *, compile: bool) -> Program:
     """A checkpoint of ours in a dtype, compiled or not."""
     loaded = checkpoint.load(directory, "cpu", dtype)
     if compile:
@@ -81,97 +84,166 @@ def ours(directory: Path, dtype: str, *, compile: bool) -> tuple[Program, Checkp
         compilation.wait()
         if not compilation.is_installed:
             raise ImportError("no compiled code; is there a C++ compiler?")
-    return our_program(loaded), loaded
+    gc.freeze()
+    return our_program(loaded)
 
 
-def rounds_of(
-    programs: dict[str, Program], ids: list[int], n: int, rounds: int
-) -> tuple[dict[str, float], float]:
-    """Median tokens per second of each (drawn, or read where n is 0), and bytes per second."""
+def their_gpt2(work: Path, dtype: torch.dtype) -> Any:
+    """transformers' network, which no token may end."""
+    from transformers import GPT2LMHeadModel
+
+    model = GPT2LMHeadModel.from_pretrained(str(work / "theirs"), dtype=dtype).eval()
+    model.generation_config.eos_token_id = None
+    return model
+
+
+def factories(work: Path, threads: int) -> dict[str, Callable[[], Program]]:
+    """How to make each program, by name."""
+    shipped = models.find(models.EMBEDDED)
+    found: dict[str, Callable[[], Program]] = {
+        "shakespeare transformers float32": lambda: transformers_program(
+            as_llama(checkpoint.load(shipped).model)
+        ),
+        "transformers float32": lambda: transformers_program(their_gpt2(work, torch.float32)),
+        "transformers bfloat16": lambda: transformers_program(their_gpt2(work, torch.bfloat16)),
+    }
+    for dtype in models.DTYPES:
+        for kind in ("eager", "compiled"):
+            how = {"dtype": dtype, "compile": kind == "compiled"}
+            found[f"ours {dtype} {kind}"] = partial(ours, work / "models" / "gpt2", **how)
+            found[f"shakespeare ours {dtype} {kind}"] = partial(ours, shipped, **how)
+    for dtype in ("float32", "int8"):
+        found[f"ctranslate2 {dtype}"] = partial(
+            ctranslate2_program, work / "theirs", work, dtype, threads
+        )
+    for kind in ("F32", "F16", "Q8_0"):
+        found[f"llama.cpp {kind}"] = lambda kind=kind: llama_cpp_program(  # type: ignore[misc]
+            their_gpt2(work, torch.float32), work, kind, threads
+        )
+    return found
+
+
+def work_as(name: str, work: Path, threads: int) -> None:
+    """The child's side of Worker: requests on stdin, answers on stdout."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    torch.set_num_threads(threads)
+    try:
+        run = factories(work, threads)[name]()
+        print(json.dumps({"skipped": ""}), file=answers, flush=True)
+    except Exception as error:  # a peer that cannot run is reported, not fatal
+        reason = f"{type(error).__name__}: {error}"[:200]
+        print(json.dumps({"skipped": reason}), file=answers, flush=True)
+        return
+    for line in sys.stdin:
+        ids, n = json.loads(line)
+        started = time.perf_counter()
+        drawn = run(ids, n)
+        answer = {"seconds": time.perf_counter() - started, "drawn": drawn}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+class Worker:
+    """A program in a process of its own: the thread pools of several would fight for the cores."""
+
+    def __init__(self, name: str, work: Path, threads: int) -> None:
+        command = [sys.executable, "-m", "benchmarks.decode", "--worker", name, str(work)]
+        self._process = subprocess.Popen(
+            [*command, "--threads", str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.skipped: str = self._read()["skipped"]
+
+    def run(self, ids: list[int], n: int) -> tuple[float, list[int]]:
+        """Seconds, and what was drawn."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps([ids, n]) + "\n")
+        self._process.stdin.flush()
+        answer = self._read()
+        return answer["seconds"], answer["drawn"]
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+
+    def _read(self) -> Any:
+        assert self._process.stdout
+        return json.loads(self._process.stdout.readline())
+
+
+def in_turn(
+    names: list[str], work: Path, threads: int, ids: list[int], drawn: int, rounds: int
+) -> dict[str, Any]:
+    """Medians of tokens drawn behind the first 64 ids, and of reading all of them, per second.
+
+    Reading the prompt is not counted where tokens are drawn: it is measured with the first
+    token and subtracted.
+    """
+    workers = {name: Worker(name, work, threads) for name in names}
+    skipped = {name: worker.skipped for name, worker in workers.items() if worker.skipped}
+    workers = {name: worker for name, worker in workers.items() if not worker.skipped}
     memory = torch.ones(1 << 26)
-    taken: dict[str, list[float]] = {name: [] for name in programs}
-    bandwidth = []
+    decode: dict[str, list[float]] = {name: [] for name in workers}
+    prefill: dict[str, list[float]] = {name: [] for name in workers}
+    bandwidth, texts = [], {}
     for number in range(rounds + 1):
-        print(f"round {number} of {rounds}, {n or 'no'} tokens drawn", file=sys.stderr)
-        for name, run in programs.items():
-            started = time.perf_counter()
-            run(ids, n)
+        print(f"round {number} of {rounds}", file=sys.stderr)
+        for name, worker in workers.items():
+            whole, texts[name] = worker.run(ids[:PROMPT], drawn)
+            first, _ = worker.run(ids[:PROMPT], 1)
+            reading, _ = worker.run(ids, 0)
             if number:  # the first round warms up
-                taken[name].append((n or len(ids)) / (time.perf_counter() - started))
-        bandwidth.append(memory.nbytes / min(seconds_to_read(memory) for _ in range(5)))
-    speeds = {name: round(statistics.median(values), 1) for name, values in taken.items()}
-    return speeds, statistics.median(bandwidth)
+                decode[name].append((drawn - 1) / (whole - first))
+                prefill[name].append(len(ids) / reading)
+            bandwidth.append(memory.nbytes / min(seconds_to_read(memory) for _ in range(3)))
+    for worker in workers.values():
+        worker.close()
+    reference = next(text for name, text in texts.items() if "transformers float32" in name)
+    return {
+        "decode_tokens_per_second": medians(decode),
+        "prefill_tokens_per_second": medians(prefill),
+        "bandwidth_gigabytes_per_second": round(statistics.median(bandwidth) / 1e9, 1),
+        "same_tokens_as_transformers_float32": {
+            name: sum(map(int.__eq__, text, reference)) for name, text in texts.items()
+        },
+        "skipped": skipped,
+    }
 
 
-def skipping(programs: dict[str, Callable[[], Program]], skipped: dict[str, str]) -> Iterator[Any]:
-    """Those that can be made; the others' names and reasons."""
-    for name, program in programs.items():
-        try:
-            yield name, program()
-        except Exception as error:  # a peer that cannot run is reported, not fatal
-            skipped[name] = f"{type(error).__name__}: {error}"[:200]
+def medians(taken: dict[str, list[float]]) -> dict[str, float]:
+    """Of each list."""
+    return {name: round(statistics.median(values), 1) for name, values in taken.items()}
 
 
 def gpt2(work: Path, layers: int, threads: int, rounds: int) -> dict[str, Any]:
     """Everything on random GPT-2 weights."""
-    from transformers import GPT2LMHeadModel
-
     from convert.write import convert
 
     theirs = work / "theirs"
     make(theirs, {**GPT2, "n_layer": layers}, sharded=False)
     words = json.loads((theirs / "vocab.json").read_text())
-    words |= {f"t{i}": i for i in set(range(50257)) - set(words.values())}
+    words |= {f"t{i}": i for i in set(range(50256)) - set(words.values())}
+    words["<|endoftext|>"] = 50256
     (theirs / "vocab.json").write_text(json.dumps(words))
     directory = convert(str(theirs), name="gpt2", verify=False).directory
-    models_of_ours: dict[str, Checkpoint] = {}
-    skipped: dict[str, str] = {}
-
-    def ours_as(dtype: str, compile: bool) -> Program:
-        program, loaded = ours(directory, dtype, compile=compile)
-        models_of_ours[dtype] = loaded
-        return program
-
-    exact = GPT2LMHeadModel.from_pretrained(str(theirs), dtype=torch.float32).eval()
-    half = GPT2LMHeadModel.from_pretrained(str(theirs), dtype=torch.bfloat16).eval()
-    # A text that ends would end the measurement.
-    for model in (exact, half):
-        model.generation_config.eos_token_id = None
-    wanted: dict[str, Callable[[], Program]] = {
-        "transformers float32": lambda: transformers_program(exact),
-        "transformers bfloat16": lambda: transformers_program(half),
-    }
-    for dtype in models.DTYPES:
-        wanted[f"ours {dtype} eager"] = lambda dtype=dtype: ours_as(dtype, False)  # type: ignore[misc]
-        wanted[f"ours {dtype} compiled"] = lambda dtype=dtype: ours_as(dtype, True)  # type: ignore[misc]
-    for kind in ("float32", "int8"):
-        wanted[f"ctranslate2 {kind}"] = lambda kind=kind: ctranslate2_program(  # type: ignore[misc]
-            theirs, work, kind, threads
-        )
-    for kind in ("F32", "F16", "Q8_0"):
-        wanted[f"llama.cpp {kind}"] = lambda kind=kind: llama_cpp_program(  # type: ignore[misc]
-            exact, work, kind, threads
-        )
-    programs = dict(skipping(wanted, skipped))
+    names = [name for name in factories(work, threads) if not name.startswith("shakespeare")]
     ids = [i * 7919 % 50257 for i in range(LONG)]
-    decode, bandwidth = rounds_of(programs, ids[:PROMPT], DRAWN, rounds)
-    prefill, _ = rounds_of(programs, ids, 0, rounds)
-    limits = {
-        dtype: round(bandwidth / bytes_per_token(loaded.model), 1)
-        for dtype, loaded in models_of_ours.items()
-    }
-    reference = programs["transformers float32"](ids[:PROMPT], DRAWN)
+    found = in_turn(names, work, threads, ids, DRAWN, rounds)
+    bandwidth = 1e9 * found["bandwidth_gigabytes_per_second"]
     return {
-        "decode_tokens_per_second": decode,
-        "prefill_tokens_per_second": prefill,
-        "bandwidth_gigabytes_per_second": round(bandwidth / 1e9, 1),
-        "limit_tokens_per_second": limits,
-        "same_tokens_as_transformers_float32": {
-            name: sum(map(int.__eq__, run(ids[:PROMPT], DRAWN), reference))
-            for name, run in programs.items()
+        **found,
+        "limit_tokens_per_second": {
+            dtype: round(
+                bandwidth / bytes_per_token(checkpoint.load(directory, "cpu", dtype).model)
+            )
+            for dtype in models.DTYPES
         },
         "cold_start": cold_start(directory, rounds),
-        "skipped": skipped,
+        "memory_of_loading": {dtype: memory(directory, dtype) for dtype in models.DTYPES},
     }
 
 
@@ -196,24 +268,37 @@ def cold_start(directory: Path, rounds: int) -> dict[str, float]:
     return {**{name: round(value, 2) for name, value in medians.items()}, "ratio": round(ratio, 2)}
 
 
-def shakespeare(rounds: int) -> dict[str, Any]:
-    """The shipped model as it runs by default, on one thread, beside transformers."""
-    directory = models.find(models.EMBEDDED)
-    n_params = models.read_manifest(directory).n_params
+MEMORY = """
+import json, pathlib, sys, torch
+import gpt.bench
+before = gpt.bench.peak_memory()
+model = gpt.checkpoint.load_network(pathlib.Path(sys.argv[1]), "cpu", sys.argv[2])
+weights = list(model.parameters())
+if sys.argv[2] == "float32":  # it is mapped, and comes into memory where it is read
+    [float(weight.sum()) for weight in weights]
+found = {"before": before, "peak": gpt.bench.peak_memory()}
+print(json.dumps({**found, "weights": sum(w.numel() * w.element_size() for w in weights)}))
+"""
+
+
+def memory(directory: Path, dtype: str) -> dict[str, float]:
+    """Megabytes of a process that loads a network, and of the network."""
+    command = [sys.executable, "-c", MEMORY, str(directory), dtype]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    megabytes = {name: round(value / 1e6) for name, value in found.items()}
+    ratio = found["peak"] / (found["before"] + found["weights"])
+    return {**megabytes, "peak_to_sum": round(ratio, 2)}
+
+
+def shakespeare(work: Path, rounds: int) -> dict[str, Any]:
+    """The shipped model in its default dtype and as many threads as it takes by default."""
+    n_params = models.read_manifest(models.find(models.EMBEDDED)).n_params
     threads = device.use_threads(n_params)
     _, dtype = device.choose("cpu", "auto", n_params)
-    exact = checkpoint.load(directory)
-    programs = {
-        "transformers float32": transformers_program(as_llama(exact.model)),
-        f"ours {dtype} eager": ours(directory, dtype, compile=False)[0],
-        f"ours {dtype} compiled": ours(directory, dtype, compile=True)[0],
-    }
-    speeds, bandwidth = rounds_of(programs, list(range(64)), 2 * DRAWN - 64, rounds)
-    return {
-        "threads": threads,
-        "decode_tokens_per_second": speeds,
-        "bandwidth_gigabytes_per_second": round(bandwidth / 1e9, 1),
-    }
+    names = ["transformers float32", f"ours {dtype} eager", f"ours {dtype} compiled"]
+    names = [f"shakespeare {name}" for name in names]
+    found = in_turn(names, work, threads, [i % 65 for i in range(200)], DRAWN, rounds)
+    return {"threads": threads, **found}
 
 
 def main() -> None:
@@ -222,14 +307,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--layers", type=int, default=12, help="of the random GPT-2")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.worker:
+        name, where = args.worker
+        work_as(name, Path(where), args.threads)
+        return
     with tempfile.TemporaryDirectory() as work:
         os.environ["GPT_TUI_HOME"] = work
         result: dict[str, Any] = {
             "machine": f"{cpu()}, {os.cpu_count()} cores",
             "torch": torch.__version__,
             "threads": args.threads,
-            "shakespeare": shakespeare(args.rounds),
+            "shakespeare": shakespeare(Path(work), args.rounds),
         }
         torch.set_num_threads(args.threads)
         result["gpt2"] = gpt2(Path(work), args.layers, args.threads, args.rounds)

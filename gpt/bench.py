@@ -11,7 +11,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -121,6 +123,10 @@ def bytes_per_token(model: GPT) -> int:
 
 def peak_memory() -> int | None:
     """Bytes of memory that this process has had at most; None where the system does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):  # getrusage would count the parent's memory as well
+                return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -25,18 +24,11 @@ from gpt.draft import replacing
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.models import MANIFEST, Manifest
-from gpt.quantize import DTYPES, SmallGPT, dequantize, quantize
+from gpt.quantize import DTYPES, SmallGPT, quantize
+from gpt.weights_file import Info, read_header, read_weights
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-_FILE_DTYPES = {
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I8": torch.int8,
-}
-_PIECE = 1 << 18
-"""Numbers of a tensor that are turned at once; few enough for a processor's cache."""
 
 
 @dataclass
@@ -72,14 +64,14 @@ def load_network(directory: Path, device: str = "cpu", dtype: str = "float32") -
     """
     config, path = read_config(directory), directory / WEIGHTS
     try:
-        header = _header(path)
+        header = read_header(path)
         stored = next((info.dtype for name, info in header.items() if name == "wte.weight"), None)
         asked = stored if dtype == "stored" else DTYPES[dtype]
         _check_names(directory, header, empty_network(config, stored))
         model = empty_network(config, asked if device == "cpu" else None)
         if device != "cpu":
             model = model.to(asked)
-        weights = dict(_weights(path, header, model.state_dict()))
+        weights = dict(read_weights(path, header, model.state_dict()))
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     model.load_state_dict(
@@ -122,39 +114,7 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-@dataclass(frozen=True)
-class _Info:
-    """What a file says of a tensor."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    offset: int
-    """Its first byte in the file."""
-
-
-def _header(path: Path) -> dict[str, _Info]:
-    with safe_open(path, framework="pt"):
-        pass  # it has checked that the offsets lie in the file and fit the shapes
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        entries = json.loads(file.read(size))
-    entries.pop("__metadata__", None)
-    for name, entry in entries.items():
-        if entry["dtype"] not in _FILE_DTYPES:
-            raise UserError(
-                f"{path} holds {name} as {entry['dtype']}, which no program of ours does"
-            )
-    return {
-        name: _Info(
-            _FILE_DTYPES[entry["dtype"]],
-            tuple(entry["shape"]),
-            8 + size + entry["data_offsets"][0],
-        )
-        for name, entry in entries.items()
-    }
-
-
-def _check_names(directory: Path, header: Mapping[str, _Info], network: GPT) -> None:
+def _check_names(directory: Path, header: Mapping[str, Info], network: GPT) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: info.shape for name, info in header.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -164,64 +124,6 @@ def _check_names(directory: Path, header: Mapping[str, _Info], network: GPT) -> 
                 f"{found.get(name, 'missing')} in the file and "
                 f"{expected.get(name, 'absent')} in the network"
             )
-
-
-def _weights(
-    path: Path, header: Mapping[str, _Info], wanted: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor]]:
-    """The parameters that a network wants, in the dtypes it wants them in."""
-    matrix = "wte.weight"
-    maps = header[matrix].dtype == wanted[matrix].dtype
-    for name, like in wanted.items():
-        if maps and header[name].dtype == like.dtype:
-            with safe_open(path, framework="pt") as file:
-                yield name, file.get_tensor(name)
-        elif name in header:
-            whole = torch.empty(like.shape, dtype=like.dtype)
-            scales = torch.empty(like.size(0))
-            begin = 0
-            for piece in _pieces(path, header, name):
-                rows = slice(begin, begin + len(piece))
-                if like.dtype == torch.int8:
-                    whole[rows], scales[rows] = quantize(piece)
-                else:
-                    whole[rows] = _fitting(piece, like.dtype, path)
-                begin += len(piece)
-            yield name, whole
-            if like.dtype == torch.int8:
-                yield name.removesuffix("weight") + "scale", scales
-
-
-def _fitting(piece: Tensor, dtype: torch.dtype, path: Path) -> Tensor:
-    turned = piece.to(dtype)
-    if dtype == torch.float16 and not torch.equal(turned.isfinite(), piece.isfinite()):
-        raise UserError(f"{path} holds numbers that float16 cannot; use --dtype float32")
-    return turned
-
-
-def _pieces(path: Path, header: Mapping[str, _Info], name: str) -> Iterator[Tensor]:
-    """A tensor in float32, some rows at a time, whatever it is stored in."""
-    info = header[name]
-    width = math.prod(info.shape[1:])
-    rows = max(1, _PIECE // width)
-    with path.open("rb") as file:  # read and not mapped, or the pages would count as ours
-        for begin in range(0, info.shape[0], rows):
-            shape = (min(rows, info.shape[0] - begin), *info.shape[1:])
-            piece = _read(file, info, begin * width, shape)
-            if info.dtype == torch.int8:
-                scale = header[name.removesuffix("weight") + "scale"]
-                yield dequantize(piece, _read(file, scale, begin, shape[:1]))
-            else:
-                yield piece.float()
-
-
-def _read(file: BinaryIO, info: _Info, begin: int, shape: tuple[int, ...]) -> Tensor:
-    """Numbers of a tensor from number `begin` on."""
-    size = info.dtype.itemsize
-    data = bytearray(math.prod(shape) * size)
-    file.seek(info.offset + begin * size)
-    file.readinto(data)  # type: ignore[attr-defined]
-    return torch.frombuffer(data, dtype=info.dtype).view(shape)
 
 
 def layout(config: ModelConfig, dtype: str) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:

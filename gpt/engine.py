@@ -27,7 +27,7 @@ from gpt.step import Step
 if TYPE_CHECKING:
     from gpt.checkpoint import Checkpoint
     from gpt.generate import Context
-    from gpt.ready import Ready
+    from gpt.ready import Pair, Ready
 
 BATCH_SECONDS = 0.016
 """Steps are sent once a screen frame, so that no reader has more than that to do at a time."""
@@ -41,8 +41,8 @@ class Engine:
         self._output = output
         self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._cancelled: set[Any] = set()
-        self._ready: dict[bool, Ready] = {}
-        """The model, under False, and the one that stands beside it."""
+        self._pair: Pair | None = None
+        """None until the first load request, which imports torch."""
         self._has_answered = False
         """Whether Steps of the request in hand were sent."""
 
@@ -90,26 +90,17 @@ class Engine:
         try:
             operation(self, request)
         except Exception as error:
-            if not self._ready or all(ready.device == "cpu" for ready in self._ready.values()):
+            if self._pair is None:
                 raise
             from gpt import device
 
-            if not device.is_lost(error):
+            if not device.is_lost(error) or not self._pair.leave_gpu():
                 raise
-            self._leave_gpu()
             notice = f"{device.describe(error)}; the model runs on the CPU from now on"
             if self._has_answered:
                 raise UserError(notice) from error
             self._send(request.get("id"), "status", message=notice)
             operation(self, request)
-
-    def _leave_gpu(self) -> None:
-        from gpt.ready import make_ready
-
-        for beside, ready in list(self._ready.items()):
-            if ready.device != "cpu":
-                self._forget(beside)
-                self._ready[beside] = make_ready(ready.directory, "cpu", threads=ready.threads)
 
     def _load(self, request: Request) -> None:
         request_id, beside = request.get("id"), typed(request, "beside", bool, False)
@@ -117,19 +108,17 @@ class Engine:
         directory = models.find(text(request, "model", models.EMBEDDED))
         if "torch" not in sys.modules:
             self._send(request_id, "status", message="loading PyTorch")
-        from gpt.ready import make_ready
+        from gpt.ready import Pair
 
+        self._pair = self._pair or Pair()
         self._send(request_id, "status", message=f"loading {directory.name}")
-        where, dtype = text(request, "device", "auto"), text(request, "dtype", "auto")
-        threads = whole(request, "threads", 0) or None
-        build = typed(request, "compile", bool, False)
-        ready = self._ready[beside] = make_ready(
+        ready = self._pair.load(
+            beside,
             directory,
-            where,
-            dtype,
-            threads=threads,
-            build=build,
-            before=lambda: self._forget(beside),  # the old one goes first: more may not fit
+            where=text(request, "device", "auto"),
+            dtype=text(request, "dtype", "auto"),
+            threads=whole(request, "threads", 0) or None,
+            build=typed(request, "compile", bool, False),
         )
         self._send(
             request_id,
@@ -176,21 +165,14 @@ class Engine:
         answer = question(*self._loaded(request), ids, request, cancelled)
         self._send(request.get("id"), request["op"], **answer)
 
-    def _forget(self, beside: bool) -> None:
-        if ready := self._ready.pop(beside, None):
-            from gpt.ready import collect
-
-            ready.close()
-            del ready
-            collect()
-
     def close(self) -> None:
         """End what was started in the background."""
-        for ready in self._ready.values():
-            ready.close()
+        if self._pair:
+            self._pair.close()
 
     def _unload(self, request: Request) -> None:
-        self._forget(True)
+        if self._pair:
+            self._pair.forget(True)
         self._send(request.get("id"), "unloaded")
 
     def _compare(self, request: Request) -> None:
@@ -214,7 +196,7 @@ class Engine:
         from gpt.generate import blocked, generate, score
 
         checkpoint, context = self._loaded(request)
-        how = self._ready[typed(request, "beside", bool, False)].how()
+        how = self._ready(request).how()
         request_id, cancelled = request.get("id"), self._cancel_check(request)
         ids, top = self._ids(request), whole(request, "top", 10)
         sampling = Sampling.from_dict(typed(request, "sampling", dict, {}))
@@ -274,16 +256,13 @@ class Engine:
             self._has_answered = True
         return count, last
 
+    def _ready(self, request: Request) -> Ready:
+        if self._pair is None:
+            raise UserError("no model is loaded; send a load request first")
+        return self._pair.get(typed(request, "beside", bool, False))
+
     def _loaded(self, request: Request) -> tuple[Checkpoint, Context]:
-        beside = typed(request, "beside", bool, False)
-        if beside not in self._ready:
-            raise UserError(
-                "no second model is loaded; send a load request with beside"
-                if beside
-                else "no model is loaded; send a load request first"
-            )
-        ready = self._ready[beside]
-        ready.use_threads()
+        ready = self._ready(request)
         return ready.checkpoint, ready.context
 
     def _ids(self, request: Request) -> list[int]:

@@ -18,7 +18,7 @@ from gpt.settings import Sampling
 from gpt.step import Candidate, FinishReason, Step
 from gpt.tokenizer import StreamDecoder, Tokenizer
 
-PREFILL = 128
+PREFILL = 256
 """Tokens that the network reads at once: enough to be fast, few enough to stop soon."""
 ROWS = 64
 """Positions whose logits are held at once, so that memory does not grow with the text."""

@@ -6,11 +6,14 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gpt import checkpoint, device, models
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
+from gpt.errors import UserError
 from gpt.generate import Context
 
 
@@ -45,7 +48,7 @@ class Ready:
         return {"device": self.device, "dtype": self.dtype, "compiled": self.is_compiled()}
 
     def close(self) -> None:
-        """End what goes on in the background; forget this object afterwards, then `collect`."""
+        """End what goes on in the background."""
         if self.compilation:
             self.compilation.stop()
 
@@ -93,7 +96,51 @@ def make_ready(
     )
 
 
-def collect() -> None:
-    """Give the memory of forgotten models back: compiled code and its model hold each other."""
-    gc.unfreeze()
-    gc.collect()
+_MISSING = {
+    False: "no model is loaded; send a load request first",
+    True: "no second model is loaded; send a load request with beside",
+}
+
+
+class Pair:
+    """The model, under False, and the one that stands beside it, under True."""
+
+    def __init__(self) -> None:
+        self._ready: dict[bool, Ready] = {}
+
+    def get(self, beside: bool) -> Ready:
+        """One of the two, its threads set. Raises UserError where it is not there."""
+        if beside not in self._ready:
+            raise UserError(_MISSING[beside])
+        self._ready[beside].use_threads()
+        return self._ready[beside]
+
+    def load(self, beside: bool, directory: Path, **how: Any) -> Ready:
+        """Put a model in the place of one of the two, which goes first: more may not fit.
+
+        how: as for `make_ready`. Where it raises UserError for `how`, nothing has changed.
+        """
+        forget = partial(self.forget, beside)
+        self._ready[beside] = make_ready(directory, **how, before=forget)
+        return self._ready[beside]
+
+    def forget(self, beside: bool) -> None:
+        """Give the memory of one of the two back."""
+        if ready := self._ready.pop(beside, None):
+            ready.close()
+            del ready
+            gc.unfreeze()
+            gc.collect()  # compiled code and its model hold each other
+
+    def leave_gpu(self) -> bool:
+        """Load on the CPU what is on a GPU; whether there was anything."""
+        lost = [beside for beside, ready in self._ready.items() if ready.device != "cpu"]
+        for beside in lost:
+            old = self._ready[beside]
+            self.load(beside, old.directory, where="cpu", threads=old.threads)
+        return bool(lost)
+
+    def close(self) -> None:
+        """End what goes on in the background."""
+        for ready in self._ready.values():
+            ready.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt import checkpoint, models
+from gpt import models, weights_file
 from gpt.checkpoint import damaged, load, replacing, save
 from gpt.errors import UserError
 from gpt.quantize import DTYPES, dequantize
@@ -51,7 +51,7 @@ def test_dtypes_are_stored_and_asked_for(tmp_path: Path, dtype: str) -> None:
 def test_any_dtype_is_read_as_any_other(
     tmp_path: Path, stored: str, asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "_PIECE", 100)  # several pieces a matrix
+    monkeypatch.setattr(weights_file, "_PIECE", 100)  # several pieces a matrix
     model = random_model(tied=False)
     save(tmp_path / "m", model, CharTokenizer(CHARACTERS), dtype=stored)
     again = load(tmp_path / "m", dtype=asked).model

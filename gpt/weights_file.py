@@ -1,0 +1,120 @@
+"""The numbers of a checkpoint as a network wants them: mapped as they are, or turned in pieces.
+
+The safetensors library maps whole files; what is read in pieces here is never in memory twice.
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from gpt.errors import UserError
+from gpt.quantize import dequantize, quantize
+
+_FILE_DTYPES = {
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I8": torch.int8,
+}
+_PIECE = 1 << 18
+"""Numbers of a tensor that are turned at once; few enough for a processor's cache."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a file says of a tensor."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+    """Its first byte in the file."""
+
+
+def read_header(path: Path) -> dict[str, Info]:
+    with safe_open(path, framework="pt"):
+        pass  # it has checked that the offsets lie in the file and fit the shapes
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(size))
+    entries.pop("__metadata__", None)
+    for name, entry in entries.items():
+        if entry["dtype"] not in _FILE_DTYPES:
+            raise UserError(
+                f"{path} holds {name} as {entry['dtype']}, which no program of ours does"
+            )
+    return {
+        name: Info(
+            _FILE_DTYPES[entry["dtype"]],
+            tuple(entry["shape"]),
+            8 + size + entry["data_offsets"][0],
+        )
+        for name, entry in entries.items()
+    }
+
+
+def read_weights(
+    path: Path, header: Mapping[str, Info], wanted: Mapping[str, Tensor]
+) -> Iterator[tuple[str, Tensor]]:
+    """The parameters that a network wants, in the dtypes it wants them in."""
+    matrix = "wte.weight"
+    maps = header[matrix].dtype == wanted[matrix].dtype
+    for name, like in wanted.items():
+        if maps and header[name].dtype == like.dtype:
+            with safe_open(path, framework="pt") as file:
+                yield name, file.get_tensor(name)
+        elif name in header:
+            whole = torch.empty(like.shape, dtype=like.dtype)
+            scales = torch.empty(like.size(0))
+            begin = 0
+            for piece in _pieces(path, header, name):
+                rows = slice(begin, begin + len(piece))
+                if like.dtype == torch.int8:
+                    whole[rows], scales[rows] = quantize(piece)
+                else:
+                    whole[rows] = _fitting(piece, like.dtype, path)
+                begin += len(piece)
+            yield name, whole
+            if like.dtype == torch.int8:
+                yield name.removesuffix("weight") + "scale", scales
+
+
+def _fitting(piece: Tensor, dtype: torch.dtype, path: Path) -> Tensor:
+    turned = piece.to(dtype)
+    if dtype == torch.float16 and not torch.equal(turned.isfinite(), piece.isfinite()):
+        raise UserError(f"{path} holds numbers that float16 cannot; use --dtype float32")
+    return turned
+
+
+def _pieces(path: Path, header: Mapping[str, Info], name: str) -> Iterator[Tensor]:
+    """A tensor in float32, some rows at a time, whatever it is stored in."""
+    info = header[name]
+    width = math.prod(info.shape[1:])
+    rows = max(1, _PIECE // width)
+    with path.open("rb") as file:  # read and not mapped, or the pages would count as ours
+        for begin in range(0, info.shape[0], rows):
+            shape = (min(rows, info.shape[0] - begin), *info.shape[1:])
+            piece = _read(file, info, begin * width, shape)
+            if info.dtype == torch.int8:
+                scale = header[name.removesuffix("weight") + "scale"]
+                yield dequantize(piece, _read(file, scale, begin, shape[:1]))
+            else:
+                yield piece.float()
+
+
+def _read(file: BinaryIO, info: Info, begin: int, shape: tuple[int, ...]) -> Tensor:
+    """Numbers of a tensor from number `begin` on."""
+    size = info.dtype.itemsize
+    data = bytearray(math.prod(shape) * size)
+    file.seek(info.offset + begin * size)
+    file.readinto(data)  # type: ignore[attr-defined]
+    return torch.frombuffer(data, dtype=info.dtype).view(shape)
