@@ -22,17 +22,19 @@ _LOST = r"(CUDA|cuBLAS|CUDNN|cuDNN|HIP|MPS)\b.*(error|out of memory)|No CUDA GPU
 """How messages begin that torch raises as plain RuntimeErrors."""
 
 
-def use_threads(n_params: int, n_tokens: int = 1, wanted: int | None = None) -> int:
+def use_threads(
+    n_params: int, n_tokens: int = 1, *, wanted: int | None = None, spare: int = 0
+) -> int:
     """One thread for a small pass, as many as torch finds cores for a large one.
 
     n_tokens: how many go through the network at once. Small matrices are over before a second
     core has begun; threads would only wait for each other, and much longer where another
-    program, as the interface, needs a core as well. wanted: this number instead. Returns how
-    many it is now. Raises UserError where the number makes no sense.
+    program, as the interface, needs a core as well; spare: cores to leave to such a one. wanted:
+    this number instead. Returns how many it is now. Raises UserError for a senseless number.
     """
     if wanted is not None and not 1 <= wanted <= _MOST_THREADS:
         raise UserError(f"--threads is from 1 to {_MOST_THREADS}, not {wanted}")
-    chosen = wanted or (1 if n_params * n_tokens < SMALL else _THREADS)
+    chosen = wanted or (1 if n_params * n_tokens < SMALL else max(1, _THREADS - spare))
     torch.set_num_threads(chosen)
     return chosen
 

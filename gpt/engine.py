@@ -118,6 +118,7 @@ class Engine:
             where=text(request, "device", "auto"),
             dtype=text(request, "dtype", "auto"),
             threads=whole(request, "threads", 0) or None,
+            spare=1,  # for whoever reads our lines
             build=typed(request, "compile", bool, False),
         )
         self._send(

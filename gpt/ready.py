@@ -28,6 +28,8 @@ class Ready:
     dtype: str
     threads: int | None
     """What was asked for; None for as many as suit the model."""
+    spare: int
+    """Cores that are left to another program where nothing was asked for."""
     seconds: float
     """What reading it took."""
     compilation: Compilation | None = None
@@ -37,7 +39,8 @@ class Ready:
 
     def use_threads(self) -> int:
         """Let torch use as many threads as this model should have; how many."""
-        return device.use_threads(self.checkpoint.manifest.n_params, wanted=self.threads)
+        n_params = self.checkpoint.manifest.n_params
+        return device.use_threads(n_params, wanted=self.threads, spare=self.spare)
 
     def is_compiled(self) -> bool:
         """Whether compiled code draws its tokens; a build that has ended is taken up."""
@@ -59,6 +62,7 @@ def make_ready(
     dtype: str = "auto",
     *,
     threads: int | None = None,
+    spare: int = 0,
     build: bool = False,
     before: Callable[[], object] = lambda: None,
 ) -> Ready:
@@ -68,7 +72,7 @@ def make_ready(
     is out of memory or gone gives way to the CPU, with a notice. Raises UserError.
     """
     n_params = models.read_manifest(directory).n_params
-    device.use_threads(n_params, wanted=threads)
+    device.use_threads(n_params, wanted=threads, spare=spare)
     chosen, stored = device.choose(where, dtype, n_params)
     before()
     started, notice = time.perf_counter(), ""
@@ -90,6 +94,7 @@ def make_ready(
         chosen,
         stored,
         threads,
+        spare,
         seconds,
         compilation,
         notice,
@@ -137,7 +142,8 @@ class Pair:
         lost = [beside for beside, ready in self._ready.items() if ready.device != "cpu"]
         for beside in lost:
             old = self._ready[beside]
-            self.load(beside, old.directory, where="cpu", threads=old.threads)
+            how = {"threads": old.threads, "spare": old.spare}
+            self.load(beside, old.directory, where="cpu", **how)
         return bool(lost)
 
     def close(self) -> None:

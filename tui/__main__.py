@@ -172,7 +172,11 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype", default="auto", choices=["auto", *models.DTYPES], help="how weights are stored"
     )
     parser.add_argument(
-        "--threads", type=int, default=0, metavar="N", help="of the model; default: the cores"
+        "--threads",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the model; default: all cores but one",
     )
     parser.add_argument(
         "--compile",

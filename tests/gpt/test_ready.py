@@ -86,6 +86,29 @@ def test_what_is_not_there_is_an_error(
         device.choose(where, dtype)
 
 
+@pytest.mark.parametrize(
+    ("n_params", "wanted", "spare", "expected"),
+    [
+        (10**6, None, 0, 1),
+        (10**8, None, 0, 4),
+        (10**8, None, 1, 3),
+        (10**8, 2, 1, 2),
+        (10**6, 3, 0, 3),
+    ],
+)
+def test_threads_suit_the_model_and_leave_what_is_to_be_spared(
+    n_params: int, wanted: int | None, spare: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(device, "_THREADS", 4)
+    assert device.use_threads(n_params, wanted=wanted, spare=spare) == expected
+    assert torch.get_num_threads() == expected
+    torch.set_num_threads(before)
+    monkeypatch.setattr(device, "_THREADS", 1)
+    assert device.use_threads(10**8, spare=1) == 1
+    torch.set_num_threads(before)
+
+
 def test_int8_is_not_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match="int8 is for the CPU"):
