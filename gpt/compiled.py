@@ -48,7 +48,7 @@ def cache_directory() -> Path:
     return platformdirs.user_cache_path("gpt-tui") / "compiled"
 
 
-def packages(config: ModelConfig, dtype: str) -> dict[str, Path]:
+def libraries(config: ModelConfig, dtype: str) -> dict[str, Path]:
     """Where the machine code for each part of a network is, or would be.
 
     The names are digests of all that the code depends on: what is compiled, with which
@@ -105,7 +105,7 @@ class CompiledStep:
         """Raises RuntimeError where a library cannot be loaded."""
         # The runner by itself: torch._inductor would take a second to import.
         runner = torch._C._aoti.AOTIModelContainerRunnerCpu
-        paths = packages(model.config, dtype)
+        paths = libraries(model.config, dtype)
         self._run = {part: runner(str(path), 1).run for part, path in paths.items()}
         self._ends = {
             part: [model.get_parameter(n) for n in used_by(part, model)] for part in _USED
@@ -148,7 +148,7 @@ class Compilation:
         self._model, self._dtype = model, dtype
         self._process: subprocess.Popen[bytes] | None = None
         self.is_installed = False
-        paths = packages(model.config, dtype)
+        paths = libraries(model.config, dtype)
         missing = {part: path for part, path in paths.items() if not path.exists()}
         if not missing:
             self._install()
@@ -234,6 +234,6 @@ def _agrees(step: CompiledStep, model: GPT) -> bool:
     return True
 
 
-def failed(package: Path) -> Path:
-    """The note that a package could not be built, with the reason."""
-    return package.with_suffix(".failed.txt")
+def failed(library: Path) -> Path:
+    """The note that a library could not be built, with the reason."""
+    return library.with_suffix(".failed.txt")

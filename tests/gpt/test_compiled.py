@@ -15,7 +15,7 @@ import torch
 from gpt import compiled
 from gpt.cache import KVCache
 from gpt.checkpoint import Checkpoint
-from gpt.compiled import Compilation, CompiledStep, packages
+from gpt.compiled import Compilation, CompiledStep, libraries
 from gpt.generate import Context, generate
 from gpt.model import GPT
 from gpt.settings import Sampling
@@ -158,7 +158,7 @@ def test_without_code_the_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("content", [b"", b"not a library"])
 def test_a_damaged_library_is_not_used(content: bytes) -> None:
     model = random_model(n_embd=32)
-    for path in packages(model.config, "float32").values():
+    for path in libraries(model.config, "float32").values():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     assert not Compilation(model, "float32", build=False).is_installed
@@ -171,7 +171,7 @@ def test_a_build_that_fails_leaves_a_note_and_is_not_tried_again(
     model = random_model(n_embd=48)
     monkeypatch.setenv("CXX", "false")
     Compilation(model, "float32", build=True).wait()
-    notes = [compiled.failed(path) for path in packages(model.config, "float32").values()]
+    notes = [compiled.failed(path) for path in libraries(model.config, "float32").values()]
     assert [note.exists() for note in notes] == [True, False, False]  # the first one ends it
     assert "Error" in notes[0].read_text()
     started: list[Any] = []
@@ -191,22 +191,22 @@ def test_a_build_can_be_stopped_and_leaves_no_library(home: Path) -> None:
             pytest.fail(f"it ended by itself, with status {process.wait(0.05)}")
     compilation.stop()
     assert not compilation.poll()
-    assert not any(path.exists() for path in packages(model.config, "float32").values())
+    assert not any(path.exists() for path in libraries(model.config, "float32").values())
 
 
 def test_each_kind_of_code_has_a_name_of_its_own() -> None:
     config = random_model().config
-    names = [packages(config, dtype)["block"] for dtype in ("float32", "int8")]
+    names = [libraries(config, dtype)["block"] for dtype in ("float32", "int8")]
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
-    names.append(packages(config, "float32")["block"])
+    names.append(libraries(config, "float32")["block"])
     torch.set_num_threads(before)
-    names += [packages(random_model(n_head=4).config, "float32")["block"]]
+    names += [libraries(random_model(n_head=4).config, "float32")["block"]]
     assert len(set(names)) == 4
     # What a layer's code does not depend on.
     deeper = random_model(n_layer=5, vocab_size=31).config
-    assert packages(deeper, "float32")["block"] == names[0]
-    assert packages(deeper, "float32")["output"] != packages(config, "float32")["output"]
+    assert libraries(deeper, "float32")["block"] == names[0]
+    assert libraries(deeper, "float32")["output"] != libraries(config, "float32")["output"]
 
 
 def test_it_is_kept_in_the_cache_directory_of_the_platform(
