@@ -116,8 +116,9 @@ def _top_k(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor
 
 def _top_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
     p = scores.softmax(-1)
-    # All tokens below this together are less than what may go, so only the others are sorted.
-    ids = (p >= (1 - sampling.top_p) / len(p)).nonzero()[:, 0]
+    # All tokens below this together are less than half of what may go, whatever rounding does,
+    # so only the others are sorted.
+    ids = (p >= (1 - sampling.top_p) / (2 * len(p))).nonzero()[:, 0]
     p = p[ids]
     # Floats that are not negative sort like their bits, and a CPU sorts integers ten times as
     # fast as floats as long as they ascend.

@@ -181,6 +181,12 @@ def test_the_hash_is_lowbias32(numbers: list[int]) -> None:
     assert found == [lowbias32(number) for number in numbers]
 
 
+@pytest.mark.parametrize("n", [3, 29, 65, 1001, 50257])
+def test_top_p_of_nothing_keeps_the_first_of_equals(n: int) -> None:
+    final = distribution(torch.zeros(n), Sampling(top_p=0.0), [])[-1].logprobs
+    assert final.exp().nonzero()[:, 0].tolist() == [0]
+
+
 def test_banning_another_word_meets_the_same_dice() -> None:
     for position in range(200):
         chosen = draw(distribution(LOGITS, Sampling(), [])[-1].logprobs, 7, position)
