@@ -35,7 +35,7 @@ from gpt import checkpoint, device, models
 from gpt.bench import bytes_per_token, seconds_to_read
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
-from gpt.generate import Context, generate, raw_logits
+from gpt.generate import Context, FastStep, generate
 from gpt.settings import Sampling
 from tests.peers import as_llama
 
@@ -44,13 +44,13 @@ GREEDY = Sampling(temperature=0.0)
 GPT2 = {"n_embd": 768, "n_head": 12}
 
 
-def our_program(loaded: Checkpoint) -> Program:
+def our_program(loaded: Checkpoint, fast: FastStep | None) -> Program:
     """Ours with everything that a Step says."""
 
     def run(ids: list[int], n: int) -> list[int]:
-        context, path = Context(loaded.model), list(ids)
+        context, path = Context(loaded.model, fast), list(ids)
         if n == 0:
-            raw_logits(loaded.model, context.read(ids)[-1])
+            context.predict(context.read(ids)[-1])
         while len(path) < len(ids) + n:  # a token that ends a text does not end the measurement
             left = len(ids) + n - len(path)
             for step in generate(loaded, context, path.copy(), GREEDY, max_new_tokens=left):
@@ -79,13 +79,14 @@ def transformers_program(model: Any) -> Program:
 def ours(directory: Path, dtype: str, *, compile: bool) -> Program:
     """A checkpoint of ours in a dtype, compiled or not."""
     loaded = checkpoint.load(directory, "cpu", dtype)
+    context = Context(loaded.model)
     if compile:
-        compilation = Compilation(loaded.model, dtype, build=True)
+        compilation = Compilation(context, dtype, build=True)
         compilation.wait()
         if not compilation.is_installed:
             raise ImportError("no compiled code; is there a C++ compiler?")
     gc.freeze()
-    return our_program(loaded)
+    return our_program(loaded, context.step)
 
 
 def their_gpt2(work: Path, dtype: torch.dtype) -> Any:

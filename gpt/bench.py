@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gpt.checkpoint import Checkpoint
-from gpt.generate import Context, generate
+from gpt.generate import Context, FastStep, generate
 from gpt.model import GPT
 from gpt.ready import Ready
 from gpt.sanitize import one_line
@@ -61,7 +61,7 @@ class Speed:
         return self.decode_tokens_per_second / self.limit_tokens_per_second
 
 
-def measure(checkpoint: Checkpoint) -> Speed:
+def measure(checkpoint: Checkpoint, step: FastStep | None = None) -> Speed:
     """Decode, read a long prompt and read memory in turn, so that what disturbs hits all alike."""
     model, size = checkpoint.model, checkpoint.model.config.block_size
     n_long, n_prompt = min(LONG_PROMPT, size), max(1, min(PROMPT, size // 3))
@@ -70,7 +70,7 @@ def measure(checkpoint: Checkpoint) -> Speed:
     memory = torch.ones(_READ // 4, device=model.wte.weight.device)
     first, decode, prefill, bandwidth = [], [], [], []
     for _ in range(_ROUNDS):
-        steps = _draw(checkpoint, ids[:n_prompt], n_drawn)
+        steps = _draw(checkpoint, Context(model, step), ids[:n_prompt], n_drawn)
         started = time.perf_counter()
         next(steps)
         begun = time.perf_counter()
@@ -93,9 +93,9 @@ def measure(checkpoint: Checkpoint) -> Speed:
     )
 
 
-def _draw(checkpoint: Checkpoint, ids: list[int], n: int) -> Iterator[None]:
+def _draw(checkpoint: Checkpoint, context: Context, ids: list[int], n: int) -> Iterator[None]:
     """n tokens with all that a Step says of each, whatever ends a text in between."""
-    context, path = Context(checkpoint.model), list(ids)
+    path = list(ids)
     while len(path) < len(ids) + n:
         left = len(ids) + n - len(path)
         for step in generate(
@@ -141,7 +141,7 @@ def run(load: Callable[[], Ready], *, as_json: bool) -> None:
     ready = load()
     loaded, threads = peak_memory(), ready.use_threads()
     name, how = ready.checkpoint.name, {**ready.how(), "threads": threads}
-    speed = measure(ready.checkpoint)
+    speed = measure(ready.checkpoint, ready.context.step)
     if as_json:
         derived = {
             "limit_tokens_per_second": speed.limit_tokens_per_second,

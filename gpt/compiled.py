@@ -23,9 +23,11 @@ from torch import Tensor
 from gpt.cache import KVCache
 from gpt.child import own_code
 from gpt.config import ModelConfig
+from gpt.generate import Context
 from gpt.model import GPT, Block
+from gpt.prediction import Prediction
 
-_SOURCES = ("model.py", "quantize.py", "inductor.py", "compiled.py")
+_SOURCES = ("model.py", "prediction.py", "quantize.py", "inductor.py", "compiled.py")
 _OF_BLOCK = (
     "n_head n_embd norm norm_gain norm_first eps activation gated n_inner bias positions".split()
 )
@@ -99,7 +101,7 @@ def used_by(part: str, model: GPT) -> list[str]:
 
 
 class CompiledStep:
-    """The network for one more token of one sequence; what `GPT.hidden` and `logits` compute."""
+    """The network for one more token of one sequence: what `GPT.hidden` and `predict` compute."""
 
     def __init__(self, model: GPT, dtype: str) -> None:
         """Raises RuntimeError where a library cannot be loaded."""
@@ -114,8 +116,8 @@ class CompiledStep:
             (torch.tensor(cast(Block, block).attn.scale), list(block.parameters()))
             for block in model.h
         ]
-        self._last = torch.empty(0), torch.empty(0)
-        """The hidden state that was computed last, and its logits."""
+        self._last: tuple[Tensor, Prediction] | None = None
+        """The hidden state that was computed last, and what it says."""
 
     def hidden(self, ids: Tensor, cache: KVCache) -> Tensor:
         """ids (1, 1) → (1, 1, E); the cache is one token longer afterwards."""
@@ -125,35 +127,39 @@ class CompiledStep:
         for scale, weights in self._layers:
             (x,) = self._run["block"]([x, next(slots), next(slots), scale, *rotation, *weights])
         cache.advance(1)
-        hidden, logits = self._run["output"]([x, *self._ends["output"]])
-        self._last = hidden, logits
+        hidden, *prediction = self._run["output"]([x, *self._ends["output"]])
+        self._last = hidden, Prediction(*prediction)
         return hidden
 
-    def logits(self, hidden: Tensor) -> Tensor | None:
-        """Logits (…, V) of the hidden state (…, E) that was computed last; None for another."""
-        last, logits = self._last
-        if hidden.data_ptr() != last.data_ptr():  # `last` holds that memory, so no other has it
+    def prediction(self, hidden: Tensor) -> Prediction | None:
+        """Of the hidden state (E) that was computed last; None for any other."""
+        # `_last` holds its memory, so no other tensor is there.
+        if self._last is None or hidden.data_ptr() != self._last[0].data_ptr():
             return None
-        return logits.view(*hidden.shape[:-1], -1)
+        return self._last[1]
 
 
 class Compilation:
-    """Compiled code for a model: installed, being built by another process, or not to be had.
+    """Compiled code for a context: installed, being built by another process, or not to be had.
 
     Where a build failed, it is not tried again by the same version of everything.
     """
 
-    def __init__(self, model: GPT, dtype: str, *, build: bool) -> None:
+    def __init__(self, context: Context, dtype: str, *, build: bool) -> None:
         """Installs what is there; else starts to build it, if wanted and possible."""
-        self._model, self._dtype = model, dtype
+        self._context, self._dtype = context, dtype
         self._process: subprocess.Popen[bytes] | None = None
-        self.is_installed = False
-        paths = libraries(model.config, dtype)
+        paths = libraries(context.model.config, dtype)
         missing = {part: path for part, path in paths.items() if not path.exists()}
         if not missing:
             self._install()
         elif build and not any(failed(path).exists() for path in missing.values()):
             self._start(missing)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the context uses compiled code."""
+        return self._context.step is not None
 
     def poll(self) -> bool:
         """Whether the code is installed; a build that has ended in the meantime is."""
@@ -180,7 +186,7 @@ class Compilation:
         if compiler() is None:
             return
         request = {
-            "config": self._model.config.to_dict(),
+            "config": self._context.model.config.to_dict(),
             "dtype": self._dtype,
             "threads": torch.get_num_threads(),
             "parts": {part: str(path) for part, path in missing.items()},
@@ -196,26 +202,13 @@ class Compilation:
             )
 
     def _install(self) -> None:
-        """Let the model use the code for single tokens, if it does what the model does."""
-        model = self._model
+        """Let the context use the code for single tokens, if it does what the model does."""
         try:
-            step = CompiledStep(model, self._dtype)
-            if not _agrees(step, model):
-                return
+            step = CompiledStep(self._context.model, self._dtype)
+            if _agrees(step, self._context.model):
+                self._context.step = step
         except RuntimeError:  # not there, or not loadable
             return
-        eager_hidden, eager_logits = model.hidden, model.logits
-
-        def hidden(ids: Tensor, cache: KVCache | None = None) -> Tensor:
-            one = cache is not None and ids.numel() == 1
-            return step.hidden(ids, cache) if one else eager_hidden(ids, cache)  # type: ignore[arg-type]
-
-        def logits(hidden: Tensor) -> Tensor:
-            known = step.logits(hidden) if hidden.numel() == hidden.size(-1) else None
-            return eager_logits(hidden) if known is None else known
-
-        model.hidden, model.logits = hidden, logits  # type: ignore[method-assign]
-        self.is_installed = True
 
 
 @torch.inference_mode()
@@ -224,12 +217,12 @@ def _agrees(step: CompiledStep, model: GPT) -> bool:
     caches = KVCache(model.config), KVCache(model.config)
     for token_id in range(min(3, model.config.vocab_size, model.config.block_size)):
         ids = torch.tensor([[token_id]])
-        expected = model.logits(model.hidden(ids, caches[0]))
-        found = step.logits(step.hidden(ids, caches[1]))
+        expected = model.logits(model.hidden(ids, caches[0]))[0, 0]
+        found = step.prediction(step.hidden(ids, caches[1]))
         if found is None:
             return False
-        expected, found = (logits - logits.mean() for logits in (expected, found))
-        if not (found - expected).norm() <= _TOLERANCE * expected.norm():
+        expected, logits = (each - each.mean() for each in (expected, found.logits[0]))
+        if not (logits - expected).norm() <= _TOLERANCE * expected.norm():
             return False
     return True
 

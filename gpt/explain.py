@@ -10,7 +10,8 @@ import torch
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
 from gpt.generate import Context, check_ids, never, raw_logits, window_start
-from gpt.sampling import check_finite, distribution, draw
+from gpt.prediction import check_finite
+from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
 from gpt.waterfall import LikelyPath, Row, Waterfall
 
@@ -37,7 +38,7 @@ def waterfall(
     position = len(ids)
     hidden = context.read(ids[window_start(position, checkpoint.model.config.block_size) :])
     logits = raw_logits(checkpoint.model, hidden[-1])  # (V)
-    check_finite(logits, position)
+    check_finite(float(logits.sum()), position)
     stages = distribution(logits, sampling, ids)
     first, final = stages[0].logprobs, stages[-1].logprobs
     n = min(top, len(first))
@@ -108,7 +109,7 @@ def likely_paths(
     depth = min(depth, config.block_size - (len(ids) - start) + 1)
     cache = context.fork(len(hidden))
     logits = raw_logits(checkpoint.model, hidden[-1])[None]  # (1, V)
-    check_finite(logits, len(ids))
+    check_finite(float(logits.sum()), len(ids))
     alive, ended = [_Beam([], [])], list[_Beam]()
     for length in range(1, depth + 1):
         logprobs = logits.log_softmax(-1)  # (beams, V)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from gpt.cache import KVCache
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
 from gpt.model import GPT
-from gpt.sampling import check_finite, distribution, draw
+from gpt.prediction import Prediction, check_finite, predict
+from gpt.sampling import Drawn, choose
 from gpt.settings import Sampling
 from gpt.step import Candidate, FinishReason, Step
 from gpt.tokenizer import StreamDecoder, Tokenizer
@@ -29,6 +30,16 @@ def never() -> bool:
     return False
 
 
+class FastStep(Protocol):
+    """The network for one more token of one sequence, on a shorter way (gpt/compiled.py)."""
+
+    def hidden(self, ids: Tensor, cache: KVCache) -> Tensor:
+        """ids (1, 1) → (1, 1, E); the cache is one token longer afterwards."""
+
+    def prediction(self, hidden: Tensor) -> Prediction | None:
+        """Of the hidden state (E) that was computed last; None for any other."""
+
+
 class Context:
     """The ids that a model has read last, with their KV cache and hidden states.
 
@@ -36,12 +47,15 @@ class Context:
     the distribution at any position read with one product and without the network.
     """
 
-    def __init__(self, model: GPT) -> None:
+    def __init__(self, model: GPT, step: FastStep | None = None) -> None:
         self.model = model
+        self.step = step
+        """What reads single tokens in the place of the model."""
         self.ids: list[int] = []
         self.hidden: list[Tensor] = []
         """One (E) per id."""
         self._cache = KVCache(model.config)
+        self._device = model.wte.weight.device
 
     @torch.inference_mode()
     def read(self, ids: Sequence[int], cancelled: Callable[[], bool] = never) -> list[Tensor]:
@@ -51,17 +65,21 @@ class Context:
             return self.hidden[:same]  # a look back: what was read behind it stays
         del self.ids[same:], self.hidden[same:]
         self._cache.truncate(same)
-        device = self.model.wte.weight.device
         for start in range(same, len(ids), PREFILL):
             if cancelled():
                 break
             chunk = list(ids[start : start + PREFILL])
-            hidden = self.model.hidden(
-                torch.tensor([chunk], device=device), self._cache
-            )  # (1, T, E)
+            new = torch.tensor([chunk], device=self._device)  # (1, T)
+            network = self.step if self.step and len(chunk) == 1 else self.model
+            hidden = network.hidden(new, self._cache)  # (1, T, E)
             self.ids += chunk
             self.hidden += hidden[0].unbind(0)
         return self.hidden
+
+    def predict(self, hidden: Tensor) -> Prediction:
+        """What a hidden state (E) that was read says of the next token."""
+        known = self.step.prediction(hidden) if self.step else None
+        return predict(raw_logits(self.model, hidden[None])) if known is None else known
 
     def fork(self, n_tokens: int) -> KVCache:
         """A cache of its own with the first tokens that were read."""
@@ -117,7 +135,7 @@ def score(
     position = max(1, start)
     for logits in logits_of(checkpoint, context, ids, start=position, cancelled=cancelled):
         chosen = ids[position : position + len(logits)]
-        found = read_out(logits.log_softmax(-1), chosen, top)
+        found = read_out(predict(logits), chosen, top)
         for read, token_id in zip(found, chosen, strict=True):
             if cancelled():
                 return
@@ -149,7 +167,7 @@ def logits_of(
             stop = min(position + ROWS, right + 1)
             rows = torch.stack(hidden[position - 1 - left : stop - 1 - left])
             logits = raw_logits(checkpoint.model, rows)
-            check_finite(logits, position)
+            check_finite(float(logits.sum()), position)
             yield logits
             position = stop
 
@@ -189,14 +207,13 @@ def generate(
         if len(hidden) < len(path) - start:
             return
         position = len(path)
-        logits = raw_logits(checkpoint.model, hidden[-1])  # (V)
-        check_finite(logits, position)
-        stages = distribution(logits, sampling, path)
-        final = stages[-1].logprobs
-        token_id = draw(final, sampling.seed, position)
+        prediction = context.predict(hidden[-1])
+        check_finite(float(prediction.total), position)
+        drawn = choose(prediction, sampling, path, position)
+        token_id = drawn.token_id
         path.append(token_id)
-        read = read_out(stages[0].logprobs[None], [token_id], top)[0]
-        step = _step(tokenizer, decoder, position, token_id, read, final)
+        read = read_out(prediction, [token_id], top)[0]
+        step = _step(tokenizer, decoder, position, token_id, read, drawn)
         tail = (tail + step.text)[-(longest_stop + len(step.text)) :]
         reason: FinishReason | None = None
         if token_id == config.eos_id:
@@ -253,15 +270,30 @@ class ReadOut:
 
 
 @torch.inference_mode()
-def read_out(logprobs: Tensor, chosen: Sequence[int], top: int) -> list[ReadOut]:
-    """Log-probabilities (n, V) and the ids that stand there (n) → what they say of each."""
-    # 0 log 0 is 0, also where the logarithm is infinite.
-    entropy = -(logprobs.softmax(-1) * logprobs.clamp_min(-1e9)).sum(-1)  # (n)
-    own = logprobs.gather(-1, torch.tensor(chosen, device=logprobs.device)[:, None])  # (n, 1)
-    rank = (logprobs > own).sum(-1) + 1
-    values, ids = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)  # (n, top)
-    columns = (own[:, 0], rank, entropy, ids, values)
-    return [ReadOut(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+def read_out(prediction: Prediction, chosen: Sequence[int], top: int) -> list[ReadOut]:
+    """Predictions of n tokens and the ids that stand there (n) → what they say of each."""
+    logprobs = prediction.logprobs  # (n, V)
+    values, ids = prediction.top_logprobs.tolist(), prediction.top_ids.tolist()
+    if top > len(ids[0]):
+        found = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)
+        values, ids = found.values.tolist(), found.indices.tolist()
+    # A token among the best needs no look at the others.
+    own: list[Any] = [
+        dict(zip(*row, strict=True)).get(i) for i, *row in zip(chosen, ids, values, strict=True)
+    ]
+    rank = [row.index(p) + 1 if p is not None else 0 for p, row in zip(own, values, strict=True)]
+    if far := [row for row, logprob in enumerate(own) if logprob is None]:
+        among = logprobs[far]
+        where = torch.tensor([chosen[row] for row in far], device=logprobs.device)
+        theirs = among.gather(-1, where[:, None])  # (far, 1)
+        better = (among > theirs).sum(-1)
+        for row, logprob, count in zip(far, theirs[:, 0].tolist(), better.tolist(), strict=True):
+            own[row], rank[row] = logprob, count + 1
+    entropy = prediction.entropy.tolist()
+    return [
+        ReadOut(own[n], rank[n], entropy[n], ids[n][:top], values[n][:top])
+        for n in range(len(chosen))
+    ]
 
 
 def _step(
@@ -270,17 +302,16 @@ def _step(
     position: int,
     token_id: int,
     read: ReadOut | None = None,
-    final: Tensor | None = None,
+    drawn: Drawn | None = None,
 ) -> Step:
-    """One Step. read: what the model says; final: (V) log-probabilities after the settings."""
+    """One Step. read: what the model says; drawn: how the token was drawn, if it was."""
     data = tokenizer.token_bytes(token_id)
     text = decoder.feed(data)
     if read is None:
         return Step(position, token_id, data, text)
-    after = [None] * len(read.top_ids) if final is None else final[read.top_ids].tolist()
     candidates = tuple(
-        Candidate(i, tokenizer.token_bytes(i), logprob, None if p == -math.inf else p)
-        for i, logprob, p in zip(read.top_ids, read.top_logprobs, after, strict=True)
+        Candidate(i, tokenizer.token_bytes(i), logprob, drawn.logprob(i) if drawn else None)
+        for i, logprob in zip(read.top_ids, read.top_logprobs, strict=True)
     )
     return Step(
         position,
@@ -291,7 +322,7 @@ def _step(
         rank=read.rank,
         entropy=read.entropy,
         candidates=candidates,
-        sampling_logprob=None if final is None else float(final[token_id]),
+        sampling_logprob=drawn.logprob(token_id) if drawn else None,
     )
 
 

@@ -32,6 +32,7 @@ from torch.overrides import TorchFunctionMode
 from gpt.compiled import failed, used_by
 from gpt.config import ModelConfig
 from gpt.model import Block, Rotation, rotary
+from gpt.prediction import predict
 from gpt.quantize import DTYPES, SmallGPT, shrink
 
 _LONGEST = 1 << 20
@@ -123,10 +124,10 @@ class _Ends(nn.Module):
         return x[None], *rotary(position, model.config)
 
     def _output(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(1, 1, C) → hidden states (1, 1, E) and logits (1, 1, V)."""
+        """(1, 1, C) → hidden states (1, 1, E), and the fields of their Prediction."""
         (model,) = self.model
         hidden = model.proj_out(model.ln_f(x))
-        return hidden, model.logits(hidden)
+        return hidden, *predict(model.logits(hidden[0]))
 
 
 def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:

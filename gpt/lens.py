@@ -14,6 +14,7 @@ from gpt.errors import UserError
 from gpt.generate import Context, check_ids, never, raw_logits, read_out, window_start
 from gpt.inside import Layer
 from gpt.model import Attention, attention, rotate
+from gpt.prediction import predict
 
 
 @torch.inference_mode()
@@ -48,7 +49,7 @@ def layers(checkpoint: Checkpoint, ids: Sequence[int], chosen: int, *, top: int 
                 hooks.callback(handle.remove)
         model.hidden(torch.tensor([list(context)], device=model.wte.weight.device))
     hidden = model.proj_out(model.ln_f(torch.stack(streams)))  # (layers + 1, E)
-    read = read_out(raw_logits(model, hidden).log_softmax(-1), [chosen] * len(streams), top)
+    read = read_out(predict(raw_logits(model, hidden)), [chosen] * len(streams), top)
     bytes_of = checkpoint.tokenizer.token_bytes
     names = ["embedding", *(f"layer {n}" for n in range(1, len(streams)))]
     heads: list[list[list[float]]] = [[], *(each.tolist() for each in weights)]

@@ -85,11 +85,12 @@ def make_ready(
         chosen, stored = device.choose("cpu", "auto", n_params)
         loaded = checkpoint.load(directory, chosen, stored)
     seconds = time.perf_counter() - started
-    compilation = Compilation(loaded.model, stored, build=build) if chosen == "cpu" else None
+    context = Context(loaded.model)
+    compilation = Compilation(context, stored, build=build) if chosen == "cpu" else None
     gc.freeze()  # or the collector would go through all of torch while tokens are drawn
     return Ready(
         loaded,
-        Context(loaded.model),
+        context,
         directory,
         chosen,
         stored,

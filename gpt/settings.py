@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from gpt.errors import UserError
@@ -59,6 +60,15 @@ class Sampling:
             raise UserError("banned must be a list of token ids, or of lists of them")
         if not all(ids and math.isfinite(nats) for ids, nats in boosted):
             raise UserError("boosted must be a list of pairs: token ids and a number")
+
+    @cached_property
+    def active(self) -> frozenset[str]:
+        """Names of the settings, but for the seed, that change the distribution."""
+        return frozenset(
+            field.name
+            for field in fields(self)
+            if field.name != "seed" and getattr(self, field.name) != field.default
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from gpt import compiled
-from gpt.cache import KVCache
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation, CompiledStep, libraries
 from gpt.generate import Context, generate
 from gpt.model import GPT
+from gpt.prediction import Prediction
 from gpt.settings import Sampling
 from tests.conftest import random_model
 from tests.gpt.test_engine import Client
@@ -54,29 +54,25 @@ def network(variant: str, dtype: str) -> GPT:
 )
 def test_compiled_code_computes_what_the_network_does(variant: str, dtype: str) -> None:
     model, same = network(variant, dtype), network(variant, dtype)
-    compilation = Compilation(same, dtype, build=True)
+    context = Context(same)
+    compilation = Compilation(context, dtype, build=True)
     assert not compilation.is_installed
     compilation.wait()
     assert compilation.is_installed
     assert compilation.poll()
-    ids = torch.randint(29, (1, 20))
-    caches = KVCache(model.config), KVCache(model.config)
+    ids = torch.randint(29, (20,)).tolist()
+    reference = Context(model)
     bound = {"int8": 2e-3, "float16": 2e-2, "float32": 1e-4}[dtype]
-    with torch.inference_mode():
-        # A prompt at once, tokens one by one, a look back, others in their place.
-        pieces = [ids[:, :6], *ids[:, 6:12].split(1, dim=1)]
-        for piece in (*pieces, None, *ids[:, 12:].split(1, dim=1)):
-            if piece is None:
-                for cache in caches:
-                    cache.truncate(8)
-                continue
-            exact, found = (
-                each.logits(each.hidden(piece, cache))
-                for each, cache in zip((model, same), caches, strict=True)
-            )
-            assert exact.shape == found.shape
-            assert caches[0].length == caches[1].length
-            assert (exact.log_softmax(-1) - found.log_softmax(-1)).abs().max() < bound
+    # A prompt at once, tokens one by one, a look back, others in their place.
+    ends = [*range(6, 13), 8]
+    for path in (*(ids[:end] for end in ends), *([*ids[:8], *ids[12:n]] for n in range(13, 21))):
+        exact, found = (each.predict(each.read(path)[-1]) for each in (reference, context))
+        assert exact.logits.shape == found.logits.shape
+        assert (exact.logprobs - found.logprobs).abs().max() < bound
+        assert (exact.entropy - found.entropy).abs() < bound
+        torch.testing.assert_close(found.total, found.logits.sum(-1), atol=1e-3, rtol=1e-4)
+        assert torch.equal(found.logprobs[0, found.top_ids[0]], found.top_logprobs[0])
+        assert torch.equal(found.top_logprobs, found.logprobs.sort(descending=True).values)
 
 
 @needs_compiler
@@ -84,10 +80,10 @@ def test_compiled_code_computes_what_the_network_does(variant: str, dtype: str) 
 def test_a_text_that_is_drawn_by_compiled_code_scores_as_one_that_is_read(
     tiny: Checkpoint,
 ) -> None:
-    compilation = Compilation(tiny.model, "float32", build=True)
+    context = Context(tiny.model)
+    compilation = Compilation(context, "float32", build=True)
     compilation.wait()
     assert compilation.is_installed
-    context = Context(tiny.model)
     steps = list(generate(tiny, context, [3, 1], Sampling(seed=4), max_new_tokens=20))
     ids = [3, 1, *(step.token_id for step in steps)]
     logprobs = tiny.model(torch.tensor([ids])).log_softmax(-1)[0]
@@ -97,10 +93,10 @@ def test_a_text_that_is_drawn_by_compiled_code_scores_as_one_that_is_read(
         assert step.candidates[0].logprob == pytest.approx(exact.max().item(), abs=1e-4)
     # States read before are asked for their logits again, as the inspector does.
     torch.testing.assert_close(
-        tiny.model.logits(context.hidden[4]).log_softmax(-1), logprobs[4], atol=1e-4, rtol=0
+        context.predict(context.hidden[4]).logprobs[0], logprobs[4], atol=1e-4, rtol=0
     )
     # Without building: what is there is found.
-    again = random_model()
+    again = Context(random_model())
     assert Compilation(again, "float32", build=False).is_installed
 
 
@@ -132,27 +128,26 @@ def test_the_engine_builds_in_the_background_and_says_what_drew_the_tokens(
 @pytest.mark.timeout(300)
 def test_code_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model()
-    Compilation(model, "float32", build=True).wait()
-    right = CompiledStep.logits
+    Compilation(Context(model), "float32", build=True).wait()
+    right = CompiledStep.prediction
 
-    def wrong(self: CompiledStep, hidden: torch.Tensor) -> torch.Tensor | None:
+    def wrong(self: CompiledStep, hidden: torch.Tensor) -> Prediction | None:
         found = right(self, hidden)
-        return None if found is None else found.flip(-1)
+        return None if found is None else found._replace(logits=found.logits.flip(-1))
 
-    monkeypatch.setattr(CompiledStep, "logits", wrong)
-    assert not Compilation(random_model(), "float32", build=False).is_installed
+    monkeypatch.setattr(CompiledStep, "prediction", wrong)
+    assert not Compilation(Context(random_model()), "float32", build=False).is_installed
 
 
 def test_without_code_the_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = network("gpt2", "bfloat16")
-    before = model.hidden
+    model = Context(network("gpt2", "bfloat16"))
     compilation = Compilation(model, "bfloat16", build=False)
     assert not compilation.poll()
     monkeypatch.setattr(compiled, "compiler", lambda: None)
     compilation = Compilation(model, "bfloat16", build=True)
     compilation.wait()
     assert not compilation.poll()
-    assert model.hidden == before
+    assert model.step is None
 
 
 @pytest.mark.parametrize("content", [b"", b"not a library"])
@@ -161,7 +156,7 @@ def test_a_damaged_library_is_not_used(content: bytes) -> None:
     for path in libraries(model.config, "float32").values():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    assert not Compilation(model, "float32", build=False).is_installed
+    assert not Compilation(Context(model), "float32", build=False).is_installed
 
 
 @needs_compiler
@@ -170,20 +165,20 @@ def test_a_build_that_fails_leaves_a_note_and_is_not_tried_again(
 ) -> None:
     model = random_model(n_embd=48)
     monkeypatch.setenv("CXX", "false")
-    Compilation(model, "float32", build=True).wait()
+    Compilation(Context(model), "float32", build=True).wait()
     notes = [compiled.failed(path) for path in libraries(model.config, "float32").values()]
     assert [note.exists() for note in notes] == [True, False, False]  # the first one ends it
     assert "Error" in notes[0].read_text()
     started: list[Any] = []
     monkeypatch.setattr(compiled.subprocess, "Popen", started.append)
-    assert not Compilation(model, "float32", build=True).poll()
+    assert not Compilation(Context(model), "float32", build=True).poll()
     assert started == []
 
 
 @needs_compiler
 def test_a_build_can_be_stopped_and_leaves_no_library(home: Path) -> None:
     model = random_model(n_embd=64)
-    compilation = Compilation(model, "float32", build=True)
+    compilation = Compilation(Context(model), "float32", build=True)
     process = compilation._process
     assert process
     while not list((home / "compiled").glob("build-*")):  # until it has begun to write

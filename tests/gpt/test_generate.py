@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
-from gpt.generate import Context, blocked, encode, generate, score, window_start
-from gpt.sampling import NonFiniteLogitsError, distribution
+from gpt.generate import Context, blocked, encode, generate, read_out, score, window_start
+from gpt.prediction import NonFiniteLogitsError, predict
+from gpt.sampling import distribution
 from gpt.settings import Sampling
 from gpt.step import Step
 from gpt.tokenizer import BPETokenizer
@@ -201,6 +202,26 @@ def test_cancelling_stops_within_one_token(tiny: Checkpoint) -> None:
     assert len(steps) == 6  # asked once before reading the prompt, then once a token
     assert steps[-1].finish_reason == "cancelled"
     assert run(tiny, n=20, cancelled=lambda: True) == []
+
+
+@pytest.mark.parametrize("top", [0, 3, 10, 29])
+def test_a_rank_is_the_same_wherever_it_is_looked_up(top: int) -> None:
+    logits = torch.randn(40, 29)
+    logits[:, 7] = logits[:, 8]  # a tie
+    prediction = predict(logits)
+    chosen = torch.randint(29, (40,)).tolist()
+    logprobs = logits.log_softmax(-1)
+    expected = [1 + int((row > row[i]).sum()) for row, i in zip(logprobs, chosen, strict=True)]
+    for at_hand in (1, 5, 29):
+        best = {
+            name: getattr(prediction, name)[:, :at_hand] for name in ("top_logprobs", "top_ids")
+        }
+        found = read_out(prediction._replace(**best), chosen, top)
+        assert [one.rank for one in found] == expected
+        own = [row[i].item() for row, i in zip(logprobs, chosen, strict=True)]
+        assert [one.logprob for one in found] == own
+        best_ones = logprobs.sort(descending=True).values[:, :top].tolist()
+        assert [one.top_logprobs for one in found] == best_ones
 
 
 def test_damaged_weights_name_the_position(tiny: Checkpoint) -> None:

@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gpt.errors import UserError
-from gpt.sampling import (
-    NonFiniteLogitsError,
-    _mix32,
-    check_finite,
-    distribution,
-    draw,
-    exponential,
-)
+from gpt.prediction import NonFiniteLogitsError, Prediction, check_finite, predict
+from gpt.sampling import _mix32, choose, distribution, draw, exponential
 from gpt.settings import Sampling
 
 LOGITS = torch.tensor([2.0, 4.0, 5.0, -1.0, 4.0])
@@ -156,6 +150,23 @@ def test_every_stage_is_a_distribution_and_nothing_comes_back(
     assert not gone[draw(final, sampling.seed, 3)]
 
 
+@given(
+    logits_strategy, settings_strategy, st.lists(st.integers(0, 9), max_size=6), st.integers(1, 10)
+)
+def test_the_shortest_way_to_a_token_draws_from_the_last_stage(
+    values: list[float], sampling: Sampling, context: list[int], at_hand: int
+) -> None:
+    logits = torch.tensor(values)
+    final = distribution(logits, sampling, context)[-1].logprobs
+    *rest, best, ids = predict(logits[None])
+    prediction = Prediction(*rest, best[:, :at_hand], ids[:, :at_hand])
+    drawn = choose(prediction, sampling, context, 3)
+    assert drawn.token_id == draw(final, sampling.seed, 3)
+    found = [drawn.logprob(i) for i in range(10)]
+    expected = [None if p == -math.inf else p for p in final.tolist()]
+    assert found == [p if p is None else pytest.approx(p, abs=1e-5) for p in expected]
+
+
 @given(st.integers(0, 2**63 - 1), st.integers(0, 10**6))
 def test_the_dice_repeat_and_do_not_depend_on_which_tokens_are_asked_for(
     seed: int, position: int
@@ -220,7 +231,7 @@ def test_logits_that_are_no_numbers_name_the_position(bad: float) -> None:
     logits: Tensor = LOGITS.clone()
     logits[3] = bad
     with pytest.raises(NonFiniteLogitsError, match="position 17"):
-        check_finite(logits, 17)
+        check_finite(float(logits.sum()), 17)
 
 
 @pytest.mark.parametrize(
