@@ -35,7 +35,7 @@ from gpt import checkpoint, device, models
 from gpt.bench import bytes_per_token, seconds_to_read
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
-from gpt.generate import Context, FastStep, generate
+from gpt.generate import Context, generate
 from gpt.settings import Sampling
 from tests.peers import as_llama
 
@@ -44,11 +44,12 @@ GREEDY = Sampling(temperature=0.0)
 GPT2 = {"n_embd": 768, "n_head": 12}
 
 
-def our_program(loaded: Checkpoint, fast: FastStep | None) -> Program:
+def our_program(loaded: Checkpoint, context: Context) -> Program:
     """Ours with everything that a Step says."""
 
     def run(ids: list[int], n: int) -> list[int]:
-        context, path = Context(loaded.model, fast), list(ids)
+        context.truncate(0)
+        path = list(ids)
         if n == 0:
             context.predict(context.read(ids)[-1])
         while len(path) < len(ids) + n:  # a token that ends a text does not end the measurement
@@ -86,7 +87,7 @@ def ours(directory: Path, dtype: str, *, compile: bool) -> Program:
         if not compilation.is_installed:
             raise ImportError("no compiled code; is there a C++ compiler?")
     gc.freeze()
-    return our_program(loaded, context.step)
+    return our_program(loaded, context)
 
 
 def their_gpt2(work: Path, dtype: torch.dtype) -> Any:

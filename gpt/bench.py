@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from gpt.checkpoint import Checkpoint
-from gpt.generate import Context, FastStep, generate
+from gpt.generate import Context, generate
 from gpt.model import GPT
 from gpt.ready import Ready
 from gpt.sanitize import one_line
@@ -28,8 +28,9 @@ from gpt.settings import Sampling
 PROMPT, DRAWN, LONG_PROMPT = 64, 128, 512
 """Tokens before and in a text that is drawn, and of a long prompt; fewer where fewer fit."""
 _ROUNDS = 5
-_READ = 1 << 28
-"""Bytes that are read to measure the bandwidth: more than any cache holds."""
+_READ = {"cpu": 1 << 28, "cuda": 1 << 31}
+"""Bytes that are read to measure the bandwidth: more than any cache holds, and so many that the
+call costs nothing beside them."""
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,18 @@ class Speed:
         return self.decode_tokens_per_second / self.limit_tokens_per_second
 
 
-def measure(checkpoint: Checkpoint, step: FastStep | None = None) -> Speed:
+def measure(checkpoint: Checkpoint, context: Context) -> Speed:
     """Decode, read a long prompt and read memory in turn, so that what disturbs hits all alike."""
     model, size = checkpoint.model, checkpoint.model.config.block_size
     n_long, n_prompt = min(LONG_PROMPT, size), max(1, min(PROMPT, size // 3))
     n_drawn = min(DRAWN, size - n_prompt)
     ids = [i * 7919 % model.config.vocab_size for i in range(n_long)]
-    memory = torch.ones(_READ // 4, device=model.wte.weight.device)
+    device = model.wte.weight.device
+    memory = torch.ones(_READ.get(device.type, _READ["cpu"]) // 4, device=device)
     first, decode, prefill, bandwidth = [], [], [], []
     for _ in range(_ROUNDS):
-        steps = _draw(checkpoint, Context(model, step), ids[:n_prompt], n_drawn)
+        context.truncate(0)
+        steps = _draw(checkpoint, context, ids[:n_prompt], n_drawn)
         started = time.perf_counter()
         next(steps)
         begun = time.perf_counter()
@@ -78,9 +81,10 @@ def measure(checkpoint: Checkpoint, step: FastStep | None = None) -> Speed:
         decode.append(count / (time.perf_counter() - begun))
         first.append(begun - started)
         started = time.perf_counter()
-        Context(model).read(ids)[-1].tolist()
+        context.truncate(0)
+        context.read(ids)[-1].tolist()
         prefill.append(n_long / (time.perf_counter() - started))
-        bandwidth.append(_READ / min(seconds_to_read(memory) for _ in range(3)))
+        bandwidth.append(memory.nbytes / min(seconds_to_read(memory) for _ in range(3)))
     return Speed(
         statistics.median(first),
         statistics.median(prefill),
@@ -141,21 +145,21 @@ def run(load: Callable[[], Ready], *, as_json: bool) -> None:
     ready = load()
     loaded, threads = peak_memory(), ready.use_threads()
     name, how = ready.checkpoint.name, {**ready.how(), "threads": threads}
-    speed = measure(ready.checkpoint, ready.context.step)
+    speed = measure(ready.checkpoint, ready.context)
+    code = ready.code()  # only known when graphs have been tried
     if as_json:
         derived = {
             "limit_tokens_per_second": speed.limit_tokens_per_second,
             "share_of_limit": speed.share_of_limit,
         }
         memory = {"memory_before_loading": before, "peak_memory_of_loading": loaded}
-        facts = {"model": name, **how, "load_seconds": ready.seconds, **memory}
+        facts = {"model": name, **how, "code": code, "load_seconds": ready.seconds, **memory}
         print(json.dumps({**facts, **asdict(speed), **derived}))
         return
     n_params = ready.checkpoint.manifest.n_params
-    code = "compiled" if how["compiled"] else "not compiled"
     rows = [
         ("model", f"{one_line(name)}, {n_params / 1e6:.1f}M weights"),
-        ("runs on", f"{how['device']}, {how['dtype']}, {how['threads']} threads, {code}"),
+        ("runs on", f"{how['device']}, {how['dtype']}, {how['threads']} threads, {one_line(code)}"),
     ]
     if before and loaded:
         rows.append(

@@ -20,6 +20,8 @@ class KVCache:
     def __init__(self, config: ModelConfig, batch: int = 1) -> None:
         self.length = 0
         """Tokens in the cache."""
+        self.mask: Tensor | None = None
+        """What attention adds to the scores; None: it sees what `append` returns."""
         self._config = config
         self._shape = config.n_layer, 2, batch
         self._kept = torch.empty(*self._shape, 0, config.n_head, config.head_size)
@@ -48,6 +50,14 @@ class KVCache:
         end = self.length + 1
         self._reserve(end, torch.float32, torch.device("cpu"))
         return list(self._kept[:, :, 0, :end].flatten(0, 1).unbind(0))
+
+    def first(self, capacity: int) -> Tensor:
+        """The memory of the first `capacity` tokens, (n_layer, 2, B, capacity, nh, hs).
+
+        It stays where it is until more than it holds are needed. Not of a cache that never had any.
+        """
+        self._reserve(capacity, self._kept.dtype, self._kept.device)
+        return self._kept[:, :, :, :capacity]
 
     def advance(self, n_tokens: int) -> None:
         """Count the tokens that every layer has appended."""

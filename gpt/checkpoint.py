@@ -24,7 +24,7 @@ from gpt.draft import replacing
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.models import MANIFEST, Manifest
-from gpt.quantize import DTYPES, SmallGPT, quantize
+from gpt.quantize import DTYPES, HalfGPT, SmallGPT, quantize
 from gpt.weights_file import Info, read_header, read_weights
 
 CONFIG = "config.json"
@@ -68,9 +68,7 @@ def load_network(directory: Path, device: str = "cpu", dtype: str = "float32") -
         stored = next((info.dtype for name, info in header.items() if name == "wte.weight"), None)
         asked = stored if dtype == "stored" else DTYPES[dtype]
         _check_names(directory, header, empty_network(config, stored))
-        model = empty_network(config, asked if device == "cpu" else None)
-        if device != "cpu":
-            model = model.to(asked)
+        model = empty_network(config, asked, device)
         weights = dict(read_weights(path, header, model.state_dict()))
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
@@ -80,8 +78,10 @@ def load_network(directory: Path, device: str = "cpu", dtype: str = "float32") -
     return model.requires_grad_(False).eval()
 
 
-def empty_network(config: ModelConfig, dtype: torch.dtype | None = None) -> GPT:
-    """A network that has shapes but no numbers, its matrices in a dtype that a CPU stores.
+def empty_network(
+    config: ModelConfig, dtype: torch.dtype | None = None, device: str = "cpu"
+) -> GPT:
+    """A network that has shapes but no numbers, in a dtype as the device computes with it.
 
     Raises UserError where it is beyond any memory.
     """
@@ -89,7 +89,9 @@ def empty_network(config: ModelConfig, dtype: torch.dtype | None = None) -> GPT:
         with torch.device("meta"), _Uninitialised():
             if dtype in (None, torch.float32):
                 return GPT(config)
-            return SmallGPT(config, dtype)
+            if device == "cpu":
+                return SmallGPT(config, dtype)
+            return (HalfGPT if device.startswith("cuda") else GPT)(config).to(dtype)
     except RuntimeError as error:
         raise UserError(f"config.json asks for an impossible network: {error}") from error
 

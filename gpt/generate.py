@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -13,11 +13,14 @@ from gpt.cache import KVCache
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
 from gpt.model import GPT
-from gpt.prediction import Prediction, check_finite, predict
+from gpt.prediction import Prediction, ReadOut, check_finite, predict, read_out
 from gpt.sampling import Drawn, choose
 from gpt.settings import Sampling
 from gpt.step import Candidate, FinishReason, Step
 from gpt.tokenizer import StreamDecoder, Tokenizer
+
+if TYPE_CHECKING:
+    from gpt.cuda import Graphs
 
 PREFILL = 256
 """Tokens that the network reads at once: enough to be fast, few enough to stop soon."""
@@ -47,14 +50,16 @@ class Context:
     the distribution at any position read with one product and without the network.
     """
 
-    def __init__(self, model: GPT, step: FastStep | None = None) -> None:
+    def __init__(self, model: GPT) -> None:
         self.model = model
-        self.step = step
+        self.step: FastStep | None = None
         """What reads single tokens in the place of the model."""
+        self.graphs: Graphs | None = None
+        """What draws tokens on a GPU."""
         self.ids: list[int] = []
         self.hidden: list[Tensor] = []
         """One (E) per id."""
-        self._cache = KVCache(model.config)
+        self.cache = KVCache(model.config)
         self._device = model.wte.weight.device
 
     @torch.inference_mode()
@@ -63,18 +68,28 @@ class Context:
         same = _common_prefix(self.ids, ids)
         if same == len(ids):
             return self.hidden[:same]  # a look back: what was read behind it stays
-        del self.ids[same:], self.hidden[same:]
-        self._cache.truncate(same)
+        self.truncate(same)
         for start in range(same, len(ids), PREFILL):
             if cancelled():
                 break
             chunk = list(ids[start : start + PREFILL])
             new = torch.tensor([chunk], device=self._device)  # (1, T)
             network = self.step if self.step and len(chunk) == 1 else self.model
-            hidden = network.hidden(new, self._cache)  # (1, T, E)
+            hidden = network.hidden(new, self.cache)  # (1, T, E)
             self.ids += chunk
             self.hidden += hidden[0].unbind(0)
         return self.hidden
+
+    def truncate(self, n_tokens: int) -> None:
+        """Forget all tokens but the first ones; no more than were read."""
+        del self.ids[n_tokens:], self.hidden[n_tokens:]
+        self.cache.truncate(n_tokens)
+
+    def count(self, token_id: int, hidden: Tensor) -> None:
+        """Take a token as read whose keys and values are in the cache; hidden (E): its state."""
+        self.ids.append(token_id)
+        self.hidden.append(hidden)
+        self.cache.advance(1)
 
     def predict(self, hidden: Tensor) -> Prediction:
         """What a hidden state (E) that was read says of the next token."""
@@ -83,7 +98,7 @@ class Context:
 
     def fork(self, n_tokens: int) -> KVCache:
         """A cache of its own with the first tokens that were read."""
-        return self._cache.copies(n_tokens, [0])
+        return self.cache.copies(n_tokens, [0])
 
 
 def _tail(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
@@ -200,19 +215,9 @@ def generate(
     decoder.feed(_tail(tokenizer, path))
     longest_stop = max(map(len, stop), default=0)
     tail = ""
-    for count in range(1, max_new_tokens + 1):
-        start = window_start(len(path), config.block_size)
-        # Only a long prompt is left half read; later on the step itself says "cancelled".
-        hidden = context.read(path[start:], cancelled if count == 1 else never)
-        if len(hidden) < len(path) - start:
-            return
-        position = len(path)
-        prediction = context.predict(hidden[-1])
-        check_finite(float(prediction.total), position)
-        drawn = choose(prediction, sampling, path, position)
-        token_id = drawn.token_id
-        path.append(token_id)
-        read = read_out(prediction, [token_id], top)[0]
+    draws = _draws(context, path, sampling, max_new_tokens, top, cancelled)
+    for count, (read, drawn) in enumerate(draws, 1):
+        token_id, position = drawn.token_id, len(path) - 1
         step = _step(tokenizer, decoder, position, token_id, read, drawn)
         tail = (tail + step.text)[-(longest_stop + len(step.text)) :]
         reason: FinishReason | None = None
@@ -230,6 +235,33 @@ def generate(
             yield replace(step, finish_reason=reason)
             return
         yield step
+
+
+def _draws(
+    context: Context,
+    path: list[int],
+    sampling: Sampling,
+    n: int,
+    top: int,
+    cancelled: Callable[[], bool],
+) -> Iterator[tuple[ReadOut, Drawn]]:
+    """n tokens behind path, which grows by each; fewer where a long prompt is cancelled."""
+    end = len(path) + n
+    stop = cancelled
+    while len(path) < end:
+        start = window_start(len(path), context.model.config.block_size)
+        hidden = context.read(path[start:], stop)
+        if len(hidden) < len(path) - start:
+            return
+        stop = never  # only a long prompt is left half read
+        position = len(path)
+        prediction = context.predict(hidden[-1])
+        check_finite(float(prediction.total), position)
+        drawn = choose(prediction, sampling, path, position)
+        path.append(drawn.token_id)
+        yield read_out(prediction, [drawn.token_id], top)[0], drawn
+        if context.graphs and start == window_start(len(path), context.model.config.block_size):
+            yield from context.graphs.draw(path, sampling, start, end - len(path), top)
 
 
 def blocked(
@@ -256,44 +288,6 @@ def blocked(
 def raw_logits(model: GPT, hidden: Tensor) -> Tensor:
     """Hidden states (…, E) → logits (…, V) float32."""
     return model.logits(hidden).float()
-
-
-@dataclass(frozen=True)
-class ReadOut:
-    """What a distribution says of a token, and its most probable tokens."""
-
-    logprob: float
-    rank: int
-    entropy: float
-    top_ids: list[int]
-    top_logprobs: list[float]
-
-
-@torch.inference_mode()
-def read_out(prediction: Prediction, chosen: Sequence[int], top: int) -> list[ReadOut]:
-    """Predictions of n tokens and the ids that stand there (n) → what they say of each."""
-    logprobs = prediction.logprobs  # (n, V)
-    values, ids = prediction.top_logprobs.tolist(), prediction.top_ids.tolist()
-    if top > len(ids[0]):
-        found = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)
-        values, ids = found.values.tolist(), found.indices.tolist()
-    # A token among the best needs no look at the others.
-    own: list[Any] = [
-        dict(zip(*row, strict=True)).get(i) for i, *row in zip(chosen, ids, values, strict=True)
-    ]
-    rank = [row.index(p) + 1 if p is not None else 0 for p, row in zip(own, values, strict=True)]
-    if far := [row for row, logprob in enumerate(own) if logprob is None]:
-        among = logprobs[far]
-        where = torch.tensor([chosen[row] for row in far], device=logprobs.device)
-        theirs = among.gather(-1, where[:, None])  # (far, 1)
-        better = (among > theirs).sum(-1)
-        for row, logprob, count in zip(far, theirs[:, 0].tolist(), better.tolist(), strict=True):
-            own[row], rank[row] = logprob, count + 1
-    entropy = prediction.entropy.tolist()
-    return [
-        ReadOut(own[n], rank[n], entropy[n], ids[n][:top], values[n][:top])
-        for n in range(len(chosen))
-    ]
 
 
 def _step(

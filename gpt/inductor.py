@@ -60,6 +60,8 @@ class _Attend(TorchFunctionMode):
 class _Slot:
     """What a block takes for its KV cache: the last row is its own."""
 
+    mask = None
+
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._both = keys, values  # (S, nh, hs) each
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
-from gpt.generate import Context, check_ids, never, raw_logits, read_out, window_start
+from gpt.generate import Context, check_ids, never, raw_logits, window_start
 from gpt.inside import Layer
 from gpt.model import Attention, attention, rotate
-from gpt.prediction import predict
+from gpt.prediction import predict, read_out
 
 
 @torch.inference_mode()

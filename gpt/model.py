@@ -48,7 +48,7 @@ class GPT(nn.Module):
     def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         """ids (B, T) → (B, T, E): what the output matrix will be multiplied with."""
         start = cache.length if cache else 0
-        positions = torch.arange(start, start + ids.size(1), device=ids.device)  # (T)
+        positions = start + torch.arange(ids.size(1), device=ids.device)  # (T)
         x = self.proj_in(self.wte(ids))  # (B, T, C)
         rotation = None
         if self.config.positions == "learned":
@@ -111,24 +111,33 @@ class Attention(nn.Module):
         )
         if rotation:
             q, k = rotate(q, rotation), rotate(k, rotation)
+        mask = None
         if cache:
             k, v = cache.append(self.layer, k, v)  # (B, nh, S, hs)
+            mask = cache.mask
         dropout = self.dropout if self.training else 0.0
-        y = attention(q, k, v, scale=self.scale, dropout=dropout)  # (B, nh, T, hs)
+        y = attention(q, k, v, scale=self.scale, mask=mask, dropout=dropout)  # (B, nh, T, hs)
         return self.drop(self.proj(y.transpose(1, 2).reshape(B, T, C)))  # type: ignore[no-any-return]
 
 
 def attention(
-    q: Tensor, k: Tensor, v: Tensor, *, scale: float, causal: bool = True, dropout: float = 0.0
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float,
+    mask: Tensor | None = None,
+    causal: bool = True,
+    dropout: float = 0.0,
 ) -> Tensor:
     """softmax(q kᵀ scale) v, where the T queries are the last T of S positions.
 
     q (…, T, hs), k (…, S, hs), v (…, S, d) → (…, T, d). Causal: query i sees the keys
-    0 … S - T + i. With v the identity, the result is the attention weights themselves.
+    0 … S - T + i; mask: those to which it adds 0, and not -inf. With v the identity, the result
+    is the attention weights themselves.
     """
     T, S = q.size(-2), k.size(-2)
-    mask = None
-    if causal and 1 < T < S:  # a chunk behind a filled cache
+    if mask is None and causal and 1 < T < S:  # a chunk behind a filled cache
         mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and 1 < T == S, scale=scale

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gpt.errors import UserError
@@ -54,3 +57,41 @@ def check_finite(total: float, position: int) -> None:
             f"the network's logits for the token at position {position} are not finite; "
             "its weights are damaged or the dtype overflows (try --dtype float32)"
         )
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """What a distribution says of a token, and its most probable tokens."""
+
+    logprob: float
+    rank: int
+    entropy: float
+    top_ids: list[int]
+    top_logprobs: list[float]
+
+
+@torch.inference_mode()
+def read_out(prediction: Prediction, chosen: Sequence[int], top: int) -> list[ReadOut]:
+    """Predictions of n tokens and the ids that stand there (n) → what they say of each."""
+    logprobs = prediction.logprobs  # (n, V)
+    values, ids = prediction.top_logprobs.tolist(), prediction.top_ids.tolist()
+    if top > len(ids[0]):
+        found = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)
+        values, ids = found.values.tolist(), found.indices.tolist()
+    # A token among the best needs no look at the others.
+    own: list[Any] = [
+        dict(zip(*row, strict=True)).get(i) for i, *row in zip(chosen, ids, values, strict=True)
+    ]
+    rank = [row.index(p) + 1 if p is not None else 0 for p, row in zip(own, values, strict=True)]
+    if far := [row for row, logprob in enumerate(own) if logprob is None]:
+        among = logprobs[far]
+        where = torch.tensor([chosen[row] for row in far], device=logprobs.device)
+        theirs = among.gather(-1, where[:, None])  # (far, 1)
+        better = (among > theirs).sum(-1)
+        for row, logprob, count in zip(far, theirs[:, 0].tolist(), better.tolist(), strict=True):
+            own[row], rank[row] = logprob, count + 1
+    entropy = prediction.entropy.tolist()
+    return [
+        ReadOut(own[n], rank[n], entropy[n], ids[n][:top], values[n][:top])
+        for n in range(len(chosen))
+    ]

@@ -149,6 +149,21 @@ class SmallGPT(GPT):
         return rest + along[..., None] * its_logits
 
 
+class HalfGPT(GPT):
+    """The same network on a CUDA device, where activations have 16 bits as well, but no logits.
+
+    A GPU sums its products in float32 anyway, and GPT-2's logits lie around -100, where bfloat16
+    has steps of a half.
+    """
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, E) → (…, V) float32."""
+        weight: Tensor = self.wte.weight if self.config.tied else self.lm_head.weight
+        rows = hidden.reshape(-1, hidden.size(-1))
+        logits = torch.mm(rows, weight.t(), out_dtype=torch.float32)
+        return logits.view(*hidden.shape[:-1], -1)
+
+
 def _common_direction(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The unit vector (E) along the mean row of weight (V, E), and its product with each (V)."""
     mean = torch.stack([rows.float().sum(0) for rows in torch.split(weight, _BLOCK)]).sum(0)

@@ -13,6 +13,7 @@ from typing import Any
 from gpt import checkpoint, device, models
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
+from gpt.cuda import Graphs
 from gpt.errors import UserError
 from gpt.generate import Context
 
@@ -45,6 +46,12 @@ class Ready:
     def is_compiled(self) -> bool:
         """Whether compiled code draws its tokens; a build that has ended is taken up."""
         return self.compilation is not None and self.compilation.poll()
+
+    def code(self) -> str:
+        """What draws tokens, and why it is no CUDA graph where one would do."""
+        if graphs := self.context.graphs:
+            return f"eager ({graphs.reason})" if graphs.reason else "CUDA graph"
+        return "compiled" if self.is_compiled() else "eager"
 
     def how(self) -> dict[str, str | bool]:
         """What a person should know of how it runs."""
@@ -87,6 +94,7 @@ def make_ready(
     seconds = time.perf_counter() - started
     context = Context(loaded.model)
     compilation = Compilation(context, stored, build=build) if chosen == "cpu" else None
+    context.graphs = Graphs(context) if chosen.startswith("cuda") else None
     gc.freeze()  # or the collector would go through all of torch while tokens are drawn
     return Ready(
         loaded,

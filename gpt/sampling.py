@@ -65,7 +65,7 @@ class Drawn:
 
     token_id: int
     final: Tensor | dict[int, float]
-    """(V) log-probabilities, or those of all tokens that had any."""
+    """(V) log-probabilities after the settings, or those of tokens that matter."""
 
     def logprob(self, token_id: int) -> float | None:
         """Of any token after the settings; None where they removed it."""
@@ -128,6 +128,11 @@ def _boost(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor
             if i < len(scores):
                 added[i] += nats
     return scores + added
+
+
+def banned_and_boosted(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
+    """Scores (V) after the two settings that name tokens."""
+    return _boost(_ban(scores, sampling, context), sampling, context)
 
 
 def _ends(context: Sequence[int], ids: Sequence[int]) -> bool:
@@ -209,9 +214,18 @@ def draw(logprobs: Tensor, seed: int, position: int, ids: Tensor | None = None) 
 
 def exponential(ids: Tensor, seed: int, position: int) -> Tensor:
     """Standard exponential noise (n) float32 for token ids (n), hashed with seed and position."""
+    return noise(ids, *dice(seed, position))
+
+
+def dice(seed: int, position: int) -> tuple[int, int]:
+    """The two int32 that the noise at a position is hashed with."""
     key = _splitmix64(_splitmix64(seed) ^ position)
-    bits = _mix32(ids.to(torch.int32) ^ _signed(key & 0xFFFFFFFF))
-    bits = ~_mix32(bits ^ _signed(key >> 32))
+    return _signed(key & 0xFFFFFFFF), _signed(key >> 32)
+
+
+def noise(ids: Tensor, first: int | Tensor, second: int | Tensor) -> Tensor:
+    """Standard exponential noise (n) float32 for token ids (n) and what `dice` gave."""
+    bits = ~_mix32(_mix32(ids.to(torch.int32) ^ first) ^ second)
     # Noise near 0 wins, and there a float is finest; the largest must not become infinite.
     uniform = (bits.float() + (bits < 0) * 2.0**32 + 0.5) / 2**32
     return -torch.log1p(-uniform.clamp_max(1 - 2**-24))

@@ -17,7 +17,7 @@ from tests.gpt.test_quantize import stored
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_READ", 1 << 12)
+    monkeypatch.setattr(bench, "_READ", {"cpu": 1 << 12})
     monkeypatch.setattr(bench, "_ROUNDS", 2)
 
 
@@ -64,7 +64,7 @@ def test_the_table_and_the_object_say_the_same(
     main(["bench", "--model", "tiny", "--threads", "1"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["model", "tiny,", "0.0M", "weights"]
-    assert lines[1].split(maxsplit=2)[2] == "cpu, float32, 1 threads, not compiled"
+    assert lines[1].split(maxsplit=2)[2] == "cpu, float32, 1 threads, eager"
     assert lines[-1].endswith("% of the limit")
     torch.set_num_threads(threads)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
-from gpt.generate import Context, blocked, encode, generate, read_out, score, window_start
-from gpt.prediction import NonFiniteLogitsError, predict
+from gpt.generate import Context, blocked, encode, generate, score, window_start
+from gpt.prediction import NonFiniteLogitsError, predict, read_out
 from gpt.sampling import distribution
 from gpt.settings import Sampling
 from gpt.step import Step

@@ -1,0 +1,251 @@
+"""Decoding on a GPU without waiting: a whole step is one CUDA graph, read one step behind.
+
+Eager PyTorch asks the GPU for some hundred small operators a token and waits for the result of
+each token before it asks for the next. A graph asks for all of them at once (Gray 2019, "Getting
+started with CUDA graphs"), the token that it draws is the input of its next run, and what it says
+of a token comes through pinned memory while the next one is computed. gpt/generate.py is the
+reference: a graph is used only where it gives what that gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from gpt.cache import KVCache
+from gpt.model import GPT
+from gpt.prediction import TOP, ReadOut, check_finite, predict
+from gpt.sampling import Drawn, choose
+from gpt.settings import Sampling
+from gpt.settle import Dials, settle
+
+if TYPE_CHECKING:
+    from gpt.generate import Context
+
+SHORTEST = 128
+"""Tokens that the shortest graph attends to; longer ones take twice as many each."""
+_SLOTS = 4
+_TOLERANCE = 0.05
+"""Relative to the logits, what may be rounding; a mistake is a difference of about 1."""
+
+
+def bucket(n_tokens: int, block_size: int) -> int:
+    """How many positions the graph attends to that reads one token behind n_tokens."""
+    size = SHORTEST
+    while size <= n_tokens:
+        size *= 2
+    return min(size, block_size)
+
+
+class StaticCache:
+    """A KV cache whose length is on the device: shapes and memory are those of a whole bucket."""
+
+    def __init__(self, kept: Tensor) -> None:
+        """kept (n_layer, 2, 1, S, nh, hs): memory of a KVCache."""
+        self._kept = kept[:, :, 0]  # (n_layer, 2, S, nh, hs)
+        self.length = torch.zeros((), dtype=torch.long, device=kept.device)
+        self.mask: Tensor | None = None
+
+    def begin(self) -> None:
+        """Let the next token see what stands before it, and itself."""
+        where = torch.arange(self._kept.size(2), device=self.length.device)
+        behind = (where > self.length).to(self._kept.dtype)  # (S)
+        self.mask = (behind * torch.finfo(behind.dtype).min)[None, None, None]  # (1, 1, 1, S)
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """k, v (1, nh, 1, hs) → all of the bucket, (1, nh, S, hs) each."""
+        for kept, new in zip(self._kept[layer], (k, v), strict=True):
+            kept.index_copy_(0, self.length.view(1), new[0].transpose(0, 1))
+        keys, values = self._kept[layer].transpose(1, 2)[:, None]
+        return keys, values
+
+    def advance(self, n_tokens: int) -> None:
+        """Count the tokens that every layer has appended."""
+        self.length.add_(n_tokens)
+
+
+class Graph:
+    """A step for one token in a bucket: from the token drawn last to the next one."""
+
+    def __init__(self, model: GPT, kept: Tensor, dials: Dials, hidden: Tensor) -> None:
+        """hidden (at least S, E): where the hidden state of each position goes."""
+        self.size = kept.size(3)
+        self._model, self._dials, self._hidden = model, dials, hidden
+        self._cache = StaticCache(kept)
+        self._token = torch.zeros(1, 1, dtype=torch.long, device=kept.device)
+        self._step = torch.zeros((), dtype=torch.long, device=kept.device)
+        self.n_top = min(TOP, model.config.vocab_size)
+        self.result = torch.empty(6 + 3 * self.n_top, device=kept.device)
+        """All that `read` gives, as float32, whole numbers by their bits."""
+        self.logits = self.result
+        """(V) of the last run."""
+        self.run: Callable[[], None] = self._once
+
+    def start(self, token_id: int, length: int) -> None:
+        """Let the next run read this token behind so many."""
+        self._token.fill_(token_id)
+        self._cache.length.fill_(length)
+        self._step.zero_()
+
+    def _once(self) -> None:
+        cache = self._cache
+        here = cache.length.view(1).clone()
+        cache.begin()
+        hidden = self._model.hidden(self._token, cast(KVCache, cache))[0]  # (1, E)
+        self._hidden.index_copy_(0, here, hidden)
+        says = predict(self._model.logits(hidden))
+        token, final = settle(says.logits[0], self._dials, self._step)
+        chosen = token.view(1)
+        self._token.copy_(token)
+        self._dials.seen.index_fill_(0, chosen, True)
+        self._step.add_(1)
+        own = says.logprobs[0].index_select(0, chosen)
+        rank = (says.logprobs[0] > own).sum()[None] + 1
+        whole = torch.cat([chosen, rank, says.top_ids[0]]).to(torch.int32).view(torch.float32)
+        theirs = final.index_select(0, torch.cat([chosen, says.top_ids[0]]))
+        numbers = (says.total, says.entropy, own, theirs[:1], says.top_logprobs[0], theirs[1:])
+        self.result.copy_(torch.cat([whole, *numbers]))
+        self.logits = says.logits[0]
+
+    def capture(self) -> None:
+        """Make one launch of all that a run does. Raises RuntimeError where that cannot be."""
+        device = self.result.device
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            self._once()  # libraries take their memory with the first call, and not in a graph
+        torch.cuda.current_stream(device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._once()
+        self.run = graph.replay
+
+    def read(self, row: Tensor, top: int) -> tuple[float, ReadOut, Drawn]:
+        """The sum of the logits and what they say. row: a copy of `result` on the CPU."""
+        n = self.n_top
+        token_id, rank, *ids = row[: n + 2].view(torch.int32).tolist()
+        total, entropy, own, final, *rest = row[n + 2 :].tolist()
+        after = {**dict(zip(ids, rest[n:], strict=True)), token_id: final}
+        return total, ReadOut(own, rank, entropy, ids[:top], rest[:top]), Drawn(token_id, after)
+
+
+class Ring:
+    """Copies of the last results on the CPU, each of which is there when the GPU has come to it."""
+
+    def __init__(self, like: Tensor) -> None:
+        on_gpu = like.is_cuda
+        self._rows = torch.empty(_SLOTS, *like.shape, pin_memory=on_gpu)
+        self._events = [torch.cuda.Event() for _ in range(_SLOTS if on_gpu else 0)]  # type: ignore[no-untyped-call]
+
+    def put(self, n: int, result: Tensor) -> None:
+        """Let the GPU copy a result here when it has it."""
+        self._rows[n % _SLOTS].copy_(result, non_blocking=True)
+        if self._events:
+            self._events[n % _SLOTS].record()
+
+    def get(self, n: int) -> Tensor:
+        """The result that was put as number n, one of the last."""
+        if self._events:
+            self._events[n % _SLOTS].synchronize()
+        return self._rows[n % _SLOTS]
+
+
+class Graphs:
+    """The graphs of a context, one a bucket, each captured when it is needed first."""
+
+    def __init__(self, context: Context) -> None:
+        self._context, model = context, context.model
+        self._device = model.wte.weight.device
+        block_size = model.config.block_size
+        self._dials = Dials(model.config.vocab_size, block_size, self._device)
+        self._hidden = torch.empty(0, device=self._device)
+        self._memory = 0
+        """Address of the cache that the graphs were captured with."""
+        self._graphs: dict[int, Graph] = {}
+        self.reason = ""
+        """Why graphs are not used, where they are not."""
+
+    @torch.inference_mode()
+    def draw(
+        self, path: list[int], sampling: Sampling, start: int, n: int, top: int
+    ) -> Iterator[tuple[ReadOut, Drawn]]:
+        """Draw up to n tokens behind path and append them; fewer where a bucket is full.
+
+        start: where in the path the context begins. Nothing is drawn where there is no graph for
+        it, or where more candidates are wanted than a graph knows.
+        """
+        read = len(path) - start - 1
+        graph = self._graph(path, start) if n > 0 and top <= TOP else None
+        if graph is None:
+            return
+        n = min(n, graph.size - read)
+        # A word that is banned or boosted in pieces needs the last token, which is on its way.
+        words = [*sampling.banned, *(ids for ids, _ in sampling.boosted)]
+        ahead = 1 if any(len(ids) > 1 for ids in words) else 2
+        self._dials.set(sampling, path, n)
+        self._context.truncate(read)
+        graph.start(path[-1], read)
+        ring, asked = Ring(graph.result), 0
+        for done in range(n):
+            while asked < min(done + ahead, n):
+                if ahead == 1:
+                    self._dials.lean(sampling, path)
+                graph.run()
+                ring.put(asked, graph.result)
+                asked += 1
+            total, read_out, drawn = graph.read(ring.get(done), top)
+            check_finite(total, len(path))
+            self._context.count(path[-1], self._hidden[read + done])
+            path.append(drawn.token_id)
+            yield read_out, drawn
+
+    @torch.inference_mode()
+    def _graph(self, path: Sequence[int], start: int) -> Graph | None:
+        """The graph for the next token, which is known to compute what the network does."""
+        context, block_size = self._context, self._context.model.config.block_size
+        read = len(path) - start - 1
+        if self.reason or read >= block_size:
+            return None
+        size = bucket(read, block_size)
+        like = context.hidden[-1]  # (E)
+        kept = context.cache.first(size)
+        if kept.data_ptr() != self._memory:
+            self._graphs.clear()
+            self._memory = kept.data_ptr()
+            self._hidden = torch.empty(
+                block_size, *like.shape, dtype=like.dtype, device=like.device
+            )
+        if size not in self._graphs:
+            kept[:, :, :, context.cache.length :] = 0  # weights of 0 do not hide NaN
+            graph = Graph(context.model, kept, self._dials, self._hidden)
+            try:
+                with torch.cuda.device(self._device) if kept.is_cuda else nullcontext():
+                    if kept.is_cuda:
+                        graph.capture()
+                    self._compare(graph, path, start)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self.reason = str(error) or type(error).__name__
+                return None
+            self._graphs[size] = graph
+        return self._graphs[size]
+
+    def _compare(self, graph: Graph, path: Sequence[int], start: int) -> None:
+        """Raise RuntimeError where a graph does not give what the eager network does."""
+        context, sampling = self._context, Sampling(seed=1)
+        expected = context.predict(context.read(path[start:])[-1]).logits[0]
+        self._dials.set(sampling, path, 1)
+        graph.start(path[-1], len(path) - start - 1)
+        graph.run()
+        apart = (graph.logits - expected).norm() / (expected - expected.mean()).norm()
+        if not apart <= _TOLERANCE:
+            raise RuntimeError("the graph computes something else than the network")
+        token_id = choose(predict(graph.logits[None]), sampling, path, len(path)).token_id
+        _, _, drawn = graph.read(graph.result.cpu(), 0)
+        if drawn.token_id != token_id:
+            raise RuntimeError("the graph draws another token than the network's distribution")

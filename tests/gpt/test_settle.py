@@ -1,0 +1,54 @@
+"""The way of fixed shapes from logits to a token, against the one that looks at the numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpt.errors import UserError
+from gpt.sampling import distribution, draw
+from gpt.settings import Sampling
+from gpt.settle import Dials, settle
+from tests.gpt.test_sampling import logits_strategy, settings_strategy
+
+
+def dials(sampling: Sampling, path: list[int], n_steps: int = 1) -> Dials:
+    found = Dials(10, n_steps, torch.device("cpu"))
+    found.set(sampling, path, n_steps)
+    return found
+
+
+@settings(deadline=None)  # the first call loads what torch needs
+@given(logits_strategy, settings_strategy, st.lists(st.integers(0, 9), min_size=1, max_size=6))
+def test_it_draws_what_the_stages_draw(
+    values: list[float], sampling: Sampling, path: list[int]
+) -> None:
+    # Beside round numbers, at which rounding would decide what just stays.
+    if sampling.top_p < 1:
+        sampling = replace(sampling, top_p=sampling.top_p * 0.99997)
+    sampling = replace(sampling, min_p=sampling.min_p * 0.99997)
+    logits = torch.tensor(values).mul(64).round().div(64)
+    expected = distribution(logits, sampling, path)[-1].logprobs
+    token_id, final = settle(logits, dials(sampling, path), torch.tensor(0))
+    assert int(token_id) == draw(expected, sampling.seed, len(path))
+    torch.testing.assert_close(final, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_each_step_throws_dice_of_its_own() -> None:
+    set_to = dials(Sampling(seed=5), [1, 2, 3], 50)
+    drawn = [int(settle(torch.zeros(10), set_to, torch.tensor(step))[0]) for step in range(50)]
+    assert drawn == [draw(torch.zeros(10).log_softmax(0), 5, 3 + step) for step in range(50)]
+
+
+def test_ties_for_the_last_place_go_to_the_lowest_ids() -> None:
+    _, final = settle(torch.zeros(10), dials(Sampling(top_k=3), [0]), torch.tensor(0))
+    assert final.exp().nonzero()[:, 0].tolist() == [0, 1, 2]
+
+
+def test_a_vocabulary_that_is_banned_is_an_error() -> None:
+    with pytest.raises(UserError, match="every token"):
+        dials(Sampling(banned=tuple((i,) for i in range(10))), [0])
