@@ -66,7 +66,7 @@ def transformers_program(model: Any) -> Program:
 
     @torch.inference_mode()
     def run(ids: list[int], n: int) -> list[int]:
-        prompt = torch.tensor([ids])
+        prompt = torch.tensor([ids], device=model.device)
         if n == 0:
             model(prompt, use_cache=True, logits_to_keep=1)
             return []

@@ -5,7 +5,9 @@
 The shipped model reads the last part of a text that it was not trained on, and random GPT-2
 weights of 124M read random tokens, in windows of the block size or 256. Per token: the
 Kullback-Leibler divergence in nats, and the largest difference of any token's probability.
-Windows are read at once; `one_by_one` tokens are read as decoding does, through the cache.
+Windows are read at once; `one_by_one` tokens are read as decoding does, through the cache. "gpu" is
+what a CUDA device computes: bfloat16 throughout, and float32 logits. The roundings are the same
+here; only the order of sums differs.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.convert import make
@@ -32,14 +35,28 @@ def compare(directory: Path, ids: Tensor, one_by_one: int) -> dict[str, Any]:
     """ids (n, T) → figures for each dtype."""
     exact = checkpoint.load(directory).model
     found = {}
-    for dtype in models.DTYPES[1:]:
-        model = checkpoint.load(directory, dtype=dtype).model
+    for dtype in (*models.DTYPES[1:], "gpu"):
+        if dtype == "gpu":
+            model = AsOnGPU(exact.config).eval().requires_grad_(False)
+            model.load_state_dict(exact.state_dict())
+            model.bfloat16()
+        else:
+            model = checkpoint.load(directory, dtype=dtype).model
         figures = [differences(exact(row[None]), model(row[None])) for row in ids]
         at_once = torch.cat(figures, dim=1)
         row = ids[0, :one_by_one]
         single = differences(exact(row[None]), decoded(model, row))
         found[dtype] = {"windows": summary(at_once), "one_by_one": summary(single)}
     return found
+
+
+class AsOnGPU(GPT):
+    """gpt.quantize.HalfGPT with a product that a CPU has as well."""
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(…, E) → (…, V) float32."""
+        weight: Tensor = self.wte.weight if self.config.tied else self.lm_head.weight
+        return F.linear(hidden.float(), weight.float())
 
 
 def decoded(model: GPT, ids: Tensor) -> Tensor:

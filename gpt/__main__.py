@@ -122,11 +122,12 @@ def _load(args: argparse.Namespace) -> Ready:
     directory = models.find(args.model)
     from gpt.ready import make_ready
 
-    ready = make_ready(directory, args.device, args.dtype, threads=args.threads, build=args.compile)
+    compile = "on" if args.compile else "off"
+    ready = make_ready(directory, args.device, args.dtype, threads=args.threads, compile=compile)
     if ready.notice:
         print(f"note: {one_line(ready.notice)}", file=sys.stderr)
-    if ready.compilation:
-        ready.compilation.wait()
+    if ready.build:
+        ready.build.wait()
     return ready
 
 

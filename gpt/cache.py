@@ -83,7 +83,9 @@ class KVCache:
         if needed <= capacity:
             return
         config = self._config
-        capacity = min(max(needed, 2 * capacity, _FIRST_CAPACITY), max(needed, config.block_size))
+        while capacity < needed:
+            capacity = max(2 * capacity, _FIRST_CAPACITY)
+        capacity = min(capacity, max(needed, config.block_size))
         shape = (*self._shape, capacity, config.n_head, config.head_size)
         grown = torch.empty(shape, dtype=dtype, device=device)
         grown[:, :, :, : self.length] = self._kept[:, :, :, : self.length]

@@ -6,22 +6,17 @@ was compiled for one block does both better; it is kept in the user's cache dire
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import shutil
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from gpt.background import Build, failed, place
 from gpt.cache import KVCache
-from gpt.child import own_code
 from gpt.config import ModelConfig
 from gpt.generate import Context
 from gpt.model import GPT, Block
@@ -41,39 +36,21 @@ _TOLERANCE = 0.05
 """Relative to the logits, what may be rounding; a mistake is a difference of about 1."""
 
 
-def cache_directory() -> Path:
-    """Where compiled code is kept: GPT_TUI_HOME/compiled, or the platform's cache directory."""
-    if root := os.environ.get("GPT_TUI_HOME"):
-        return Path(root) / "compiled"
-    import platformdirs
-
-    return platformdirs.user_cache_path("gpt-tui") / "compiled"
-
-
 def libraries(config: ModelConfig, dtype: str) -> dict[str, Path]:
     """Where the machine code for each part of a network is, or would be.
 
     The names are digests of all that the code depends on: what is compiled, with which
     compiler, for which processor and how many threads.
     """
-    here = Path(__file__).parent
-    common = {
-        "sources": [hashlib.sha256((here / name).read_bytes()).hexdigest() for name in _SOURCES],
-        "torch": torch.__version__,
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "dtype": dtype,
-    }
+    common = {"processor": _processor(), "threads": torch.get_num_threads(), "dtype": dtype}
     values = config.to_dict()
     parts = {"input": _OF_ENDS, "block": _OF_BLOCK, "output": _OF_ENDS}
     if not config.n_layer:
         del parts["block"]
-    found = {}
-    for part, names in parts.items():
-        facts = {**common, "part": part, **{name: values[name] for name in names}}
-        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-        found[part] = cache_directory() / f"{part}-{digest[:24]}.so"
-    return found
+    return {
+        part: place(part, ".so", _SOURCES, {**common, **{name: values[name] for name in names}})
+        for part, names in parts.items()
+    }
 
 
 def _processor() -> str:
@@ -139,69 +116,32 @@ class CompiledStep:
         return self._last[1]
 
 
-class Compilation:
-    """Compiled code for a context: installed, being built by another process, or not to be had.
-
-    Where a build failed, it is not tried again by the same version of everything.
-    """
+class Compilation(Build):
+    """The compiled step of a context."""
 
     def __init__(self, context: Context, dtype: str, *, build: bool) -> None:
         """Installs what is there; else starts to build it, if wanted and possible."""
+        super().__init__()
         self._context, self._dtype = context, dtype
-        self._process: subprocess.Popen[bytes] | None = None
         paths = libraries(context.model.config, dtype)
         missing = {part: path for part, path in paths.items() if not path.exists()}
         if not missing:
-            self._install()
-        elif build and not any(failed(path).exists() for path in missing.values()):
-            self._start(missing)
+            self.install()
+        elif build and compiler() and not any(failed(path).exists() for path in missing.values()):
+            request = {
+                "config": context.model.config.to_dict(),
+                "dtype": dtype,
+                "threads": torch.get_num_threads(),
+                "parts": {part: str(path) for part, path in missing.items()},
+            }
+            self.start("gpt.inductor", request, TORCHINDUCTOR_COMPILE_THREADS="1")
 
     @property
     def is_installed(self) -> bool:
         """Whether the context uses compiled code."""
         return self._context.step is not None
 
-    def poll(self) -> bool:
-        """Whether the code is installed; a build that has ended in the meantime is."""
-        if self._process is not None and self._process.poll() is not None:
-            self.wait()
-        return self.is_installed
-
-    def wait(self) -> None:
-        """Until the build has ended, if there is one."""
-        if self._process is None:
-            return
-        self._process.wait()
-        self._process = None
-        self._install()
-
-    def stop(self) -> None:
-        """End the build, if there is one; nothing half-built stays."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-            self._process = None
-
-    def _start(self, missing: dict[str, Path]) -> None:
-        if compiler() is None:
-            return
-        request = {
-            "config": self._context.model.config.to_dict(),
-            "dtype": self._dtype,
-            "threads": torch.get_num_threads(),
-            "parts": {part: str(path) for part, path in missing.items()},
-        }
-        with suppress(OSError):  # a home that cannot be written to: then without
-            cache_directory().mkdir(parents=True, exist_ok=True)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "gpt.inductor", json.dumps(request)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env={**own_code(), "TORCHINDUCTOR_COMPILE_THREADS": "1"},
-            )
-
-    def _install(self) -> None:
+    def install(self) -> None:
         """Let the context use the code for single tokens, if it does what the model does."""
         try:
             step = CompiledStep(self._context.model, self._dtype)
@@ -225,8 +165,3 @@ def _agrees(step: CompiledStep, model: GPT) -> bool:
         if not (logits - expected).norm() <= _TOLERANCE * expected.norm():
             return False
     return True
-
-
-def failed(library: Path) -> Path:
-    """The note that a library could not be built, with the reason."""
-    return library.with_suffix(".failed.txt")

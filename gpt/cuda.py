@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from gpt.cache import KVCache
 from gpt.model import GPT
-from gpt.prediction import TOP, ReadOut, check_finite, predict
+from gpt.prediction import TOP, Prediction, ReadOut, check_finite, predict
 from gpt.sampling import Drawn, choose
 from gpt.settings import Sampling
 from gpt.settle import Dials, settle
@@ -41,44 +41,69 @@ def bucket(n_tokens: int, block_size: int) -> int:
     return min(size, block_size)
 
 
+class Slot:
+    """The part of a static cache that one layer takes."""
+
+    def __init__(self, kept: Tensor, length: Tensor, mask: Tensor) -> None:
+        """kept (2, S, nh, hs): keys and values; length (): tokens in it; mask (1, 1, 1, S)."""
+        self._kept, self._length, self.mask = kept, length, mask
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """k, v (1, nh, 1, hs) → all of the bucket, (1, nh, S, hs) each."""
+        where = self._length.view(1)
+        keys, values = self._kept
+        keys.index_copy_(0, where, k[0].transpose(0, 1))
+        values.index_copy_(0, where, v[0].transpose(0, 1))
+        return keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
+
+
 class StaticCache:
     """A KV cache whose length is on the device: shapes and memory are those of a whole bucket."""
 
     def __init__(self, kept: Tensor) -> None:
         """kept (n_layer, 2, 1, S, nh, hs): memory of a KVCache."""
-        self._kept = kept[:, :, 0]  # (n_layer, 2, S, nh, hs)
+        self._layers = list(kept[:, :, 0])
+        self._places = torch.arange(kept.size(3), device=kept.device)
+        self._hidden = torch.finfo(kept.dtype).min
         self.length = torch.zeros((), dtype=torch.long, device=kept.device)
-        self.mask: Tensor | None = None
+        self.mask = torch.zeros(1, 1, 1, kept.size(3), dtype=kept.dtype, device=kept.device)
 
     def begin(self) -> None:
         """Let the next token see what stands before it, and itself."""
-        where = torch.arange(self._kept.size(2), device=self.length.device)
-        behind = (where > self.length).to(self._kept.dtype)  # (S)
-        self.mask = (behind * torch.finfo(behind.dtype).min)[None, None, None]  # (1, 1, 1, S)
+        self.mask.copy_((self._places > self.length) * self._hidden)
+
+    def slot(self, layer: int) -> Slot:
+        """What a layer takes."""
+        return Slot(self._layers[layer], self.length, self.mask)
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """k, v (1, nh, 1, hs) → all of the bucket, (1, nh, S, hs) each."""
-        for kept, new in zip(self._kept[layer], (k, v), strict=True):
-            kept.index_copy_(0, self.length.view(1), new[0].transpose(0, 1))
-        keys, values = self._kept[layer].transpose(1, 2)[:, None]
-        return keys, values
+        """As Slot.append."""
+        return self.slot(layer).append(layer, k, v)
 
     def advance(self, n_tokens: int) -> None:
         """Count the tokens that every layer has appended."""
         self.length.add_(n_tokens)
 
 
+class Code(NamedTuple):
+    """The functions that a graph is made of."""
+
+    network: GPT
+    predict: Callable[[Tensor], Prediction] = predict
+    settle: Callable[[Tensor, Dials, Tensor], tuple[Tensor, Tensor]] = settle
+
+
 class Graph:
     """A step for one token in a bucket: from the token drawn last to the next one."""
 
-    def __init__(self, model: GPT, kept: Tensor, dials: Dials, hidden: Tensor) -> None:
+    def __init__(self, code: Code, kept: Tensor, dials: Dials, hidden: Tensor) -> None:
         """hidden (at least S, E): where the hidden state of each position goes."""
         self.size = kept.size(3)
-        self._model, self._dials, self._hidden = model, dials, hidden
+        self._code, self._dials, self._hidden = code, dials, hidden
         self._cache = StaticCache(kept)
         self._token = torch.zeros(1, 1, dtype=torch.long, device=kept.device)
         self._step = torch.zeros((), dtype=torch.long, device=kept.device)
-        self.n_top = min(TOP, model.config.vocab_size)
+        self.n_top = min(TOP, code.network.config.vocab_size)
         self.result = torch.empty(6 + 3 * self.n_top, device=kept.device)
         """All that `read` gives, as float32, whole numbers by their bits."""
         self.logits = self.result
@@ -95,9 +120,10 @@ class Graph:
         cache = self._cache
         here = cache.length.view(1).clone()
         cache.begin()
-        hidden = self._model.hidden(self._token, cast(KVCache, cache))[0]  # (1, E)
+        network, predict, settle = self._code
+        hidden = network.hidden(self._token, cast(KVCache, cache))[0]  # (1, E)
         self._hidden.index_copy_(0, here, hidden)
-        says = predict(self._model.logits(hidden))
+        says = predict(network.logits(hidden))
         token, final = settle(says.logits[0], self._dials, self._step)
         chosen = token.view(1)
         self._token.copy_(token)
@@ -166,8 +192,19 @@ class Graphs:
         self._memory = 0
         """Address of the cache that the graphs were captured with."""
         self._graphs: dict[int, Graph] = {}
+        self._plain = self._code = Code(model)
         self.reason = ""
         """Why graphs are not used, where they are not."""
+
+    def use(self, code: Code) -> None:
+        """Capture what comes from this code, as long as it gives what the network gives."""
+        self._code = code
+        self._graphs.clear()
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the code is another than that of gpt/model.py."""
+        return self._code is not self._plain
 
     @torch.inference_mode()
     def draw(
@@ -221,19 +258,27 @@ class Graphs:
             )
         if size not in self._graphs:
             kept[:, :, :, context.cache.length :] = 0  # weights of 0 do not hide NaN
-            graph = Graph(context.model, kept, self._dials, self._hidden)
-            try:
-                with torch.cuda.device(self._device) if kept.is_cuda else nullcontext():
-                    if kept.is_cuda:
-                        graph.capture()
-                    self._compare(graph, path, start)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
+            self._make(size, kept, path, start)
+        return self._graphs.get(size)
+
+    def _make(self, size: int, kept: Tensor, path: Sequence[int], start: int) -> None:
+        """Capture a graph and compare it; where that fails, try plain code, then use none."""
+        graph = Graph(self._code, kept, self._dials, self._hidden)
+        try:
+            with torch.cuda.device(self._device) if kept.is_cuda else nullcontext():
+                if kept.is_cuda:
+                    graph.capture()
+                self._compare(graph, path, start)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a compiler may fail in any way
+            if not self.is_fused:
                 self.reason = str(error) or type(error).__name__
-                return None
+                return
+            self.use(self._plain)
+            self._make(size, kept, path, start)
+        else:
             self._graphs[size] = graph
-        return self._graphs[size]
 
     def _compare(self, graph: Graph, path: Sequence[int], start: int) -> None:
         """Raise RuntimeError where a graph does not give what the eager network does."""

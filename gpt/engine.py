@@ -119,7 +119,7 @@ class Engine:
             dtype=text(request, "dtype", "auto"),
             threads=whole(request, "threads", 0) or None,
             spare=1,  # for whoever reads our lines
-            build=typed(request, "compile", bool, False),
+            compile=text(request, "compile", "off"),
         )
         self._send(
             request_id,

@@ -215,8 +215,8 @@ def generate(
     decoder.feed(_tail(tokenizer, path))
     longest_stop = max(map(len, stop), default=0)
     tail = ""
-    draws = _draws(context, path, sampling, max_new_tokens, top, cancelled)
-    for count, (read, drawn) in enumerate(draws, 1):
+    drawing = draws(context, path, sampling, max_new_tokens, top, cancelled)
+    for count, (read, drawn) in enumerate(drawing, 1):
         token_id, position = drawn.token_id, len(path) - 1
         step = _step(tokenizer, decoder, position, token_id, read, drawn)
         tail = (tail + step.text)[-(longest_stop + len(step.text)) :]
@@ -237,15 +237,18 @@ def generate(
         yield step
 
 
-def _draws(
+def draws(
     context: Context,
     path: list[int],
     sampling: Sampling,
     n: int,
     top: int,
-    cancelled: Callable[[], bool],
+    cancelled: Callable[[], bool] = never,
 ) -> Iterator[tuple[ReadOut, Drawn]]:
-    """n tokens behind path, which grows by each; fewer where a long prompt is cancelled."""
+    """n tokens behind path, which grows by each; fewer where a long prompt is cancelled.
+
+    Raises NonFiniteLogitsError.
+    """
     end = len(path) + n
     stop = cancelled
     while len(path) < end:

@@ -29,7 +29,8 @@ from torch.export import Dim, ExportedProgram, export
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
-from gpt.compiled import failed, used_by
+from gpt.background import failed
+from gpt.compiled import used_by
 from gpt.config import ModelConfig
 from gpt.model import Block, Rotation, rotary
 from gpt.prediction import predict

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from gpt import checkpoint, device, models
+from gpt.background import Build
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
 from gpt.cuda import Graphs
 from gpt.errors import UserError
+from gpt.fused import Fusion
 from gpt.generate import Context
+
+COMPILE = ("off", "auto", "on")
+"""Whether to build code: never, in the background on a CPU, or on a GPU as well."""
 
 
 @dataclass
@@ -33,8 +38,8 @@ class Ready:
     """Cores that are left to another program where nothing was asked for."""
     seconds: float
     """What reading it took."""
-    compilation: Compilation | None = None
-    """None where the device needs none."""
+    build: Build | None = None
+    """None where there is nothing to build for the device."""
     notice: str = ""
     """Why it does not run where it should."""
 
@@ -45,13 +50,14 @@ class Ready:
 
     def is_compiled(self) -> bool:
         """Whether compiled code draws its tokens; a build that has ended is taken up."""
-        return self.compilation is not None and self.compilation.poll()
+        return self.build is not None and self.build.poll()
 
     def code(self) -> str:
         """What draws tokens, and why it is no CUDA graph where one would do."""
+        compiled = "compiled" if self.is_compiled() else "eager"
         if graphs := self.context.graphs:
-            return f"eager ({graphs.reason})" if graphs.reason else "CUDA graph"
-        return "compiled" if self.is_compiled() else "eager"
+            return f"eager ({graphs.reason})" if graphs.reason else f"CUDA graph, {compiled}"
+        return compiled
 
     def how(self) -> dict[str, str | bool]:
         """What a person should know of how it runs."""
@@ -59,8 +65,8 @@ class Ready:
 
     def close(self) -> None:
         """End what goes on in the background."""
-        if self.compilation:
-            self.compilation.stop()
+        if self.build:
+            self.build.stop()
 
 
 def make_ready(
@@ -70,14 +76,16 @@ def make_ready(
     *,
     threads: int | None = None,
     spare: int = 0,
-    build: bool = False,
+    compile: str = "off",
     before: Callable[[], object] = lambda: None,
 ) -> Ready:
-    """Load a checkpoint. build: begin to build machine code where it is missing.
+    """Load a checkpoint. compile: one of COMPILE.
 
     before: called when all that was asked for makes sense, before anything is read. A GPU that
     is out of memory or gone gives way to the CPU, with a notice. Raises UserError.
     """
+    if compile not in COMPILE:
+        raise UserError(f"compile is one of {', '.join(COMPILE)}, not {compile!r}")
     n_params = models.read_manifest(directory).n_params
     device.use_threads(n_params, wanted=threads, spare=spare)
     chosen, stored = device.choose(where, dtype, n_params)
@@ -93,8 +101,12 @@ def make_ready(
         loaded = checkpoint.load(directory, chosen, stored)
     seconds = time.perf_counter() - started
     context = Context(loaded.model)
-    compilation = Compilation(context, stored, build=build) if chosen == "cpu" else None
-    context.graphs = Graphs(context) if chosen.startswith("cuda") else None
+    build: Build | None = None
+    if chosen == "cpu":
+        build = Compilation(context, stored, build=compile != "off")
+    elif chosen.startswith("cuda"):
+        context.graphs = Graphs(context)
+        build = Fusion(context, build=compile == "on")
     gc.freeze()  # or the collector would go through all of torch while tokens are drawn
     return Ready(
         loaded,
@@ -105,7 +117,7 @@ def make_ready(
         threads,
         spare,
         seconds,
-        compilation,
+        build,
         notice,
     )
 

@@ -88,7 +88,7 @@ def _serve(args: argparse.Namespace) -> None:
     try:
         model = _find_or_convert(args.model or models.EMBEDDED)
         options = ["--device", args.device, "--dtype", args.dtype]
-        options += [] if args.compile else ["--no-compile"]
+        options += {"auto": [], "on": ["--compile"], "off": ["--no-compile"]}[args.compile]
         options += ["--threads", str(args.threads)]
         command = [sys.executable, "-P", "-m", "tui", model, *options]
         os.environ.update(own_code())
@@ -180,9 +180,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--compile",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="build machine code for the model in the background, once",
+        action="store_const",
+        const="on",
+        default="auto",
+        help="build faster code for the model in the background, once, for a GPU as well",
+    )
+    parser.add_argument(
+        "--no-compile", dest="compile", action="store_const", const="off", help="and for no device"
     )
     parser.add_argument("--seed", type=int, metavar="N", help="repeat the same dice every run")
     parser.add_argument("-n", "--length", type=int, metavar="N", help="tokens of a run")

@@ -53,12 +53,12 @@ class LocalBackend:
         dtype: str = "auto",
         engine: str = "gpt.engine",
         threads: int = 0,
-        compile: bool = False,
+        compile: str = "off",
     ) -> None:
         """engine: the module that runs it, for one that stands in for ours.
 
-        threads: 0 for as many as suit the model. compile: let it build machine code for the
-        model in the background.
+        threads: 0 for as many as suit the model. compile: "auto" lets it build machine code for
+        a CPU in the background, "on" for a GPU as well.
         """
         self._how = {"device": device, "dtype": dtype, "threads": threads, "compile": compile}
         self._numbers = itertools.count(1)

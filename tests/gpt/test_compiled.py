@@ -12,7 +12,7 @@ import platformdirs
 import pytest
 import torch
 
-from gpt import compiled
+from gpt import background, compiled
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation, CompiledStep, libraries
 from gpt.generate import Context, generate
@@ -108,7 +108,7 @@ def test_the_engine_builds_in_the_background_and_says_what_drew_the_tokens(
     shutil.rmtree(kept / "compiled", ignore_errors=True)
     client = Client()
     client.until("hello")
-    client.send({"op": "load", "model": str(tiny_directory), "compile": True, "threads": 1})
+    client.send({"op": "load", "model": str(tiny_directory), "compile": "auto", "threads": 1})
     client.until("loaded")
     request = {"op": "generate", "text": "to be", "max_new_tokens": 12, "sampling": {"seed": 3}}
     found = []
@@ -166,11 +166,11 @@ def test_a_build_that_fails_leaves_a_note_and_is_not_tried_again(
     model = random_model(n_embd=48)
     monkeypatch.setenv("CXX", "false")
     Compilation(Context(model), "float32", build=True).wait()
-    notes = [compiled.failed(path) for path in libraries(model.config, "float32").values()]
+    notes = [background.failed(path) for path in libraries(model.config, "float32").values()]
     assert [note.exists() for note in notes] == [True, False, False]  # the first one ends it
     assert "Error" in notes[0].read_text()
     started: list[Any] = []
-    monkeypatch.setattr(compiled.subprocess, "Popen", started.append)
+    monkeypatch.setattr(background.subprocess, "Popen", started.append)
     assert not Compilation(Context(model), "float32", build=True).poll()
     assert started == []
 
@@ -208,4 +208,4 @@ def test_it_is_kept_in_the_cache_directory_of_the_platform(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("GPT_TUI_HOME")
-    assert compiled.cache_directory() == platformdirs.user_cache_path("gpt-tui") / "compiled"
+    assert background.cache_directory() == platformdirs.user_cache_path("gpt-tui") / "compiled"

@@ -13,7 +13,7 @@ import torch
 
 from gpt import cuda, prediction
 from gpt.checkpoint import Checkpoint, empty_network, load
-from gpt.cuda import Graph, Graphs, Ring, bucket
+from gpt.cuda import Code, Graph, Graphs, Ring, bucket
 from gpt.generate import Context, generate, score
 from gpt.model import GPT
 from gpt.prediction import NonFiniteLogitsError
@@ -181,26 +181,25 @@ def test_more_candidates_than_a_graph_knows_come_eagerly(
     assert context.graphs._graphs
 
 
+@pytest.mark.parametrize("is_plain", [True, False])
 @pytest.mark.parametrize("what", ["predict", "settle"])
-def test_a_graph_that_computes_something_else_is_not_used(
-    what: str, tiny: Checkpoint, device: str, monkeypatch: pytest.MonkeyPatch
+def test_code_that_computes_something_else_is_not_used(
+    what: str, is_plain: bool, tiny: Checkpoint, device: str
 ) -> None:
-    right = getattr(cuda, what)
-    calls = 0
-
-    def wrong(first: torch.Tensor, *rest: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        # The check itself asks for a prediction after the runs.
-        return right(first.flip(-1), *rest)
-
-    monkeypatch.setattr(cuda, what, wrong)
     one, context = loaded(tiny, device)
+    graphs = context.graphs
+    assert graphs
+    right = getattr(Code(one.model), what)
+    wrong = Code(one.model)._replace(**{what: lambda first, *rest: right(first.flip(-1), *rest)})
+    graphs.use(wrong)
+    if is_plain:
+        graphs._plain = wrong
     found = list(generate(one, context, [3], Sampling(seed=1), max_new_tokens=9))
-    assert context.graphs and "the graph" in context.graphs.reason
-    assert calls
     expected = generate(one, Context(one.model), [3], Sampling(seed=1), max_new_tokens=9)
     assert_same(found, list(expected))
+    assert not graphs.is_fused
+    assert bool(graphs._graphs) != is_plain
+    assert ("the graph" in graphs.reason) == is_plain
 
 
 def test_where_nothing_can_be_captured_tokens_come_eagerly(

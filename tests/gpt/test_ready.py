@@ -179,6 +179,11 @@ def test_a_mistake_of_ours_is_not_taken_for_a_lost_gpu(
         make_ready(tiny_directory)
 
 
+def test_what_to_compile_is_one_of_three(tiny_directory: Path) -> None:
+    with pytest.raises(UserError, match="off, auto, on, not 'perhaps'"):
+        make_ready(tiny_directory, compile="perhaps")
+
+
 class Served:
     """An engine in this process, and the lines that it has written."""
 

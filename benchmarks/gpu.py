@@ -1,0 +1,171 @@
+"""Decoding on a CUDA GPU beside transformers in the same process; prints JSON.
+
+    .venv/bin/python -m benchmarks.gpu [--rounds 5] [--models gpt2 gpt2-xl shakespeare]
+
+Random weights of each size (the shipped ones of Shakespeare), in bfloat16; a prompt of 64 tokens,
+256 drawn greedily, in turn, round after round; figures are medians of tokens a second. Ours
+computes its full read-out with every token. The limit is what the memory, read in between, would
+allow if nothing but the weights were read. `--device cpu` only shows that the script works.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.convert import make
+from benchmarks.decode import medians, our_program, their_gpt2, transformers_program
+from benchmarks.other_programs import Program
+from gpt import checkpoint, models
+from gpt.bench import bytes_per_token, seconds_to_read
+from gpt.checkpoint import Checkpoint
+from gpt.cuda import Graphs
+from gpt.generate import Context
+from tests.peers import as_llama
+
+PROMPT, DRAWN, LONG = 64, 256, 512
+SIZES = {
+    "gpt2": {"n_embd": 768, "n_head": 12, "n_layer": 12},
+    "gpt2-xl": {"n_embd": 1600, "n_head": 25, "n_layer": 48},
+}
+
+
+def ours(loaded: Checkpoint, *, graphs: bool) -> Program:
+    """Our generate, with graphs or eagerly."""
+    context = Context(loaded.model)
+    context.graphs = Graphs(context) if graphs else None
+    run = our_program(loaded, context)
+
+    def checked(ids: list[int], n: int) -> list[int]:
+        drawn = run(ids, n)
+        if context.graphs and context.graphs.reason:
+            raise RuntimeError(context.graphs.reason)
+        return drawn
+
+    return checked
+
+
+def programs(name: str, work: Path, device: str) -> tuple[Checkpoint, dict[str, Any]]:
+    """Our model of that name, and functions that make each program."""
+    if name == models.EMBEDDED:
+        directory = models.find(models.EMBEDDED)
+    else:
+        from convert.write import convert
+
+        make(work / name / "theirs", SIZES[name], sharded=False)
+        directory = convert(str(work / name / "theirs"), name=name, verify=False).directory
+    loaded = checkpoint.load(directory, device, "bfloat16")
+
+    def theirs(*, compiled: bool) -> Program:
+        if name == models.EMBEDDED:
+            model = as_llama(checkpoint.load(directory).model).to(torch.bfloat16)
+        else:
+            model = their_gpt2(work / name, torch.bfloat16)
+        model = model.to(device)
+        if compiled:
+            model.generation_config.cache_implementation = "static"
+            model.forward = torch.compile(model.forward, mode="reduce-overhead", fullgraph=True)
+        return transformers_program(model)
+
+    return loaded, {
+        "ours eager": lambda: ours(loaded, graphs=False),
+        "ours graph": lambda: ours(loaded, graphs=True),
+        "transformers": lambda: theirs(compiled=False),
+        "transformers static cache, compiled": lambda: theirs(compiled=True),
+    }
+
+
+def compare(name: str, work: Path, device: str, rounds: int) -> dict[str, Any]:
+    """Medians for one model. A program that fails is named with its reason."""
+    loaded, makers = programs(name, work, device)
+    ids = [i * 7919 % loaded.model.config.vocab_size for i in range(LONG)]
+    ids = ids[: loaded.model.config.block_size - 1]
+    n_drawn = min(DRAWN, loaded.model.config.block_size - PROMPT)
+    running: dict[str, Program] = {}
+    skipped: dict[str, str] = {}
+
+    def attempt(key: str, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except Exception as error:  # a peer that cannot run is reported, not fatal
+            running.pop(key, None)
+            skipped[key] = f"{type(error).__name__}: {error}"[:300]
+            return None
+
+    for key, maker in makers.items():
+        if program := attempt(key, maker):
+            running[key] = program
+    decode: dict[str, list[float]] = {key: [] for key in running}
+    prefill: dict[str, list[float]] = {key: [] for key in running}
+    memory = torch.ones(1 << (29 if device != "cpu" else 26), device=device)
+    bandwidth = []
+    for number in range(rounds + 1):
+        print(f"{name}: round {number} of {rounds}", file=sys.stderr)
+        for key, program in list(running.items()):
+            taken = attempt(key, lambda program=program: times(program, ids, n_drawn, device))  # type: ignore[misc]
+            if taken and number:  # the first round warms up
+                decode[key].append(taken[0])
+                prefill[key].append(taken[1])
+            bandwidth.append(memory.nbytes / min(seconds_to_read(memory) for _ in range(3)))
+    limit = statistics.median(bandwidth) / bytes_per_token(loaded.model)
+    speeds = medians({key: values for key, values in decode.items() if values})
+    return {
+        "decode_tokens_per_second": speeds,
+        "prefill_tokens_per_second": medians({k: v for k, v in prefill.items() if v}),
+        "bandwidth_gigabytes_per_second": round(statistics.median(bandwidth) / 1e9, 1),
+        "limit_tokens_per_second": round(limit),
+        "share_of_limit": {key: round(speed / limit, 3) for key, speed in speeds.items()},
+        "skipped": skipped,
+    }
+
+
+def times(program: Program, ids: list[int], drawn: int, device: str) -> tuple[float, float]:
+    """Tokens per second that are drawn behind a prompt, the first one apart, and that are read."""
+    whole = seconds(lambda: program(ids[:PROMPT], drawn), device)
+    first = seconds(lambda: program(ids[:PROMPT], 1), device)
+    reading = seconds(lambda: program(ids, 0), device)
+    return (drawn - 1) / (whole - first), len(ids) / reading
+
+
+def seconds(work: Callable[[], Any], device: str) -> float:
+    """Until the device has done it."""
+    started = time.perf_counter()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Measure everything and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cuda")
+    names = [*SIZES, models.EMBEDDED]
+    parser.add_argument("--models", nargs="+", default=names, choices=names)
+    args = parser.parse_args()
+    if args.device != "cpu" and not torch.cuda.is_available():
+        sys.exit("there is no usable CUDA GPU; --device cpu shows that the script works")
+    gpu = torch.cuda.get_device_name() if args.device != "cpu" else "none"
+    result: dict[str, Any] = {"gpu": gpu, "torch": torch.__version__}
+    with tempfile.TemporaryDirectory() as work:
+        os.environ["GPT_TUI_HOME"] = work
+        for name in args.models:
+            result[name] = compare(name, Path(work), args.device, args.rounds)
+            gc.collect()  # the next model needs the memory
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Code that another process builds while this one goes on: for later, at the lowest priority."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt.child import own_code
+
+
+class Build:
+    """Code for a context: installed, being built, or not to be had.
+
+    Where a build failed, it is not tried again by the same version of everything.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the code is in use."""
+        raise NotImplementedError
+
+    def install(self) -> None:
+        """Use the code, if it is there and does what it should."""
+        raise NotImplementedError
+
+    def poll(self) -> bool:
+        """Whether the code is installed; a build that has ended in the meantime is."""
+        if self._process is not None and self._process.poll() is not None:
+            self.wait()
+        return self.is_installed
+
+    def wait(self) -> None:
+        """Until the build has ended, if there is one."""
+        if self._process is None:
+            return
+        self._process.wait()
+        self._process = None
+        self.install()
+
+    def stop(self) -> None:
+        """End the build, if there is one; nothing half-built stays."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+            self._process = None
+
+    def start(self, module: str, request: dict[str, Any], **environment: str) -> None:
+        """Run a module with a request in JSON."""
+        with suppress(OSError):  # a home that cannot be written to: then without
+            cache_directory().mkdir(parents=True, exist_ok=True)
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, json.dumps(request)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**own_code(), **environment},
+            )
+
+
+def cache_directory() -> Path:
+    """Where compiled code is kept: GPT_TUI_HOME/compiled, or the platform's cache directory."""
+    if root := os.environ.get("GPT_TUI_HOME"):
+        return Path(root) / "compiled"
+    import platformdirs
+
+    return platformdirs.user_cache_path("gpt-tui") / "compiled"
+
+
+def place(name: str, suffix: str, sources: tuple[str, ...], facts: dict[str, Any]) -> Path:
+    """Where code is kept that depends on files of this package, on torch and on facts."""
+    here = Path(__file__).parent
+    digests = [hashlib.sha256((here / source).read_bytes()).hexdigest() for source in sources]
+    everything = json.dumps([digests, torch.__version__, facts], sort_keys=True)
+    digest = hashlib.sha256(everything.encode()).hexdigest()
+    return cache_directory() / f"{name}-{digest[:24]}{suffix}"
+
+
+def failed(code: Path) -> Path:
+    """The note that code could not be built, with the reason."""
+    return code.with_suffix(".failed.txt")

@@ -1,0 +1,137 @@
+"""torch.compile for the code of a CUDA graph: fewer operators, each of which does more.
+
+It takes a minute the first time, so a process of its own fills the compiler's caches on the disk;
+after that it takes seconds. A block is compiled once and serves every layer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from gpt import cuda
+from gpt.background import Build, cache_directory, failed, place
+from gpt.checkpoint import empty_network
+from gpt.config import ModelConfig
+from gpt.cuda import Code, Graphs, StaticCache
+from gpt.generate import Context, draws
+from gpt.model import GPT, Block, Rotation
+from gpt.prediction import predict
+from gpt.settings import Sampling
+from gpt.settle import settle
+
+_SOURCES = ("model.py", "prediction.py", "sampling.py", "settle.py", "cuda.py", "fused.py")
+
+
+class _Layer(nn.Module):
+    """A compiled block, which knows nothing of its place: only the cache that it gets differs."""
+
+    def __init__(self, block: Block, layer: int) -> None:
+        super().__init__()
+        self.block, self.layer = block, layer
+
+    def forward(self, x: Tensor, rotation: Rotation | None, cache: StaticCache) -> Tensor:
+        """(1, 1, C) → (1, 1, C)."""
+        return self.block(x, rotation, cache.slot(self.layer))  # type: ignore[no-any-return]
+
+
+def fused(model: GPT) -> Code:
+    """Code that computes what the network does, on the same weights; compiled at its first run."""
+    weight = model.wte.weight
+    # Products of one row as sums, which melt into what stands around them.
+    options: Any = {"coordinate_descent_tuning": True} if weight.is_cuda else None
+    twin = empty_network(model.config, weight.dtype, weight.device.type)
+    twin.load_state_dict(model.state_dict(), assign=True)
+    for layer, block in enumerate(cast(Iterable[Block], twin.requires_grad_(False).eval().h)):
+        block.attn.layer = 0
+        block.compile(options=options)
+        twin.h[layer] = _Layer(block, layer)
+    return Code(
+        twin, torch.compile(predict, options=options), torch.compile(settle, options=options)
+    )
+
+
+class Fusion(Build):
+    """Fused code for the graphs of a context."""
+
+    def __init__(self, context: Context, *, build: bool) -> None:
+        """Nothing without build; else installs it where the compiler's caches are filled."""
+        super().__init__()
+        self._context, config = context, context.model.config
+        weight = context.model.wte.weight
+        gpu = torch.cuda.get_device_name(weight.device) if weight.is_cuda else "none"
+        shapes = {**config.to_dict(), "n_layer": min(1, config.n_layer), "dropout": 0.0}
+        facts = {"config": shapes, "dtype": str(weight.dtype), "gpu": gpu}
+        self._filled = place("fused", ".filled", _SOURCES, facts)
+        if not build:
+            return
+        caches = os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "caches"))
+        if self._filled.exists():
+            self.install()
+        elif not failed(self._filled).exists():
+            request = {
+                "config": shapes,
+                "dtype": str(weight.dtype).removeprefix("torch."),
+                "device": str(weight.device),
+                "filled": str(self._filled),
+                "shortest": cuda.SHORTEST,
+            }
+            self.start("gpt.fused", request, TORCHINDUCTOR_CACHE_DIR=caches)
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the graphs are made of fused code."""
+        return self._context.graphs is not None and self._context.graphs.is_fused
+
+    def install(self) -> None:
+        """Let the graphs use it where the caches are filled; they compare what it gives."""
+        if self._context.graphs and self._filled.exists():
+            self._context.graphs.use(fused(self._context.model))
+
+
+def fill(config: ModelConfig, dtype: torch.dtype, device: str) -> None:
+    """Compile everything once, on a network of random weights, for each size of a graph.
+
+    Raises RuntimeError where that does not work.
+    """
+    model = empty_network(config, dtype, torch.device(device).type).to_empty(device=device)
+    for weight in model.requires_grad_(False).eval().parameters():
+        weight.normal_(std=0.02)
+    context = Context(model)
+    context.graphs = Graphs(context)
+    context.graphs.use(fused(model))
+    size = 0
+    while size < config.block_size:
+        size = cuda.bucket(size, config.block_size)
+        context.truncate(0)
+        list(draws(context, [0] * max(1, size - 2), Sampling(), 2, 10))
+        if not context.graphs.is_fused:
+            raise RuntimeError("the fused code was not used")
+
+
+def main() -> None:
+    """Fill the caches as a JSON request asks, and note that, or the reason why not."""
+    request: dict[str, Any] = json.loads(sys.argv[1])
+    if hasattr(os, "nice"):
+        os.nice(19)  # whatever else runs is more urgent
+    cuda.SHORTEST = request["shortest"]
+    filled = Path(request["filled"])
+    config = ModelConfig.from_dict(request["config"])
+    try:
+        fill(config, getattr(torch, request["dtype"]), request["device"])
+        filled.touch()
+    except Exception:
+        failed(filled).write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+
+
+if __name__ == "__main__":
+    main()

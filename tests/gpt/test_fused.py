@@ -1,0 +1,79 @@
+"""Fused code for graphs. On a CPU, the compiler writes C++ where it writes Triton on a GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gpt import background
+from gpt.checkpoint import Checkpoint
+from gpt.compiled import compiler
+from gpt.cuda import Graphs
+from gpt.fused import Fusion
+from gpt.generate import Context, generate
+from gpt.settings import Sampling
+from tests.conftest import random_model
+from tests.gpt.test_cuda import assert_same, short  # noqa: F401
+from tests.gpt.test_quantize import VARIANTS
+
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler")
+SAMPLING = Sampling(temperature=0.9, top_k=20, top_p=0.9, seed=3)
+
+
+def with_graphs(tiny: Checkpoint, **changes: Any) -> tuple[Checkpoint, Context]:
+    one = replace(tiny, model=random_model(**changes))
+    context = Context(one.model)
+    context.graphs = Graphs(context)
+    return one, context
+
+
+@needs_compiler
+@pytest.mark.timeout(300)
+def test_fused_code_is_built_beside_swapped_in_and_draws_the_same_text(
+    tiny: Checkpoint, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(home / "caches"))
+    one, context = with_graphs(tiny, n_layer=3, **VARIANTS["ours"])
+    expected = list(generate(one, context, [3, 1], SAMPLING, max_new_tokens=30))
+    build = Fusion(context, build=True)
+    assert not build.poll()  # it has only begun
+    build.wait()
+    assert build.poll()
+    for _ in range(2):
+        context.truncate(0)
+        assert_same(list(generate(one, context, [3, 1], SAMPLING, max_new_tokens=30)), expected)
+        assert context.graphs and context.graphs.is_fused
+        assert list(context.graphs._graphs) == [8, 16, 32]
+    # The next program finds the caches filled, whatever the depth.
+    _, other = with_graphs(tiny, n_layer=2, **VARIANTS["ours"])
+    assert Fusion(other, build=True).is_installed
+    assert not Fusion(other, build=False)._process
+
+
+@needs_compiler
+def test_a_build_that_fails_leaves_plain_graphs_and_a_note(
+    tiny: Checkpoint, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "false")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(home / "caches"))
+    one, context = with_graphs(tiny, n_embd=24)
+    build = Fusion(context, build=True)
+    build.wait()
+    assert not build.poll()
+    (note,) = (home / "compiled").glob("fused-*.failed.txt")
+    assert "fused code" in note.read_text()
+    assert len(list(generate(one, context, [3], SAMPLING, max_new_tokens=9))) == 9
+    assert context.graphs and context.graphs._graphs
+    started: list[Any] = []
+    monkeypatch.setattr(background.subprocess, "Popen", started.append)
+    assert not Fusion(context, build=True).poll()
+    assert started == []
+
+
+def test_nothing_is_built_unasked(tiny: Checkpoint, home: Path) -> None:
+    _, context = with_graphs(tiny)
+    assert not Fusion(context, build=False).poll()
+    assert not (home / "compiled").exists()
