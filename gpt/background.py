@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def cache_directory() -> Path:
     return platformdirs.user_cache_path("gpt-tui") / "compiled"
 
 
-def place(name: str, suffix: str, sources: tuple[str, ...], facts: dict[str, Any]) -> Path:
+def place(name: str, suffix: str, sources: Iterable[str], facts: dict[str, Any]) -> Path:
     """Where code is kept that depends on files of this package, on torch and on facts."""
     here = Path(__file__).parent
     digests = [hashlib.sha256((here / source).read_bytes()).hexdigest() for source in sources]

@@ -21,8 +21,10 @@ from gpt.config import ModelConfig
 from gpt.generate import Context
 from gpt.model import GPT, Block
 from gpt.prediction import Prediction
+from gpt.settings import Sampling
+from gpt.settle import choose, race
 
-_SOURCES = ("model.py", "prediction.py", "quantize.py", "inductor.py", "compiled.py")
+_SOURCES = "model.py prediction.py sampling.py settle.py quantize.py inductor.py compiled.py".split()
 _OF_BLOCK = (
     "n_head n_embd norm norm_gain norm_first eps activation gated n_inner bias positions".split()
 )
@@ -44,7 +46,7 @@ def libraries(config: ModelConfig, dtype: str) -> dict[str, Path]:
     """
     common = {"processor": _processor(), "threads": torch.get_num_threads(), "dtype": dtype}
     values = config.to_dict()
-    parts = {"input": _OF_ENDS, "block": _OF_BLOCK, "output": _OF_ENDS}
+    parts = {"input": _OF_ENDS, "block": _OF_BLOCK, "output": _OF_ENDS, "race": ["vocab_size"]}
     if not config.n_layer:
         del parts["block"]
     return {
@@ -108,6 +110,13 @@ class CompiledStep:
         self._last = hidden, Prediction(*prediction)
         return hidden
 
+    def race(
+        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As in gpt/settle.py, for as many tokens as a Prediction has looked up."""
+        token, final = self._run["race"]([scores, ids, numbers, thrown])
+        return token, final
+
     def prediction(self, hidden: Tensor) -> Prediction | None:
         """Of the hidden state (E) that was computed last; None for any other."""
         # `_last` holds its memory, so no other tensor is there.
@@ -160,6 +169,10 @@ def _agrees(step: CompiledStep, model: GPT) -> bool:
         expected = model.logits(model.hidden(ids, caches[0]))[0, 0]
         found = step.prediction(step.hidden(ids, caches[1]))
         if found is None:
+            return False
+        sampling = Sampling(top_k=len(found.top_ids[0]) - 1, seed=token_id)
+        one, same = (choose(found, sampling, [], 0, each) for each in (race, step.race))
+        if one.token_id != same.token_id:
             return False
         expected, logits = (each - each.mean() for each in (expected, found.logits[0]))
         if not (logits - expected).norm() <= _TOLERANCE * expected.norm():

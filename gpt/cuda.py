@@ -19,9 +19,8 @@ from torch import Tensor
 from gpt.cache import KVCache
 from gpt.model import GPT
 from gpt.prediction import TOP, Prediction, ReadOut, check_finite, predict
-from gpt.sampling import Drawn, choose
 from gpt.settings import Sampling
-from gpt.settle import Dials, settle
+from gpt.settle import Dials, Drawn, choose, settle
 
 if TYPE_CHECKING:
     from gpt.generate import Context
@@ -153,10 +152,11 @@ class Graph:
     def read(self, row: Tensor, top: int) -> tuple[float, ReadOut, Drawn]:
         """The sum of the logits and what they say. row: a copy of `result` on the CPU."""
         n = self.n_top
-        token_id, rank, *ids = row[: n + 2].view(torch.int32).tolist()
-        total, entropy, own, final, *rest = row[n + 2 :].tolist()
-        after = {**dict(zip(ids, rest[n:], strict=True)), token_id: final}
-        return total, ReadOut(own, rank, entropy, ids[:top], rest[:top]), Drawn(token_id, after)
+        token_id, rank, *ids = row[: 2 + min(top, n)].view(torch.int32).tolist()
+        total, entropy, own, final, *best = row[n + 2 : n + 6 + len(ids)].tolist()
+        after = dict(zip(ids, row[2 * n + 6 :].tolist(), strict=False))
+        drawn = Drawn(token_id, {**after, token_id: final})
+        return total, ReadOut(own, rank, entropy, ids, best), drawn
 
 
 class Ring:

@@ -14,8 +14,8 @@ from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.prediction import Prediction, ReadOut, check_finite, predict, read_out
-from gpt.sampling import Drawn, choose
 from gpt.settings import Sampling
+from gpt.settle import Drawn, choose, race
 from gpt.step import Candidate, FinishReason, Step
 from gpt.tokenizer import StreamDecoder, Tokenizer
 
@@ -38,6 +38,11 @@ class FastStep(Protocol):
 
     def hidden(self, ids: Tensor, cache: KVCache) -> Tensor:
         """ids (1, 1) → (1, 1, E); the cache is one token longer afterwards."""
+
+    def race(
+        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As in gpt/settle.py, for as many tokens as a Prediction has looked up."""
 
     def prediction(self, hidden: Tensor) -> Prediction | None:
         """Of the hidden state (E) that was computed last; None for any other."""
@@ -260,7 +265,8 @@ def draws(
         position = len(path)
         prediction = context.predict(hidden[-1])
         check_finite(float(prediction.total), position)
-        drawn = choose(prediction, sampling, path, position)
+        fast = context.step.race if context.step else race
+        drawn = choose(prediction, sampling, path, position, fast)
         path.append(drawn.token_id)
         yield read_out(prediction, [drawn.token_id], top)[0], drawn
         if context.graphs and start == window_start(len(path), context.model.config.block_size):

@@ -33,8 +33,10 @@ from gpt.background import failed
 from gpt.compiled import used_by
 from gpt.config import ModelConfig
 from gpt.model import Block, Rotation, rotary
-from gpt.prediction import predict
+from gpt.prediction import TOP, predict
 from gpt.quantize import DTYPES, SmallGPT, shrink
+from gpt.settings import Sampling
+from gpt.settle import numbers_of, race
 
 _LONGEST = 1 << 20
 """Tokens that a compiled block may attend to."""
@@ -159,10 +161,26 @@ def _export_output(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
     return export(step, (torch.zeros(1, 1, config.n_embd), step.weights))
 
 
+class _Race(nn.Module):
+    """gpt.settle.race with all that it takes as arguments."""
+
+    def forward(
+        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return race(scores, ids, numbers, thrown)
+
+
+def _export_race(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+    scores, ids = torch.zeros(min(TOP, config.vocab_size)).sort()
+    arguments = (scores, ids, numbers_of(Sampling()), torch.zeros(2, dtype=torch.int32))
+    return export(_Race(), arguments)
+
+
 EXPORTS: dict[str, Callable[[ModelConfig, torch.dtype], ExportedProgram]] = {
     "input": _export_input,
     "block": _export_block,
     "output": _export_output,
+    "race": _export_race,
 }
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from gpt.errors import UserError
-from gpt.prediction import Prediction
 from gpt.settings import Sampling
 
 GREEDY_BELOW = 1e-5
@@ -44,69 +43,12 @@ def distribution(logits: Tensor, sampling: Sampling, context: Sequence[int]) -> 
     """
     logprobs = logits.float().log_softmax(-1)
     stages = [Stage("model", logprobs, logprobs)]
-    for name, scores in _transformed(logits.float(), sampling, context):
-        stages.append(Stage(name, scores.log_softmax(-1), stages[-1].logprobs))
-    return stages
-
-
-def _transformed(
-    scores: Tensor, sampling: Sampling, context: Sequence[int]
-) -> Iterator[tuple[str, Tensor]]:
-    """The scores after each setting that is not neutral."""
+    scores = logits.float()
     for name, transform in _TRANSFORMS.items():
         if name in sampling.active:
             scores = transform(scores, sampling, context)
-            yield name, scores
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A token and the distribution that it was drawn from."""
-
-    token_id: int
-    final: Tensor | dict[int, float]
-    """(V) log-probabilities after the settings, or those of tokens that matter."""
-
-    def logprob(self, token_id: int) -> float | None:
-        """Of any token after the settings; None where they removed it."""
-        if isinstance(self.final, dict):
-            logprob = self.final.get(token_id, -math.inf)
-        else:
-            logprob = float(self.final[token_id])
-        return None if logprob == -math.inf else logprob
-
-
-def choose(
-    prediction: Prediction, sampling: Sampling, context: Sequence[int], position: int
-) -> Drawn:
-    """Draw from the last stage of `distribution`, by its shortest way.
-
-    prediction: of one token. Where top-k, or temperature 0, leaves few tokens, only they are
-    looked at.
-    """
-    scores = prediction.logits[0]
-    few = _reachable(prediction, sampling)
-    if few is not None and len(few) == 1:
-        return Drawn(few[0], {few[0]: 0.0})
-    ids = None if few is None else torch.tensor(few, device=scores.device)
-    if ids is not None:
-        scores = scores[ids]
-    *_, (_, scores) = ("model", scores), *_transformed(scores, sampling, context)
-    final = scores.log_softmax(-1)
-    token_id = draw(final, sampling.seed, position, ids)
-    return Drawn(token_id, final if few is None else dict(zip(few, final.tolist(), strict=True)))
-
-
-def _reachable(prediction: Prediction, sampling: Sampling) -> list[int] | None:
-    """Ascending ids of all tokens that top-k lets through; None where they are not at hand."""
-    k = 1 if sampling.temperature < GREEDY_BELOW else sampling.top_k
-    best = prediction.top_logprobs[0].tolist()
-    reordered = sampling.active & {"banned", "boosted", "repetition_penalty"}
-    # Where the last one at hand ties with the last one of k, there may be more of them.
-    if reordered or not 0 < k < len(best) or best[-1] == best[k - 1]:
-        return None
-    n = sum(logprob >= best[k - 1] for logprob in best)
-    return sorted(prediction.top_ids[0, :n].tolist())
+            stages.append(Stage(name, scores.log_softmax(-1), stages[-1].logprobs))
+    return stages
 
 
 def _ban(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
@@ -196,20 +138,18 @@ _TRANSFORMS: dict[str, Callable[[Tensor, Sampling, Sequence[int]], Tensor]] = {
 }
 
 
-def draw(logprobs: Tensor, seed: int, position: int, ids: Tensor | None = None) -> int:
-    """One id from a distribution, logprobs (n), by dice that depend on three numbers alone.
+def draw(logprobs: Tensor, seed: int, position: int) -> int:
+    """One id from a distribution, logprobs (V), by dice that depend on three numbers alone.
 
     A race of exponential clocks: the clock of token i rings after noise / p, and the first is
     i with probability p, exactly (the Gumbel-max trick without its logarithms; Gumbel 1954).
     The noise of a token is a hash of (seed, position, id), so a text repeats bit for bit, and
-    another temperature or a banned token meets the same dice. ids (n): of the tokens, where they
-    are not 0 … n - 1.
+    another temperature or a banned token meets the same dice.
     """
-    places = (logprobs > -math.inf).nonzero()[:, 0]
-    alive = places if ids is None else ids[places]
-    if len(alive) == 1:
-        return int(alive)
-    return int(alive[(exponential(alive, seed, position) / logprobs[places].exp()).argmin()])
+    ids = (logprobs > -math.inf).nonzero()[:, 0]
+    if len(ids) == 1:
+        return int(ids)
+    return int(ids[(exponential(ids, seed, position) / logprobs[ids].exp()).argmin()])
 
 
 def exponential(ids: Tensor, seed: int, position: int) -> Tensor:

@@ -1,19 +1,115 @@
-"""From logits to a token in tensors of fixed shapes, so that a device can repeat it by itself.
+"""The short ways from logits to a token; they draw what gpt/sampling.py draws.
 
-It gives what gpt/sampling.py gives, without a look at any number on the way: each setting is a
-tensor, and one that is neutral has a value that changes nothing.
+Tensors of fixed shapes and no look at any number on the way: so a device can repeat it by itself,
+and a compiler can make one piece of it. Each setting is a tensor, and one that is neutral has a
+value that changes nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from gpt.sampling import GREEDY_BELOW, banned_and_boosted, dice, noise
+from gpt.prediction import Prediction
+from gpt.sampling import (
+    GREEDY_BELOW,
+    banned_and_boosted,
+    dice,
+    distribution,
+    draw,
+    noise,
+)
 from gpt.settings import Sampling
+
+Race = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def race(scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (n), best first, and their ids (n) → an id () and the logarithms of all (n).
+
+    numbers: `numbers_of` the settings; thrown (2): what the noise is hashed with. No settings
+    that name tokens: they come before.
+    """
+    temperature, top_k, top_p, log_min_p, _ = numbers
+    scores = (scores - scores[0]) / temperature
+    place = torch.arange(len(scores), device=scores.device)
+    scores = scores.masked_fill(place >= top_k, -math.inf)
+    p = scores.softmax(-1)
+    outside = (p.cumsum(-1) - p >= top_p) & (place > 0)
+    scores = scores.masked_fill(outside | (scores < log_min_p), -math.inf)
+    final = scores.log_softmax(-1)
+    first, second = thrown
+    drawn = (noise(ids, first, second) / final.exp()).argmin()
+    return ids.index_select(0, drawn.view(1))[0], final
+
+
+def numbers_of(sampling: Sampling) -> Tensor:
+    """Temperature, top-k, top-p, the logarithm of min-p and repetition penalty, (5) float32."""
+    greedy = sampling.temperature < GREEDY_BELOW
+    numbers = (
+        1.0 if greedy else sampling.temperature,
+        1 if greedy else sampling.top_k or math.inf,
+        sampling.top_p if sampling.top_p < 1 else math.inf,  # rounding may reach 1
+        math.log(sampling.min_p) if sampling.min_p else -math.inf,
+        sampling.repetition_penalty,
+    )
+    return torch.tensor(numbers)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A token and the distribution that it was drawn from."""
+
+    token_id: int
+    final: Tensor | dict[int, float]
+    """(V) log-probabilities after the settings, or those of tokens that matter."""
+
+    def logprob(self, token_id: int) -> float | None:
+        """Of any token after the settings; None where they removed it."""
+        if isinstance(self.final, dict):
+            logprob = self.final.get(token_id, -math.inf)
+        else:
+            logprob = float(self.final[token_id])
+        return None if logprob == -math.inf else logprob
+
+
+def choose(
+    prediction: Prediction,
+    sampling: Sampling,
+    context: Sequence[int],
+    position: int,
+    race: Race = race,
+) -> Drawn:
+    """Draw by the dice of a position, with a look at few tokens where top-k leaves few.
+
+    prediction: of one token. race: the function of that name, or one that was made of it.
+    """
+    values = prediction.top_logprobs[0].tolist()
+    if not _has_all(values, sampling):
+        final = distribution(prediction.logits[0], sampling, context)[-1].logprobs
+        return Drawn(draw(final, sampling.seed, position), final)
+    ids = prediction.top_ids[0]
+    if sampling.temperature < GREEDY_BELOW:
+        token_id = int(ids[0])
+        return Drawn(token_id, {token_id: 0.0})
+    device = ids.device
+    thrown = torch.tensor(dice(sampling.seed, position), dtype=torch.int32, device=device)
+    numbers = numbers_of(sampling).to(device)
+    token, final = race(prediction.top_logprobs[0], ids, numbers, thrown)
+    return Drawn(int(token), dict(zip(ids.tolist(), final.tolist(), strict=True)))
+
+
+def _has_all(values: list[float], sampling: Sampling) -> bool:
+    """Whether all that may be drawn is among the best, whose logarithms are values."""
+    k = 1 if sampling.temperature < GREEDY_BELOW else sampling.top_k
+    if not 0 < k < len(values) or sampling.active & {"banned", "boosted", "repetition_penalty"}:
+        return False
+    # Of tokens that tie, the one with the lowest id comes first, and their order here is any.
+    return len(set(values[: k + 1])) == k + 1
 
 
 class Dials:
@@ -21,26 +117,17 @@ class Dials:
 
     def __init__(self, vocab_size: int, n_steps: int, device: torch.device) -> None:
         """n_steps: how many tokens may be drawn between two calls of `set`."""
-        self.numbers = torch.empty(5, device=device)
-        """Temperature, top-k, top-p, the logarithm of min-p, repetition penalty."""
-        self.bias = torch.empty(vocab_size, device=device)
+        self.numbers = numbers_of(Sampling()).to(device)
+        self.bias = torch.zeros(vocab_size, device=device)
         """(V) What is added to the logits: -inf for banned tokens, nats for boosted ones."""
-        self.seen = torch.empty(vocab_size, dtype=torch.bool, device=device)
+        self.seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
         """(V) Whether the text has a token."""
-        self.dice = torch.empty(n_steps, 2, dtype=torch.int32, device=device)
+        self.dice = torch.zeros(n_steps, 2, dtype=torch.int32, device=device)
         """(n_steps, 2) What the noise of each step is hashed with."""
 
     def set(self, sampling: Sampling, path: Sequence[int], n_steps: int) -> None:
         """Make ready for so many tokens behind a path."""
-        greedy = sampling.temperature < GREEDY_BELOW
-        numbers = (
-            1.0 if greedy else sampling.temperature,
-            1 if greedy else sampling.top_k or math.inf,
-            sampling.top_p if sampling.top_p < 1 else math.inf,  # rounding may reach 1
-            math.log(sampling.min_p) if sampling.min_p else -math.inf,
-            sampling.repetition_penalty,
-        )
-        self.numbers.copy_(torch.tensor(numbers))
+        self.numbers.copy_(numbers_of(sampling))
         self.seen.zero_()
         self.seen[torch.tensor(sorted(set(path)), device=self.seen.device)] = True
         thrown = [dice(sampling.seed, len(path) + step) for step in range(n_steps)]
@@ -57,19 +144,11 @@ def settle(logits: Tensor, dials: Dials, step: Tensor) -> tuple[Tensor, Tensor]:
 
     The distribution is of logarithms, after all settings.
     """
-    temperature, top_k, top_p, log_min_p, penalty = dials.numbers
-    scores = logits + dials.bias
+    scores, penalty = logits + dials.bias, dials.numbers[4]
     penalised = torch.where(scores > 0, scores / penalty, scores * penalty)
     scores = torch.where(dials.seen, penalised, scores)
     # A stable order: of tokens that tie for the last places, those with the lowest ids stay.
     scores, ids = scores.sort(descending=True, stable=True)
-    scores = (scores - scores[0]) / temperature
-    place = torch.arange(len(scores), device=scores.device)
-    scores = scores.masked_fill(place >= top_k, -math.inf)
-    p = scores.softmax(-1)
-    outside = (p.cumsum(-1) - p >= top_p) & (place > 0)
-    scores = scores.masked_fill(outside | (scores < log_min_p), -math.inf)
-    final = scores.log_softmax(-1)
-    first, second = dials.dice.index_select(0, step.view(1))[0]
-    drawn = (noise(ids, first, second) / final.exp()).argmin()
-    return ids.index_select(0, drawn.view(1))[0], torch.empty_like(final).scatter(0, ids, final)
+    thrown = dials.dice.index_select(0, step.view(1))[0]
+    token, final = race(scores, ids, dials.numbers, thrown)
+    return token, torch.empty_like(final).scatter(0, ids, final)
