@@ -24,7 +24,9 @@ from gpt.prediction import Prediction
 from gpt.settings import Sampling
 from gpt.settle import choose, race
 
-_SOURCES = "model.py prediction.py sampling.py settle.py quantize.py inductor.py compiled.py".split()
+_SOURCES = (
+    "model.py prediction.py sampling.py settle.py quantize.py inductor.py compiled.py".split()
+)
 _OF_BLOCK = (
     "n_head n_embd norm norm_gain norm_first eps activation gated n_inner bias positions".split()
 )
@@ -98,9 +100,9 @@ class CompiledStep:
         self._last: tuple[Tensor, Prediction] | None = None
         """The hidden state that was computed last, and what it says."""
 
-    def hidden(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """ids (1, 1) → (1, 1, E); the cache is one token longer afterwards."""
-        where = torch.tensor([int(ids), cache.length])
+    def hidden(self, token_id: int, cache: KVCache) -> Tensor:
+        """→ (E); the cache is one token longer afterwards."""
+        where = torch.tensor([token_id, cache.length])
         x, *rotation = self._run["input"]([where, *self._ends["input"]])
         slots = iter(cache.slots())
         for scale, weights in self._layers:
@@ -108,7 +110,7 @@ class CompiledStep:
         cache.advance(1)
         hidden, *prediction = self._run["output"]([x, *self._ends["output"]])
         self._last = hidden, Prediction(*prediction)
-        return hidden
+        return hidden.view(-1)
 
     def race(
         self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor
@@ -167,7 +169,7 @@ def _agrees(step: CompiledStep, model: GPT) -> bool:
     for token_id in range(min(3, model.config.vocab_size, model.config.block_size)):
         ids = torch.tensor([[token_id]])
         expected = model.logits(model.hidden(ids, caches[0]))[0, 0]
-        found = step.prediction(step.hidden(ids, caches[1]))
+        found = step.prediction(step.hidden(token_id, caches[1]))
         if found is None:
             return False
         sampling = Sampling(top_k=len(found.top_ids[0]) - 1, seed=token_id)

@@ -36,8 +36,8 @@ def never() -> bool:
 class FastStep(Protocol):
     """The network for one more token of one sequence, on a shorter way (gpt/compiled.py)."""
 
-    def hidden(self, ids: Tensor, cache: KVCache) -> Tensor:
-        """ids (1, 1) → (1, 1, E); the cache is one token longer afterwards."""
+    def hidden(self, token_id: int, cache: KVCache) -> Tensor:
+        """→ (E); the cache is one token longer afterwards."""
 
     def race(
         self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor
@@ -78,11 +78,12 @@ class Context:
             if cancelled():
                 break
             chunk = list(ids[start : start + PREFILL])
-            new = torch.tensor([chunk], device=self._device)  # (1, T)
-            network = self.step if self.step and len(chunk) == 1 else self.model
-            hidden = network.hidden(new, self.cache)  # (1, T, E)
+            if self.step and len(chunk) == 1:
+                self.hidden.append(self.step.hidden(chunk[0], self.cache))
+            else:
+                new = torch.tensor([chunk], device=self._device)  # (1, T)
+                self.hidden += self.model.hidden(new, self.cache)[0].unbind(0)  # (E) each
             self.ids += chunk
-            self.hidden += hidden[0].unbind(0)
         return self.hidden
 
     def truncate(self, n_tokens: int) -> None:

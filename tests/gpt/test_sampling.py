@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gpt.errors import UserError
-from gpt.prediction import NonFiniteLogitsError, Prediction, check_finite, predict
-from gpt.sampling import _mix32, choose, distribution, draw, exponential
+from gpt.prediction import NonFiniteLogitsError, check_finite
+from gpt.sampling import _mix32, distribution, draw, exponential
 from gpt.settings import Sampling
 
 LOGITS = torch.tensor([2.0, 4.0, 5.0, -1.0, 4.0])
@@ -148,23 +148,6 @@ def test_every_stage_is_a_distribution_and_nothing_comes_back(
         assert torch.equal(gone, stage.logprobs.isneginf()) or stage.name == "model"
     final = stage.logprobs
     assert not gone[draw(final, sampling.seed, 3)]
-
-
-@given(
-    logits_strategy, settings_strategy, st.lists(st.integers(0, 9), max_size=6), st.integers(1, 10)
-)
-def test_the_shortest_way_to_a_token_draws_from_the_last_stage(
-    values: list[float], sampling: Sampling, context: list[int], at_hand: int
-) -> None:
-    logits = torch.tensor(values)
-    final = distribution(logits, sampling, context)[-1].logprobs
-    *rest, best, ids = predict(logits[None])
-    prediction = Prediction(*rest, best[:, :at_hand], ids[:, :at_hand])
-    drawn = choose(prediction, sampling, context, 3)
-    assert drawn.token_id == draw(final, sampling.seed, 3)
-    found = [drawn.logprob(i) for i in range(10)]
-    expected = [None if p == -math.inf else p for p in final.tolist()]
-    assert found == [p if p is None else pytest.approx(p, abs=1e-5) for p in expected]
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 10**6))

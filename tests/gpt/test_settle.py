@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt.errors import UserError
+from gpt.prediction import Prediction, predict
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
-from gpt.settle import Dials, settle
+from gpt.settle import Dials, choose, settle
 from tests.gpt.test_sampling import logits_strategy, settings_strategy
 
 
@@ -22,20 +24,42 @@ def dials(sampling: Sampling, path: list[int], n_steps: int = 1) -> Dials:
     return found
 
 
+def off_borders(values: list[float], sampling: Sampling) -> tuple[torch.Tensor, Sampling]:
+    """Beside round numbers, at which rounding would decide what just stays."""
+    if sampling.top_p < 1:
+        sampling = replace(sampling, top_p=sampling.top_p * 0.99997)
+    sampling = replace(sampling, min_p=sampling.min_p * 0.99997)
+    return torch.tensor(values).mul(64).round().div(64), sampling
+
+
 @settings(deadline=None)  # the first call loads what torch needs
 @given(logits_strategy, settings_strategy, st.lists(st.integers(0, 9), min_size=1, max_size=6))
 def test_it_draws_what_the_stages_draw(
     values: list[float], sampling: Sampling, path: list[int]
 ) -> None:
-    # Beside round numbers, at which rounding would decide what just stays.
-    if sampling.top_p < 1:
-        sampling = replace(sampling, top_p=sampling.top_p * 0.99997)
-    sampling = replace(sampling, min_p=sampling.min_p * 0.99997)
-    logits = torch.tensor(values).mul(64).round().div(64)
+    logits, sampling = off_borders(values, sampling)
     expected = distribution(logits, sampling, path)[-1].logprobs
     token_id, final = settle(logits, dials(sampling, path), torch.tensor(0))
     assert int(token_id) == draw(expected, sampling.seed, len(path))
     torch.testing.assert_close(final, expected, atol=1e-4, rtol=1e-4)
+
+
+@settings(deadline=None)
+@given(
+    logits_strategy, settings_strategy, st.lists(st.integers(0, 9), max_size=6), st.integers(1, 10)
+)
+def test_a_look_at_few_tokens_draws_what_the_stages_draw(
+    values: list[float], sampling: Sampling, context: list[int], at_hand: int
+) -> None:
+    logits, sampling = off_borders(values, sampling)
+    final = distribution(logits, sampling, context)[-1].logprobs
+    *rest, best, ids = predict(logits[None])
+    prediction = Prediction(*rest, best[:, :at_hand], ids[:, :at_hand])
+    drawn = choose(prediction, sampling, context, 3)
+    assert drawn.token_id == draw(final, sampling.seed, 3)
+    found = [drawn.logprob(i) for i in range(10)]
+    expected = [None if p == -math.inf else p for p in final.tolist()]
+    assert found == [p if p is None else pytest.approx(p, abs=1e-5) for p in expected]
 
 
 def test_each_step_throws_dice_of_its_own() -> None:
