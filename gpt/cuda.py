@@ -171,7 +171,7 @@ class Ring:
         """Let the GPU copy a result here when it has it."""
         self._rows[n % _SLOTS].copy_(result, non_blocking=True)
         if self._events:
-            self._events[n % _SLOTS].record()
+            self._events[n % _SLOTS].record(torch.cuda.current_stream(result.device))
 
     def get(self, n: int) -> Tensor:
         """The result that was put as number n, one of the last."""
@@ -248,14 +248,11 @@ class Graphs:
         if self.reason or read >= block_size:
             return None
         size = bucket(read, block_size)
-        like = context.hidden[-1]  # (E)
         kept = context.cache.first(size)
         if kept.data_ptr() != self._memory:
             self._graphs.clear()
             self._memory = kept.data_ptr()
-            self._hidden = torch.empty(
-                block_size, *like.shape, dtype=like.dtype, device=like.device
-            )
+            self._hidden = context.hidden[-1].repeat(block_size, 1)  # (block_size, E)
         if size not in self._graphs:
             kept[:, :, :, context.cache.length :] = 0  # weights of 0 do not hide NaN
             self._make(size, kept, path, start)
