@@ -180,6 +180,7 @@ class LocalBackend:
                 if self._dead and queue.empty():
                     raise EngineDiedError(self._obituary())
                 line = await queue.get()
+                await asyncio.sleep(0)  # keys have their turn, too, where the queue is never empty
                 if line is None:
                     continue
                 if line["event"] == "error":

@@ -247,6 +247,19 @@ async def test_enter_and_line_breaks_keep_their_place_in_what_is_typed() -> None
         assert backend.requests[0].text == "a\nb"
 
 
+async def test_keys_that_edit_keep_their_place_in_what_is_typed() -> None:
+    app = app_with(FakeBackend("x"))
+    async with running(app) as pilot:
+        keys = ["a", "x", "backspace", "b", "d", "left", "c", "home", "delete", "z", "end", "!"]
+        for key in keys:
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+        prompt = app.screen.query_one(Prompt)
+        while not prompt.text.endswith("!"):
+            await pilot.pause()
+        await pilot.pause()
+        assert prompt.text == "zbcd!"
+
+
 async def pick(pilot: Pilot[None], app: GPTApp, *keys: str) -> None:
     await pilot.press("ctrl+o")
     while not isinstance(app.screen, ModelPicker):

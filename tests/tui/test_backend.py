@@ -86,3 +86,24 @@ async def test_a_killed_engine_is_noticed_by_whoever_waits(backend: LocalBackend
             os.kill(backend._process.pid, signal.SIGKILL)
     with pytest.raises(EngineDiedError):
         await asyncio.wait_for(collect(backend.complete(request)), 20)
+
+
+async def test_others_have_their_turn_where_events_never_cease(backend: LocalBackend) -> None:
+    queue = backend._queues[99] = asyncio.Queue()
+    for _ in range(50):
+        queue.put_nowait({"event": "status", "message": "more"})
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(other())
+    events = backend._events(99)
+    for _ in range(50):
+        await anext(events)
+    assert turns >= 40
+    task.cancel()
+    await events.aclose()  # type: ignore[attr-defined]

@@ -60,7 +60,7 @@ class Prompt(TextArea):
         if event.is_printable:
             return
         found = self.screen.active_bindings.get(event.key)
-        if found and found.node is self and found.binding.action in ("send", "line_break"):
+        if found and found.node is self:
             event.stop()
             event.prevent_default()
             await self.run_action(found.binding.action)
