@@ -31,6 +31,7 @@ from gpt import checkpoint, models
 from gpt.bench import bytes_per_token, seconds_to_read
 from gpt.checkpoint import Checkpoint
 from gpt.cuda import Graphs
+from gpt.fused import Fusion
 from gpt.generate import Context
 from tests.peers import as_llama
 
@@ -41,16 +42,18 @@ SIZES = {
 }
 
 
-def ours(loaded: Checkpoint, *, graphs: bool) -> Program:
-    """Our generate, with graphs or eagerly."""
+def ours(loaded: Checkpoint, *, graphs: bool = True, fuse: bool = False) -> Program:
+    """Our generate: eagerly, with graphs, or with graphs of fused code."""
     context = Context(loaded.model)
     context.graphs = Graphs(context) if graphs else None
+    if fuse:
+        Fusion(context, build=True).wait()
     run = our_program(loaded, context)
 
     def checked(ids: list[int], n: int) -> list[int]:
         drawn = run(ids, n)
-        if context.graphs and context.graphs.reason:
-            raise RuntimeError(context.graphs.reason)
+        if context.graphs and (context.graphs.reason or fuse != context.graphs.is_fused):
+            raise RuntimeError(context.graphs.reason or "fused code could not be had")
         return drawn
 
     return checked
@@ -80,7 +83,8 @@ def programs(name: str, work: Path, device: str) -> tuple[Checkpoint, dict[str, 
 
     return loaded, {
         "ours eager": lambda: ours(loaded, graphs=False),
-        "ours graph": lambda: ours(loaded, graphs=True),
+        "ours graph": lambda: ours(loaded),
+        "ours graph, compiled": lambda: ours(loaded, fuse=True),
         "transformers": lambda: theirs(compiled=False),
         "transformers static cache, compiled": lambda: theirs(compiled=True),
     }

@@ -1,7 +1,7 @@
 """torch.compile for the code of a CUDA graph: fewer operators, each of which does more.
 
-It takes a minute the first time, so a process of its own fills the compiler's caches on the disk;
-after that it takes seconds. A block is compiled once and serves every layer.
+Compiling takes long the first time, so a process of its own fills the compiler's caches on the
+disk; after that it takes seconds. A block is compiled once and serves every layer.
 """
 
 from __future__ import annotations

@@ -101,12 +101,25 @@ def engine_of(terminal: Terminal) -> int:
     pytest.fail("the program has no child process")
 
 
+def comes(state: Callable[[], bool]) -> bool:
+    """Whether a state is reached within ten seconds."""
+    deadline = time.monotonic() + 10
+    while not state() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return state()
+
+
 def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    """Whether a process ends: a killed one still has its memory to give back."""
+
+    def is_gone() -> bool:
+        try:
+            os.kill(pid, 0)
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+
+    return comes(is_gone)
 
 
 def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -> None:
@@ -326,6 +339,7 @@ def test_hostile_names_files_and_settings_never_reach_the_terminal_raw(
     save(tiny_directory, random_model(), CharTokenizer(CHARACTERS))
     (home / "settings.toml").write_text("theme = 'x\\u001b]0;c\\u0007'\n".replace("'", '"'))
     start("--prompt", "abc", "-n", "3").until(lambda text: "done: " in text)
+    assert comes(lambda: any((home / "texts").glob("*.jsonl")))  # it is kept after it is done
     (text,) = (home / "texts").glob("*.jsonl")
     head, _, tail = text.read_text().partition("\n")
     values = {**json.loads(head), "title": hostile, "model": hostile}
