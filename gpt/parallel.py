@@ -6,6 +6,7 @@ and the gradients are averaged, so together they take the step of one process wi
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,10 @@ def started_group(device: str) -> Iterator[tuple[Group, str]]:
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
+    # Its functions take the group there is at its import as a default argument. Imported later,
+    # with the optimizers, it keeps the group and its threads, and such a thread, still letting
+    # go of a tensor, aborts the interpreter as it ends.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield Group(dist.get_rank(), size), device

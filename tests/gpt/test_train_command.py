@@ -271,6 +271,15 @@ def test_a_directory_of_texts_is_one_text(text: Path, tmp_path: Path) -> None:
         main(["train", "--data", str(tmp_path / "m"), "--out", str(tmp_path / "n"), *RUN])
 
 
+TRAIN_AND_LIST_THREADS = """
+import sys
+from pathlib import Path
+from gpt.__main__ import main
+main(sys.argv[1:])
+print(*(name.read_text() for name in Path("/proc/self/task").glob("*/comm")))
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no gloo over torchrun there")
 def test_two_processes_take_the_steps_of_one(text: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
@@ -279,8 +288,10 @@ def test_two_processes_take_the_steps_of_one(text: Path, tmp_path: Path) -> None
     options = ["--data", str(text), *RUN, *adamw]
     main(["train", "--out", str(one), *options])
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    program = tmp_path / "program.py"
+    program.write_text(TRAIN_AND_LIST_THREADS)
     done = subprocess.run(
-        [*torchrun, "-m", "gpt", "train", "--out", str(two), *options],
+        [*torchrun, str(program), "train", "--out", str(two), *options],
         capture_output=True,
         text=True,
         check=False,
@@ -288,6 +299,7 @@ def test_two_processes_take_the_steps_of_one(text: Path, tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1
+    assert "gloo" not in done.stdout, "a thread that lives on may abort the interpreter's end"
     losses = [[float(row["loss"]) for row in rows(out)] for out in (one, two)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
