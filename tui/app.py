@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.screen import Screen
 
 from gpt.errors import UserError
@@ -20,6 +21,7 @@ from tui import preferences
 from tui.keys import key_problems
 from tui.preferences import Preferences
 from tui.screens.main import MainScreen
+from tui.terminal import outliving
 from tui.widgets.token_view import TokenView
 
 
@@ -51,6 +53,10 @@ class GPTApp(App[None]):
     def get_default_screen(self) -> Screen[None]:
         """The one screen."""
         return self._main
+
+    def get_driver_class(self) -> type[Driver]:
+        """A terminal that vanishes ends the app as a hang-up does, and nothing is lost."""
+        return outliving(super().get_driver_class(), partial(self.exit, return_code=129))
 
     def on_mount(self) -> None:
         """Leave the terminal as it was when somebody ends the process; keep what is chosen."""

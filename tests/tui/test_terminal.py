@@ -20,6 +20,7 @@ from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
 from tests.convert.conftest import gpt2, saved
+from tui.store import entries
 
 WIDTH, HEIGHT = 110, 32
 RESTORED = "\x1b[?1049l"
@@ -187,6 +188,20 @@ def test_a_signal_leaves_the_terminal_as_it_was(
     assert RESTORED in terminal.raw
     assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.index("\x1b[?1049h")
     assert gone(engine)
+
+
+def test_where_the_terminal_vanishes_the_text_is_kept_and_the_program_ends(
+    start: Callable[..., Terminal], tiny_directory: Path
+) -> None:
+    terminal = endless(start, tiny_directory)
+    engine = engine_of(terminal)
+    terminal.child.ptyproc.fileobj.close()
+    assert gone(terminal.child.pid)
+    terminal.child.wait()
+    assert terminal.child.exitstatus == 128 + signal.SIGHUP
+    assert gone(engine)
+    (kept,) = entries()
+    assert kept.n_tokens >= 100
 
 
 def test_a_killed_engine_is_noticed_and_started_again(start: Callable[..., Terminal]) -> None:
