@@ -35,7 +35,8 @@ from gpt import checkpoint, device, models
 from gpt.bench import bytes_per_token, seconds_to_read
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
-from gpt.generate import Context, generate
+from gpt.context import Context
+from gpt.generate import generate
 from gpt.settings import Sampling
 from tests.peers import as_llama
 

@@ -30,9 +30,9 @@ from benchmarks.other_programs import Program
 from gpt import checkpoint, models
 from gpt.bench import bytes_per_token, seconds_to_read
 from gpt.checkpoint import Checkpoint
+from gpt.context import Context
 from gpt.cuda import Graphs
 from gpt.fused import Fusion
-from gpt.generate import Context
 from tests.peers import as_llama
 
 PROMPT, DRAWN, LONG = 64, 256, 512

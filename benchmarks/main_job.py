@@ -30,7 +30,8 @@ from transformers import GPT2Config
 
 from gpt import checkpoint, models
 from gpt.checkpoint import Checkpoint
-from gpt.generate import Context, generate
+from gpt.context import Context
+from gpt.generate import generate
 from gpt.settings import Sampling
 from tests.peers import as_llama, random_gpt2
 from tui.backend import Completion, Done

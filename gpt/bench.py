@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from gpt.checkpoint import Checkpoint
-from gpt.generate import Context, generate
+from gpt.context import Context
+from gpt.generate import generate
 from gpt.model import GPT
 from gpt.ready import Ready
 from gpt.sanitize import one_line

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from gpt.checkpoint import Checkpoint
-from gpt.generate import Context, check_ids, encode, logits_of, never
+from gpt.context import Context, never
+from gpt.generate import check_ids, encode, logits_of
 from gpt.settings import Ids, Sampling
 from gpt.tokenizer import decode
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from gpt.background import Build, failed, place
 from gpt.cache import KVCache
 from gpt.config import ModelConfig
-from gpt.generate import Context
+from gpt.context import Context
 from gpt.model import GPT, Block
 from gpt.prediction import Prediction
 from gpt.settings import Sampling

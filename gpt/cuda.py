@@ -23,7 +23,7 @@ from gpt.settings import Sampling
 from gpt.settle import Dials, Drawn, choose, settle
 
 if TYPE_CHECKING:
-    from gpt.generate import Context
+    from gpt.context import Context
 
 SHORTEST = 128
 """Tokens that the shortest graph attends to; longer ones take twice as many each."""

@@ -26,7 +26,7 @@ from gpt.step import Step
 
 if TYPE_CHECKING:
     from gpt.checkpoint import Checkpoint
-    from gpt.generate import Context
+    from gpt.context import Context
     from gpt.ready import Pair, Ready
 
 BATCH_SECONDS = 0.016

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 
 from gpt.checkpoint import Checkpoint
+from gpt.context import Context, never, raw_logits, window_start
 from gpt.errors import UserError
-from gpt.generate import Context, check_ids, never, raw_logits, window_start
+from gpt.generate import check_ids
 from gpt.prediction import check_finite
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling

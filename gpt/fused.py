@@ -21,8 +21,9 @@ from gpt import cuda
 from gpt.background import Build, cache_directory, failed, place
 from gpt.checkpoint import empty_network
 from gpt.config import ModelConfig
+from gpt.context import Context
 from gpt.cuda import Code, Graphs, StaticCache
-from gpt.generate import Context, draws
+from gpt.generate import draws
 from gpt.model import GPT, Block, Rotation
 from gpt.prediction import predict
 from gpt.settings import Sampling

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from gpt.checkpoint import Checkpoint
+from gpt.context import Context, never, raw_logits, window_start
 from gpt.errors import UserError
-from gpt.generate import Context, check_ids, never, raw_logits, window_start
+from gpt.generate import check_ids
 from gpt.inside import Layer
 from gpt.model import Attention, attention, rotate
 from gpt.prediction import predict, read_out

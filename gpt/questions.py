@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gpt.checkpoint import Checkpoint
+from gpt.context import Context
 from gpt.errors import UserError
 from gpt.explain import likely_paths
 from gpt.explain import waterfall as find_waterfall
-from gpt.generate import Context, score
+from gpt.generate import score
 from gpt.lens import layers
 from gpt.lens import left_out as find_owed
 from gpt.request import Request, texts, typed, whole

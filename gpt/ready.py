@@ -14,10 +14,10 @@ from gpt import checkpoint, device, models
 from gpt.background import Build
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
+from gpt.context import Context
 from gpt.cuda import Graphs
 from gpt.errors import UserError
 from gpt.fused import Fusion
-from gpt.generate import Context
 
 COMPILE = ("off", "auto", "on")
 """Whether to build code: never, in the background on a CPU, or on a GPU as well."""

@@ -41,7 +41,8 @@ def run(args: argparse.Namespace, load: Callable[[], Checkpoint]) -> None:
 
 
 def _score(args: argparse.Namespace, loaded: Checkpoint, text: str) -> None:
-    from gpt.generate import Context, encode, score
+    from gpt.context import Context
+    from gpt.generate import encode, score
 
     ids = encode(loaded, text)
     known = []
@@ -68,7 +69,8 @@ def _score(args: argparse.Namespace, loaded: Checkpoint, text: str) -> None:
 def _compare(args: argparse.Namespace, loaded: Checkpoint) -> None:
     """Each option behind the prompt. The prompt is read once, and an option's tokens are those that
     it has by itself behind the prompt's, as in what a model would write there."""
-    from gpt.generate import Context, encode, score
+    from gpt.context import Context
+    from gpt.generate import encode, score
 
     context, prompt = Context(loaded.model), encode(loaded, args.prompt)
     found = []

@@ -19,10 +19,11 @@ from rich.console import Console
 
 from gpt import checkpoint, device, models
 from gpt.config import ModelConfig
+from gpt.context import Context
 from gpt.draft import check_place
 from gpt.errors import UserError
 from gpt.evaluate_command import measure
-from gpt.generate import Context, generate
+from gpt.generate import generate
 from gpt.model import GPT
 from gpt.parallel import Group, started_group
 from gpt.presets import PRESETS

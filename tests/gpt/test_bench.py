@@ -10,7 +10,7 @@ import torch
 from gpt import bench
 from gpt.__main__ import main
 from gpt.checkpoint import Checkpoint
-from gpt.generate import Context
+from gpt.context import Context
 from tests.conftest import random_model
 from tests.gpt.test_quantize import stored
 

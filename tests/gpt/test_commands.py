@@ -14,7 +14,8 @@ import torch
 
 from gpt.__main__ import _before_stop, main
 from gpt.checkpoint import Checkpoint
-from gpt.generate import Context, encode, generate, score
+from gpt.context import Context
+from gpt.generate import encode, generate, score
 from gpt.settings import Sampling
 
 

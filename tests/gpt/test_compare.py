@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
 from gpt.compare import divergence, same_vocabulary, translate_settings
-from gpt.generate import Context, encode, window_start
+from gpt.context import Context, window_start
+from gpt.generate import encode
 from gpt.models import Manifest
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,8 @@ import torch
 from gpt import background, compiled
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation, CompiledStep, libraries
-from gpt.generate import Context, generate
+from gpt.context import Context
+from gpt.generate import generate
 from gpt.model import GPT
 from gpt.prediction import Prediction
 from gpt.settings import Sampling
@@ -103,9 +103,9 @@ def test_a_text_that_is_drawn_by_compiled_code_scores_as_one_that_is_read(
 @needs_compiler
 @pytest.mark.timeout(300)
 def test_the_engine_builds_in_the_background_and_says_what_drew_the_tokens(
-    tiny_directory: Path, kept: Path
+    tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.rmtree(kept / "compiled", ignore_errors=True)
+    monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))  # nothing is built there
     client = Client()
     client.until("hello")
     client.send({"op": "load", "model": str(tiny_directory), "compile": "auto", "threads": 1})

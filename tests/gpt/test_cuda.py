@@ -13,8 +13,9 @@ import torch
 
 from gpt import cuda, prediction
 from gpt.checkpoint import Checkpoint, empty_network, load
+from gpt.context import Context
 from gpt.cuda import Code, Graph, Graphs, Ring, bucket
-from gpt.generate import Context, generate, score
+from gpt.generate import generate, score
 from gpt.model import GPT
 from gpt.prediction import NonFiniteLogitsError
 from gpt.settings import Sampling

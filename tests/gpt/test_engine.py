@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from gpt.checkpoint import Checkpoint, load, save
-from gpt.generate import Context, encode, generate, score
+from gpt.context import Context
+from gpt.generate import encode, generate, score
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model

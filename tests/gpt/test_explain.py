@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
+from gpt.context import Context
 from gpt.errors import UserError
 from gpt.explain import likely_paths, waterfall
-from gpt.generate import Context, encode, generate
+from gpt.generate import encode, generate
 from gpt.models import Manifest
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer

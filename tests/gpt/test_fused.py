@@ -11,9 +11,10 @@ import pytest
 from gpt import background
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import compiler
+from gpt.context import Context
 from gpt.cuda import Graphs
 from gpt.fused import Fusion
-from gpt.generate import Context, generate
+from gpt.generate import generate
 from gpt.settings import Sampling
 from tests.conftest import random_model
 from tests.gpt.test_cuda import assert_same, short  # noqa: F401

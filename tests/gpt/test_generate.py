@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
+from gpt.context import Context, window_start
 from gpt.errors import UserError
-from gpt.generate import Context, blocked, encode, generate, score, window_start
+from gpt.generate import blocked, encode, generate, score
 from gpt.prediction import NonFiniteLogitsError, predict, read_out
 from gpt.sampling import distribution
 from gpt.settings import Sampling

@@ -7,8 +7,9 @@ import torch
 from transformers import GPT2Config
 
 from gpt.checkpoint import Checkpoint
+from gpt.context import Context, window_start
 from gpt.errors import UserError
-from gpt.generate import Context, encode, score, window_start
+from gpt.generate import encode, score
 from gpt.inside import Layer
 from gpt.lens import layers, left_out
 from gpt.model import GPT

@@ -12,10 +12,10 @@ import torch
 
 from gpt import checkpoint, device
 from gpt.checkpoint import Checkpoint
+from gpt.context import Context
 from gpt.cuda import Ring
 from gpt.engine import Engine
 from gpt.errors import UserError
-from gpt.generate import Context
 from gpt.ready import make_ready
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from gpt.checkpoint import Checkpoint
-from gpt.generate import Context, encode, generate
+from gpt.context import Context
+from gpt.generate import encode, generate
 from gpt.settings import Sampling
 from tui.backend import (
     BackendError,
