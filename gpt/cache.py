@@ -49,7 +49,7 @@ class KVCache:
         """
         end = self.length + 1
         self._reserve(end, torch.float32, torch.device("cpu"))
-        return list(self._kept[:, :, 0, :end].flatten(0, 1).unbind(0))
+        return list(self._kept.flatten(0, 2)[:, :end].unbind(0))
 
     def first(self, capacity: int) -> Tensor:
         """The memory of the first `capacity` tokens, (n_layer, 2, B, capacity, nh, hs).

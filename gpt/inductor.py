@@ -40,6 +40,11 @@ from gpt.settle import numbers_of, race
 
 _LONGEST = 1 << 20
 """Tokens that a compiled block may attend to."""
+_USUAL = 1021
+"""Tokens that it attends to when it is compiled, many enough that threads share their loops. No
+other length may be the same."""
+_VECTOR = 16
+"""Numbers of 32 bits in the longest registers."""
 _LONG_AGO = 3600.0
 """Seconds after which a build is not running any more."""
 
@@ -55,8 +60,9 @@ class _Attend(TorchFunctionMode):
         q, k, v = args  # (1, nh, 1, hs), (1, nh, S, hs) twice
         keys, values = k[0].transpose(0, 1), v[0].transpose(0, 1)  # (S, nh, hs) in memory
         scores = (keys * q[0, :, 0]).sum(-1) * kwargs["scale"]  # (S, nh)
-        weights = (scores - scores.amax(0)).exp()
-        y = (weights[..., None] * values).sum(0) / weights.sum(0)[:, None]  # (nh, hs)
+        weights = scores.softmax(0)[..., None]  # (S, nh, 1)
+        # Sums of several parts of a head at once, as with the rows of a matrix.
+        y = torch.cat([(weights * part).sum(0) for part in values.split(_VECTOR, -1)], -1)
         return y[None, :, None]  # (1, nh, 1, hs)
 
 
@@ -138,8 +144,7 @@ class _Ends(nn.Module):
 def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
     block = Block(config, 0).eval().requires_grad_(False)
     shrink(block, dtype)
-    S = 65  # any number that no other length equals
-    kept = torch.zeros(2, S, config.n_head, config.head_size)
+    kept = torch.zeros(2, _USUAL, config.n_head, config.head_size)
     rotation = None
     if config.positions == "rotary":
         rotation = rotary(torch.arange(1), config)
