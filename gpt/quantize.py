@@ -18,7 +18,7 @@ from gpt.model import GPT
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in models.DTYPES}
 _BLOCK = 4096
-"""Rows of a 16-bit matrix that are widened at once where many positions are multiplied."""
+"""Rows of a matrix that are worked on at once, so that the next step finds them in the cache."""
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -69,12 +69,18 @@ def _int8_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     low = rows / step  # (N, in)
     high = low.round()
     low.sub_(high).mul_(254).round_()
+    high, low = high.to(torch.int8), low.to(torch.int8)
+    parts = [_sums(high, low, part) for part in torch.split(weight, _BLOCK)]
+    sums = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]  # (N, out)
+    return sums.mul_(step).mul_(scale).view(*x.shape[:-1], -1)
+
+
+def _sums(high: Tensor, low: Tensor, weight: Tensor) -> Tensor:
+    """Digits (N, in) twice, weight (n, in), all int8 → (N, n) float32."""
     # A matrix of one column needs other strides, which oneDNN would misread.
     columns = weight.t() if weight.size(1) > 1 else weight.view(1, -1)
     # The second product finds the weights in the cache; one of both digits at once is slower.
-    sums = torch._int_mm(high.to(torch.int8), columns).float()  # (N, out)
-    sums.add_(torch._int_mm(low.to(torch.int8), columns), alpha=1 / 254)
-    return sums.mul_(step).mul_(scale).view(*x.shape[:-1], -1)
+    return torch._int_mm(high, columns).float().add_(torch._int_mm(low, columns), alpha=1 / 254)
 
 
 class Linear(nn.Module):

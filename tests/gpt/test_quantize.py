@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gpt import models
+from gpt import quantize as quantize_module
 from gpt.cache import KVCache
 from gpt.model import GPT
 from gpt.quantize import DTYPES, SmallGPT, dequantize, product, quantize
@@ -131,3 +132,15 @@ def test_rows_are_multiplied_alike_one_by_one_and_together() -> None:
     x = torch.randn(6, 48)
     together = product(x, weight, scale)
     assert torch.equal(together, torch.cat([product(row[None], weight, scale) for row in x]))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_high_matrix_is_multiplied_part_by_part(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight = torch.randn(33, 48)
+    stored_weight, scale = quantize(weight) if dtype == "int8" else (weight.half(), None)
+    x = torch.randn(2, 48)
+    whole = product(x, stored_weight, scale)
+    monkeypatch.setattr(quantize_module, "_BLOCK", 7)
+    torch.testing.assert_close(product(x, stored_weight, scale), whole)
