@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gpt import cuda, prediction
 from gpt.checkpoint import Checkpoint, empty_network, load
@@ -44,9 +46,47 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "SHORTEST", 8)
 
 
-@pytest.fixture(params=["cpu", on_gpu])
-def device(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+class Recorder(TorchDispatchMode):
+    """What a CUDA graph keeps of a function: its operators and where their numbers are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: list[tuple[Callable[..., Any], Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "lift_fresh"):
+            raise RuntimeError(f"{func} waits for the GPU, which a capture cannot")
+        found = func(*args, **(kwargs or {}))
+        self._calls.append((func, args, kwargs or {}, found))
+        return found
+
+    @torch.inference_mode()
+    def replay(self) -> None:
+        """The same operators on the same memory; no Python between them."""
+        for func, args, kwargs, kept in self._calls:
+            found = func(*args, **kwargs)
+            for old, new in zip(tree_leaves(kept), tree_leaves(found), strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def record(graph: Graph, token_id: int, length: int) -> None:
+    """What `Graph.capture` does on a GPU, on a CPU."""
+    graph.start(token_id, length)
+    graph._once()
+    graph.start(token_id, length)
+    with Recorder() as recorder:
+        graph._once()
+    graph.run = recorder.replay
+
+
+@pytest.fixture(params=["cpu", "recorded", on_gpu])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """ "recorded" is a CPU that plays graphs back as a GPU does."""
+    if request.param != "recorded":
+        return str(request.param)
+    monkeypatch.setattr(Graph, "capture", record)
+    return "cpu"
 
 
 def loaded(tiny: Checkpoint, device: str = "cpu", **changes: Any) -> tuple[Checkpoint, Context]:
