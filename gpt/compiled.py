@@ -113,10 +113,10 @@ class CompiledStep:
         return hidden.view(-1)
 
     def race(
-        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor
+        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor, everyone: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As in gpt/settle.py, for as many tokens as a Prediction has looked up."""
-        token, final = self._run["race"]([scores, ids, numbers, thrown])
+        token, final = self._run["race"]([scores, ids, numbers, thrown, everyone])
         return token, final
 
     def prediction(self, hidden: Tensor) -> Prediction | None:

@@ -31,7 +31,7 @@ class FastStep(Protocol):
         """→ (E); the cache is one token longer afterwards."""
 
     def race(
-        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor
+        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor, everyone: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As in gpt/settle.py, for as many tokens as a Prediction has looked up."""
 

@@ -170,15 +170,16 @@ class _Race(nn.Module):
     """gpt.settle.race with all that it takes as arguments."""
 
     def forward(
-        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor
+        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor, everyone: Tensor
     ) -> tuple[Tensor, Tensor]:
-        return race(scores, ids, numbers, thrown)
+        return race(scores, ids, numbers, thrown, everyone)
 
 
 def _export_race(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
-    scores, ids = torch.zeros(min(TOP, config.vocab_size)).sort()
-    arguments = (scores, ids, numbers_of(Sampling()), torch.zeros(2, dtype=torch.int32))
-    return export(_Race(), arguments)
+    everyone = torch.zeros(config.vocab_size)
+    scores, ids = everyone.topk(min(TOP, config.vocab_size))
+    thrown = torch.zeros(2, dtype=torch.int32)
+    return export(_Race(), (scores, ids, numbers_of(Sampling()), thrown, everyone))
 
 
 EXPORTS: dict[str, Callable[[ModelConfig, torch.dtype], ExportedProgram]] = {

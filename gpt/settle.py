@@ -25,20 +25,28 @@ from gpt.sampling import (
 )
 from gpt.settings import Sampling
 
-Race = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Race = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def race(scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor) -> tuple[Tensor, Tensor]:
+def race(
+    scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor, everyone: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Scores (n), best first, and their ids (n) → an id () and the logarithms of all (n).
 
-    numbers: `numbers_of` the settings; thrown (2): what the noise is hashed with. No settings
-    that name tokens: they come before.
+    numbers: `numbers_of` the settings; thrown (2): what the noise is hashed with. everyone (V):
+    the scores of all tokens, where the n are only the best; top-p is a share of them, too. No
+    settings that name tokens: they come before.
     """
     temperature, top_k, top_p, log_min_p, _ = numbers
-    scores = (scores - scores[0]) / temperature
+    best = scores[0]
+    scores = (scores - best) / temperature
     place = torch.arange(len(scores), device=scores.device)
     scores = scores.masked_fill(place >= top_k, -math.inf)
-    p = scores.softmax(-1)
+    shares = scores.exp()
+    total = shares.sum()
+    if everyone is not None:
+        total = torch.where(top_k.isinf(), ((everyone - best) / temperature).exp().sum(), total)
+    p = shares / total
     outside = (p.cumsum(-1) - p >= top_p) & (place > 0)
     scores = scores.masked_fill(outside | (scores < log_min_p), -math.inf)
     final = scores.log_softmax(-1)
@@ -84,32 +92,43 @@ def choose(
     position: int,
     race: Race = race,
 ) -> Drawn:
-    """Draw by the dice of a position, with a look at few tokens where top-k leaves few.
+    """Draw by the dice of a position, with a look at few tokens where the settings leave few.
 
     prediction: of one token. race: the function of that name, or one that was made of it.
     """
-    values = prediction.top_logprobs[0].tolist()
-    if not _has_all(values, sampling):
+    drawn = _draw_from_best(prediction, sampling, position, race)
+    if drawn is None:
         final = distribution(prediction.logits[0], sampling, context)[-1].logprobs
-        return Drawn(draw(final, sampling.seed, position), final)
-    ids = prediction.top_ids[0]
+        drawn = Drawn(draw(final, sampling.seed, position), final)
+    return drawn
+
+
+def _draw_from_best(
+    prediction: Prediction, sampling: Sampling, position: int, race: Race
+) -> Drawn | None:
+    """Draw among the tokens that were looked up; None where that may not be all there is."""
+    active, n = sampling.active, prediction.top_ids.size(-1)
+    if active & {"banned", "boosted", "repetition_penalty"}:
+        return None
+    has_all = n == prediction.logprobs.size(-1)
+    values, ids = prediction.top_logprobs[0].tolist(), prediction.top_ids[0].tolist()
     if sampling.temperature < GREEDY_BELOW:
-        token_id = int(ids[0])
-        return Drawn(token_id, {token_id: 0.0})
-    device = ids.device
-    thrown = torch.tensor(dice(sampling.seed, position), dtype=torch.int32, device=device)
-    numbers = numbers_of(sampling).to(device)
-    token, final = race(prediction.top_logprobs[0], ids, numbers, thrown)
-    return Drawn(int(token), dict(zip(ids.tolist(), final.tolist(), strict=True)))
-
-
-def _has_all(values: list[float], sampling: Sampling) -> bool:
-    """Whether all that may be drawn is among the best, whose logarithms are values."""
-    k = 1 if sampling.temperature < GREEDY_BELOW else sampling.top_k
-    if not 0 < k < len(values) or sampling.active & {"banned", "boosted", "repetition_penalty"}:
-        return False
+        drawn, left = Drawn(ids[0], {ids[0]: 0.0}), 1
+    elif has_all or (active & {"top_k", "top_p", "min_p"} and sampling.top_k < n):
+        best, all_ids = prediction.top_logprobs[0], prediction.top_ids[0]
+        thrown = torch.tensor(dice(sampling.seed, position), dtype=torch.int32)
+        numbers, thrown = numbers_of(sampling).to(best.device), thrown.to(best.device)
+        token, final = race(best, all_ids, numbers, thrown, prediction.logprobs[0])
+        after = final.tolist()
+        drawn, left = (
+            Drawn(int(token), dict(zip(ids, after, strict=True))),
+            n - after.count(-math.inf),
+        )
+    else:
+        return None
     # Of tokens that tie, the one with the lowest id comes first, and their order here is any.
-    return len(set(values[: k + 1])) == k + 1
+    first = values[: left + 1]
+    return drawn if (has_all or left < n) and len(set(first)) == len(first) else None
 
 
 class Dials:

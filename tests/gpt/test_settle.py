@@ -62,6 +62,27 @@ def test_a_look_at_few_tokens_draws_what_the_stages_draw(
     assert found == [p if p is None else pytest.approx(p, abs=1e-5) for p in expected]
 
 
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.0),
+        Sampling(top_k=20),
+        Sampling(temperature=1.5, top_p=0.95),
+        Sampling(min_p=0.05),
+    ],
+)
+def test_settings_that_leave_few_need_a_look_at_few(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.linspace(0, 90, 300)[torch.randperm(300)]
+    final = distribution(logits, sampling, [])[-1].logprobs
+    monkeypatch.delattr("gpt.settle.distribution")
+    drawn = choose(predict(logits[None]), sampling, [], 7)
+    assert drawn.token_id == draw(final, sampling.seed, 7)
+    found = [drawn.logprob(i) for i in range(300)]
+    assert [p is None for p in found] == final.isneginf().tolist()
+
+
 def test_each_step_throws_dice_of_its_own() -> None:
     set_to = dials(Sampling(seed=5), [1, 2, 3], 50)
     drawn = [int(settle(torch.zeros(10), set_to, torch.tensor(step))[0]) for step in range(50)]
