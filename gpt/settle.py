@@ -113,22 +113,19 @@ def _draw_from_best(
     has_all = n == prediction.logprobs.size(-1)
     values, ids = prediction.top_logprobs[0].tolist(), prediction.top_ids[0].tolist()
     if sampling.temperature < GREEDY_BELOW:
-        drawn, left = Drawn(ids[0], {ids[0]: 0.0}), 1
+        token_id, after = ids[0], [0.0]
     elif has_all or (active & {"top_k", "top_p", "min_p"} and sampling.top_k < n):
         best, all_ids = prediction.top_logprobs[0], prediction.top_ids[0]
         thrown = torch.tensor(dice(sampling.seed, position), dtype=torch.int32)
         numbers, thrown = numbers_of(sampling).to(best.device), thrown.to(best.device)
         token, final = race(best, all_ids, numbers, thrown, prediction.logprobs[0])
-        after = final.tolist()
-        drawn, left = (
-            Drawn(int(token), dict(zip(ids, after, strict=True))),
-            n - after.count(-math.inf),
-        )
+        token_id, after = int(token), [p for p in final.tolist() if p > -math.inf]
     else:
         return None
-    # Of tokens that tie, the one with the lowest id comes first, and their order here is any.
-    first = values[: left + 1]
-    return drawn if (has_all or left < n) and len(set(first)) == len(first) else None
+    left = len(after)
+    # Of tokens that tie for the last place, the lowest id stays, and their order here is any.
+    is_whole = has_all if left == n else values[left] < values[left - 1]
+    return Drawn(token_id, dict(zip(ids, after, strict=False))) if is_whole else None
 
 
 class Dials:
