@@ -111,14 +111,14 @@ def _draw_from_best(
     if active & {"banned", "boosted", "repetition_penalty"}:
         return None
     has_all = n == prediction.logprobs.size(-1)
-    values, ids = prediction.top_logprobs[0].tolist(), prediction.top_ids[0].tolist()
+    best, best_ids = prediction.top_logprobs[0], prediction.top_ids[0]
+    values, ids = best.tolist(), best_ids.tolist()
     if sampling.temperature < GREEDY_BELOW:
         token_id, after = ids[0], [0.0]
     elif has_all or (active & {"top_k", "top_p", "min_p"} and sampling.top_k < n):
-        best, all_ids = prediction.top_logprobs[0], prediction.top_ids[0]
         thrown = torch.tensor(dice(sampling.seed, position), dtype=torch.int32)
         numbers, thrown = numbers_of(sampling).to(best.device), thrown.to(best.device)
-        token, final = race(best, all_ids, numbers, thrown, prediction.logprobs[0])
+        token, final = race(best, best_ids, numbers, thrown, prediction.logprobs[0])
         token_id, after = int(token), [p for p in final.tolist() if p > -math.inf]
     else:
         return None

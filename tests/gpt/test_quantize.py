@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gpt import models
-from gpt import quantize as quantize_module
 from gpt.cache import KVCache
 from gpt.model import GPT
 from gpt.quantize import DTYPES, SmallGPT, dequantize, product, quantize
@@ -142,5 +141,5 @@ def test_a_high_matrix_is_multiplied_part_by_part(
     stored_weight, scale = quantize(weight) if dtype == "int8" else (weight.half(), None)
     x = torch.randn(2, 48)
     whole = product(x, stored_weight, scale)
-    monkeypatch.setattr(quantize_module, "_BLOCK", 7)
+    monkeypatch.setattr("gpt.quantize._BLOCK", 7)
     torch.testing.assert_close(product(x, stored_weight, scale), whole)
