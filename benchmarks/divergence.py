@@ -25,7 +25,6 @@ from torch import Tensor
 
 from benchmarks.convert import make
 from gpt import checkpoint, data, models
-from gpt.cache import KVCache
 from gpt.model import GPT
 
 WINDOW = 256
@@ -42,7 +41,9 @@ def compare(directory: Path, ids: Tensor, one_by_one: int) -> dict[str, Any]:
             model.bfloat16()
         else:
             model = checkpoint.load(directory, dtype=dtype).model
-        figures = [differences(exact(row[None]), model(row[None])) for row in ids]
+        figures = [
+            differences(exact(row[None]), model(row[None], model.new_cache())) for row in ids
+        ]
         at_once = torch.cat(figures, dim=1)
         row = ids[0, :one_by_one]
         single = differences(exact(row[None]), decoded(model, row))
@@ -61,7 +62,7 @@ class AsOnGPU(GPT):
 
 def decoded(model: GPT, ids: Tensor) -> Tensor:
     """Logits (1, T, V), a token at a time."""
-    cache = KVCache(model.config)
+    cache = model.new_cache()
     return torch.cat([model.logits(model.hidden(i.view(1, 1), cache)) for i in ids], dim=1)
 
 

@@ -17,12 +17,16 @@ class KVCache:
     what a configuration claims. Not in training mode: it keeps no gradients.
     """
 
-    def __init__(self, config: ModelConfig, batch: int = 1) -> None:
+    def __init__(
+        self, config: ModelConfig, batch: int = 1, *, dtype: torch.dtype | None = None
+    ) -> None:
+        """dtype: what numbers are kept in; None: as they come first."""
         self.length = 0
         """Tokens in the cache."""
         self.mask: Tensor | None = None
         """What attention adds to the scores; None: it sees what `append` returns."""
         self._config = config
+        self._dtype = dtype
         self._shape = config.n_layer, 2, batch
         self._kept = torch.empty(*self._shape, 0, config.n_head, config.head_size)
         """Keys and values of every layer, (n_layer, 2, B, capacity, nh, hs)."""
@@ -30,25 +34,25 @@ class KVCache:
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put k and v (B, nh, T, hs) of one layer behind the past.
 
-        Returns all keys and values of that layer, (B, nh, length + T, hs) each, as views.
-        The length moves only with `advance`, once every layer has appended.
+        Returns all keys and values of that layer, (B, nh, length + T, hs) each, in the dtype of
+        k. The length moves only with `advance`, once every layer has appended.
         """
         end = self.length + k.size(2)
         if layer == 0:
-            self._reserve(end, k.dtype, k.device)
+            self._reserve(end, self._dtype or k.dtype, k.device)
         kept = self._kept[layer].transpose(2, 3)  # (2, B, nh, capacity, hs)
         kept[0, :, :, self.length : end] = k
         kept[1, :, :, self.length : end] = v
-        return kept[0, :, :, :end], kept[1, :, :, :end]
+        return kept[0, :, :, :end].to(k.dtype), kept[1, :, :, :end].to(k.dtype)
 
     def slots(self) -> list[Tensor]:
         """Keys of the first layer, its values, keys of the second and so on, of one sequence.
 
-        Views (length + 1, nh, hs) float32, each in one piece of memory, for compiled code, which
-        writes the last row itself.
+        Views (length + 1, nh, hs), each in one piece of memory, for compiled code, which writes
+        the last row itself.
         """
         end = self.length + 1
-        self._reserve(end, torch.float32, torch.device("cpu"))
+        self._reserve(end, self._dtype or torch.float32, torch.device("cpu"))
         return list(self._kept.flatten(0, 2)[:, :end].unbind(0))
 
     def first(self, capacity: int) -> Tensor:
@@ -73,7 +77,7 @@ class KVCache:
         """A new cache that holds the first `length` tokens of these sequences, in this order."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot copy {length} tokens of a cache of {self.length}")
-        other = KVCache(self._config, len(rows))
+        other = KVCache(self._config, len(rows), dtype=self._dtype)
         other.length = length
         other._kept = self._kept[:, :, rows, :length]
         return other

@@ -165,7 +165,7 @@ class Compilation(Build):
 @torch.inference_mode()
 def _agrees(step: CompiledStep, model: GPT) -> bool:
     """Whether both give the same logits, but for rounding, behind a few tokens."""
-    caches = KVCache(model.config), KVCache(model.config)
+    caches = [model.new_cache() for _ in range(2)]
     for token_id in range(min(3, model.config.vocab_size, model.config.block_size)):
         ids = torch.tensor([[token_id]])
         expected = model.logits(model.hidden(ids, caches[0]))[0, 0]

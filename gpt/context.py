@@ -55,7 +55,7 @@ class Context:
         self.ids: list[int] = []
         self.hidden: list[Tensor] = []
         """One (E) per id."""
-        self.cache = KVCache(model.config)
+        self.cache = model.new_cache()
         self._device = model.wte.weight.device
 
     @torch.inference_mode()

@@ -43,8 +43,8 @@ _LONGEST = 1 << 20
 _USUAL = 1021
 """Tokens that it attends to when it is compiled, many enough that threads share their loops. No
 other length may be the same."""
-_VECTOR = 16
-"""Numbers of 32 bits in the longest registers."""
+_PART = 32
+"""Numbers of a head whose sums are written as one; several sums go on side by side."""
 _LONG_AGO = 3600.0
 """Seconds after which a build is not running any more."""
 
@@ -59,10 +59,10 @@ class _Attend(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         q, k, v = args  # (1, nh, 1, hs), (1, nh, S, hs) twice
         keys, values = k[0].transpose(0, 1), v[0].transpose(0, 1)  # (S, nh, hs) in memory
-        scores = (keys * q[0, :, 0]).sum(-1) * kwargs["scale"]  # (S, nh)
+        scores = (keys * (q[0, :, 0] * kwargs["scale"])).sum(-1)  # (S, nh)
         weights = scores.softmax(0)[..., None]  # (S, nh, 1)
         # Sums of several parts of a head at once, as with the rows of a matrix.
-        y = torch.cat([(weights * part).sum(0) for part in values.split(_VECTOR, -1)], -1)
+        y = torch.cat([(weights * part).sum(0) for part in values.split(_PART, -1)], -1)
         return y[None, :, None]  # (1, nh, 1, hs)
 
 
@@ -78,7 +78,7 @@ class _Slot:
         """k, v (1, nh, 1, hs) → all keys and values, (1, nh, S, hs) each."""
         for kept, new in zip(self._both, (k, v), strict=True):
             kept[-1] = new[0, :, 0]
-        keys, values = (kept.transpose(0, 1)[None] for kept in self._both)
+        keys, values = (kept.transpose(0, 1)[None].to(k.dtype) for kept in self._both)
         return keys, values
 
 
@@ -144,7 +144,8 @@ class _Ends(nn.Module):
 def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
     block = Block(config, 0).eval().requires_grad_(False)
     shrink(block, dtype)
-    kept = torch.zeros(2, _USUAL, config.n_head, config.head_size)
+    kept_dtype = dtype if dtype == torch.float32 else SmallGPT.cache_dtype
+    kept = torch.zeros(2, _USUAL, config.n_head, config.head_size, dtype=kept_dtype)
     rotation = None
     if config.positions == "rotary":
         rotation = rotary(torch.arange(1), config)

@@ -48,7 +48,9 @@ def layers(checkpoint: Checkpoint, ids: Sequence[int], chosen: int, *, top: int 
                 block.attn.register_forward_pre_hook(look),  # type: ignore[union-attr]
             ):
                 hooks.callback(handle.remove)
-        model.hidden(torch.tensor([list(context)], device=model.wte.weight.device))
+        # A cache may round keys and values, and these layers should end in the numbers of a Step.
+        all_ids = torch.tensor([list(context)], device=model.wte.weight.device)
+        model.hidden(all_ids, model.new_cache())
     hidden = model.proj_out(model.ln_f(torch.stack(streams)))  # (layers + 1, E)
     read = read_out(predict(raw_logits(model, hidden)), [chosen] * len(streams), top)
     bytes_of = checkpoint.tokenizer.token_bytes

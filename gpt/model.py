@@ -23,6 +23,9 @@ Rotation = tuple[Tensor, Tensor]
 class GPT(nn.Module):
     """A decoder-only transformer (Radford et al. 2019; the parameter names are GPT-2's)."""
 
+    cache_dtype: torch.dtype | None = None
+    """What keys and values should be kept in; None: as they are."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -61,6 +64,10 @@ class GPT(nn.Module):
         if cache:
             cache.advance(ids.size(1))
         return self.proj_out(self.ln_f(x))  # type: ignore[no-any-return]
+
+    def new_cache(self) -> KVCache:
+        """An empty cache for one sequence."""
+        return KVCache(self.config, dtype=self.cache_dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(B, T, E) → (B, T, V)."""

@@ -8,6 +8,8 @@ and learned positions stay float32, as do the activations between the matrices.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,25 +55,30 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
     if x.numel() == x.size(-1) or weight.dtype == torch.bfloat16:
         return F.linear(x.to(weight.dtype), weight).float()
     # Products of several float16 rows have no fast kernel on a CPU, and float32 has.
-    parts = [F.linear(x, rows.float()) for rows in torch.split(weight, _BLOCK)]
-    return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+    return _by_blocks(lambda rows: F.linear(x, rows.float()), weight)
+
+
+def _by_blocks(part: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
+    """What part makes of rows of weight, (…, n), a block of them at a time → (…, out)."""
+    if len(weight) <= _BLOCK:
+        return part(weight)
+    return torch.cat([part(rows) for rows in torch.split(weight, _BLOCK)], dim=-1)
 
 
 def _int8_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     """Exact integer sums of 8-bit weights with activations of two 8-bit digits.
 
     An activation is step · (high + low / 254) with both digits in -127 … 127, step chosen per
-    position: its error is at most a 65,000th of that position's largest activation.
+    position: its error is at most a 32,000th of that position's largest activation.
     """
     rows = x.reshape(-1, x.size(-1))  # (N, in)
-    # NaN and infinity pass on through the step.
-    step = rows.abs().amax(1, keepdim=True).div_(127).clamp_min_(_TINY)  # (N, 1)
+    # NaN and infinity pass on through the step; where it is 0, digits of any kind give 0.
+    step = rows.abs().amax(1, keepdim=True).div_(127)  # (N, 1)
     low = rows / step  # (N, in)
     high = low.round()
-    low.sub_(high).mul_(254).round_()
-    high, low = high.to(torch.int8), low.to(torch.int8)
-    parts = [_sums(high, low, part) for part in torch.split(weight, _BLOCK)]
-    sums = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]  # (N, out)
+    low.sub_(high).mul_(254)
+    high, low = high.to(torch.int8), low.to(torch.int8)  # the lower digit is cut off
+    sums = _by_blocks(lambda part: _sums(high, low, part), weight)  # (N, out)
     return sums.mul_(step).mul_(scale).view(*x.shape[:-1], -1)
 
 
@@ -133,6 +140,9 @@ def shrink(module: nn.Module, dtype: torch.dtype) -> None:
 class SmallGPT(GPT):
     """The same network with its matrices stored in few bits; it cannot be trained."""
 
+    cache_dtype = torch.float16
+    """Half the memory, and half the time of reading it; sums are float32 as everywhere."""
+
     def __init__(self, config: ModelConfig, dtype: torch.dtype) -> None:
         super().__init__(config)
         shrink(self, dtype)
@@ -174,4 +184,4 @@ def _common_direction(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The unit vector (E) along the mean row of weight (V, E), and its product with each (V)."""
     mean = torch.stack([rows.float().sum(0) for rows in torch.split(weight, _BLOCK)]).sum(0)
     direction = F.normalize(mean, dim=0)
-    return direction, torch.cat([rows.float() @ direction for rows in torch.split(weight, _BLOCK)])
+    return direction, _by_blocks(lambda rows: rows.float() @ direction, weight)

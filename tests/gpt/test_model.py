@@ -105,6 +105,20 @@ def test_cache_memory_follows_what_is_read_and_not_what_is_claimed() -> None:
     assert cache._kept.numel() < 10_000
 
 
+def test_cache_keeps_what_it_is_told_in_fewer_bits() -> None:
+    model = random_model()
+    ids = torch.randint(29, (1, 9))
+    cache = KVCache(model.config, dtype=torch.float16)
+    found = model(ids, cache)
+    assert 1e-6 < (found - model(ids)).abs().max() < 0.01
+    k = torch.randn(1, model.config.n_head, 1, model.config.head_size)
+    other = cache.copies(9, [0])
+    keys, values = other.append(0, k, k)
+    assert keys.dtype == values.dtype == torch.float32
+    assert torch.equal(keys[:, :, -1:], k.half().float())
+    assert {kept.dtype for kept in (cache._kept, other._kept, *other.slots())} == {torch.float16}
+
+
 def test_cache_keeps_a_batch_apart() -> None:
     model = random_model()
     ids = torch.randint(29, (3, 9))
