@@ -14,6 +14,8 @@ from gpt.errors import UserError
 
 TOP = 128
 """Most probable tokens that are looked up with every prediction, where there are so many."""
+_STRETCH = 64
+"""Neighbours in the vocabulary among which only the best one is looked at first."""
 
 
 class NonFiniteLogitsError(UserError):
@@ -43,8 +45,28 @@ def predict(logits: Tensor) -> Prediction:
     logprobs = logits.log_softmax(-1)
     # 0 log 0 is 0, also where the logarithm is infinite.
     entropy = -(logprobs.exp() * logprobs.clamp_min(-1e9)).sum(-1)
-    top = logprobs.topk(min(TOP, logits.size(-1)), dim=-1)
-    return Prediction(logits, logprobs, entropy, logits.sum(-1), *top)
+    return Prediction(logits, logprobs, entropy, logits.sum(-1), *_best(logprobs))
+
+
+def _best(logprobs: Tensor) -> tuple[Tensor, Tensor]:
+    """(n, V) → the TOP or V highest of each row, best first, and their ids.
+
+    In a large vocabulary, they are looked for in the TOP stretches whose own best token is
+    highest: a stretch that has one of them ranks above all that have none.
+    """
+    n, V = logprobs.shape
+    if V <= TOP * _STRETCH:
+        values, ids = logprobs.topk(min(TOP, V), dim=-1)
+        return values, ids
+    ids = torch.arange(V, device=logprobs.device)
+    whole = V - V % _STRETCH
+    stretches = logprobs[:, :whole].view(n, -1, _STRETCH)
+    places = stretches.amax(-1).topk(TOP, sorted=False).indices  # (n, TOP)
+    places = places[..., None].expand(-1, -1, _STRETCH)
+    among = [stretches.gather(1, places).flatten(1), logprobs[:, whole:]]  # and the last few
+    their_ids = [(places * _STRETCH + ids[:_STRETCH]).flatten(1), ids[whole:].expand(n, -1)]
+    values, found = torch.cat(among, dim=-1).topk(TOP, dim=-1)
+    return values, torch.cat(their_ids, dim=-1).gather(-1, found)
 
 
 def check_finite(total: float, position: int) -> None:

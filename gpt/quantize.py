@@ -45,7 +45,9 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
     """x (…, in) float32 and a stored weight (out, in) → x weightᵀ (…, out) float32."""
     if torch.compiler.is_compiling():  # for one position; see gpt/inductor.py
         # Sums of several rows at once keep a core busy while each waits for its last addition.
-        parts = [(rows.float() * x.reshape(-1)).sum(-1) for rows in weight.chunk(4)]
+        # Only loops of equal length become one, so what is left of 4 equal parts is another part.
+        equal = torch.split(weight, max(1, len(weight) // 4))
+        parts = [(rows.float() * x.reshape(-1)).sum(-1) for rows in equal]
         y = torch.cat(parts).view(*x.shape[:-1], -1)  # (…, out)
         return y if scale is None else y * scale
     if scale is not None:
