@@ -81,6 +81,16 @@ def used_by(part: str, model: GPT) -> list[str]:
     return [name for name, _ in model.named_parameters() if name.startswith(used)]
 
 
+def arguments(block: Block) -> list[Tensor]:
+    """The matrices of a block, and the rest in one vector, the scale of attention first.
+
+    What a call takes goes with the number of tensors, not with their size.
+    """
+    weights = [weight.detach() for weight in block.parameters()]
+    others = [torch.tensor([block.attn.scale]), *(each for each in weights if each.dim() == 1)]
+    return [*(each for each in weights if each.dim() > 1), torch.cat(others)]
+
+
 class CompiledStep:
     """The network for one more token of one sequence: what `GPT.hidden` and `predict` compute."""
 
@@ -93,10 +103,7 @@ class CompiledStep:
         self._ends = {
             part: [model.get_parameter(n) for n in used_by(part, model)] for part in _USED
         }
-        self._layers = [
-            (torch.tensor(cast(Block, block).attn.scale), list(block.parameters()))
-            for block in model.h
-        ]
+        self._layers = [arguments(cast(Block, block)) for block in model.h]
         self._last: tuple[Tensor, Prediction] | None = None
         """The hidden state that was computed last, and what it says."""
 
@@ -105,8 +112,8 @@ class CompiledStep:
         where = torch.tensor([token_id, cache.length])
         x, *rotation = self._run["input"]([where, *self._ends["input"]])
         slots = iter(cache.slots())
-        for scale, weights in self._layers:
-            (x,) = self._run["block"]([x, next(slots), next(slots), scale, *rotation, *weights])
+        for weights in self._layers:
+            (x,) = self._run["block"]([x, next(slots), next(slots), *rotation, *weights])
         cache.advance(1)
         hidden, *prediction = self._run["output"]([x, *self._ends["output"]])
         self._last = hidden, Prediction(*prediction)

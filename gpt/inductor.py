@@ -30,7 +30,7 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from gpt.background import failed
-from gpt.compiled import used_by
+from gpt.compiled import arguments, used_by
 from gpt.config import ModelConfig
 from gpt.model import Block, Rotation, rotary
 from gpt.prediction import TOP, predict
@@ -88,21 +88,25 @@ class _BlockStep(nn.Module):
     def __init__(self, block: Block) -> None:
         super().__init__()
         self.block = [block]  # in a list, so that its parameters are not this module's
-        self.names = [name for name, _ in block.named_parameters()]
+        named = dict(block.named_parameters())
+        self.matrices = [name for name, each in named.items() if each.dim() > 1]
+        self.vectors = {name: len(each) for name, each in named.items() if each.dim() == 1}
 
     def forward(
         self,
         x: Tensor,
         keys: Tensor,
         values: Tensor,
-        scale: Tensor,
         rotation: Rotation | None,
         weights: list[Tensor],
     ) -> Tensor:
-        """x (1, 1, C), keys and values (S, nh, hs) → (1, 1, C)."""
+        """x (1, 1, C), keys and values (S, nh, hs), weights as in `arguments` → (1, 1, C)."""
         (block,) = self.block
-        block.attn.scale = scale  # type: ignore[assignment]
-        named = dict(zip(self.names, weights, strict=True))
+        *matrices, others = weights
+        block.attn.scale = others[0]  # type: ignore[assignment]
+        named = dict(zip(self.matrices, matrices, strict=True))
+        vectors = torch.split(others[1:], list(self.vectors.values()))
+        named.update(zip(self.vectors, vectors, strict=True))
         with _Attend():
             y: Tensor = functional_call(block, named, (x, rotation, _Slot(keys, values)))
             return y
@@ -149,12 +153,12 @@ def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
     rotation = None
     if config.positions == "rotary":
         rotation = rotary(torch.arange(1), config)
-    weights = [weight.detach() for weight in block.parameters()]
-    arguments = (torch.zeros(1, 1, config.n_embd), kept[0], kept[1], torch.ones(()))
+    weights = arguments(block)
+    example = (torch.zeros(1, 1, config.n_embd), kept[0], kept[1], rotation, weights)
     length = Dim("S", min=2, max=_LONGEST)
     fixed = None if rotation is None else (None, None)
-    shapes = (None, {0: length}, {0: length}, None, fixed, [None] * len(weights))
-    return export(_BlockStep(block), (*arguments, rotation, weights), dynamic_shapes=shapes)
+    shapes = (None, {0: length}, {0: length}, fixed, [None] * len(weights))
+    return export(_BlockStep(block), example, dynamic_shapes=shapes)
 
 
 def _export_input(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
