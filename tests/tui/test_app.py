@@ -322,6 +322,50 @@ async def test_the_view_follows_the_end_unless_the_reader_scrolled_up() -> None:
         assert view.is_vertical_scroll_end
 
 
+async def test_the_end_stays_in_view_while_the_prompt_grows() -> None:
+    app = app_with(FakeBackend("line\n" * 60), length=300)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "a")
+        view, height = screen.query_one(TokenView), screen.query_one(TokenView).size.height
+        await pilot.press("ctrl+j", "ctrl+j", "ctrl+j")
+        while view.size.height == height:
+            await pilot.pause()
+        assert view.is_vertical_scroll_end
+
+
+@pytest.mark.parametrize("focus", [Prompt, Dial])
+async def test_page_keys_scroll_the_text_without_a_way_to_it(focus: type[Prompt | Dial]) -> None:
+    app = app_with(FakeBackend("line\n" * 60), length=300)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "a")
+        view, field = screen.query_one(TokenView), screen.query(focus).first()
+        field.focus()
+        end = view.max_scroll_y
+        await pilot.press("pageup")
+        while view.scroll_offset.y != end - view.scrollable_content_region.height:
+            await pilot.pause()
+        assert not view.is_vertical_scroll_end
+        await pilot.press("pagedown")
+        while not view.is_vertical_scroll_end:
+            await pilot.pause()
+        assert screen.focused is field
+
+
+async def test_page_keys_stay_in_a_prompt_that_is_not_all_in_view() -> None:
+    app = app_with(FakeBackend("line\n" * 60), length=300)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "a")
+        prompt = screen.query_one(Prompt)
+        prompt.text = "\n" * 50
+        await pilot.pause()
+        await pilot.press("pagedown", "pagedown")
+        below, _ = prompt.cursor_location
+        assert below > 1
+        await pilot.press("pageup")
+        assert 0 < prompt.cursor_location[0] < below
+        assert screen.query_one(TokenView).is_vertical_scroll_end
+
+
 async def test_the_selected_token_shows_spaces_and_line_breaks() -> None:
     app = app_with(FakeBackend(" \n"))
     async with running(app) as pilot:

@@ -50,6 +50,8 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
         Binding("f6", "preferences", "settings", show=False, priority=True, id="preferences"),
         Binding("f7", "editor", "editor", show=False, priority=True, id="editor"),
         Binding("ctrl+l", "jump", "jump", show=False, id="jump"),
+        Binding("pageup", "page(-1)", "page up", show=False, id="page_up"),
+        Binding("pagedown", "page(1)", "page down", show=False, id="page_down"),
     ]
 
     def __init__(
@@ -124,6 +126,18 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
     @on(Prompt.Sent)
     def _prompt_sent(self, event: Prompt.Sent) -> None:
         self.send(event.text)
+
+    @on(Prompt.Paged)
+    def _prompt_paged(self, event: Prompt.Paged) -> None:
+        self.action_page(event.by)
+
+    def action_page(self, by: int) -> None:
+        """Scroll the text, whatever has the focus."""
+        view = self.query_one(TokenView)
+        if by < 0:
+            view.scroll_page_up()
+        else:
+            view.scroll_page_down()
 
     @on(TokenView.Selected)
     def show_token(self) -> None:

@@ -27,6 +27,8 @@ class Prompt(TextArea):
             key_display="^j",
             id="prompt.line_break",
         ),
+        Binding("pageup", "page(-1)", "page up", show=False, id="prompt.page_up"),
+        Binding("pagedown", "page(1)", "page down", show=False, id="prompt.page_down"),
     ]
 
     class Sent(Message):
@@ -36,6 +38,13 @@ class Prompt(TextArea):
             super().__init__()
             self.text = text
 
+    class Paged(Message):
+        """The person wants to see the page of the text above (-1), or below (1)."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
     def action_send(self) -> None:
         """Hand the text over; the field is empty again."""
         text, self.text = self.text, ""
@@ -44,6 +53,15 @@ class Prompt(TextArea):
     def action_line_break(self) -> None:
         """A line break in the text."""
         self.insert("\n")
+
+    def action_page(self, by: int) -> None:
+        """A page of what is written here; where all of it is in view, of the text."""
+        if not self.max_scroll_y:
+            self.post_message(self.Paged(by))
+        elif by < 0:
+            self.action_cursor_page_up()
+        else:
+            self.action_cursor_page_down()
 
     def get_line(self, line_index: int) -> Text:
         """A line as it is drawn: what was pasted may hold anything."""

@@ -162,9 +162,11 @@ class TokenView(ScrollView, can_focus=True):
         self.refresh()
 
     def on_resize(self) -> None:
-        """Break the rows anew where the width has changed."""
+        """Break the rows anew where the width has changed; keep the end in view."""
         if self._rows.width != max(2, self.size.width):
             self._wrap()
+        else:
+            self._fit()
 
     def render_line(self, y: int) -> Strip:
         """One row of the screen."""
