@@ -32,7 +32,7 @@ from benchmarks.convert import make
 from benchmarks.main_job import cpu
 from benchmarks.other_programs import Program, ctranslate2_program, llama_cpp_program
 from gpt import checkpoint, device, models
-from gpt.bench import bytes_per_token, seconds_to_read
+from gpt.bench import bytes_per_token, seconds_to_read, to_read
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
 from gpt.context import Context
@@ -189,7 +189,7 @@ def in_turn(
     workers = {name: Worker(name, work, threads) for name in names}
     skipped = {name: worker.skipped for name, worker in workers.items() if worker.skipped}
     workers = {name: worker for name, worker in workers.items() if not worker.skipped}
-    memory = torch.ones(1 << 26)
+    memory = to_read(1 << 28, torch.device("cpu"))
     decode: dict[str, list[float]] = {name: [] for name in workers}
     prefill: dict[str, list[float]] = {name: [] for name in workers}
     bandwidth, texts = [], {}
@@ -277,8 +277,6 @@ import gpt.bench
 before = gpt.bench.peak_memory()
 model = gpt.checkpoint.load_network(pathlib.Path(sys.argv[1]), "cpu", sys.argv[2])
 weights = list(model.parameters())
-if sys.argv[2] == "float32":  # it is mapped, and comes into memory where it is read
-    [float(weight.sum()) for weight in weights]
 found = {"before": before, "peak": gpt.bench.peak_memory()}
 print(json.dumps({**found, "weights": sum(w.numel() * w.element_size() for w in weights)}))
 """

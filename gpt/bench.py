@@ -25,6 +25,7 @@ from gpt.model import GPT
 from gpt.ready import Ready
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
+from gpt.weights_file import large_pages
 
 PROMPT, DRAWN, LONG_PROMPT = 64, 128, 512
 """Tokens before and in a text that is drawn, and of a long prompt; fewer where fewer fit."""
@@ -70,7 +71,7 @@ def measure(checkpoint: Checkpoint, context: Context) -> Speed:
     n_drawn = min(DRAWN, size - n_prompt)
     ids = [i * 7919 % model.config.vocab_size for i in range(n_long)]
     device = model.wte.weight.device
-    memory = torch.ones(_READ.get(device.type, _READ["cpu"]) // 4, device=device)
+    memory = to_read(_READ.get(device.type, _READ["cpu"]), device)
     first, decode, prefill, bandwidth = [], [], [], []
     for _ in range(_ROUNDS):
         context.truncate(0)
@@ -108,6 +109,13 @@ def _draw(checkpoint: Checkpoint, context: Context, ids: list[int], n: int) -> I
         ):
             path.append(step.token_id)
             yield
+
+
+def to_read(n_bytes: int, device: torch.device) -> Tensor:
+    """Numbers in memory of the kind that weights lie in."""
+    if device.type != "cpu":
+        return torch.ones(n_bytes // 4, device=device)
+    return torch.frombuffer(large_pages(n_bytes), dtype=torch.float32).fill_(1)
 
 
 def seconds_to_read(memory: Tensor) -> float:

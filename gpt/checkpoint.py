@@ -44,9 +44,8 @@ class Checkpoint:
 def load(directory: Path, device: str = "cpu", dtype: str = "float32") -> Checkpoint:
     """Read a checkpoint onto a device. dtype: a name of DTYPES, or "stored".
 
-    On a CPU the file is mapped, not copied, where it already has that dtype; elsewhere it is
-    turned piece by piece, so that nothing is in memory twice. Raises UserError where anything is
-    missing, damaged or does not fit together.
+    What has another dtype is turned piece by piece, so that nothing is in memory twice. Raises
+    UserError where anything is missing, damaged or does not fit together.
     """
     manifest = models.read_manifest(directory)
     for name, facts in manifest.files.items():
@@ -69,7 +68,7 @@ def load_network(directory: Path, device: str = "cpu", dtype: str = "float32") -
         asked = stored if dtype == "stored" else DTYPES[dtype]
         _check_names(directory, header, empty_network(config, stored))
         model = empty_network(config, asked, device)
-        weights = dict(read_weights(path, header, model.state_dict()))
+        weights = read_weights(path, header, model.state_dict())
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     model.load_state_dict(

@@ -1,6 +1,7 @@
-"""The numbers of a checkpoint as a network wants them: mapped as they are, or turned in pieces.
+"""The numbers of a checkpoint as a network wants them, read or turned in pieces into their place.
 
-The safetensors library maps whole files; what is read in pieces here is never in memory twice.
+The safetensors library maps whole files, in pages of 4 KiB; a core that streams weights from
+memory in larger ones waits less for addresses, and nothing is in memory twice.
 Format: https://github.com/huggingface/safetensors#format
 """
 
@@ -8,7 +9,10 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +30,8 @@ _FILE_DTYPES = {
     "BF16": torch.bfloat16,
     "I8": torch.int8,
 }
+_ALIGNED = 64
+"""Bytes; every tensor begins at a multiple, as those of PyTorch's own memory do."""
 _PIECE = 1 << 18
 """Numbers of a tensor that are turned at once; few enough for a processor's cache."""
 
@@ -64,28 +70,53 @@ def read_header(path: Path) -> dict[str, Info]:
 
 def read_weights(
     path: Path, header: Mapping[str, Info], wanted: Mapping[str, Tensor]
-) -> Iterator[tuple[str, Tensor]]:
-    """The parameters that a network wants, in the dtypes it wants them in."""
-    matrix = "wte.weight"
-    maps = header[matrix].dtype == wanted[matrix].dtype
-    for name, like in wanted.items():
-        if maps and header[name].dtype == like.dtype:
-            with safe_open(path, framework="pt") as file:
-                yield name, file.get_tensor(name)
+) -> dict[str, Tensor]:
+    """The parameters that a network wants, in the dtypes it wants them in.
+
+    Raises OSError where the file ends early, UserError where float16 has not its numbers.
+    """
+    places = _places(wanted)
+    found = {
+        name: torch.frombuffer(places[name], dtype=like.dtype).view(like.shape)
+        for name, like in wanted.items()
+    }
+    for name, whole in found.items():
+        if name in header and header[name].dtype == whole.dtype:
+            with path.open("rb") as file:
+                file.seek(header[name].offset)
+                _fill(file, places[name])
         elif name in header:
-            whole = torch.empty(like.shape, dtype=like.dtype)
-            scales = torch.empty(like.size(0))
+            scales = found.get(name.removesuffix("weight") + "scale")
             begin = 0
             for piece in _pieces(path, header, name):
                 rows = slice(begin, begin + len(piece))
-                if like.dtype == torch.int8:
+                if scales is not None and whole.dtype == torch.int8:
                     whole[rows], scales[rows] = quantize(piece)
                 else:
-                    whole[rows] = _fitting(piece, like.dtype, path)
+                    whole[rows] = _fitting(piece, whole.dtype, path)
                 begin += len(piece)
-            yield name, whole
-            if like.dtype == torch.int8:
-                yield name.removesuffix("weight") + "scale", scales
+    return found
+
+
+def _places(wanted: Mapping[str, Tensor]) -> dict[str, memoryview]:
+    """Memory for each of these tensors, in one area."""
+    ends, end = {}, 0
+    for name, like in wanted.items():
+        begin = -(-end // _ALIGNED) * _ALIGNED
+        end = begin + like.numel() * like.dtype.itemsize
+        ends[name] = begin, end
+    area = memoryview(large_pages(end))
+    return {name: area[begin:end] for name, (begin, end) in ends.items()}
+
+
+def large_pages(n_bytes: int) -> mmap.mmap:
+    """Zeros, in pages of 2 MiB where the system has them."""
+    if sys.platform != "linux":
+        return mmap.mmap(-1, n_bytes)
+    area = mmap.mmap(-1, n_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):
+        area.madvise(mmap.MADV_HUGEPAGE)
+    return area
 
 
 def _fitting(piece: Tensor, dtype: torch.dtype, path: Path) -> Tensor:
@@ -116,5 +147,10 @@ def _read(file: BinaryIO, info: Info, begin: int, shape: tuple[int, ...]) -> Ten
     size = info.dtype.itemsize
     data = bytearray(math.prod(shape) * size)
     file.seek(info.offset + begin * size)
-    file.readinto(data)  # type: ignore[attr-defined]
+    _fill(file, memoryview(data))
     return torch.frombuffer(data, dtype=info.dtype).view(shape)
+
+
+def _fill(file: BinaryIO, place: memoryview) -> None:
+    if file.readinto(place) < len(place):  # type: ignore[attr-defined]
+        raise OSError("the file ends early")
