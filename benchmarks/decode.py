@@ -196,6 +196,7 @@ def in_turn(
     for number in range(rounds + 1):
         print(f"round {number} of {rounds}", file=sys.stderr)
         for name, worker in workers.items():
+            worker.run(ids[:PROMPT], 1)  # it has slept while the others worked
             whole, texts[name] = worker.run(ids[:PROMPT], drawn)
             first, _ = worker.run(ids[:PROMPT], 1)
             reading, _ = worker.run(ids, 0)
