@@ -20,9 +20,9 @@ from gpt.cache import KVCache
 from gpt.config import ModelConfig
 from gpt.context import Context
 from gpt.model import GPT, Block
-from gpt.prediction import Prediction
+from gpt.prediction import TOP, Prediction
 from gpt.settings import Sampling
-from gpt.settle import choose, race
+from gpt.settle import choose
 
 _SOURCES = (
     "model.py prediction.py sampling.py settle.py quantize.py inductor.py compiled.py".split()
@@ -48,9 +48,12 @@ def libraries(config: ModelConfig, dtype: str) -> dict[str, Path]:
     """
     common = {"processor": _processor(), "threads": torch.get_num_threads(), "dtype": dtype}
     values = config.to_dict()
-    parts = {"input": _OF_ENDS, "block": _OF_BLOCK, "output": _OF_ENDS, "race": ["vocab_size"]}
+    parts = {"input": _OF_ENDS, "block": _OF_BLOCK, "output": _OF_ENDS}
+    parts |= {"race": ["vocab_size"], "race_of_all": ["vocab_size"]}
     if not config.n_layer:
         del parts["block"]
+    if config.vocab_size <= TOP:
+        del parts["race_of_all"]
     return {
         part: place(part, ".so", _SOURCES, {**common, **{name: values[name] for name in names}})
         for part, names in parts.items()
@@ -122,8 +125,9 @@ class CompiledStep:
     def race(
         self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor, everyone: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As in gpt/settle.py, for as many tokens as a Prediction has looked up."""
-        token, final = self._run["race"]([scores, ids, numbers, thrown, everyone])
+        """As in gpt/settle.py, for all tokens or as many as a Prediction has looked up."""
+        part = "race" if len(ids) <= TOP else "race_of_all"
+        token, final = self._run[part]([scores, ids, numbers, thrown, everyone])
         return token, final
 
     def prediction(self, hidden: Tensor) -> Prediction | None:
@@ -179,10 +183,11 @@ def _agrees(step: CompiledStep, model: GPT) -> bool:
         found = step.prediction(step.hidden(token_id, caches[1]))
         if found is None:
             return False
-        sampling = Sampling(top_k=len(found.top_ids[0]) - 1, seed=token_id)
-        one, same = (choose(found, sampling, [], 0, each) for each in (race, step.race))
-        if one.token_id != same.token_id:
-            return False
+        for top_k in (len(found.top_ids[0]) - 1, 0):
+            sampling = Sampling(top_k=top_k, seed=token_id)
+            one, same = (choose(found, sampling, [], 0, each) for each in (None, step.race))
+            if one.token_id != same.token_id:
+                return False
         expected, logits = (each - each.mean() for each in (expected, found.logits[0]))
         if not (logits - expected).norm() <= _TOLERANCE * expected.norm():
             return False

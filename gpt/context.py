@@ -33,7 +33,7 @@ class FastStep(Protocol):
     def race(
         self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor, everyone: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As in gpt/settle.py, for as many tokens as a Prediction has looked up."""
+        """As in gpt/settle.py, for all tokens or as many as a Prediction has looked up."""
 
     def prediction(self, hidden: Tensor) -> Prediction | None:
         """Of the hidden state (E) that was computed last; None for any other."""

@@ -13,7 +13,7 @@ from gpt.context import Context, never, raw_logits, window_start
 from gpt.errors import UserError
 from gpt.prediction import ReadOut, check_finite, predict, read_out
 from gpt.settings import Sampling
-from gpt.settle import Drawn, choose, race
+from gpt.settle import Drawn, choose
 from gpt.step import Candidate, FinishReason, Step
 from gpt.tokenizer import StreamDecoder, Tokenizer
 
@@ -163,8 +163,8 @@ def draws(
         position = len(path)
         prediction = context.predict(hidden[-1])
         check_finite(float(prediction.total), position)
-        fast = context.step.race if context.step else race
-        drawn = choose(prediction, sampling, path, position, fast)
+        compiled = context.step.race if context.step else None
+        drawn = choose(prediction, sampling, path, position, compiled)
         path.append(drawn.token_id)
         yield read_out(prediction, [drawn.token_id], top)[0], drawn
         if context.graphs and start == window_start(len(path), context.model.config.block_size):

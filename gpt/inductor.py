@@ -181,10 +181,18 @@ class _Race(nn.Module):
 
 
 def _export_race(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
-    everyone = torch.zeros(config.vocab_size)
-    scores, ids = everyone.topk(min(TOP, config.vocab_size))
+    return _export_race_of(min(TOP, config.vocab_size), config.vocab_size)
+
+
+def _export_race_of_all(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+    return _export_race_of(config.vocab_size, config.vocab_size)
+
+
+def _export_race_of(n: int, vocab_size: int) -> ExportedProgram:
     thrown = torch.zeros(2, dtype=torch.int32)
-    return export(_Race(), (scores, ids, numbers_of(Sampling()), thrown, everyone))
+    everyone = torch.zeros(vocab_size)
+    arguments = torch.zeros(n), torch.arange(n), numbers_of(Sampling()), thrown, everyone
+    return export(_Race(), arguments)
 
 
 EXPORTS: dict[str, Callable[[ModelConfig, torch.dtype], ExportedProgram]] = {
@@ -192,6 +200,7 @@ EXPORTS: dict[str, Callable[[ModelConfig, torch.dtype], ExportedProgram]] = {
     "block": _export_block,
     "output": _export_output,
     "race": _export_race,
+    "race_of_all": _export_race_of_all,
 }
 
 

@@ -33,12 +33,12 @@ def race(
 ) -> tuple[Tensor, Tensor]:
     """Scores (n), best first, and their ids (n) → an id () and the logarithms of all (n).
 
-    numbers: `numbers_of` the settings; thrown (2): what the noise is hashed with. everyone (V):
-    the scores of all tokens, where the n are only the best; top-p is a share of them, too. No
-    settings that name tokens: they come before.
+    Their order matters to top-k and top-p alone. numbers: `numbers_of` the settings; thrown (2):
+    what the noise is hashed with. everyone (V): the scores of all tokens, where the n may be only
+    the best; top-p is a share of them, too. No settings that name tokens: they come before.
     """
     temperature, top_k, top_p, log_min_p, _ = numbers
-    best = scores[0]
+    best = scores.max()
     scores = (scores - best) / temperature
     place = torch.arange(len(scores), device=scores.device)
     scores = scores.masked_fill(place >= top_k, -math.inf)
@@ -90,13 +90,16 @@ def choose(
     sampling: Sampling,
     context: Sequence[int],
     position: int,
-    race: Race = race,
+    compiled: Race | None = None,
 ) -> Drawn:
     """Draw by the dice of a position, with a look at few tokens where the settings leave few.
 
-    prediction: of one token. race: the function of that name, or one that was made of it.
+    prediction: of one token. compiled: what was made of `race`; only with it is a race of all
+    tokens faster than the stages.
     """
-    drawn = _draw_from_best(prediction, sampling, position, race)
+    drawn = _draw_from_best(prediction, sampling, position, compiled or race)
+    if drawn is None and compiled:
+        drawn = _draw_from_all(prediction, sampling, position, compiled)
     if drawn is None:
         final = distribution(prediction.logits[0], sampling, context)[-1].logprobs
         drawn = Drawn(draw(final, sampling.seed, position), final)
@@ -116,8 +119,7 @@ def _draw_from_best(
     if sampling.temperature < GREEDY_BELOW:
         token_id, after = ids[0], [0.0]
     elif has_all or (active & {"top_k", "top_p", "min_p"} and sampling.top_k < n):
-        thrown = torch.tensor(dice(sampling.seed, position), dtype=torch.int32)
-        numbers, thrown = numbers_of(sampling).to(best.device), thrown.to(best.device)
+        numbers, thrown = _numbers_and_dice(sampling, position, best.device)
         token, final = race(best, best_ids, numbers, thrown, prediction.logprobs[0])
         token_id, after = int(token), [p for p in final.tolist() if p > -math.inf]
     else:
@@ -126,6 +128,26 @@ def _draw_from_best(
     # Of tokens that tie for the last place, the lowest id stays, and their order here is any.
     is_whole = has_all if left == n else values[left] < values[left - 1]
     return Drawn(token_id, dict(zip(ids, after, strict=False))) if is_whole else None
+
+
+def _draw_from_all(
+    prediction: Prediction, sampling: Sampling, position: int, race: Race
+) -> Drawn | None:
+    """Draw among all tokens; None where more changes their scores than a temperature."""
+    if sampling.active - {"temperature"} or sampling.temperature < GREEDY_BELOW:
+        return None
+    logprobs = prediction.logprobs[0]
+    ids = torch.arange(len(logprobs), device=logprobs.device)
+    numbers, thrown = _numbers_and_dice(sampling, position, logprobs.device)
+    token, final = race(logprobs, ids, numbers, thrown, logprobs)
+    return Drawn(int(token), final)
+
+
+def _numbers_and_dice(
+    sampling: Sampling, position: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    thrown = torch.tensor(dice(sampling.seed, position), dtype=torch.int32)
+    return numbers_of(sampling).to(device), thrown.to(device)
 
 
 class Dials:

@@ -14,7 +14,7 @@ from gpt.errors import UserError
 from gpt.prediction import Prediction, predict
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
-from gpt.settle import Dials, choose, settle
+from gpt.settle import Dials, choose, race, settle
 from tests.gpt.test_sampling import logits_strategy, settings_strategy
 
 
@@ -55,11 +55,12 @@ def test_a_look_at_few_tokens_draws_what_the_stages_draw(
     final = distribution(logits, sampling, context)[-1].logprobs
     *rest, best, ids = predict(logits[None])
     prediction = Prediction(*rest, best[:, :at_hand], ids[:, :at_hand])
-    drawn = choose(prediction, sampling, context, 3)
-    assert drawn.token_id == draw(final, sampling.seed, 3)
-    found = [drawn.logprob(i) for i in range(10)]
-    expected = [None if p == -math.inf else p for p in final.tolist()]
-    assert found == [p if p is None else pytest.approx(p, abs=1e-5) for p in expected]
+    for compiled in (None, race):
+        drawn = choose(prediction, sampling, context, 3, compiled)
+        assert drawn.token_id == draw(final, sampling.seed, 3)
+        found = [drawn.logprob(i) for i in range(10)]
+        expected = [None if p == -math.inf else p for p in final.tolist()]
+        assert found == [p if p is None else pytest.approx(p, abs=1e-5) for p in expected]
 
 
 @pytest.mark.parametrize(
