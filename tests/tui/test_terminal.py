@@ -25,13 +25,17 @@ from tui.store import entries
 WIDTH, HEIGHT = 110, 32
 RESTORED = "\x1b[?1049l"
 """Leaves the alternate screen."""
+ASKS_FOR_FRAMES, HAS_FRAMES = "\x1b[?2026$p", "\x1b[?2026;2$y"
+FRAME, FRAME_ENDS = "\x1b[?2026h", "\x1b[?2026l"
+"""Synchronized output: what is between them is one change of the screen."""
 
 
 class Terminal:
-    """gpt-tui in a pseudo-terminal, its bytes and the screen that they draw."""
+    """gpt-tui in a pseudo-terminal, its bytes and the screen that their whole frames draw."""
 
     def __init__(self, *arguments: str, program: str = "") -> None:
         self.raw = ""
+        self._drawn = 0
         self._screen = pyte.Screen(WIDTH, HEIGHT)
         self._stream = pyte.Stream(self._screen)
         self.child = pexpect.spawn(
@@ -50,7 +54,13 @@ class Terminal:
         except (pexpect.EOF, pexpect.TIMEOUT):
             return False
         self.raw += data
-        self._stream.feed(data)
+        if ASKS_FOR_FRAMES in data:
+            self.child.send(HAS_FRAMES)
+        begun = self.raw.rfind(FRAME)
+        half = begun > self.raw.rfind(FRAME_ENDS)
+        whole = max(self._drawn, begun) if half else len(self.raw)
+        self._stream.feed(self.raw[self._drawn : whole])
+        self._drawn = whole
         return True
 
     @property
@@ -64,6 +74,10 @@ class Terminal:
             if not self._read() or time.monotonic() > deadline:
                 pytest.fail("never seen; the last screen was:\n" + self.text)
         return self.text
+
+    def shows(self, *patterns: str) -> None:
+        """Read until all of these regular expressions are on one screen."""
+        self.until(lambda text: all(re.search(pattern, text) for pattern in patterns))
 
     def end(self) -> int | None:
         """Read to the end; the exit status."""
@@ -129,12 +143,14 @@ def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -
     terminal.child.send("to be")
     terminal.until(lambda text: "to be" in text)
     terminal.child.send("\r")
-    shown = terminal.until(lambda text: "done: the length" in text and "after settings" in text)
-    assert "context 17/32" in shown
-    assert re.search(r"perplexity \d+\.\d\d", shown)
-    assert re.search(r"probability +[\d.]+ %, rank \d+", shown)
-    assert re.search(r"drawn at +[\d.]+ % after settings", shown)
-    assert re.search(r"\d+ more ", shown)
+    terminal.shows(
+        "done: the length",
+        "context 17/32",
+        r"perplexity \d+\.\d\d",
+        r"probability +[\d.]+ %, rank \d+",
+        r"drawn at +[\d.]+ % after settings",
+        r"\d+ more ",
+    )
     engine = engine_of(terminal)
     terminal.child.send("\x11")  # Ctrl-Q
     assert terminal.end() == 0
@@ -160,9 +176,7 @@ def test_turns_of_a_conversation(start: Callable[..., Terminal], tiny_directory:
     letters = CharTokenizer(dict.fromkeys("Usert: Ain\nhobyda?cfgjklmpqv"))
     save(tiny_directory, random_model(block_size=256), letters)
     terminal = start("--chat", "-n", "5", "--prompt", "hi?")
-    terminal.until(lambda text: "done: " in text)
-    assert "User: hi?" in terminal.text
-    assert "Assistant:" in terminal.text
+    terminal.shows("done: ", r"User: hi\?", "Assistant:")
 
 
 def test_quitting_while_text_streams_is_quiet(
@@ -221,9 +235,7 @@ def test_hostile_text_never_reaches_the_terminal_raw(
     hostile = CHARACTERS[:20] + "\x1b\x07\x9b\u202e\u200b]0[/"
     save(tiny_directory, random_model(), CharTokenizer(hostile))
     terminal = start("--prompt", "a\x1b]0b\x07[/b]", "-n", "20", "--seed", "1")
-    terminal.until(lambda text: "done: the length" in text)
-    assert "context 30/32" in terminal.text
-    assert "a␛]0b␇[/b]" in terminal.text
+    terminal.shows("done: the length", "context 30/32", re.escape("a␛]0b␇[/b]"))
     terminal.child.send("\x11")
     assert terminal.end() == 0
     assert "\x1b]0b" not in terminal.raw
@@ -278,8 +290,7 @@ def test_a_checkpoint_of_transformers_is_converted_on_the_way(tmp_path: Path, an
         assert "error: nothing was converted" in terminal.raw
         assert not (tmp_path / "models").exists()
     else:
-        terminal.until(lambda text: "done: the length" in text)
-        assert "their-gpt2" in terminal.text
+        terminal.shows("done: the length", "their-gpt2")
         terminal.child.send("\x11")
         assert terminal.end() == 0
         again = Terminal(str(source))
@@ -297,8 +308,7 @@ def test_a_text_is_printed_on_leaving_and_opens_where_it_was(
     printed = terminal.raw.rpartition(RESTORED)[2]
     assert "to be" in printed
     again = start("--last")
-    shown = again.until(lambda text: "context 17/32" in text and "to be" in text)
-    assert re.search(r"drawn at +[\d.]+ % after settings", shown)
+    again.shows("context 17/32", "to be", r"drawn at +[\d.]+ % after settings")
 
 
 def test_last_needs_a_text_that_was_saved(start: Callable[..., Terminal]) -> None:
@@ -325,8 +335,7 @@ def test_the_prompt_goes_to_the_persons_editor_and_back(
     terminal = start("--prompt", "é")
     terminal.until(lambda text: "not 'é'" in text)
     terminal.child.send("\x1b[18~")
-    terminal.until(lambda text: "no-such-editor did not work" in text)
-    assert "│ é " in terminal.text
+    terminal.shows("no-such-editor did not work", "│ é ")
 
 
 def test_the_window_may_change_while_text_streams(
