@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from textual.binding import Binding
 from textual.dom import DOMNode
+from textual.keys import key_to_character
+from textual.widgets import TextArea
 
 from tui.screens.main import MainScreen
 from tui.widgets.prompt import Prompt
@@ -29,12 +31,21 @@ class Key:
     """With commas between."""
     action: str
     description: str
+    priority: bool
+    """Whether it acts before the widget that has the focus."""
 
 
 def catalogue() -> list[Key]:
     """All actions that have a key."""
     return [
-        Key(place, binding.id or "", binding.key, binding.action, binding.description)
+        Key(
+            place,
+            binding.id or "",
+            binding.key,
+            binding.action,
+            binding.description,
+            binding.priority,
+        )
         for place, classes in PLACES.items()
         for each in classes
         for binding in each.__dict__.get("BINDINGS", ())
@@ -58,4 +69,16 @@ def key_problems(chosen: Mapping[str, str]) -> list[str]:
                         f"{name.strip()} {place} is chosen for {taken[name.strip()]} and {key.id}"
                     )
                 taken[name.strip()] = key.id
+                comes_last = place == "everywhere" and not key.priority
+                if key.id in chosen and comes_last and _writes(name.strip()):
+                    problems.append(
+                        f"{name.strip()} is the prompt's own key, so it is no key of {key.id} "
+                        "while you write there"
+                    )
     return problems
+
+
+def _writes(key: str) -> bool:
+    """Whether a key does something in a field of several lines, or is a letter in it."""
+    own = {each.key for each in Binding.make_bindings(TextArea.BINDINGS)}
+    return key in own or (key_to_character(key) or "\0").isprintable()

@@ -193,6 +193,19 @@ def test_every_action_has_a_name_of_its_own() -> None:
     assert key_problems({}) == []
 
 
+@pytest.mark.parametrize("key", ["ctrl+y", "alt+delete", "x", "question_mark", "space"])
+def test_a_key_that_the_prompt_has_for_itself_is_no_key_of_everything(key: str) -> None:
+    (problem,) = key_problems({"tree": key})
+    assert problem.startswith(f"{key} is the prompt's own key")
+    assert not key_problems({"text.ban": key})
+    assert not key_problems({"preferences": "ctrl+y"})  # it comes first everywhere
+
+
+@pytest.mark.parametrize("key", ["f10", "ctrl+t", "ctrl+s,f10", "shift+f2"])
+def test_other_keys_may_be_chosen(key: str) -> None:
+    assert not key_problems({"tree": key})
+
+
 @pytest.mark.parametrize("kind", HEAT_MAPS)
 @pytest.mark.parametrize("name", sorted(name for name in BUILTIN_THEMES if "ansi" not in name))
 def test_every_heat_can_be_read_in_every_theme(name: str, kind: str) -> None:
