@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,9 @@ from typing import Any
 import torch
 
 from gpt.child import own_code
+
+_HOUR = 3600.0
+_TWO_MONTHS = 60 * 24 * _HOUR
 
 
 class Build:
@@ -60,6 +65,7 @@ class Build:
         """Run a module with a request in JSON."""
         with suppress(OSError):  # a home that cannot be written to: then without
             cache_directory().mkdir(parents=True, exist_ok=True)
+            sweep(cache_directory())
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, json.dumps(request)],
                 stdin=subprocess.DEVNULL,
@@ -76,6 +82,27 @@ def cache_directory() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("gpt-tui") / "compiled"
+
+
+def sweep(directory: Path) -> None:
+    """Remove what killed builds have left, and code that was not used for two months.
+
+    Another version of torch or of this package builds its own code, so the old is left over.
+    """
+    for left in directory.iterdir():
+        with suppress(OSError):  # another program may have been faster, or have it open
+            age = time.time() - left.stat().st_mtime
+            if left.name.startswith("build-") and age > _HOUR:
+                shutil.rmtree(left)
+            elif left.is_file() and age > _TWO_MONTHS:
+                left.unlink()
+
+
+def used(code: Iterable[Path]) -> None:
+    """Keep code from being swept for the next two months."""
+    for path in code:
+        with suppress(OSError):
+            os.utime(path)
 
 
 def place(name: str, suffix: str, sources: Iterable[str], facts: dict[str, Any]) -> Path:

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from gpt.background import Build, failed, place
+from gpt.background import Build, failed, place, used
 from gpt.cache import KVCache
 from gpt.config import ModelConfig
 from gpt.context import Context
@@ -169,6 +169,7 @@ class Compilation(Build):
             step = CompiledStep(self._context.model, self._dtype)
             if _agrees(step, self._context.model):
                 self._context.step = step
+                used(libraries(self._context.model.config, self._dtype).values())
         except RuntimeError:  # not there, or not loadable
             return
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt import cuda
-from gpt.background import Build, cache_directory, failed, place
+from gpt.background import Build, cache_directory, failed, place, used
 from gpt.checkpoint import empty_network
 from gpt.config import ModelConfig
 from gpt.context import Context
@@ -96,6 +96,7 @@ class Fusion(Build):
         """Let the graphs use it where the caches are filled; they compare what it gives."""
         if self._context.graphs and self._filled.exists():
             self._context.graphs.use(fused(self._context.model))
+            used([self._filled])
 
 
 def fill(config: ModelConfig, dtype: torch.dtype, device: str) -> None:

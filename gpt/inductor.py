@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import tempfile
-import time
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
@@ -45,8 +43,6 @@ _USUAL = 1021
 other length may be the same."""
 _PART = 32
 """Numbers of a head whose sums are written as one; several sums go on side by side."""
-_LONG_AGO = 3600.0
-"""Seconds after which a build is not running any more."""
 
 
 class _Attend(TorchFunctionMode):
@@ -221,10 +217,7 @@ def build(part: str, config: ModelConfig, dtype: str, out: Path) -> None:
 
 @contextmanager
 def _scratch(parent: Path) -> Iterator[Path]:
-    """A directory for all that the compiler writes; those of killed builds are removed."""
-    for left in parent.glob("build-*"):
-        if time.time() - left.stat().st_mtime > _LONG_AGO:
-            shutil.rmtree(left, ignore_errors=True)
+    """A directory for all that the compiler writes."""
     with tempfile.TemporaryDirectory(prefix="build-", dir=parent) as directory:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = directory
         yield Path(directory)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -226,6 +228,29 @@ def test_each_kind_of_code_has_a_name_of_its_own() -> None:
     deeper = random_model(n_layer=5, vocab_size=31).config
     assert libraries(deeper, "float32")["block"] == names[0]
     assert libraries(deeper, "float32")["output"] != libraries(config, "float32")["output"]
+
+
+@needs_compiler
+@pytest.mark.timeout(300)
+def test_code_that_nobody_used_for_long_is_swept(home: Path) -> None:
+    model = network("gpt2", "float32")
+    compilation = Compilation(Context(model), "float32", build=True)
+    compilation.wait()
+    mine = list(libraries(model.config, "float32").values())
+    cache = home / "compiled"
+    killed, going_on = cache / "build-killed", cache / "build-going-on"
+    old, note, young = cache / "block-old.so", cache / "old.failed.txt", cache / "block-young.so"
+    for directory in (killed, going_on):
+        directory.mkdir()
+    for path in (old, note, young):
+        path.touch()
+    for age, paths in ((61 * 24 * 3600, [*mine, old, note]), (3700, [killed])):
+        for path in paths:
+            os.utime(path, (time.time() - age,) * 2)
+    compilation.install()  # it is used again
+    background.sweep(cache)
+    assert not any(path.exists() for path in (old, note, killed))
+    assert all(path.exists() for path in (*mine, young, going_on))
 
 
 def test_it_is_kept_in_the_cache_directory_of_the_platform(
