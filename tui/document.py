@@ -28,6 +28,10 @@ class Node:
     sampling: Sampling | None = None
     """The settings it was drawn with."""
 
+    def become(self, newer: Node) -> None:
+        """Take over what is said of the same token: the newest is of the newest settings."""
+        self.step, self.is_prompt, self.sampling = newer.step, newer.is_prompt, newer.sampling
+
 
 class Document:
     """A tree of tokens and the path through it that is on the screen."""
@@ -54,18 +58,13 @@ class Document:
     ) -> None:
         """Put tokens behind the path. The same token as in another branch joins that branch."""
         for step in steps:
-            siblings = self.path[-1].children if self.path else self._roots
-            same = (i for i, node in enumerate(siblings) if node.step.token_id == step.token_id)
-            index = next(same, len(siblings))
-            if index == len(siblings):
-                siblings.append(Node(step, is_prompt, sampling=sampling))
+            node = Node(step, is_prompt, sampling=sampling)
+            siblings = self._siblings(len(self.path))
+            if same := _same(node, siblings):
+                same.become(node)
             else:
-                # What is newest was asked with the newest settings.
-                siblings[index].step, siblings[index].is_prompt = step, is_prompt
-                siblings[index].sampling = sampling
-            if self.path:
-                self.path[-1].last = index
-            self.path.append(siblings[index])
+                siblings.append(node)
+            self._step_to(same or node)
 
     def cut(self, length: int) -> None:
         """End the path after its first `length` tokens; what follows stays in the tree."""
@@ -100,12 +99,19 @@ class Document:
             self._follow(siblings[min(index, len(siblings) - 1)])
 
     def undo(self) -> bool:
-        """Put back what was deleted last, and show it; False where nothing was."""
+        """Put back what was deleted last, and show it; False where nothing was.
+
+        What was written anew in the meantime joins it where its tokens are the same.
+        """
         if not self._deleted:
             return False
         before, index, node = self._deleted.pop()
         self._show(before)
-        self._siblings(len(before)).insert(index, node)
+        siblings = self._siblings(len(before))
+        if same := _same(node, siblings):
+            siblings.remove(same)
+            _join(node, same)
+        siblings.insert(index, node)
         self._follow(node)
         return True
 
@@ -166,3 +172,25 @@ class Document:
         drawn = [node.step.logprob for node in self.path if not node.is_prompt]
         known = [logprob for logprob in drawn if logprob is not None]
         return -math.fsum(known), len(known)
+
+
+def _same(node: Node, among: list[Node]) -> Node | None:
+    """The one that is the same token."""
+    return next((each for each in among if each.step.token_id == node.step.token_id), None)
+
+
+def _join(node: Node, newer: Node) -> None:
+    """Make one branch of two that begin with the same token; its nodes are the older ones.
+
+    Deletions that can still be undone may stand behind an older node, but behind no newer one.
+    """
+    waiting = [(node, newer)]
+    while waiting:
+        node, newer = waiting.pop()
+        node.become(newer)
+        node.is_marked |= newer.is_marked
+        for child in newer.children:
+            if same := _same(child, node.children):
+                waiting.append((same, child))
+            else:
+                node.children.append(child)

@@ -78,6 +78,25 @@ def test_a_node_of_another_branch_is_shown_with_what_stood_behind_it() -> None:
         document.show(node)
 
 
+def test_what_was_written_anew_joins_what_comes_back() -> None:
+    document = Document()
+    document.append(tokens(0, 1, 2, 3), is_prompt=False)
+    document.cut(2)
+    document.append(tokens(4), is_prompt=False)
+    document.delete(2)
+    document.delete(1)
+    document.append([step(1, -0.5), *tokens(5)], is_prompt=True)
+    document.path[2].is_marked = document.path[1].is_marked = True
+    assert document.undo() and document.text == "abcd"
+    assert document.path[1].step.logprob == -0.5
+    assert document.path[1].is_marked and document.path[1].is_prompt
+    assert document.branches(1) == 1 and document.branches(2) == 2
+    document.next_branch(2)
+    assert document.text == "abf" and document.path[2].is_marked
+    assert document.undo() and document.text == "abe"
+    assert document.branches(2) == 3
+
+
 ACTIONS = ["append", "cut", "branch", "back", "delete", "undo", "show"]
 
 
@@ -85,10 +104,11 @@ ACTIONS = ["append", "cut", "branch", "back", "delete", "undo", "show"]
 @example(
     [("append", 0), ("append", 0), ("delete", 2), ("cut", 1), ("append", 0), ("undo", 0)]
 )  # the branch that comes back is not the one that was on the path last
-def test_no_edit_loses_a_token(edits: list[tuple[str, int]]) -> None:
+@example([("append", 0), ("delete", 1), ("append", 1), ("undo", 0)])  # it is longer by now
+def test_no_edit_loses_a_token_or_has_one_twice(edits: list[tuple[str, int]]) -> None:
     document = Document()
-    known: set[Node] = set()
-    trash: list[set[Node]] = []
+    known: set[tuple[int, ...]] = set()
+    trash: list[set[tuple[int, ...]]] = []
     for action, n in edits:
         if action == "append":
             document.append(tokens(n, (n + 1) % 6), is_prompt=False)
@@ -97,6 +117,8 @@ def test_no_edit_loses_a_token(edits: list[tuple[str, int]]) -> None:
         elif action == "undo":
             back = trash.pop() if trash else set()
             assert document.undo() == bool(back)
+            shown = {tuple(document.ids[:length]) for length in range(len(document.path) + 1)}
+            assert bool(shown & back) == bool(back)
             known |= back
         elif action == "show" and known:
             node = list(document.nodes())[n % len(known)]
@@ -109,13 +131,26 @@ def test_no_edit_loses_a_token(edits: list[tuple[str, int]]) -> None:
             before = document.path[:n]
             document.delete(n)
             assert document.path[:n] == before
-            now = set(document.nodes())
+            now = branches(document)
             assert now < known
             trash.append(known - now)
             known = now
-        now = set(document.nodes())
-        assert known <= now
-        assert set(document.path) <= now
+        now = branches(document)
+        assert len(now) == len(list(document.nodes()))
+        assert now >= known
+        assert set(document.path) <= set(document.nodes())
         known = now
         for parent, child in zip(document.path, document.path[1:], strict=False):
             assert parent.children[parent.last] is child
+
+
+def branches(document: Document) -> set[tuple[int, ...]]:
+    """The ids from the first token to each of the tree."""
+    found: set[tuple[int, ...]] = set()
+    waiting: list[tuple[tuple[int, ...], Node]] = [((), root) for root in document.roots]
+    while waiting:
+        before, node = waiting.pop()
+        ids = (*before, node.step.token_id)
+        found.add(ids)
+        waiting += [(ids, child) for child in node.children]
+    return found
