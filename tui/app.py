@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
-from textual.notifications import SeverityLevel
+from textual.notifications import Notify
 from textual.screen import Screen
 
 from gpt.errors import UserError
@@ -76,11 +76,12 @@ class GPTApp(App[None]):
         for problem in [*self._problems, *key_problems(self.preferences.keys)]:
             self.notify(one_line(problem), severity="warning", markup=False, timeout=10)
 
-    def notify(self, message: str, *, severity: SeverityLevel = "information", **how: Any) -> None:
-        """Say something; an answer takes the place of what was said before and has been seen."""
-        if severity == "information":
+    def on_notify(self, event: Notify) -> None:
+        """An answer takes the place of what was said before and has been seen."""
+        if event.notification.severity == "information":
             self.clear_notifications()
-        super().notify(message, severity=severity, **how)
+            # Textual would leave the room that they took.
+            self.screen.query("ToastHolder").remove()
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """What the heat map looks like, among the theme's colours."""
