@@ -1,39 +1,24 @@
-"""The text, each token coloured by its probability; it knows no model and no document."""
+"""The text, in which a reader looks at tokens and selects them; it knows no document."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import BindingType
-from textual.content import Content
-from textual.geometry import Size
 from textual.message import Message
 from textual.reactive import reactive
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
-from textual.timer import Timer
 
 from tui.document import Node
-from tui.heat import FORKS, SCALES, Palette, Scale
+from tui.heat import FORKS
 from tui.widgets.text_keys import TEXT_KEYS
-from tui.wrap import Rows
-
-_MARKED = Style(underline2=True)
-_DIFFERENT = Style(underline=True, bold=True)
-FRAME = 0.04
-"""Seconds between two looks of a text that grows: each new row moves all others."""
-_VISIBLE = str.maketrans({" ": "·"})
+from tui.widgets.token_text import TokenText
 
 
-class TokenView(ScrollView, can_focus=True):
-    """Draws the rows that are on the screen and nothing else, whatever the text's length."""
+class TokenView(TokenText, can_focus=True):
+    """Keys and the mouse move from token to token."""
 
     BINDINGS: ClassVar[list[BindingType]] = TEXT_KEYS
 
@@ -46,20 +31,6 @@ class TokenView(ScrollView, can_focus=True):
 
     class Selected(Message):
         """Another token is looked at."""
-
-    def __init__(self, **kwargs: str) -> None:
-        super().__init__(**kwargs)  # type: ignore[arg-type]
-        self._tokens: Sequence[Node] = []
-        self._rows = Rows(2)
-        self._strips: dict[int, Strip] = {}
-        self._palette: Palette
-        self._following = True
-        self._scales: Sequence[Scale] = SCALES
-        self._scale = SCALES[0]
-        self._other: set[tuple[int, bytes]] | None = None
-        self._starts: list[int] = []
-        self._extended = 0.0
-        self._waiting: Timer | None = None
 
     @property
     def index(self) -> int | None:
@@ -77,125 +48,11 @@ class TokenView(ScrollView, can_focus=True):
         first, last = sorted((self.far_end, self.index))
         return range(first, last + 1)
 
-    def on_mount(self) -> None:
-        """Colours come from the theme and change with it."""
-        self.app.theme_changed_signal.subscribe(self, lambda _: self._repaint())
-        self._repaint()
-
     def show(self, nodes: Sequence[Node]) -> None:
         """Show another text, or the same one after a cut. The sequence is read, not copied."""
         self._tokens = nodes
         self.selected = self.far_end = None
         self._wrap()
-
-    def compare_with(self, nodes: Sequence[Node]) -> None:
-        """Underline the tokens that another text does not have at the same place."""
-        self._starts = _starts(self._tokens)
-        steps = (node.step.bytes for node in nodes)
-        self._other = set(zip(_starts(nodes), steps, strict=False))
-        self._repaint()
-
-    def _same_as_other(self, index: int) -> bool:
-        if self._other is None:
-            return True
-        return (self._starts[index], self._tokens[index].step.bytes) in self._other
-
-    def set_scale(self, scale: Scale) -> None:
-        """Colour by this, and by the usual ones where the reader wants to."""
-        self._scales, self._scale = (scale, *SCALES), scale
-        self._repaint()
-
-    def extend(self) -> None:
-        """Show the tokens that the sequence has gained at its end, FRAME after the last time."""
-        if self._waiting is None:
-            wait = max(0.001, self._extended + FRAME - time.monotonic())
-            self._waiting = self.set_timer(wait, self.catch_up)
-
-    def catch_up(self) -> None:
-        """Show what the sequence has gained now: nothing more is coming."""
-        if self._waiting:
-            self._waiting.stop()
-        self._waiting, self._extended = None, time.monotonic()
-        before = self.index
-        last_row = len(self._rows) - 1
-        for node in self._tokens[len(self._rows.first_row) :]:
-            self._rows.append(shown_text(node))
-        self._forget([*self._rows_of(before), *range(last_row, len(self._rows))])
-        self._fit()
-
-    def _wrap(self) -> None:
-        self._rows = Rows(self.size.width)
-        for node in self._tokens:
-            self._rows.append(shown_text(node))
-        self._strips.clear()
-        self._fit()
-        self.refresh()
-
-    def _fit(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self._rows))
-        if self._following:
-            self.scroll_end(animate=False, immediate=True)
-
-    def _forget(self, rows: Iterable[int]) -> None:
-        """Draw these rows anew, and only these: a row costs more than its text."""
-        for row in rows:
-            self._strips.pop(row, None)
-            self.refresh_line(row)
-
-    def redraw(self, index: int) -> None:
-        """A token looks different now."""
-        self._forget(self._rows_of(index))
-
-    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Follow the end from the moment that somebody scrolls there until they scroll away."""
-        super().watch_scroll_y(old_value, new_value)
-        self._following = round(new_value) >= self.max_scroll_y
-
-    def _repaint(self) -> None:
-        variables = self.app.theme_variables
-        if self._other is not None:  # underlining has another meaning there
-            variables = {**variables, "heat-marks": "false"}
-        self._palette = Palette(variables)
-        self.border_title = Content(self._scale.title)
-        self.border_subtitle = self._palette.legend(self._scale)
-        self._strips.clear()
-        self.refresh()
-
-    def on_resize(self) -> None:
-        """Break the rows anew where the width has changed; keep the end in view."""
-        if self._rows.width != max(2, self.size.width):
-            self._wrap()
-        else:
-            self._fit()
-
-    def render_line(self, y: int) -> Strip:
-        """One row of the screen."""
-        row = y + self.scroll_offset.y
-        width = self.size.width
-        if row >= len(self._rows):
-            return Strip.blank(width, self.rich_style)
-        if row not in self._strips:
-            if len(self._strips) > 2000:
-                self._strips.clear()
-            self._strips[row] = self._draw(row).adjust_cell_length(width, self.rich_style)
-        return self._strips[row]
-
-    def _draw(self, row: int) -> Strip:
-        segments = []
-        for index, text in self._rows[row]:
-            node = self._tokens[index]
-            if index == self.index or index in self.selection:
-                broken = node.step.text.endswith("\n") and text.endswith(" ")
-                visible = (text[:-1] + "⏎" if broken else text).translate(_VISIBLE)
-                segments.append(Segment(visible or "▏", self._palette.selected))
-            else:
-                style = self._palette.style(self._scale.heat(node.step), node.is_prompt)
-                if node.is_marked:
-                    style += _MARKED
-                if not self._same_as_other(index):
-                    style += _DIFFERENT
-                segments.append(Segment(text, style))
-        return Strip(segments)
 
     def watch_selected(self, before: int | None, after: int | None) -> None:
         """Draw it, and what is selected with it, and tell the screen."""
@@ -218,20 +75,6 @@ class TokenView(ScrollView, can_focus=True):
             self._forget(range(rows[0].start, rows[1].stop))
         else:
             self._forget([*rows[0], *rows[1]])
-
-    def _row_of(self, index: int | None) -> int:
-        if index is None or not 0 <= index < len(self._rows.first_row):
-            return 0
-        return self._rows.first_row[index]
-
-    def _rows_of(self, index: int | None) -> range:
-        """All rows in which a token may stand."""
-        if index is None:
-            return range(0)
-        after = index + 1 < len(self._rows.first_row)
-        return range(
-            self._row_of(index), (self._row_of(index + 1) if after else len(self._rows)) + 1
-        )
 
     def action_extend(self, action: str) -> None:
         """Move as that action does, and select what lies between."""
@@ -332,13 +175,3 @@ class TokenView(ScrollView, can_focus=True):
     def on_mouse_up(self) -> None:
         """The mouse may go elsewhere."""
         self.release_mouse()
-
-
-def _starts(nodes: Sequence[Node]) -> list[int]:
-    """Bytes of the text before each token."""
-    return list(accumulate((len(node.step.bytes) for node in nodes), initial=0))
-
-
-def shown_text(node: Node) -> str:
-    """What a token adds to the text; a token that stands for no text is shown by its number."""
-    return node.step.text if node.step.bytes else f"<{node.step.token_id}>"
