@@ -1,4 +1,4 @@
-"""The text as it is drawn, each token coloured by a number; it knows no keys."""
+"""The text as it is drawn: tokens coloured by a number, some selected; it knows no keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Size
+from textual.message import Message
+from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.timer import Timer
@@ -28,6 +30,16 @@ _VISIBLE = str.maketrans({" ": "·"})
 class TokenText(ScrollView):
     """Draws the rows that are on the screen and nothing else, whatever the text's length."""
 
+    selected: reactive[int | None] = reactive(None)
+    """Index of the token that the reader looks at; None is the newest one."""
+    far_end: reactive[int | None] = reactive(None)
+    """The other end of what is selected, where more than one token is."""
+
+    ALLOW_SELECT = False  # Textual's selection is of cells, ours is of tokens
+
+    class Selected(Message):
+        """Another token is looked at."""
+
     def __init__(self, **kwargs: str) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self._tokens: Sequence[Node] = []
@@ -44,18 +56,30 @@ class TokenText(ScrollView):
 
     @property
     def index(self) -> int | None:
-        """The token that is drawn as the one looked at."""
-        raise NotImplementedError
+        """The token looked at; None where there is no token."""
+        if not self._rows.first_row:
+            return None
+        last = len(self._rows.first_row) - 1
+        return last if self.selected is None else min(self.selected, last)
 
     @property
     def selection(self) -> range:
-        """Tokens that are drawn like it."""
-        raise NotImplementedError
+        """The selected tokens, where more than the one looked at is."""
+        if self.far_end is None or self.index is None:
+            return range(0)
+        first, last = sorted((self.far_end, self.index))
+        return range(first, last + 1)
 
     def on_mount(self) -> None:
         """Colours come from the theme and change with it."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self._repaint())
         self._repaint()
+
+    def show(self, nodes: Sequence[Node]) -> None:
+        """Show another text, or the same one after a cut. The sequence is read, not copied."""
+        self._tokens = nodes
+        self.selected = self.far_end = None
+        self._wrap()
 
     def compare_with(self, nodes: Sequence[Node]) -> None:
         """Underline the tokens that another text does not have at the same place."""
@@ -165,6 +189,28 @@ class TokenText(ScrollView):
                     style += _DIFFERENT
                 segments.append(Segment(text, style))
         return Strip(segments)
+
+    def watch_selected(self, before: int | None, after: int | None) -> None:
+        """Draw it, and what is selected with it, and tell the screen."""
+        last = len(self._rows.first_row) - 1
+        ends = [last if index is None else index for index in (before, after)]
+        self._forget_between(*ends, whole=self.far_end is not None)
+        self.post_message(self.Selected())
+
+    def watch_far_end(self, before: int | None, after: int | None) -> None:
+        """What was selected is it no more."""
+        if self.index is not None:
+            for end in (before, after):
+                if end is not None:
+                    self._forget_between(end, self.index, whole=True)
+
+    def _forget_between(self, a: int, b: int, *, whole: bool) -> None:
+        """Draw two tokens anew, and where it is asked for all between them."""
+        rows = self._rows_of(min(a, b)), self._rows_of(max(a, b))
+        if whole and rows[0] and rows[1]:
+            self._forget(range(rows[0].start, rows[1].stop))
+        else:
+            self._forget([*rows[0], *rows[1]])
 
     def _row_of(self, index: int | None) -> int:
         if index is None or not 0 <= index < len(self._rows.first_row):

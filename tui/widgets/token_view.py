@@ -1,80 +1,22 @@
-"""The text, in which a reader looks at tokens and selects them; it knows no document."""
+"""A reader's way through the text, by keys and by the mouse; it knows no document."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import events
 from textual.binding import BindingType
-from textual.message import Message
-from textual.reactive import reactive
 
-from tui.document import Node
 from tui.heat import FORKS
 from tui.widgets.text_keys import TEXT_KEYS
 from tui.widgets.token_text import TokenText
 
 
 class TokenView(TokenText, can_focus=True):
-    """Keys and the mouse move from token to token."""
+    """The text, in which one moves from token to token."""
 
     BINDINGS: ClassVar[list[BindingType]] = TEXT_KEYS
-
-    selected: reactive[int | None] = reactive(None)
-    """Index of the token that the reader looks at; None is the newest one."""
-    far_end: reactive[int | None] = reactive(None)
-    """The other end of what is selected, where more than one token is."""
-
-    ALLOW_SELECT = False  # Textual's selection is of cells, ours is of tokens
-
-    class Selected(Message):
-        """Another token is looked at."""
-
-    @property
-    def index(self) -> int | None:
-        """The token looked at; None where there is no token."""
-        if not self._rows.first_row:
-            return None
-        last = len(self._rows.first_row) - 1
-        return last if self.selected is None else min(self.selected, last)
-
-    @property
-    def selection(self) -> range:
-        """The selected tokens, where more than the one looked at is."""
-        if self.far_end is None or self.index is None:
-            return range(0)
-        first, last = sorted((self.far_end, self.index))
-        return range(first, last + 1)
-
-    def show(self, nodes: Sequence[Node]) -> None:
-        """Show another text, or the same one after a cut. The sequence is read, not copied."""
-        self._tokens = nodes
-        self.selected = self.far_end = None
-        self._wrap()
-
-    def watch_selected(self, before: int | None, after: int | None) -> None:
-        """Draw it, and what is selected with it, and tell the screen."""
-        last = len(self._rows.first_row) - 1
-        ends = [last if index is None else index for index in (before, after)]
-        self._forget_between(*ends, whole=self.far_end is not None)
-        self.post_message(self.Selected())
-
-    def watch_far_end(self, before: int | None, after: int | None) -> None:
-        """What was selected is it no more."""
-        if self.index is not None:
-            for end in (before, after):
-                if end is not None:
-                    self._forget_between(end, self.index, whole=True)
-
-    def _forget_between(self, a: int, b: int, *, whole: bool) -> None:
-        """Draw two tokens anew, and where it is asked for all between them."""
-        rows = self._rows_of(min(a, b)), self._rows_of(max(a, b))
-        if whole and rows[0] and rows[1]:
-            self._forget(range(rows[0].start, rows[1].stop))
-        else:
-            self._forget([*rows[0], *rows[1]])
 
     def action_extend(self, action: str) -> None:
         """Move as that action does, and select what lies between."""
