@@ -63,22 +63,30 @@ def key_problems(chosen: Mapping[str, str]) -> list[str]:
         for key in known:
             if key.place != place:
                 continue
-            for name in chosen.get(key.id, key.keys).split(","):
-                if name.strip() in taken and (key.id in chosen or taken[name.strip()] in chosen):
-                    problems.append(
-                        f"{name.strip()} {place} is chosen for {taken[name.strip()]} and {key.id}"
-                    )
-                taken[name.strip()] = key.id
-                comes_last = place == "everywhere" and not key.priority
-                if key.id in chosen and comes_last and _writes(name.strip()):
-                    problems.append(
-                        f"{name.strip()} is the prompt's own key, so it is no key of {key.id} "
-                        "while you write there"
-                    )
+            for name in _names(key, chosen):
+                if name in taken and (key.id in chosen or taken[name] in chosen):
+                    problems.append(f"{name} {place} is chosen for {taken[name]} and {key.id}")
+                taken[name] = key.id
+    for key in known:
+        if key.place == "everywhere" and not key.priority and key.id in chosen:
+            problems += [
+                f"{name} is the prompt's own key, so it is no key of {key.id} while you write there"
+                for name in _names(key, chosen)
+                if name in _prompts_own(key, chosen)
+                or (key_to_character(name) or "\0").isprintable()
+            ]
     return problems
 
 
-def _writes(key: str) -> bool:
-    """Whether a key does something in a field of several lines, or is a letter in it."""
+def _names(key: Key, chosen: Mapping[str, str]) -> list[str]:
+    """The keys of an action."""
+    return [name.strip() for name in chosen.get(key.id, key.keys).split(",")]
+
+
+def _prompts_own(key: Key, chosen: Mapping[str, str]) -> set[str]:
+    """Keys that do something in the prompt, and something else than this one."""
     own = {each.key for each in Binding.make_bindings(TextArea.BINDINGS)}
-    return key in own or (key_to_character(key) or "\0").isprintable()
+    for other in catalogue():
+        if other.place == "in the prompt" and other.id != f"prompt.{key.id}":
+            own.update(_names(other, chosen))
+    return own

@@ -193,7 +193,7 @@ def test_every_action_has_a_name_of_its_own() -> None:
     assert key_problems({}) == []
 
 
-@pytest.mark.parametrize("key", ["ctrl+y", "alt+delete", "x", "question_mark", "space"])
+@pytest.mark.parametrize("key", ["ctrl+y", "ctrl+j", "alt+delete", "x", "question_mark", "space"])
 def test_a_key_that_the_prompt_has_for_itself_is_no_key_of_everything(key: str) -> None:
     (problem,) = key_problems({"tree": key})
     assert problem.startswith(f"{key} is the prompt's own key")
@@ -204,6 +204,12 @@ def test_a_key_that_the_prompt_has_for_itself_is_no_key_of_everything(key: str) 
 @pytest.mark.parametrize("key", ["f10", "ctrl+t", "ctrl+s,f10", "shift+f2"])
 def test_other_keys_may_be_chosen(key: str) -> None:
     assert not key_problems({"tree": key})
+
+
+def test_a_key_that_was_given_to_the_prompt_is_its_own() -> None:
+    (problem,) = key_problems({"tree": "f10", "prompt.line_break": "f10"})
+    assert problem.startswith("f10 is the prompt's own key")
+    assert not key_problems({"page_up": "f10", "prompt.page_up": "f10"})  # they do the same
 
 
 @pytest.mark.parametrize("kind", HEAT_MAPS)
