@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Literal
 
 import torch
 
 from gpt.errors import UserError
 from gpt.quantize import DTYPES, product, quantize
+from gpt.timing import least_seconds
 
 SMALL = 20_000_000
 """Multiplications of a pass under which a second thread costs more than it saves."""
@@ -46,12 +46,7 @@ def fast_precision(device: torch.device) -> Literal["float32", "bfloat16"]:
 
     def seconds(dtype: torch.dtype) -> float:
         a = torch.ones(512, 512, dtype=dtype, device=device)
-        times = []
-        for _ in range(4):
-            started = time.perf_counter()
-            a @ a
-            times.append(time.perf_counter() - started)
-        return min(times)
+        return least_seconds(lambda: a @ a)
 
     return "bfloat16" if seconds(torch.bfloat16) < seconds(torch.float32) else "float32"
 
@@ -63,12 +58,8 @@ def fast_storage(dtype: str) -> bool:
     """
 
     def seconds(weight: torch.Tensor, scale: torch.Tensor | None) -> float:
-        x, times = torch.ones(1, weight.size(1)), []
-        for _ in range(4):
-            started = time.perf_counter()
-            product(x, weight, scale)
-            times.append(time.perf_counter() - started)
-        return min(times)
+        x = torch.ones(1, weight.size(1))
+        return least_seconds(lambda: product(x, weight, scale))
 
     with torch.inference_mode():
         exact = torch.ones(4096, 1024)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gpt import models
 from gpt.model import GPT
-from gpt.quantize import DTYPES, SmallGPT, dequantize, product, quantize
+from gpt.quantize import DTYPES, WAYS, SmallGPT, Way, dequantize, fastest_way, product, quantize
 from tests.conftest import random_model
 
 WIDER: dict[str, Any] = {"n_embd": 64, "n_head": 4, "vocab_size": 101}
@@ -122,6 +122,30 @@ def test_products_of_int8_are_exact_in_the_weights(
     # Each activation is off by at most the lower digit's step.
     bound = x.abs().amax(1, keepdim=True) / 127 / 254 * dequantize(weight, scale).abs().sum(1)
     assert (error <= bound * 1.01 + 1e-4).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 3), st.integers(0, 2**31))
+def test_all_ways_of_summing_give_the_same_numbers(
+    n_out: int, n_in: int, rows: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    digits, weight = (
+        torch.randint(-127, 128, (n, n_in), dtype=torch.int8, generator=generator)
+        for n in (2 * rows, n_out)
+    )
+    high, low = (digits.long() @ weight.long().T).float().chunk(2)
+    for way in WAYS:
+        assert torch.equal(way(digits, weight), high.add(low, alpha=1 / 254)), way.__name__
+
+
+@pytest.mark.parametrize("fastest", WAYS)
+def test_one_position_is_summed_in_the_way_that_took_least_time(
+    fastest: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([1.0 if way is fastest else 2.0 for way in WAYS])
+    monkeypatch.setattr("gpt.quantize.least_seconds", lambda call: next(seconds))
+    assert fastest_way.__wrapped__() is fastest
 
 
 def test_quantised_numbers_are_the_nearest_of_their_row() -> None:
