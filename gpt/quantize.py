@@ -81,7 +81,7 @@ def _int8_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     low = rows / step  # (N, in)
     high = low.round()
     low.sub_(high).mul_(254)
-    digits = torch.cat((high, low)).to(torch.int8)  # (2N, in); the lower digit is cut off
+    digits = torch.cat((high.to(torch.int8), low.to(torch.int8)))  # (2N, in); low is cut off
     way = fastest_way() if len(rows) == 1 else _both_as_rows
     y = _by_blocks(lambda part: way(digits, part), weight)  # (N, out)
     return y.mul_(step).mul_(scale).view(*x.shape[:-1], -1)
