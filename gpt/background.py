@@ -75,6 +75,12 @@ class Build:
             )
 
 
+def compiler() -> str | None:
+    """The C++ compiler that would be used, or None."""
+    names = [os.environ.get("CXX", ""), "g++", "clang++"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
 def cache_directory() -> Path:
     """Where compiled code is kept: GPT_TUI_HOME/compiled, or the platform's cache directory."""
     if root := os.environ.get("GPT_TUI_HOME"):

@@ -6,16 +6,14 @@ was compiled for one block does both better; it is kept in the user's cache dire
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from gpt.background import Build, failed, place, used
+from gpt.background import Build, compiler, failed, place, used
 from gpt.cache import KVCache
 from gpt.config import ModelConfig
 from gpt.context import Context
@@ -68,12 +66,6 @@ def _processor() -> str:
         lines = []
     flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
     return f"{platform.machine()} {platform.processor()} {flags}"
-
-
-def compiler() -> str | None:
-    """The C++ compiler that would be used, or None."""
-    names = [os.environ.get("CXX", ""), "g++", "clang++"]
-    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def used_by(part: str, model: GPT) -> list[str]:

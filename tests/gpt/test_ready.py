@@ -59,6 +59,24 @@ def test_auto_on_a_cpu_depends_on_size_and_speed(
     assert device.choose("cpu", "auto", n_params) == ("cpu", expected)
 
 
+@pytest.mark.parametrize(
+    ("compiler", "times", "fast"),
+    [
+        (None, 0.9, True),
+        (None, 1.1, False),
+        ("g++", 1.9, True),
+        ("g++", 2.1, False),
+    ],
+)
+def test_a_dtype_is_fast_where_it_or_its_compiled_code_is(
+    compiler: str | None, times: float, fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([times, 1.0])
+    monkeypatch.setattr(device, "compiler", lambda: compiler)
+    monkeypatch.setattr(device, "least_seconds", lambda call: next(seconds))
+    assert device.fast_storage("int8") == fast
+
+
 @pytest.mark.parametrize("slow", ["int8", "float32"])
 def test_whether_a_dtype_is_fast_is_measured(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def product(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None) -> None:
