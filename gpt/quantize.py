@@ -9,7 +9,7 @@ and learned positions stay float32, as do the activations between the matrices.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,8 @@ from gpt.timing import least_seconds
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in models.DTYPES}
 _BLOCK = 4096
 """Rows of a matrix that are worked on at once, so that the next step finds them in the cache."""
+_FLOATS = 1 << 19
+"""Numbers of a matrix that are float32 at once, for the same reason."""
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -52,24 +54,42 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
         parts = [(rows.float() * x.reshape(-1)).sum(-1) for rows in equal]
         y = torch.cat(parts).view(*x.shape[:-1], -1)  # (…, out)
         return y if scale is None else y * scale
-    if scale is not None:
-        return _int8_product(x, weight, scale)
     if weight.dtype == torch.float32:
         return F.linear(x, weight)
-    if x.numel() == x.size(-1) or weight.dtype == torch.bfloat16:
+    alone = x.numel() == x.size(-1)
+    if scale is not None:
+        if way := fastest_way():
+            return _integer_product(x, weight, scale, way if alone else _both_as_rows)
+    elif alone or weight.dtype == torch.bfloat16:
         return F.linear(x.to(weight.dtype), weight).float()
-    # Products of several float16 rows have no fast kernel on a CPU, and float32 has.
-    return _by_blocks(lambda rows: F.linear(x, rows.float()), weight)
+    y = _float_product(x, weight)
+    return y if scale is None else y * scale
 
 
-def _by_blocks(part: Callable[[Tensor], Tensor], weight: Tensor) -> Tensor:
-    """What part makes of rows of weight, (…, n), a block of them at a time → (…, out)."""
-    if len(weight) <= _BLOCK:
+def _float_product(x: Tensor, weight: Tensor) -> Tensor:
+    """What has no fast kernel of its own becomes float32, which has one; scales are left out."""
+    n_rows = max(1, _FLOATS // weight.size(1))
+    # The same memory for all blocks: new pages would take longer than the product.
+    block = torch.empty(min(n_rows, len(weight)), weight.size(1))
+
+    def part(rows: Tensor) -> Tensor:
+        return F.linear(x, block[: len(rows)].copy_(rows))
+
+    return _by_blocks(part, weight, n_rows)
+
+
+def _by_blocks(part: Callable[[Tensor], Tensor], weight: Tensor, n_rows: int) -> Tensor:
+    """What part makes of rows of weight, (…, n), so many of them at a time → (…, out)."""
+    if len(weight) <= n_rows:
         return part(weight)
-    return torch.cat([part(rows) for rows in torch.split(weight, _BLOCK)], dim=-1)
+    return torch.cat([part(rows) for rows in torch.split(weight, n_rows)], dim=-1)
 
 
-def _int8_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+Way = Callable[[Tensor, Tensor], Tensor]
+"""Digits (2N, in), the lower ones below, and weight (n, in), all int8 → sums (N, n) float32."""
+
+
+def _integer_product(x: Tensor, weight: Tensor, scale: Tensor, way: Way) -> Tensor:
     """Exact integer sums of 8-bit weights with activations of two 8-bit digits.
 
     An activation is step · (high + low / 254) with both digits in -127 … 127, step chosen per
@@ -82,13 +102,8 @@ def _int8_product(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     high = low.round()
     low.sub_(high).mul_(254)
     digits = torch.cat((high.to(torch.int8), low.to(torch.int8)))  # (2N, in); low is cut off
-    way = fastest_way() if len(rows) == 1 else _both_as_rows
-    y = _by_blocks(lambda part: way(digits, part), weight)  # (N, out)
+    y = _by_blocks(lambda part: way(digits, part), weight, _BLOCK)  # (N, out)
     return y.mul_(step).mul_(scale).view(*x.shape[:-1], -1)
-
-
-Way = Callable[[Tensor, Tensor], Tensor]
-"""Digits (2N, in), the lower ones below, and weight (n, in), all int8 → sums (N, n) float32."""
 
 
 def _one_by_one(digits: Tensor, weight: Tensor) -> Tensor:
@@ -109,7 +124,7 @@ def _both_as_columns(digits: Tensor, weight: Tensor) -> Tensor:
 
 
 WAYS: tuple[Way, ...] = (_one_by_one, _both_as_rows, _both_as_columns)
-"""Integers are exact, so all give the same numbers."""
+"""Where integers are exact, all give the same numbers."""
 
 
 def _transposed(matrix: Tensor) -> Tensor:
@@ -118,15 +133,28 @@ def _transposed(matrix: Tensor) -> Tensor:
 
 
 @cache
-def fastest_way() -> Way:
-    """What takes this processor least time for one position; others take up to three times as long.
+def fastest_way() -> Way | None:
+    """What takes this processor least time for one position; None: a product in float32.
 
-    Processors with matrix instructions want to multiply the weights, others to multiply with them.
+    Processors with matrix instructions want to multiply the weights, others to multiply with
+    them. Those of x86 without VNNI add two products in 16 bits first, which is too few.
     """
-    digits = torch.ones(2, 1024, dtype=torch.int8)
+    digits = torch.full((2, 1024), 127, dtype=torch.int8)
     # More than a core keeps in its own cache, as the weights of a network are.
-    weights = torch.ones(8, 2048, 1024, dtype=torch.int8)
-    return min(WAYS, key=lambda way: least_seconds(lambda: [way(digits, w) for w in weights]))
+    weights = torch.full((8, 2048, 1024), 127, dtype=torch.int8)
+    x = digits[:1].float()
+    whole = x @ weights[0].float().t()
+    right = whole.add(whole, alpha=1 / 254)
+    if not all(torch.equal(way(digits, weights[0]), right) for way in WAYS):
+        return None
+
+    def seconds(call: Callable[[Tensor], Tensor]) -> float:
+        return least_seconds(lambda: [call(weight) for weight in weights])
+
+    taken = {way: seconds(partial(way, digits)) for way in WAYS}
+    fastest = min(taken, key=taken.__getitem__)
+    # Far faster, or the next start might find otherwise, and its numbers be rounded otherwise.
+    return None if 2 * seconds(partial(_float_product, x)) < taken[fastest] else fastest
 
 
 class Linear(nn.Module):
@@ -223,4 +251,4 @@ def _common_direction(weight: Tensor) -> tuple[Tensor, Tensor]:
     """The unit vector (E) along the mean row of weight (V, E), and its product with each (V)."""
     mean = torch.stack([rows.float().sum(0) for rows in torch.split(weight, _BLOCK)]).sum(0)
     direction = F.normalize(mean, dim=0)
-    return direction, _by_blocks(lambda rows: rows.float() @ direction, weight)
+    return direction, _by_blocks(lambda rows: rows.float() @ direction, weight, _BLOCK)
