@@ -141,7 +141,7 @@ def fastest_way() -> Way | None:
     """
     digits = torch.full((2, 1024), 127, dtype=torch.int8)
     # More than a core keeps in its own cache, as the weights of a network are.
-    weights = torch.full((8, 2048, 1024), 127, dtype=torch.int8)
+    weights = torch.full((4, 2048, 1024), 127, dtype=torch.int8)
     x = digits[:1].float()
     whole = x @ weights[0].float().t()
     right = whole.add(whole, alpha=1 / 254)
