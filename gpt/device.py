@@ -19,7 +19,7 @@ TINY = 1_000_000
 _THREADS = torch.get_num_threads()
 """What torch begins with: a thread a physical core, or OMP_NUM_THREADS."""
 _MOST_THREADS = 1024
-_MUCH = 2
+_MUCH = 4
 """Times as slow as float32 an eager product may be where compiled code draws the tokens."""
 _LOST = r"(CUDA|cuBLAS|CUDNN|cuDNN|HIP|MPS)\b.*(error|out of memory)|No CUDA GPUs"
 """How messages begin that torch raises as plain RuntimeErrors."""

@@ -64,8 +64,8 @@ def test_auto_on_a_cpu_depends_on_size_and_speed(
     [
         (None, 0.9, True),
         (None, 1.1, False),
-        ("g++", 1.9, True),
-        ("g++", 2.1, False),
+        ("g++", 3.9, True),
+        ("g++", 4.1, False),
     ],
 )
 def test_a_dtype_is_fast_where_it_or_its_compiled_code_is(
