@@ -182,8 +182,8 @@ def test_integers_that_overflow_are_not_used(monkeypatch: pytest.MonkeyPatch) ->
     """As those of x86 before VNNI, where two products of bytes are added in 16 bits."""
 
     def saturating(digits: Tensor, weight: Tensor) -> Tensor:
-        bytes = digits.float() + 128  # one of both factors has no sign
-        pairs = bytes[:, None].unflatten(-1, (-1, 2)) * weight.unflatten(-1, (-1, 2))
+        unsigned = digits.float() + 128  # one of both factors has no sign
+        pairs = unsigned[:, None].unflatten(-1, (-1, 2)) * weight.unflatten(-1, (-1, 2))
         sums = pairs.sum(-1).clamp(-(2**15), 2**15 - 1).sum(-1)
         high, low = (sums - 128 * weight.float().sum(-1)).chunk(2)
         return high.add(low, alpha=1 / 254)
