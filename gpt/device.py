@@ -77,7 +77,7 @@ def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tupl
 
     auto is CUDA where such a GPU is usable, with bfloat16 where it has it, MPS with float32 on a
     Mac, and the CPU elsewhere: with int8 for a large network, float16 for a small one, float32
-    where those are not faster. Raises UserError where what was asked for is not there.
+    where `fast_storage` is not. Raises UserError where what was asked for is not there.
     """
     if device == "auto":
         gpu = "mps" if torch.backends.mps.is_available() else "cpu"
