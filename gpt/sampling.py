@@ -14,6 +14,7 @@ from gpt.settings import Sampling
 
 GREEDY_BELOW = 1e-5
 """Temperatures under this are 0: dividing by them would only overflow."""
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -107,19 +108,20 @@ def _top_k(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor
 
 def _top_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:
     p = scores.softmax(-1)
-    # All tokens below this together are less than half of what may go, whatever rounding does,
-    # so only the others are sorted.
-    ids = (p >= (1 - sampling.top_p) / (2 * len(p))).nonzero()[:, 0]
-    p = p[ids]
-    # Floats that are not negative sort like their bits, and a CPU sorts integers ten times as
-    # fast as floats as long as they ascend.
-    order = p.view(torch.int32).neg().sort(stable=True).indices
-    p = p[order]
-    reached_before = p.cumsum(-1) - p
-    stays = reached_before < sampling.top_p
-    stays[0] = True
-    gone = torch.ones_like(scores, dtype=torch.bool)
-    return scores.masked_fill(gone.index_fill_(0, ids[order[stays]], False), -math.inf)
+    # Floats that are not negative order like their bits, of which the upper half names a bin of
+    # almost equal ones. Bins before the one in which top_p is reached stay, so it alone is sorted.
+    bins = p.view(torch.int32) >> 16
+    mass = torch.bincount(bins, weights=p)
+    before = mass.flip(0).cumsum(0).roll(1)  # what all higher bins have together
+    before[0] = 0.0
+    wanted = max(sampling.top_p, _TINY)  # the best token stays, whatever is wanted
+    place = int((before < wanted).nonzero()[-1])
+    last = len(mass) - 1 - place
+    ids = (bins == last).nonzero()[:, 0]
+    p, order = p[ids].sort(descending=True, stable=True)
+    reached_before = before[place] + (p.cumsum(-1) - p)
+    stays = (bins > last).index_fill_(0, ids[order[reached_before < wanted]], True)
+    return scores.masked_fill(~stays, -math.inf)
 
 
 def _min_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor:

@@ -56,6 +56,22 @@ def test_top_p_keeps_the_fewest_that_reach_it() -> None:
     assert kept(Sampling(top_p=0.99)) == {0, 1, 2, 4}
 
 
+@pytest.mark.parametrize("top_p", [0.001, 0.1, 0.5, 0.9, 0.999, 0.9999999])
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 0.1, 2.0, 10.0, 60.0])
+def test_top_p_in_a_large_vocabulary_keeps_what_sorting_all_of_it_would(
+    spread: float, top_p: float
+) -> None:
+    # Rounded, so that many tokens tie.
+    logits = (torch.randn(50257, generator=torch.manual_seed(3)) * spread).mul(50).round().div(50)
+    found = distribution(logits, Sampling(top_p=top_p), [])[-1].logprobs > -math.inf
+    p, order = logits.double().softmax(-1).sort(descending=True, stable=True)
+    inside = torch.zeros_like(found).index_fill_(0, order[: int(found.sum())], True)
+    assert torch.equal(found, inside)
+    # Sums are float32's.
+    assert p[found[order]].sum() > top_p - 1e-5
+    assert p[found[order]][:-1].sum() < top_p + 1e-5
+
+
 def test_min_p_is_a_share_of_the_best_one() -> None:
     assert kept(Sampling(min_p=math.exp(-1) + 1e-3)) == {2}
     assert kept(Sampling(min_p=math.exp(-1) - 1e-3)) == {1, 2, 4}
