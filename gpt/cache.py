@@ -27,9 +27,9 @@ class KVCache:
         """What attention adds to the scores; None: it sees what `append` returns."""
         self._config = config
         self._dtype = dtype
-        self._shape = config.n_layer, 2, batch
-        self._kept = torch.empty(*self._shape, 0, config.n_head, config.head_size)
-        """Keys and values of every layer, (n_layer, 2, B, capacity, nh, hs)."""
+        self._shape = config.n_layer, 2, batch, config.n_head
+        self._kept = torch.empty(*self._shape, 0, config.head_size)
+        """Keys and values of every layer, (n_layer, 2, B, nh, capacity, hs)."""
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put k and v (B, nh, T, hs) of one layer behind the past.
@@ -40,7 +40,7 @@ class KVCache:
         end = self.length + k.size(2)
         if layer == 0:
             self._reserve(end, self._dtype or k.dtype, k.device)
-        kept = self._kept[layer].transpose(2, 3)  # (2, B, nh, capacity, hs)
+        kept = self._kept[layer]  # (2, B, nh, capacity, hs)
         kept[0, :, :, self.length : end] = k
         kept[1, :, :, self.length : end] = v
         return kept[0, :, :, :end].to(k.dtype), kept[1, :, :, :end].to(k.dtype)
@@ -48,20 +48,19 @@ class KVCache:
     def slots(self) -> list[Tensor]:
         """Keys of the first layer, its values, keys of the second and so on, of one sequence.
 
-        Views (length + 1, nh, hs), each in one piece of memory, for compiled code, which writes
-        the last row itself.
+        All the memory there is, (nh, capacity, hs) each, for compiled code, which writes the next
+        token itself.
         """
-        end = self.length + 1
-        self._reserve(end, self._dtype or torch.float32, torch.device("cpu"))
-        return list(self._kept.flatten(0, 2)[:, :end].unbind(0))
+        self._reserve(self.length + 1, self._dtype or torch.float32, torch.device("cpu"))
+        return list(self._kept[:, :, 0].flatten(0, 1).unbind(0))
 
     def first(self, capacity: int) -> Tensor:
-        """The memory of the first `capacity` tokens, (n_layer, 2, B, capacity, nh, hs).
+        """The memory of the first `capacity` tokens, (n_layer, 2, B, nh, capacity, hs).
 
         It stays where it is until more than it holds are needed. Not of a cache that never had any.
         """
         self._reserve(capacity, self._kept.dtype, self._kept.device)
-        return self._kept[:, :, :, :capacity]
+        return self._kept[..., :capacity, :]
 
     def advance(self, n_tokens: int) -> None:
         """Count the tokens that every layer has appended."""
@@ -79,18 +78,18 @@ class KVCache:
             raise ValueError(f"cannot copy {length} tokens of a cache of {self.length}")
         other = KVCache(self._config, len(rows), dtype=self._dtype)
         other.length = length
-        other._kept = self._kept[:, :, rows, :length]
+        other._kept = self._kept[:, :, rows, :, :length]
         return other
 
     def _reserve(self, needed: int, dtype: torch.dtype, device: torch.device) -> None:
-        capacity = self._kept.size(3)
+        capacity = self._kept.size(-2)
         if needed <= capacity:
             return
         config = self._config
         while capacity < needed:
             capacity = max(2 * capacity, _FIRST_CAPACITY)
         capacity = min(capacity, max(needed, config.block_size))
-        shape = (*self._shape, capacity, config.n_head, config.head_size)
+        shape = (*self._shape, capacity, config.head_size)
         grown = torch.empty(shape, dtype=dtype, device=device)
-        grown[:, :, :, : self.length] = self._kept[:, :, :, : self.length]
+        grown[..., : self.length, :] = self._kept[..., : self.length, :]
         self._kept = grown

@@ -99,6 +99,8 @@ class CompiledStep:
             part: [model.get_parameter(n) for n in used_by(part, model)] for part in _USED
         }
         self._layers = [arguments(cast(Block, block)) for block in model.h]
+        self._counted = torch.zeros(model.config.block_size)
+        """As many as there are tokens are given to a block, which looks at nothing but how many."""
         self._last: tuple[Tensor, Prediction] | None = None
         """The hidden state that was computed last, and what it says."""
 
@@ -107,8 +109,9 @@ class CompiledStep:
         where = torch.tensor([token_id, cache.length])
         x, *rotation = self._run["input"]([where, *self._ends["input"]])
         slots = iter(cache.slots())
+        counted = self._counted[: cache.length + 1]
         for weights in self._layers:
-            (x,) = self._run["block"]([x, next(slots), next(slots), *rotation, *weights])
+            (x,) = self._run["block"]([x, next(slots), next(slots), counted, *rotation, *weights])
         cache.advance(1)
         hidden, *prediction = self._run["output"]([x, *self._ends["output"]])
         self._last = hidden, Prediction(*prediction)

@@ -44,28 +44,28 @@ class Slot:
     """The part of a static cache that one layer takes."""
 
     def __init__(self, kept: Tensor, length: Tensor, mask: Tensor) -> None:
-        """kept (2, S, nh, hs): keys and values; length (): tokens in it; mask (1, 1, 1, S)."""
+        """kept (2, nh, S, hs): keys and values; length (): tokens in it; mask (1, 1, 1, S)."""
         self._kept, self._length, self.mask = kept, length, mask
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """k, v (1, nh, 1, hs) → all of the bucket, (1, nh, S, hs) each."""
         where = self._length.view(1)
         keys, values = self._kept
-        keys.index_copy_(0, where, k[0].transpose(0, 1))
-        values.index_copy_(0, where, v[0].transpose(0, 1))
-        return keys.transpose(0, 1)[None], values.transpose(0, 1)[None]
+        keys.index_copy_(1, where, k[0])
+        values.index_copy_(1, where, v[0])
+        return keys[None], values[None]
 
 
 class StaticCache:
     """A KV cache whose length is on the device: shapes and memory are those of a whole bucket."""
 
     def __init__(self, kept: Tensor) -> None:
-        """kept (n_layer, 2, 1, S, nh, hs): memory of a KVCache."""
+        """kept (n_layer, 2, 1, nh, S, hs): memory of a KVCache."""
         self._layers = list(kept[:, :, 0])
-        self._places = torch.arange(kept.size(3), device=kept.device)
+        self._places = torch.arange(kept.size(-2), device=kept.device)
         self._hidden = torch.finfo(kept.dtype).min
         self.length = torch.zeros((), dtype=torch.long, device=kept.device)
-        self.mask = torch.zeros(1, 1, 1, kept.size(3), dtype=kept.dtype, device=kept.device)
+        self.mask = torch.zeros(1, 1, 1, kept.size(-2), dtype=kept.dtype, device=kept.device)
 
     def begin(self) -> None:
         """Let the next token see what stands before it, and itself."""
@@ -97,7 +97,7 @@ class Graph:
 
     def __init__(self, code: Code, kept: Tensor, dials: Dials, hidden: Tensor) -> None:
         """hidden (at least S, E): where the hidden state of each position goes."""
-        self.size = kept.size(3)
+        self.size = kept.size(-2)
         self._code, self._dials, self._hidden = code, dials, hidden
         self._cache = StaticCache(kept)
         self._token = torch.zeros(1, 1, dtype=torch.long, device=kept.device)
@@ -261,7 +261,7 @@ class Graphs:
             self._memory = kept.data_ptr()
             self._hidden = context.hidden[-1].repeat(block_size, 1)  # (block_size, E)
         if size not in self._graphs:
-            kept[:, :, :, context.cache.length :] = 0  # weights of 0 do not hide NaN
+            kept[..., context.cache.length :, :] = 0  # weights of 0 do not hide NaN
             self._make(size, kept, path, start)
         return self._graphs.get(size)
 

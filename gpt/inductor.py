@@ -38,9 +38,9 @@ from gpt.settle import numbers_of, race
 
 _LONGEST = 1 << 20
 """Tokens that a compiled block may attend to."""
-_USUAL = 1021
-"""Tokens that it attends to when it is compiled, many enough that threads share their loops. No
-other length may be the same."""
+_USUAL, _CAPACITY = 1021, 2039
+"""Tokens that it attends to when it is compiled, many enough that threads share their loops, and
+how many there is room for. No other length may be the same."""
 _PART = 32
 """Numbers of a head whose sums are written as one; several sums go on side by side."""
 
@@ -54,27 +54,25 @@ class _Attend(TorchFunctionMode):
         if func is not nn.functional.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
         q, k, v = args  # (1, nh, 1, hs), (1, nh, S, hs) twice
-        keys, values = k[0].transpose(0, 1), v[0].transpose(0, 1)  # (S, nh, hs) in memory
-        scores = (keys * (q[0, :, 0] * kwargs["scale"])).sum(-1)  # (S, nh)
-        weights = scores.softmax(0)[..., None]  # (S, nh, 1)
+        weights = (k[0] * (q[0] * kwargs["scale"])).sum(-1).softmax(-1)[..., None]  # (nh, S, 1)
         # Sums of several parts of a head at once, as with the rows of a matrix.
-        y = torch.cat([(weights * part).sum(0) for part in values.split(_PART, -1)], -1)
+        y = torch.cat([(weights * part).sum(1) for part in v[0].split(_PART, -1)], -1)
         return y[None, :, None]  # (1, nh, 1, hs)
 
 
 class _Slot:
-    """What a block takes for its KV cache: the last row is its own."""
+    """What a block takes for its KV cache: the memory of its layer, and how many tokens to see."""
 
     mask = None
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self._both = keys, values  # (S, nh, hs) each
+    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
+        self._both, self._length = (keys, values), length  # (nh, capacity, hs) each
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """k, v (1, nh, 1, hs) → all keys and values, (1, nh, S, hs) each."""
         for kept, new in zip(self._both, (k, v), strict=True):
-            kept[-1] = new[0, :, 0]
-        keys, values = (kept.transpose(0, 1)[None].to(k.dtype) for kept in self._both)
+            kept.narrow(1, self._length - 1, 1).copy_(new[0])
+        keys, values = (kept.narrow(1, 0, self._length)[None].to(k.dtype) for kept in self._both)
         return keys, values
 
 
@@ -93,10 +91,16 @@ class _BlockStep(nn.Module):
         x: Tensor,
         keys: Tensor,
         values: Tensor,
+        counted: Tensor,
         rotation: Rotation | None,
         weights: list[Tensor],
     ) -> Tensor:
-        """x (1, 1, C), keys and values (S, nh, hs), weights as in `arguments` → (1, 1, C)."""
+        """x (1, 1, C), keys and values (nh, capacity, hs), weights as in `arguments` → (1, 1, C).
+
+        counted (S): how many tokens there are with this one; a compiled function takes no numbers.
+        """
+        length = counted.size(0)
+        torch._check(length <= keys.size(1))  # type: ignore[no-untyped-call]
         (block,) = self.block
         *matrices, others = weights
         block.attn.scale = others[0]  # type: ignore[assignment]
@@ -104,7 +108,7 @@ class _BlockStep(nn.Module):
         vectors = torch.split(others[1:], list(self.vectors.values()))
         named.update(zip(self.vectors, vectors, strict=True))
         with _Attend():
-            y: Tensor = functional_call(block, named, (x, rotation, _Slot(keys, values)))
+            y: Tensor = functional_call(block, named, (x, rotation, _Slot(keys, values, length)))
             return y
 
 
@@ -145,15 +149,16 @@ def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
     block = Block(config, 0).eval().requires_grad_(False)
     shrink(block, dtype)
     kept_dtype = dtype if dtype == torch.float32 else SmallGPT.cache_dtype
-    kept = torch.zeros(2, _USUAL, config.n_head, config.head_size, dtype=kept_dtype)
+    kept = torch.zeros(2, config.n_head, _CAPACITY, config.head_size, dtype=kept_dtype)
     rotation = None
     if config.positions == "rotary":
         rotation = rotary(torch.arange(1), config)
     weights = arguments(block)
-    example = (torch.zeros(1, 1, config.n_embd), kept[0], kept[1], rotation, weights)
-    length = Dim("S", min=2, max=_LONGEST)
+    x, counted = torch.zeros(1, 1, config.n_embd), torch.zeros(_USUAL)
+    example = (x, kept[0], kept[1], counted, rotation, weights)
+    capacity, length = (Dim(name, min=2, max=_LONGEST) for name in ("capacity", "S"))
     fixed = None if rotation is None else (None, None)
-    shapes = (None, {0: length}, {0: length}, fixed, [None] * len(weights))
+    shapes = (None, {1: capacity}, {1: capacity}, {0: length}, fixed, [None] * len(weights))
     return export(_BlockStep(block), example, dynamic_shapes=shapes)
 
 
