@@ -11,12 +11,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from tui.document import Node
 from tui.measure import measure
+from tui.widgets.hints import Hints
 from tui.widgets.token_view import TokenView
 
 
@@ -49,7 +50,7 @@ class ComparisonScreen(Screen[None]):
         with Horizontal():
             for _ in self._sides:
                 yield TokenView()
-        yield Footer()
+        yield Hints()
 
     def on_mount(self) -> None:
         """Fill the views."""

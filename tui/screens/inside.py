@@ -11,12 +11,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import Screen
-from textual.widgets import DataTable, Footer
+from textual.widgets import DataTable
 
 from gpt.inside import Layer
 from gpt.step import Step
 from tui.document import Node
 from tui.heat import STEPS, Scale
+from tui.widgets.hints import Hints
 from tui.widgets.inspector import percent, visible
 from tui.widgets.token_view import TokenView
 
@@ -44,7 +45,7 @@ class InsideScreen(Screen[None]):
             panel.border_title = "read by the last norm and the output matrix (logit lens)"
             yield DataTable(cursor_type="row")
         yield TokenView()
-        yield Footer()
+        yield Hints()
 
     def on_mount(self) -> None:
         """Fill both; the last layer is the model itself."""

@@ -12,7 +12,6 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Footer
 
 from gpt.errors import UserError
 from tui.backend import Connect, Connection
@@ -25,6 +24,7 @@ from tui.screens.keeping import Keeping
 from tui.screens.modelling import Modelling
 from tui.screens.parts import READY
 from tui.store import Place
+from tui.widgets.hints import Hints
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
@@ -108,7 +108,7 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
 
         controls = Controls(chat=self._chat)
         await self.query_one("#side").mount(controls)
-        await self.query_one("#foot").mount(Footer())
+        await self.query_one("#foot").mount(Hints())
         self.refresh_bindings()  # a footer that comes late has missed their signal
         for name, value in self._dials.items():
             if not controls.set(name, value):

@@ -13,13 +13,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from gpt.sanitize import one_line
 from tui.align import align, bits_per_character
 from tui.document import Node
 from tui.heat import between
 from tui.measure import measure
+from tui.widgets.hints import Hints
 from tui.widgets.inspector import Inspector, visible
 from tui.widgets.token_view import TokenView
 
@@ -73,7 +74,7 @@ class ReadingsScreen(Screen[None]):
                     inspector = Inspector()
                     inspector.vocab_size = reading.vocab_size
                     yield inspector
-        yield Footer()
+        yield Hints()
 
     def on_mount(self) -> None:
         """Fill the columns."""

@@ -1,0 +1,30 @@
+"""The line of keys: every hint that is shown is whole."""
+
+from __future__ import annotations
+
+from textual.pilot import Pilot
+
+from tests.tui.fake import FakeBackend, app_with, running
+from tui.widgets.hints import Hints
+
+
+def words(pilot: Pilot[None]) -> list[str]:
+    """What the line says, with what is left of each hint."""
+    line = pilot.app.screen.query_one(Hints)
+    strips = pilot.app.screen._compositor.render_strips()
+    row = strips[line.region.y].text.partition("▏")[0]
+    return [each.strip() for each in row.split("  ") if each.strip()]
+
+
+async def test_a_hint_is_shown_whole_or_not_at_all_at_every_width() -> None:
+    async with running(app_with(FakeBackend()), size=(220, 32)) as pilot:
+        everything = words(pilot)
+        assert any(each.endswith("stop") for each in everything)
+        found = set()
+        for width in (120, 81, 64, 97, 119, 118, 117, 116, 140, 220):
+            await pilot.resize_terminal(width, 32)
+            await pilot.pause()
+            shown = words(pilot)
+            assert shown == everything[: len(shown)]
+            found.add(len(shown))
+        assert found > {len(everything)}
