@@ -118,9 +118,9 @@ def _top_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor
     place = int((before < wanted).nonzero()[-1])
     last = len(mass) - 1 - place
     ids = (bins == last).nonzero()[:, 0]
-    p, order = p[ids].sort(descending=True, stable=True)
-    reached_before = before[place] + (p.cumsum(-1) - p)
-    stays = (bins > last).index_fill_(0, ids[order[reached_before < wanted]], True)
+    ids = ids[scores[ids].sort(descending=True, stable=True).indices]  # finer than p is rounded
+    reached_before = before[place] + (p[ids].cumsum(-1) - p[ids])
+    stays = (bins > last).index_fill_(0, ids[reached_before < wanted], True)
     return scores.masked_fill(~stays, -math.inf)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpt.errors import UserError
@@ -33,6 +33,7 @@ def off_borders(values: list[float], sampling: Sampling) -> tuple[torch.Tensor, 
 
 
 @settings(deadline=None)  # the first call loads what torch needs
+@example([0.0] * 10, Sampling(top_p=0.5, boosted=(((5,), 1e-15),)), [0])  # no probability shows it
 @given(logits_strategy, settings_strategy, st.lists(st.integers(0, 9), min_size=1, max_size=6))
 def test_it_draws_what_the_stages_draw(
     values: list[float], sampling: Sampling, path: list[int]
