@@ -119,7 +119,8 @@ def _top_p(scores: Tensor, sampling: Sampling, context: Sequence[int]) -> Tensor
     last = len(mass) - 1 - place
     ids = (bins == last).nonzero()[:, 0]
     ids = ids[scores[ids].sort(descending=True, stable=True).indices]  # finer than p is rounded
-    reached_before = before[place] + (p[ids].cumsum(-1) - p[ids])
+    p = p[ids]
+    reached_before = before[place] + (p.cumsum(-1) - p)
     stays = (bins > last).index_fill_(0, ids[reached_before < wanted], True)
     return scores.masked_fill(~stays, -math.inf)
 
