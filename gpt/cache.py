@@ -30,6 +30,8 @@ class KVCache:
         self._shape = config.n_layer, 2, batch, config.n_head
         self._kept = torch.empty(*self._shape, 0, config.head_size)
         """Keys and values of every layer, (n_layer, 2, B, nh, capacity, hs)."""
+        self._slots: list[Tensor] = []
+        """What `slots` returned."""
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put k and v (B, nh, T, hs) of one layer behind the past.
@@ -52,7 +54,9 @@ class KVCache:
         token itself.
         """
         self._reserve(self.length + 1, self._dtype or torch.float32, torch.device("cpu"))
-        return list(self._kept[:, :, 0].flatten(0, 1).unbind(0))
+        if not self._slots:
+            self._slots = list(self._kept[:, :, 0].flatten(0, 1).unbind(0))
+        return self._slots
 
     def first(self, capacity: int) -> Tensor:
         """The memory of the first `capacity` tokens, (n_layer, 2, B, nh, capacity, hs).
@@ -92,4 +96,4 @@ class KVCache:
         shape = (*self._shape, capacity, config.head_size)
         grown = torch.empty(shape, dtype=dtype, device=device)
         grown[..., : self.length, :] = self._kept[..., : self.length, :]
-        self._kept = grown
+        self._kept, self._slots = grown, []

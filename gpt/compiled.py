@@ -7,6 +7,7 @@ was compiled for one block does both better; it is kept in the user's cache dire
 from __future__ import annotations
 
 import platform
+from array import array
 from pathlib import Path
 from typing import cast
 
@@ -99,6 +100,9 @@ class CompiledStep:
             part: [model.get_parameter(n) for n in used_by(part, model)] for part in _USED
         }
         self._layers = [arguments(cast(Block, block)) for block in model.h]
+        self._where = array("q", (0, 0))
+        self._given = torch.frombuffer(self._where, dtype=torch.long)
+        """The same memory: a token's id and its position."""
         self._counted = torch.zeros(model.config.block_size)
         """As many as there are tokens are given to a block, which looks at nothing but how many."""
         self._last: tuple[Tensor, Prediction] | None = None
@@ -106,8 +110,8 @@ class CompiledStep:
 
     def hidden(self, token_id: int, cache: KVCache) -> Tensor:
         """→ (E); the cache is one token longer afterwards."""
-        where = torch.tensor([token_id, cache.length])
-        x, *rotation = self._run["input"]([where, *self._ends["input"]])
+        self._where[0], self._where[1] = token_id, cache.length
+        x, *rotation = self._run["input"]([self._given, *self._ends["input"]])
         slots = iter(cache.slots())
         counted = self._counted[: cache.length + 1]
         for weights in self._layers:

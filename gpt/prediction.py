@@ -95,25 +95,22 @@ class ReadOut:
 @torch.inference_mode()
 def read_out(prediction: Prediction, chosen: Sequence[int], top: int) -> list[ReadOut]:
     """Predictions of n tokens and the ids that stand there (n) → what they say of each."""
-    logprobs = prediction.logprobs  # (n, V)
-    values, ids = prediction.top_logprobs.tolist(), prediction.top_ids.tolist()
-    if top > len(ids[0]):
-        found = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)
-        values, ids = found.values.tolist(), found.indices.tolist()
+    logprobs, best, best_ids = prediction.logprobs, prediction.top_logprobs, prediction.top_ids
+    if top > best.size(-1):
+        best, best_ids = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)
+    values, ids = best[:, :top].tolist(), best_ids[:, :top].tolist()
     # A token among the best needs no look at the others.
     own: list[Any] = [
-        dict(zip(*row, strict=True)).get(i) for i, *row in zip(chosen, ids, values, strict=True)
+        row[its.index(i)] if i in its else None
+        for i, row, its in zip(chosen, values, ids, strict=True)
     ]
-    rank = [row.index(p) + 1 if p is not None else 0 for p, row in zip(own, values, strict=True)]
+    rank = [0 if p is None else row.index(p) + 1 for p, row in zip(own, values, strict=True)]
     if far := [row for row, logprob in enumerate(own) if logprob is None]:
-        among = logprobs[far]
+        among = logprobs if len(far) == len(own) else logprobs[far]
         where = torch.tensor([chosen[row] for row in far], device=logprobs.device)
         theirs = among.gather(-1, where[:, None])  # (far, 1)
         better = (among > theirs).sum(-1)
         for row, logprob, count in zip(far, theirs[:, 0].tolist(), better.tolist(), strict=True):
             own[row], rank[row] = logprob, count + 1
     entropy = prediction.entropy.tolist()
-    return [
-        ReadOut(own[n], rank[n], entropy[n], ids[n][:top], values[n][:top])
-        for n in range(len(chosen))
-    ]
+    return [ReadOut(own[n], rank[n], entropy[n], ids[n], values[n]) for n in range(len(chosen))]

@@ -114,11 +114,13 @@ def _draw_from_best(
     if active & {"banned", "boosted", "repetition_penalty"}:
         return None
     has_all = n == prediction.logprobs.size(-1)
-    best, best_ids = prediction.top_logprobs[0], prediction.top_ids[0]
-    values, ids = best.tolist(), best_ids.tolist()
     if sampling.temperature < GREEDY_BELOW:
-        token_id, after = ids[0], [0.0]
+        ((token_id,),) = prediction.top_ids[:, :1].tolist()
+        (values,) = prediction.top_logprobs[:, :2].tolist()
+        ids, after = [token_id], [0.0]
     elif has_all or (active & {"top_k", "top_p", "min_p"} and sampling.top_k < n):
+        best, best_ids = prediction.top_logprobs[0], prediction.top_ids[0]
+        values, ids = best.tolist(), best_ids.tolist()
         numbers, thrown = _numbers_and_dice(sampling, position, best.device)
         token, final = race(best, best_ids, numbers, thrown, prediction.logprobs[0])
         token_id, after = int(token), [p for p in final.tolist() if p > -math.inf]
