@@ -31,12 +31,13 @@ import torch
 from benchmarks.convert import make
 from benchmarks.main_job import cpu
 from benchmarks.other_programs import Program, ctranslate2_program, llama_cpp_program
-from gpt import checkpoint, device, models
+from gpt import checkpoint, models
 from gpt.bench import bytes_per_token, seconds_to_read, to_read
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
 from gpt.context import Context
 from gpt.generate import generate
+from gpt.ready import make_ready
 from gpt.settings import Sampling
 from tests.peers import as_llama
 
@@ -295,9 +296,8 @@ def memory(directory: Path, dtype: str) -> dict[str, float]:
 
 def shakespeare(work: Path, rounds: int) -> dict[str, Any]:
     """The shipped model in its default dtype and as many threads as it takes by default."""
-    n_params = models.read_manifest(models.find(models.EMBEDDED)).n_params
-    threads = device.use_threads(n_params)
-    _, dtype = device.choose("cpu", "auto", n_params)
+    ready = make_ready(models.find(models.EMBEDDED), "cpu")
+    threads, dtype = ready.threads, ready.dtype
     names = ["transformers float32", f"ours {dtype} eager", f"ours {dtype} compiled"]
     names = [f"shakespeare {name}" for name in names]
     found = in_turn(names, work, threads, [i % 65 for i in range(200)], DRAWN, rounds)

@@ -92,7 +92,9 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
             choices=["auto", *models.DTYPES],
             help="how weights are stored",
         )
-        command.add_argument("--threads", type=int, metavar="N", help="default: the cores")
+        command.add_argument(
+            "--threads", type=int, metavar="N", help="default: as many as suit the model"
+        )
         command.add_argument(
             "--compile", action="store_true", help="build machine code for the model first, once"
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -13,7 +15,7 @@ from gpt.quantize import DTYPES, product, quantize
 from gpt.timing import least_seconds
 
 SMALL = 20_000_000
-"""Multiplications of a pass under which a second thread costs more than it saves."""
+"""Multiplications of a pass under which a second thread may cost more than it saves."""
 TINY = 1_000_000
 """Weights that stay in a core's own cache, where fewer bytes gain nothing."""
 _THREADS = torch.get_num_threads()
@@ -21,6 +23,8 @@ _THREADS = torch.get_num_threads()
 _MOST_THREADS = 1024
 _MUCH = 4
 """Times as slow as float32 an eager product may be where compiled code draws the tokens."""
+_PAYS = 0.9
+"""At most this share of the time a pass may take on twice as many threads."""
 _LOST = r"(CUDA|cuBLAS|CUDNN|cuDNN|HIP|MPS)\b.*(error|out of memory)|No CUDA GPUs"
 """How messages begin that torch raises as plain RuntimeErrors."""
 
@@ -40,6 +44,25 @@ def use_threads(
     chosen = wanted or (1 if n_params * n_tokens < SMALL else max(1, _THREADS - spare))
     torch.set_num_threads(chosen)
     return chosen
+
+
+def measure_threads(step: Callable[[], object], n_params: int, *, spare: int) -> int:
+    """The same for one token of a network that is there: of a small one, how many is measured.
+
+    Their number is doubled while that pays; how well cores share what they read and wait for
+    each other differs between processors. step: what to time.
+    """
+    if not TINY <= n_params < SMALL:
+        return use_threads(n_params, spare=spare)
+    best, taken = 1, math.inf
+    for n in (1, 2, 4, 8):
+        if n > max(1, _THREADS - spare):
+            break
+        torch.set_num_threads(n)
+        if (seconds := least_seconds(step)) > _PAYS * taken:
+            break
+        best, taken = n, seconds
+    return use_threads(n_params, wanted=best)
 
 
 def fast_precision(device: torch.device) -> Literal["float32", "bfloat16"]:

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gpt import checkpoint, device, models
 from gpt.background import Build
 from gpt.checkpoint import Checkpoint
@@ -32,8 +34,10 @@ class Ready:
     directory: Path
     device: str
     dtype: str
-    threads: int | None
-    """What was asked for; None for as many as suit the model."""
+    threads: int
+    """On how many it runs on the CPU."""
+    asked: int | None
+    """How many were asked for; None for as many as suit the model."""
     spare: int
     """Cores that are left to another program where nothing was asked for."""
     seconds: float
@@ -45,8 +49,7 @@ class Ready:
 
     def use_threads(self) -> int:
         """Let torch use as many threads as this model should have; how many."""
-        n_params = self.checkpoint.manifest.n_params
-        return device.use_threads(n_params, wanted=self.threads, spare=self.spare)
+        return device.use_threads(self.checkpoint.manifest.n_params, wanted=self.threads)
 
     def is_compiled(self) -> bool:
         """Whether compiled code draws its tokens; a build that has ended is taken up."""
@@ -87,7 +90,7 @@ def make_ready(
     if compile not in COMPILE:
         raise UserError(f"compile is one of {', '.join(COMPILE)}, not {compile!r}")
     n_params = models.read_manifest(directory).n_params
-    device.use_threads(n_params, wanted=threads, spare=spare)
+    used = device.use_threads(n_params, wanted=threads, spare=spare)
     chosen, stored = device.choose(where, dtype, n_params)
     before()
     started, notice = time.perf_counter(), ""
@@ -103,6 +106,7 @@ def make_ready(
     context = Context(loaded.model)
     build: Build | None = None
     if chosen == "cpu":
+        used = threads or device.measure_threads(partial(_step, context), n_params, spare=spare)
         build = Compilation(context, stored, build=compile != "off")
     elif chosen.startswith("cuda"):
         context.graphs = Graphs(context)
@@ -114,12 +118,19 @@ def make_ready(
         directory,
         chosen,
         stored,
+        used,
         threads,
         spare,
         seconds,
         build,
         notice,
     )
+
+
+@torch.inference_mode()
+def _step(context: Context) -> None:
+    """One token through the network."""
+    context.model.hidden(torch.zeros(1, 1, dtype=torch.long))
 
 
 _MISSING = {
@@ -163,7 +174,7 @@ class Pair:
         lost = [beside for beside, ready in self._ready.items() if ready.device != "cpu"]
         for beside in lost:
             old = self._ready[beside]
-            how = {"threads": old.threads, "spare": old.spare}
+            how = {"threads": old.asked, "spare": old.spare}
             self.load(beside, old.directory, where="cpu", **how)
         return bool(lost)
 

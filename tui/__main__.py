@@ -176,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=0,
         metavar="N",
-        help="of the model; default: all cores but one",
+        help="of the model; default: as many as suit it, all cores but one at most",
     )
     parser.add_argument(
         "--compile",

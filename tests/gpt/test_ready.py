@@ -128,6 +128,40 @@ def test_threads_suit_the_model_and_leave_what_is_to_be_spared(
     torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize(
+    ("n_params", "spare", "seconds", "expected"),
+    [
+        (10**7, 0, {1: 1.0, 2: 0.6, 4: 0.59}, 2),
+        (10**7, 0, {1: 1.0, 2: 0.6, 4: 0.4}, 4),
+        (10**7, 0, {1: 1.0, 2: 0.95}, 1),
+        (10**7, 3, {1: 1.0}, 1),
+        (10**5, 0, {}, 1),
+        (10**8, 1, {}, 3),
+    ],
+)
+def test_a_small_network_gets_as_many_threads_as_make_it_faster(
+    n_params: int,
+    spare: int,
+    seconds: dict[int, float],
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(device, "_THREADS", 4)
+    monkeypatch.setattr(device, "least_seconds", lambda step: seconds[torch.get_num_threads()])
+    assert device.measure_threads(lambda: None, n_params, spare=spare) == expected
+    assert torch.get_num_threads() == expected
+    torch.set_num_threads(before)
+
+
+def test_a_model_keeps_its_threads_while_another_runs_on_more(tiny_directory: Path) -> None:
+    before = torch.get_num_threads()
+    ready = make_ready(tiny_directory)
+    torch.set_num_threads(3)
+    assert ready.use_threads() == torch.get_num_threads() == ready.threads == 1
+    torch.set_num_threads(before)
+
+
 def test_int8_is_not_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UserError, match="int8 is for the CPU"):
