@@ -32,7 +32,7 @@ from gpt.compiled import arguments, used_by
 from gpt.config import ModelConfig
 from gpt.model import Block, Rotation, rotary
 from gpt.prediction import TOP, predict
-from gpt.quantize import DTYPES, SmallGPT, shrink
+from gpt.quantize import DTYPES, KEPT_IN, SmallGPT, shrink
 from gpt.settings import Sampling
 from gpt.settle import numbers_of, race
 
@@ -53,7 +53,7 @@ class _Attend(TorchFunctionMode):
     ):
         if func is not nn.functional.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        q, k, v = args  # (1, nh, 1, hs), (1, nh, S, hs) twice
+        q, k, v = (each.float() for each in args)  # (1, nh, 1, hs), (1, nh, S, hs) twice
         weights = (k[0] * (q[0] * kwargs["scale"])).sum(-1).softmax(-1)[..., None]  # (nh, S, 1)
         # Sums of several parts of a head at once, as with the rows of a matrix.
         y = torch.cat([(weights * part).sum(1) for part in v[0].split(_PART, -1)], -1)
@@ -148,8 +148,7 @@ class _Ends(nn.Module):
 def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
     block = Block(config, 0).eval().requires_grad_(False)
     shrink(block, dtype)
-    kept_dtype = dtype if dtype == torch.float32 else SmallGPT.cache_dtype
-    kept = torch.zeros(2, config.n_head, _CAPACITY, config.head_size, dtype=kept_dtype)
+    kept = torch.zeros(2, config.n_head, _CAPACITY, config.head_size, dtype=KEPT_IN[dtype])
     rotation = None
     if config.positions == "rotary":
         rotation = rotary(torch.arange(1), config)

@@ -117,10 +117,10 @@ def last_attention(module: Attention, x: Tensor, rotation: Any) -> Tensor:
     _, T, C = x.shape
     q, k, _ = (
         part.view(1, T, module.n_head, C // module.n_head).transpose(1, 2)  # (1, nh, T, hs)
-        for part in module.qkv(x).chunk(3, dim=-1)
+        for part in module.qkv(x).float().chunk(3, dim=-1)
     )
     if rotation:
         q, k = rotate(q, rotation), rotate(k, rotation)
     # With the identity for v, what attention gives is its weights.
-    one = torch.eye(T, dtype=x.dtype, device=x.device).expand(1, module.n_head, T, T)
-    return attention(q[:, :, -1:], k, one, scale=module.scale, causal=False)[0, :, 0].float()
+    one = torch.eye(T, device=x.device).expand(1, module.n_head, T, T)
+    return attention(q[:, :, -1:], k, one, scale=module.scale, causal=False)[0, :, 0]

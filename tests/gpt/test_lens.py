@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import GPT2Config
 
-from gpt.checkpoint import Checkpoint
+from gpt.checkpoint import Checkpoint, load
 from gpt.context import Context, window_start
 from gpt.errors import UserError
 from gpt.generate import encode, score
@@ -72,6 +73,17 @@ def test_it_is_what_transformers_says_of_its_layers() -> None:
     for layer, weights in zip(found[1:], out.attentions, strict=True):
         for head, row in zip(layer.attention, weights[0, :, -1], strict=True):
             assert head == pytest.approx(row.tolist(), abs=1e-6)
+
+
+def test_attention_of_rounded_queries_and_keys_adds_up_to_one(tiny_directory: Path) -> None:
+    rounded = load(tiny_directory, "cpu", "bfloat16")
+    ids = encode(rounded, "to be or not to be")
+    *_, step = score(rounded, Context(rounded.model), ids)
+    _, *blocks = found = layers(rounded, ids[:-1], ids[-1])
+    assert found[-1].chosen_logprob == pytest.approx(step.logprob, abs=0.01)
+    for layer in blocks:
+        for head in layer.attention:
+            assert sum(head) == pytest.approx(1, abs=1e-5)
 
 
 def test_no_context_no_layers() -> None:
