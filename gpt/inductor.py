@@ -43,6 +43,10 @@ _USUAL, _CAPACITY = 1021, 2039
 how many there is room for. No other length may be the same."""
 _PART = 32
 """Numbers of a head whose sums are written as one; several sums go on side by side."""
+_HOW = {
+    "cpp.enable_floating_point_contract_flag": "fast",  # x y + z in one instruction
+    "memory_planning": True,  # what lives within a call in one piece: dozens take longer to get
+}
 
 
 class _Attend(TorchFunctionMode):
@@ -211,7 +215,7 @@ def build(part: str, config: ModelConfig, dtype: str, out: Path) -> None:
         package = aoti_compile_and_package(
             program,
             package_path=f"{scratch}/{part}.pt2",
-            inductor_configs={"cpp.enable_floating_point_contract_flag": "fast"},  # fused x y + z
+            inductor_configs=_HOW,
         )
         # The weights are arguments, so the library is all there is in the package.
         with zipfile.ZipFile(package) as archive:
