@@ -47,10 +47,10 @@ def use_threads(
 
 
 def measure_threads(step: Callable[[], object], n_params: int, *, spare: int) -> int:
-    """The same for one token of a network that is there: of a small one, how many is measured.
+    """Like `use_threads`, for a network that is loaded: for a small one, how many is measured.
 
     Their number is doubled while that pays; how well cores share what they read and wait for
-    each other differs between processors. step: what to time.
+    each other differs between processors. step: one token through the network.
     """
     if not TINY <= n_params < SMALL:
         return use_threads(n_params, spare=spare)
