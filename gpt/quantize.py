@@ -23,7 +23,7 @@ from gpt.timing import least_seconds
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in models.DTYPES}
 KEPT_IN = {dtype: dtype for dtype in DTYPES.values()} | {torch.int8: torch.float16}
-"""What keys and values are kept in, by what weights are: half the memory is half the reading."""
+"""What keys and values are kept in, by the dtype of weights: half is read in half the time."""
 _BLOCK = 4096
 """Rows of a matrix that are worked on at once, so that the next step finds them in the cache."""
 _FLOATS = 1 << 19
