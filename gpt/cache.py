@@ -43,9 +43,10 @@ class KVCache:
         if layer == 0:
             self._reserve(end, self._dtype or k.dtype, k.device)
         kept = self._kept[layer]  # (2, B, nh, capacity, hs)
-        kept[0, :, :, self.length : end] = k
-        kept[1, :, :, self.length : end] = v
-        return kept[0, :, :, :end].to(k.dtype), kept[1, :, :, :end].to(k.dtype)
+        new = kept[..., self.length : end, :]
+        new[0], new[1] = k, v
+        keys, values = kept[..., :end, :].to(k.dtype)
+        return keys, values
 
     def slots(self) -> list[Tensor]:
         """Keys of the first layer, its values, keys of the second and so on, of one sequence.

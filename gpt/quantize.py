@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gpt import models
 from gpt.config import ModelConfig
 from gpt.model import GPT
-from gpt.timing import least_seconds
+from gpt.timing import least_seconds, one_thread
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in models.DTYPES}
 KEPT_IN = {dtype: dtype for dtype in DTYPES.values()} | {torch.int8: torch.float16}
@@ -136,15 +136,17 @@ def _transposed(matrix: Tensor) -> Tensor:
 
 
 @cache
+@one_thread()
 def fastest_way() -> Way | None:
     """What takes this processor least time for one position; None: a product in float32.
 
     Processors with matrix instructions want to multiply the weights, others to multiply with
     them. Those of x86 without VNNI add two products in 16 bits first, which is too few.
     """
-    digits = torch.full((2, 1024), 127, dtype=torch.int8)
-    # More than a core keeps in its own cache, as the weights of a network are.
-    weights = torch.full((4, 2048, 1024), 127, dtype=torch.int8)
+    digits = torch.full((2, 768), 127, dtype=torch.int8)
+    # More than a core keeps in its own cache, as the weights of a network are; of GPT-2's shape,
+    # with which the ways differ more than with longer rows.
+    weights = torch.full((2, 3072, 768), 127, dtype=torch.int8)
     x = digits[:1].float()
     whole = x @ weights[0].float().t()
     right = whole.add(whole, alpha=1 / 254)
@@ -175,7 +177,7 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out) of out_dtype."""
         y = product(x, self.weight, self.scale)
-        return (y if self.bias is None else y + self.bias).to(self.out_dtype)
+        return (y if self.bias is None else y.add_(self.bias)).to(self.out_dtype)
 
 
 class Embedding(nn.Module):
