@@ -58,8 +58,7 @@ def measure_threads(step: Callable[[], object], n_params: int, *, spare: int) ->
     for n in (1, 2, 4, 8):
         if n > max(1, _THREADS - spare):
             break
-        torch.set_num_threads(n)
-        if (seconds := least_seconds(step)) > _PAYS * taken:
+        if (seconds := least_seconds(step, threads=n)) > _PAYS * taken:
             break
         best, taken = n, seconds
     return use_threads(n_params, wanted=best)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gpt import models
 from gpt.config import ModelConfig
 from gpt.model import GPT
-from gpt.timing import least_seconds, one_thread
+from gpt.timing import least_seconds
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in models.DTYPES}
 KEPT_IN = {dtype: dtype for dtype in DTYPES.values()} | {torch.int8: torch.float16}
@@ -136,7 +136,6 @@ def _transposed(matrix: Tensor) -> Tensor:
 
 
 @cache
-@one_thread()
 def fastest_way() -> Way | None:
     """What takes this processor least time for one position; None: a product in float32.
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 
 _TIMES = 4
 
 
-def least_seconds(call: Callable[[], object]) -> float:
-    """The shortest of a few calls, which other programs disturbed least; the first warms up."""
+def least_seconds(call: Callable[[], object], threads: int = 1) -> float:
+    """The shortest of a few calls, which other programs disturbed least; the first warms up.
+
+    threads: how many torch may use. Two wait for each other, and so for whatever a busy machine
+    lets run in the place of either.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     taken = []
-    for _ in range(_TIMES):
-        started = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - started)
-    return min(taken)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Measure on one core: threads that wait for each other wait for other programs as well."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        yield
+        for _ in range(_TIMES):
+            started = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - started)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
+    return min(taken)

@@ -178,27 +178,6 @@ def test_one_position_is_multiplied_in_the_way_that_takes_least_time(
     assert fastest_way.__wrapped__() is [*ways, None][expected]
 
 
-def test_ways_are_timed_on_one_core_which_other_programs_disturb_least(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    seen = []
-
-    def least_seconds(call: object) -> float:
-        seen.append(torch.get_num_threads())
-        return 1.0
-
-    monkeypatch.setattr("gpt.quantize.least_seconds", least_seconds)
-    monkeypatch.setattr("gpt.quantize.WAYS", [in_floats])
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        fastest_way.__wrapped__()
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(threads)
-    assert set(seen) == {1}
-
-
 def test_integers_that_overflow_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """As those of x86 before VNNI, where two products of bytes are added in 16 bits."""
 

@@ -17,6 +17,7 @@ from gpt.cuda import Ring
 from gpt.engine import Engine
 from gpt.errors import UserError
 from gpt.ready import make_ready
+from gpt.timing import least_seconds
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 LOST = RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be …")
@@ -148,10 +149,25 @@ def test_a_small_network_gets_as_many_threads_as_make_it_faster(
 ) -> None:
     before = torch.get_num_threads()
     monkeypatch.setattr(device, "_THREADS", 4)
-    monkeypatch.setattr(device, "least_seconds", lambda step: seconds[torch.get_num_threads()])
+    monkeypatch.setattr(device, "least_seconds", lambda step, threads: seconds[threads])
     assert device.measure_threads(lambda: None, n_params, spare=spare) == expected
     assert torch.get_num_threads() == expected
     torch.set_num_threads(before)
+
+
+def test_what_is_timed_gives_its_threads_back() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    seen: list[int] = []
+    least_seconds(lambda: seen.append(torch.get_num_threads()))
+    least_seconds(lambda: seen.append(torch.get_num_threads()), threads=2)
+    with pytest.raises(ZeroDivisionError):
+        least_seconds(lambda: 1 / 0)
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)
+    # One, unless asked for more: a busy machine lets threads wait for each other.
+    assert seen == sorted(seen)
+    assert set(seen) == {1, 2}
 
 
 def test_a_model_keeps_its_threads_while_another_runs_on_more(tiny_directory: Path) -> None:
