@@ -23,6 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._inductor import aoti_compile_and_package
+from torch._inductor.codegen.cpp import CppVecKernel
+from torch._inductor.codegen.cpp_utils import cexpr_index
+from torch._inductor.virtualized import V
 from torch.export import Dim, ExportedProgram, export
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
@@ -43,6 +46,8 @@ _USUAL, _CAPACITY = 1021, 2039
 how many there is room for. No other length may be the same."""
 _PART = 32
 """Numbers of a head whose sums are written as one; several sums go on side by side."""
+_AHEAD = 2048
+"""Bytes between what a loop over a matrix loads and what it asks memory for."""
 _HOW = {
     "cpp.enable_floating_point_contract_flag": "fast",  # x y + z in one instruction
     "memory_planning": True,  # what lives within a call in one piece: dozens take longer to get
@@ -208,9 +213,34 @@ EXPORTS: dict[str, Callable[[ModelConfig, torch.dtype], ExportedProgram]] = {
 }
 
 
+@contextmanager
+def asking_ahead() -> Iterator[None]:
+    """Let compiled loops over matrices ask memory for what they will load a little later.
+
+    A processor fetches ahead by itself, but not across the end of a page of 4 KiB. Inductor has
+    no such instruction; it is put behind each load of a vector.
+    """
+    load = CppVecKernel.load
+
+    def load_and_ask(self: CppVecKernel, name: str, index: Any) -> Any:
+        value = load(self, name, index)
+        given = V.graph.graph_inputs.get(name)
+        if given is not None and len(given.get_size()) > 1:
+            ahead = self.rename_indexing(index) + _AHEAD // given.get_dtype().itemsize
+            place = f"{self.args.input(name)} + {cexpr_index(ahead)}"  # type: ignore[no-untyped-call]
+            self.loads.writeline(f"__builtin_prefetch({place});")
+        return value
+
+    CppVecKernel.load = load_and_ask  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        CppVecKernel.load = load  # type: ignore[method-assign]
+
+
 def build(part: str, config: ModelConfig, dtype: str, out: Path) -> None:
     """Compile one of EXPORTS to a shared library, which appears complete or not at all."""
-    with torch.no_grad(), _scratch(out.parent) as scratch:
+    with torch.no_grad(), asking_ahead(), _scratch(out.parent) as scratch:
         program = EXPORTS[part](config, DTYPES[dtype])
         package = aoti_compile_and_package(
             program,

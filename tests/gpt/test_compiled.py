@@ -12,14 +12,17 @@ from typing import Any
 import platformdirs
 import pytest
 import torch
+from torch._inductor.utils import fresh_cache, run_and_get_cpp_code
 
 from gpt import background, compiled
 from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation, CompiledStep, libraries
 from gpt.context import Context
 from gpt.generate import generate
+from gpt.inductor import asking_ahead
 from gpt.model import GPT
 from gpt.prediction import TOP, Prediction
+from gpt.quantize import product
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
 from gpt.settle import choose
@@ -51,6 +54,28 @@ def network(variant: str, dtype: str) -> GPT:
     model = random_model(n_layer=3, **{"vocab_size": size, **VARIANTS[variant]})
     model.wte.weight.mul_(0.3)
     return model if dtype == "float32" else stored(model, dtype)
+
+
+@needs_compiler
+@pytest.mark.timeout(300)
+def test_loops_ask_for_the_numbers_of_matrices_ahead() -> None:
+    weight = torch.randint(-127, 128, (64, 160), dtype=torch.int8)
+    x = torch.randn(160)
+
+    def code() -> str:
+        torch.compiler.reset()
+        with fresh_cache():
+            y, source = run_and_get_cpp_code(torch.compile(product), x, weight, torch.ones(64))
+        torch.testing.assert_close(y, x @ weight.float().T, rtol=1e-4, atol=1e-3)
+        return str(source)
+
+    assert "__builtin_prefetch" not in code()
+    with asking_ahead():
+        lines = code().splitlines()
+    loads = [line for line in lines if "<int8_t>::loadu" in line]
+    asked = [line for line in lines if "__builtin_prefetch" in line]
+    assert len(loads) == len(asked) > 0
+    assert "2048L + x1" in asked[0]
 
 
 @needs_compiler
