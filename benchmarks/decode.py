@@ -37,6 +37,7 @@ from gpt.checkpoint import Checkpoint
 from gpt.compiled import Compilation
 from gpt.context import Context
 from gpt.generate import generate
+from gpt.quantize import packing_pays
 from gpt.ready import make_ready
 from gpt.settings import Sampling
 from tests.peers import as_llama
@@ -81,7 +82,8 @@ def transformers_program(model: Any) -> Program:
 
 def ours(directory: Path, dtype: str, *, compile: bool) -> Program:
     """A checkpoint of ours in a dtype, compiled or not."""
-    loaded = checkpoint.load(directory, "cpu", dtype)
+    packed = dtype == "int8" and not compile and packing_pays()  # as without a compiler
+    loaded = checkpoint.load(directory, "cpu", dtype, packed=packed)
     context = Context(loaded.model)
     if compile:
         compilation = Compilation(context, dtype, build=True)

@@ -24,7 +24,7 @@ from gpt.draft import replacing
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.models import MANIFEST, Manifest
-from gpt.quantize import DTYPES, HalfGPT, SmallGPT, quantize
+from gpt.quantize import DTYPES, PACKED, HalfGPT, SmallGPT, quantize
 from gpt.weights_file import Info, read_header, read_weights
 
 CONFIG = "config.json"
@@ -41,8 +41,12 @@ class Checkpoint:
     name: str
 
 
-def load(directory: Path, device: str = "cpu", dtype: str = "float32") -> Checkpoint:
+def load(
+    directory: Path, device: str = "cpu", dtype: str = "float32", *, packed: bool = False
+) -> Checkpoint:
     """Read a checkpoint onto a device. dtype: a name of DTYPES, or "stored".
+
+    packed: int8 weights as in gpt/packed.py, of which compiled code knows nothing.
 
     What has another dtype is turned piece by piece, so that nothing is in memory twice. Raises
     UserError where anything is missing, damaged or does not fit together.
@@ -52,11 +56,13 @@ def load(directory: Path, device: str = "cpu", dtype: str = "float32") -> Checkp
         path = directory / name
         if not path.is_file() or path.stat().st_size != facts["size"]:
             raise UserError(f"{path} is missing or does not have the {facts['size']} bytes it had")
-    model = load_network(directory, device, dtype)
+    model = load_network(directory, device, dtype, packed=packed)
     return Checkpoint(model, tokenizer.load(directory), manifest, directory.name)
 
 
-def load_network(directory: Path, device: str = "cpu", dtype: str = "float32") -> GPT:
+def load_network(
+    directory: Path, device: str = "cpu", dtype: str = "float32", *, packed: bool = False
+) -> GPT:
     """Only the network of a checkpoint, which needs no manifest yet.
 
     A CPU multiplies in float32 whatever is stored; a GPU computes in the dtype itself.
@@ -66,6 +72,8 @@ def load_network(directory: Path, device: str = "cpu", dtype: str = "float32") -
         header = read_header(path)
         stored = next((info.dtype for name, info in header.items() if name == "wte.weight"), None)
         asked = stored if dtype == "stored" else DTYPES[dtype]
+        if packed and asked == torch.int8:
+            asked = PACKED
         _check_names(directory, header, empty_network(config, stored))
         model = empty_network(config, asked, device)
         weights = read_weights(path, header, model.state_dict())

@@ -137,6 +137,22 @@ class CompiledStep:
         return self._last[1]
 
 
+def _missing(config: ModelConfig, dtype: str) -> dict[str, Path]:
+    """Those of `libraries` that are not there."""
+    paths = libraries(config, dtype)
+    return {part: path for part, path in paths.items() if not path.exists()}
+
+
+def _can_build(missing: dict[str, Path]) -> bool:
+    return bool(compiler()) and not any(failed(path).exists() for path in missing.values())
+
+
+def is_coming(config: ModelConfig, dtype: str, *, build: bool) -> bool:
+    """Whether a Compilation has code for such a network, or would build it."""
+    missing = _missing(config, dtype)
+    return not missing or (build and _can_build(missing))
+
+
 class Compilation(Build):
     """The compiled step of a context."""
 
@@ -144,11 +160,10 @@ class Compilation(Build):
         """Installs what is there; else starts to build it, if wanted and possible."""
         super().__init__()
         self._context, self._dtype = context, dtype
-        paths = libraries(context.model.config, dtype)
-        missing = {part: path for part, path in paths.items() if not path.exists()}
+        missing = _missing(context.model.config, dtype)
         if not missing:
             self.install()
-        elif build and compiler() and not any(failed(path).exists() for path in missing.values()):
+        elif build and _can_build(missing):
             request = {
                 "config": context.model.config.to_dict(),
                 "dtype": dtype,

@@ -11,7 +11,8 @@ import torch
 
 from gpt.background import compiler
 from gpt.errors import UserError
-from gpt.quantize import DTYPES, product, quantize
+from gpt.packed import pack
+from gpt.quantize import DTYPES, packing_pays, product, quantize
 from gpt.timing import least_seconds
 
 SMALL = 20_000_000
@@ -90,8 +91,10 @@ def fast_storage(dtype: str) -> bool:
 
     with torch.inference_mode():
         exact = torch.ones(4096, 1024)
-        stored = quantize(exact) if dtype == "int8" else (exact.to(DTYPES[dtype]), None)
-        return seconds(*stored) < seconds(exact, None) * (_MUCH if compiler() else 1)
+        stored, scale = quantize(exact) if dtype == "int8" else (exact.to(DTYPES[dtype]), None)
+        if dtype == "int8" and not compiler() and packing_pays():
+            stored = pack(stored)
+        return seconds(stored, scale) < seconds(exact, None) * (_MUCH if compiler() else 1)
 
 
 def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tuple[str, str]:

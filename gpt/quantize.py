@@ -16,18 +16,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gpt import models
+from gpt import models, packed
 from gpt.config import ModelConfig
 from gpt.model import GPT
 from gpt.timing import least_seconds
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in models.DTYPES}
-KEPT_IN = {dtype: dtype for dtype in DTYPES.values()} | {torch.int8: torch.float16}
+PACKED = torch.uint8
+"""The dtype of int8 weights that lie as in gpt/packed.py."""
+KEPT_IN = {dtype: dtype for dtype in DTYPES.values()} | dict.fromkeys(
+    (torch.int8, PACKED), torch.float16
+)
 """What keys and values are kept in, by the dtype of weights: half is read in half the time."""
 _BLOCK = 4096
 """Rows of a matrix that are worked on at once, so that the next step finds them in the cache."""
 _FLOATS = 1 << 19
 """Numbers of a matrix that are float32 at once, for the same reason."""
+_FEW = 8
+"""Positions for which packed weights are multiplied as they are."""
+_PAYS = 0.8
+"""At most this share of the time packed weights may take, or another start might leave them."""
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -61,6 +69,8 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
         return F.linear(x, weight)
     alone = x.numel() == x.size(-1)
     if scale is not None:
+        if weight.dtype == PACKED:
+            return _packed_product(x, weight, scale)
         if way := fastest_way():
             return _integer_product(x, weight, scale, way if alone else _both_as_rows)
     elif alone or weight.dtype == torch.bfloat16:
@@ -69,11 +79,23 @@ def product(x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
     return y if scale is None else y * scale
 
 
+def _packed_product(x: Tensor, table: Tensor, scale: Tensor) -> Tensor:
+    if x.numel() <= _FEW * x.size(-1):
+        return packed.product(x, table)[..., : len(scale)] * scale
+    parts, begin = [], 0
+    for blocks in torch.split(table, max(1, _BLOCK // table.size(-1))):
+        rows = packed.unpack(blocks)
+        its_scale = scale[begin : begin + len(rows)]  # the last rows may be none of the matrix
+        parts.append(product(x, rows[: len(its_scale)], its_scale))
+        begin += len(rows)
+    return torch.cat(parts, dim=-1)
+
+
 def _float_product(x: Tensor, weight: Tensor) -> Tensor:
     """What has no fast kernel of its own becomes float32, which has one; scales are left out."""
     n_rows = max(1, _FLOATS // weight.size(1))
     # The same memory for all blocks: new pages would take longer than the product.
-    block = torch.empty(min(n_rows, len(weight)), weight.size(1))
+    block = torch.empty_like(weight[:n_rows], dtype=torch.float32)
 
     def part(rows: Tensor) -> Tensor:
         return F.linear(x, block[: len(rows)].copy_(rows))
@@ -161,6 +183,21 @@ def fastest_way() -> Way | None:
     return None if 2 * seconds(partial(_float_product, x)) < taken[fastest] else fastest
 
 
+@cache
+def packing_pays() -> bool:
+    """Whether one position takes this processor clearly less time with packed weights."""
+    x = torch.ones(1, 768)
+    rows = torch.full((3072, 768), 127, dtype=torch.int8)
+    scale = torch.ones(len(rows))
+
+    def seconds(weight: Tensor) -> float:
+        # More than a core keeps in its own cache, as the weights of a network are.
+        weights = [weight, weight.clone()]
+        return least_seconds(lambda: [product(x, each, scale) for each in weights])
+
+    return seconds(packed.pack(rows)) < _PAYS * seconds(rows)
+
+
 class Linear(nn.Module):
     """A linear layer whose weight is stored in few bits."""
 
@@ -169,8 +206,7 @@ class Linear(nn.Module):
     def __init__(self, n_in: int, n_out: int, dtype: torch.dtype, *, bias: bool) -> None:
         super().__init__()
         self.out_dtype = torch.float32
-        self.weight = _parameter(n_out, n_in, dtype=dtype)
-        self.scale = _parameter(n_out) if dtype == torch.int8 else None
+        self.weight, self.scale = _stored(n_out, n_in, dtype)
         self.bias = _parameter(n_out) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,13 +222,20 @@ class Embedding(nn.Module):
 
     def __init__(self, n_rows: int, width: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = _parameter(n_rows, width, dtype=dtype)
-        self.scale = _parameter(n_rows) if dtype == torch.int8 else None
+        self.weight, self.scale = _stored(n_rows, width, dtype)
 
     def forward(self, ids: Tensor) -> Tensor:
         """(…) → (…, width) float32."""
-        rows = self.weight[ids].float()
+        is_packed = self.weight.dtype == PACKED
+        rows = (packed.columns(self.weight, ids) if is_packed else self.weight[ids]).float()
         return rows if self.scale is None else rows * self.scale[ids][..., None]
+
+
+def _stored(n_out: int, n_in: int, dtype: torch.dtype) -> tuple[nn.Parameter, nn.Parameter | None]:
+    """A matrix (out, in) without numbers, and its scales (out) if it has any."""
+    shape = packed.shape(n_out, n_in) if dtype == PACKED else (n_out, n_in)
+    has_scale = dtype in (torch.int8, PACKED)
+    return _parameter(*shape, dtype=dtype), _parameter(n_out) if has_scale else None
 
 
 def _parameter(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Parameter:

@@ -15,11 +15,12 @@ import torch
 from gpt import checkpoint, device, models
 from gpt.background import Build
 from gpt.checkpoint import Checkpoint
-from gpt.compiled import Compilation
+from gpt.compiled import Compilation, is_coming
 from gpt.context import Context
 from gpt.cuda import Graphs
 from gpt.errors import UserError
 from gpt.fused import Fusion
+from gpt.quantize import packing_pays
 
 COMPILE = ("off", "auto", "on")
 """Whether to build code: never, in the background on a CPU, or on a GPU as well."""
@@ -94,20 +95,21 @@ def make_ready(
     chosen, stored = device.choose(where, dtype, n_params)
     before()
     started, notice = time.perf_counter(), ""
+    builds = compile != "off"
     try:
-        loaded = checkpoint.load(directory, chosen, stored)
+        loaded = _load(directory, chosen, stored, builds=builds)
     except Exception as error:
         if chosen == "cpu" or not device.is_lost(error):
             raise
         notice = f"{device.describe(error)}; the model runs on the CPU"
         chosen, stored = device.choose("cpu", "auto", n_params)
-        loaded = checkpoint.load(directory, chosen, stored)
+        loaded = _load(directory, chosen, stored, builds=builds)
     seconds = time.perf_counter() - started
     context = Context(loaded.model)
     build: Build | None = None
     if chosen == "cpu":
         used = threads or device.measure_threads(partial(_step, context), n_params, spare=spare)
-        build = Compilation(context, stored, build=compile != "off")
+        build = Compilation(context, stored, build=builds)
     elif chosen.startswith("cuda"):
         context.graphs = Graphs(context)
         build = Fusion(context, build=compile == "on")
@@ -125,6 +127,17 @@ def make_ready(
         build,
         notice,
     )
+
+
+def _load(directory: Path, where: str, dtype: str, *, builds: bool) -> Checkpoint:
+    """Read a checkpoint; large int8 weights packed, where no compiled code will read them."""
+    packed = (
+        (where, dtype) == ("cpu", "int8")
+        and models.read_manifest(directory).n_params >= device.SMALL
+        and not is_coming(checkpoint.read_config(directory), dtype, build=builds)
+        and packing_pays()
+    )
+    return checkpoint.load(directory, where, dtype, packed=packed)
 
 
 @torch.inference_mode()

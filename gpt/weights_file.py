@@ -21,8 +21,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from gpt import packed
 from gpt.errors import UserError
-from gpt.quantize import dequantize, quantize
+from gpt.quantize import PACKED, dequantize, quantize
 
 _FILE_DTYPES = {
     "F32": torch.float32,
@@ -90,7 +91,10 @@ def read_weights(
             begin = 0
             for piece in _pieces(path, header, name):
                 rows = slice(begin, begin + len(piece))
-                if scales is not None and whole.dtype == torch.int8:
+                if scales is not None and whole.dtype == PACKED:
+                    steps, scales[rows] = quantize(piece)
+                    packed.put(whole, steps, begin)
+                elif scales is not None and whole.dtype == torch.int8:
                     whole[rows], scales[rows] = quantize(piece)
                 else:
                     whole[rows] = _fitting(piece, whole.dtype, path)

@@ -211,7 +211,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     )
     monkeypatch.setattr(
-        checkpoint, "load", lambda directory, where, dtype: load(directory, "cpu", "float32")
+        checkpoint, "load", lambda directory, where, dtype, **_: load(directory, "cpu", "float32")
     )
 
 
@@ -224,10 +224,10 @@ def test_a_gpu_that_cannot_take_a_model_gives_way_to_the_cpu(
 ) -> None:
     load = checkpoint.load
 
-    def fails(directory: Path, where: str, dtype: str) -> Checkpoint:
+    def fails(directory: Path, where: str, dtype: str, **how: bool) -> Checkpoint:
         if where == "cuda":
             raise error
-        return load(directory, where, dtype)
+        return load(directory, where, dtype, **how)
 
     monkeypatch.setattr(checkpoint, "load", fails)
     ready = make_ready(tiny_directory)
@@ -239,7 +239,7 @@ def test_a_gpu_that_cannot_take_a_model_gives_way_to_the_cpu(
 def test_a_mistake_of_ours_is_not_taken_for_a_lost_gpu(
     tiny_directory: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(*_: Any) -> Checkpoint:
+    def fails(*_: Any, **__: Any) -> Checkpoint:
         raise RuntimeError("shapes cannot be multiplied")
 
     monkeypatch.setattr(checkpoint, "load", fails)
