@@ -56,39 +56,41 @@ def dequantize(weight: Tensor, scale: Tensor) -> Tensor:
     return weight.float() * scale[:, None]
 
 
-def product(x: Tensor, weight: Tensor, scale: Tensor | None) -> Tensor:
-    """x (…, in) float32 and a stored weight (out, in) → x weightᵀ (…, out) float32."""
+def product(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None = None) -> Tensor:
+    """x (…, in) float32 and a stored weight (out, in) → x weightᵀ + bias (…, out) float32."""
+    y = _sums(x, weight)
+    if scale is None:
+        return y if bias is None else y.add_(bias)
+    y = y[..., : len(scale)]  # a table has room for more
+    return y.mul_(scale) if bias is None else torch.addcmul(bias, y, scale, out=y)
+
+
+def _sums(x: Tensor, weight: Tensor) -> Tensor:
+    """x (…, in) and weight → (…, out), a new tensor, of what still wants its scale."""
     if torch.compiler.is_compiling():  # for one position; see gpt/inductor.py
         # Sums of several rows at once keep a core busy while each waits for its last addition.
         # Only loops of equal length become one, so what is left of 4 equal parts is another part.
         equal = torch.split(weight, max(1, len(weight) // 4))
         parts = [(rows.float() * x.reshape(-1)).sum(-1) for rows in equal]
-        y = torch.cat(parts).view(*x.shape[:-1], -1)  # (…, out)
-        return y if scale is None else y * scale
+        return torch.cat(parts).view(*x.shape[:-1], -1)
     if weight.dtype == torch.float32:
         return F.linear(x, weight)
     alone = x.numel() == x.size(-1)
-    if scale is not None:
-        if weight.dtype == PACKED:
-            return _packed_product(x, weight, scale)
+    if weight.dtype == PACKED:
+        return _packed_product(x, weight)
+    if weight.dtype == torch.int8:
         if way := fastest_way():
-            return _integer_product(x, weight, scale, way if alone else _both_as_rows)
+            return _integer_product(x, weight, way if alone else _both_as_rows)
     elif alone or weight.dtype == torch.bfloat16:
         return F.linear(x.to(weight.dtype), weight).float()
-    y = _float_product(x, weight)
-    return y if scale is None else y * scale
+    return _float_product(x, weight)
 
 
-def _packed_product(x: Tensor, table: Tensor, scale: Tensor) -> Tensor:
+def _packed_product(x: Tensor, table: Tensor) -> Tensor:
     if x.numel() <= _FEW * x.size(-1):
-        return packed.product(x, table)[..., : len(scale)] * scale
-    parts, begin = [], 0
-    for blocks in torch.split(table, max(1, _BLOCK // table.size(-1))):
-        rows = packed.unpack(blocks)
-        its_scale = scale[begin : begin + len(rows)]  # the last rows may be none of the matrix
-        parts.append(product(x, rows[: len(its_scale)], its_scale))
-        begin += len(rows)
-    return torch.cat(parts, dim=-1)
+        return packed.product(x, table)
+    n_blocks = max(1, _BLOCK // table.size(-1))
+    return _by_blocks(lambda blocks: _sums(x, packed.unpack(blocks)), table, n_blocks)
 
 
 def _float_product(x: Tensor, weight: Tensor) -> Tensor:
@@ -114,7 +116,7 @@ Way = Callable[[Tensor, Tensor], Tensor]
 """Digits (2N, in), the lower ones below, and weight (n, in), all int8 → sums (N, n) float32."""
 
 
-def _integer_product(x: Tensor, weight: Tensor, scale: Tensor, way: Way) -> Tensor:
+def _integer_product(x: Tensor, weight: Tensor, way: Way) -> Tensor:
     """Exact integer sums of 8-bit weights with activations of two 8-bit digits.
 
     An activation is step · (high + low / 254) with both digits in -127 … 127, step chosen per
@@ -128,7 +130,7 @@ def _integer_product(x: Tensor, weight: Tensor, scale: Tensor, way: Way) -> Tens
     low.sub_(high).mul_(254)
     digits = torch.cat((high.to(torch.int8), low.to(torch.int8)))  # (2N, in); low is cut off
     y = _by_blocks(lambda part: way(digits, part), weight, _BLOCK)  # (N, out)
-    return y.mul_(step).mul_(scale).view(*x.shape[:-1], -1)
+    return y.mul_(step).view(*x.shape[:-1], -1)
 
 
 def _one_by_one(digits: Tensor, weight: Tensor) -> Tensor:
@@ -211,8 +213,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out) of out_dtype."""
-        y = product(x, self.weight, self.scale)
-        return (y if self.bias is None else y.add_(self.bias)).to(self.out_dtype)
+        return product(x, self.weight, self.scale, self.bias).to(self.out_dtype)
 
 
 class Embedding(nn.Module):
