@@ -1,4 +1,4 @@
-"""int8 weights in an order in which PyTorch streams them, where no compiled code does.
+"""int8 weights in an order in which a kernel of PyTorch streams them, for want of compiled code.
 
 A matrix times a vector is a weighted sum of the matrix's columns, and that of rows of a table is
 what `embedding_bag` computes, by code that FBGEMM (Khudia et al. 2021, arXiv:2101.05615) makes
@@ -8,7 +8,7 @@ with AVX2 will do. So columns become the rows of a table, cut into blocks that c
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -79,7 +79,7 @@ def product(x: Tensor, table: Tensor) -> Tensor:
     return sums.view(*x.shape[:-1], -1)
 
 
-@cache
+@lru_cache(32)
 def _order(n_blocks: int, n_in: int, n: int) -> tuple[Tensor, Tensor]:
     """Which rows are added up, and where each sum begins: a block for each vector in turn.
 

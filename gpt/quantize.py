@@ -24,10 +24,12 @@ from gpt.timing import least_seconds
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in models.DTYPES}
 PACKED = torch.uint8
 """The dtype of int8 weights that lie as in gpt/packed.py."""
-KEPT_IN = {dtype: dtype for dtype in DTYPES.values()} | dict.fromkeys(
-    (torch.int8, PACKED), torch.float16
-)
-"""What keys and values are kept in, by the dtype of weights: half is read in half the time."""
+KEPT_IN = {dtype: dtype for dtype in DTYPES.values()} | {
+    torch.int8: torch.float16,
+    PACKED: torch.float32,
+}
+"""What keys and values are kept in, by the dtype of weights: half is read in half the time by
+compiled code, while PyTorch would turn all of them into float32 first."""
 _BLOCK = 4096
 """Rows of a matrix that are worked on at once, so that the next step finds them in the cache."""
 _FLOATS = 1 << 19
@@ -57,7 +59,7 @@ def dequantize(weight: Tensor, scale: Tensor) -> Tensor:
 
 
 def product(x: Tensor, weight: Tensor, scale: Tensor | None, bias: Tensor | None = None) -> Tensor:
-    """x (…, in) float32 and a stored weight (out, in) → x weightᵀ + bias (…, out) float32."""
+    """x (…, in) float32 and a stored weight (out, in), or its table → x weightᵀ + bias (…, out)."""
     y = _sums(x, weight)
     if scale is None:
         return y if bias is None else y.add_(bias)
