@@ -51,12 +51,12 @@ def put(table: Tensor, rows: Tensor, begin: int) -> None:
 
 def unpack(table: Tensor) -> Tensor:
     """(n_blocks, in, bytes) → the rows of the matrix, and what fills up the last block, (n, in)."""
-    numbers = table[..., : -len(_TAIL)].transpose(0, 1)  # (in, n_blocks, width)
-    columns = torch.empty(numbers.shape, dtype=torch.uint8)
-    return torch.bitwise_xor(numbers, _SIGN, out=columns).view(torch.int8).flatten(1).t()
+    stored = table[..., : -len(_TAIL)].transpose(0, 1)  # (in, n_blocks, width)
+    columns = torch.empty(stored.shape, dtype=torch.uint8)
+    return torch.bitwise_xor(stored, _SIGN, out=columns).view(torch.int8).flatten(1).t()
 
 
-def columns(table: Tensor, numbers: Tensor) -> Tensor:
+def look_up(table: Tensor, numbers: Tensor) -> Tensor:
     """Rows of the matrix by their numbers (…) → int8 (…, in)."""
     width = table.size(-1) - len(_TAIL)
     found = table[numbers // width, :, numbers % width]
@@ -67,12 +67,11 @@ def product(x: Tensor, table: Tensor) -> Tensor:
     """x (…, in) float32 → its products with the rows that `unpack` gives, (…, n) float32."""
     n_blocks, n_in, n_bytes = table.shape
     n = x.numel() // n_in
-    halves = x.reshape(1, n, _halves(n_in), -1).mT
-    times = halves.expand(n_blocks, -1, -1, -1).flatten()
+    factors = x.reshape(1, n, _places(n_in), -1).mT.expand(n_blocks, -1, -1, -1).flatten()
     sums: Tensor = torch.ops.quantized.embedding_bag_byte_rowwise_offsets(
         table.view(-1, n_bytes),
         *_order(n_blocks, n_in, n),
-        per_sample_weights=times.contiguous(),  # one number for all blocks would be a view
+        per_sample_weights=factors.contiguous(),  # one number for all blocks would be a view
     )  # (n_blocks · n, width)
     if n > 1:
         sums = sums.view(n_blocks, n, -1).transpose(0, 1).reshape(n, -1)
@@ -86,10 +85,11 @@ def _order(n_blocks: int, n_in: int, n: int) -> tuple[Tensor, Tensor]:
     The rows of both halves of a block alternate: a core that reads in two places waits less.
     """
     rows = torch.arange(n_blocks * n_in, dtype=torch.int32)
-    halves = rows.view(n_blocks, 1, _halves(n_in), -1).mT
+    in_turn = rows.view(n_blocks, 1, _places(n_in), -1).mT
     begins = torch.arange(0, n_blocks * n * n_in, n_in, dtype=torch.int32)
-    return halves.expand(-1, n, -1, -1).flatten(), begins
+    return in_turn.expand(-1, n, -1, -1).flatten(), begins
 
 
-def _halves(n_in: int) -> int:
+def _places(n_in: int) -> int:
+    """In how many places a block is read at once."""
     return 1 if n_in % 2 else 2

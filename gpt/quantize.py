@@ -230,7 +230,7 @@ class Embedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """(…) → (…, width) float32."""
         is_packed = self.weight.dtype == PACKED
-        rows = (packed.columns(self.weight, ids) if is_packed else self.weight[ids]).float()
+        rows = (packed.look_up(self.weight, ids) if is_packed else self.weight[ids]).float()
         return rows if self.scale is None else rows * self.scale[ids][..., None]
 
 

@@ -49,7 +49,7 @@ def test_a_table_holds_the_rows_of_its_matrix(
     table = packed.pack(rows)
     assert torch.equal(packed.unpack(table)[:n_out], rows)
     numbers = torch.tensor(data.draw(st.lists(st.integers(0, n_out - 1), min_size=1)))
-    assert torch.equal(packed.columns(table, numbers), rows[numbers])
+    assert torch.equal(packed.look_up(table, numbers), rows[numbers])
     # However many rows come at a time.
     ends = [*sorted(data.draw(st.sets(st.integers(1, n_out)))), n_out]
     again = torch.zeros_like(table)
