@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import AsyncIterator
 
 import pytest
 from textual import events
@@ -8,9 +9,9 @@ from textual.content import Content
 from textual.pilot import Pilot
 from textual.widgets import Footer
 
-from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
 from tui.app import GPTApp
-from tui.backend import BackendError, EngineDiedError
+from tui.backend import BackendError, Completion, Done, EngineDiedError, Event, Steps
 from tui.screens.main import MainScreen
 from tui.screens.models import ModelPicker
 from tui.widgets.controls import Dial, Tick
@@ -102,6 +103,33 @@ async def test_stop_keeps_the_text_and_is_usable_at_once(key: str) -> None:
         assert screen.document.text == "aba"
         await write(pilot, app, "c")
         assert screen.document.text.startswith("abaca long")
+
+
+class StoppedEarly(FakeBackend):
+    """A run is stopped while its prompt is read."""
+
+    async def complete(self, request: Completion) -> AsyncIterator[Event]:
+        self.requests.append(request)
+        await self.ready.wait()
+        yield Steps([token(len(request.ids), request.text[0], drawn=False)], is_prompt=True)
+        yield Done("cancelled", 0, 0.0)
+
+
+async def test_a_prompt_that_was_stopped_while_it_was_read_is_not_lost() -> None:
+    backend = StoppedEarly()
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "king")
+        assert said(screen) == "stopped"
+        assert screen.document.text == ""
+        prompt = screen.query_one(Prompt)
+        assert prompt.text == "king"
+        backend.ready.clear()
+        await pilot.press("enter", *"and")
+        backend.ready.set()
+        await until_written(pilot, screen)
+        assert prompt.text == "kingand"
+        assert backend.requests[1].ids == []
 
 
 async def test_settings_hold_for_the_next_run() -> None:

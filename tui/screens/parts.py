@@ -67,11 +67,10 @@ class Part(Screen[None]):
         self.notify(one_line(message), severity="error", markup=False, timeout=10)
 
     def give_back(self, text: str) -> None:
-        """A prompt that came to nothing returns to its field, where nothing was written since."""
+        """A prompt that came to nothing returns to its field, before what was written since."""
         prompt = self.query_one(Prompt)
-        if not prompt.text:
-            prompt.text = text
-            prompt.move_cursor(prompt.document.end)
+        prompt.text = text + prompt.text
+        prompt.move_cursor(prompt.document.end)
 
     def send(
         self,
@@ -121,8 +120,14 @@ class Part(Screen[None]):
         view, status = self.query_one(TokenView), self.query_one(Status)
         waiting = status.model is None
         self.say(f"waiting for the model: {status.waiting}" if waiting else "reading the prompt")
+        before = len(self.document.path)
         try:
             done = await self._stream(request)
+            if request.text and done.finish_reason == "cancelled" and not done.tokens:
+                # Perhaps only the prompt's beginning was read; sent again, it joins that branch.
+                self.document.cut(before)
+                view.show(self.document.path)
+                self.give_back(request.text)
             begin = len(self.document.path) - done.tokens
             for i in range(1, branches):
                 if done.finish_reason == "cancelled" or not done.tokens:
