@@ -1,11 +1,12 @@
 """Decoding on a CUDA GPU beside transformers in the same process; prints JSON.
 
-    .venv/bin/python -m benchmarks.gpu [--rounds 5] [--models gpt2 gpt2-xl shakespeare]
+    .venv/bin/python -m benchmarks.gpu [--rounds 5] [--models gpt2 gpt2-xl shakespeare] [--profile]
 
 Random weights of each size (the shipped ones of Shakespeare), in bfloat16; a prompt of 64 tokens,
 256 drawn greedily, in turn, round after round; figures are medians of tokens a second. Ours
 computes its full read-out with every token. The limit is what the memory, read in between, would
-allow if nothing but the weights were read. `--device cpu` only shows that the script works.
+allow if nothing but the weights were read. --profile adds where the GPU's time goes: its kernels
+by their microseconds a token. `--device cpu` only shows that the script works.
 """
 
 from __future__ import annotations
@@ -66,8 +67,11 @@ def programs(name: str, work: Path, device: str) -> tuple[Checkpoint, dict[str, 
     else:
         from convert.write import convert
 
-        make(work / name / "theirs", SIZES[name], sharded=False)
-        directory = convert(str(work / name / "theirs"), name=name, verify=False).directory
+        directory = work / "models" / name
+        if not directory.exists():
+            (work / name).mkdir()
+            make(work / name / "theirs", SIZES[name], sharded=False)
+            convert(str(work / name / "theirs"), name=name, verify=False)
     loaded = checkpoint.load(directory, device, "bfloat16")
 
     def theirs(*, compiled: bool) -> Program:
@@ -90,7 +94,7 @@ def programs(name: str, work: Path, device: str) -> tuple[Checkpoint, dict[str, 
     }
 
 
-def compare(name: str, work: Path, device: str, rounds: int) -> dict[str, Any]:
+def compare(name: str, work: Path, device: str, rounds: int, profiled: bool) -> dict[str, Any]:
     """Medians for one model. A program that fails is named with its reason."""
     loaded, makers = programs(name, work, device)
     ids = [i * 7919 % loaded.model.config.vocab_size for i in range(LONG)]
@@ -107,9 +111,13 @@ def compare(name: str, work: Path, device: str, rounds: int) -> dict[str, Any]:
             skipped[key] = f"{type(error).__name__}: {error}"[:300]
             return None
 
+    memory_used = {"our weights": round(allocated() / 1e6)}
     for key, maker in makers.items():
+        before = allocated()
         if program := attempt(key, maker):
             running[key] = program
+            attempt(key, lambda program=program: program(ids[:PROMPT], n_drawn))  # type: ignore[misc]
+        memory_used[key] = round((allocated() - before) / 1e6)
     decode: dict[str, list[float]] = {key: [] for key in running}
     prefill: dict[str, list[float]] = {key: [] for key in running}
     memory = torch.ones(1 << (29 if device != "cpu" else 26), device=device)
@@ -124,14 +132,44 @@ def compare(name: str, work: Path, device: str, rounds: int) -> dict[str, Any]:
             bandwidth.append(memory.nbytes / min(seconds_to_read(memory) for _ in range(3)))
     limit = statistics.median(bandwidth) / bytes_per_token(loaded.model)
     speeds = medians({key: values for key, values in decode.items() if values})
+    kernels = {
+        key: attempt(key, lambda program=program: profile(program, ids[:PROMPT]))  # type: ignore[misc]
+        for key, program in list(running.items())
+        if profiled and key.startswith("ours")
+    }
     return {
         "decode_tokens_per_second": speeds,
         "prefill_tokens_per_second": medians({k: v for k, v in prefill.items() if v}),
         "bandwidth_gigabytes_per_second": round(statistics.median(bandwidth) / 1e9, 1),
         "limit_tokens_per_second": round(limit),
         "share_of_limit": {key: round(speed / limit, 3) for key, speed in speeds.items()},
+        "memory_megabytes": memory_used,
         "skipped": skipped,
+        **({"kernels": kernels} if profiled else {}),
     }
+
+
+def profile(program: Program, prompt: list[int], n_tokens: int = 32, n_rows: int = 25) -> Any:
+    """Kernels of the GPU while tokens are drawn: microseconds and calls a token, and names."""
+    kinds = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=kinds) as found:
+        program(prompt, n_tokens)
+    rows = [
+        (event.self_device_time_total / n_tokens, event.count / n_tokens, event.key[:80])
+        for event in found.key_averages()
+        if event.self_device_time_total
+    ]
+    rows.sort(reverse=True)
+    return {
+        "microseconds": round(sum(row[0] for row in rows), 1),
+        "calls": round(sum(row[1] for row in rows)),
+        "rows": [(round(time, 1), round(calls, 1), name) for time, calls, name in rows[:n_rows]],
+    }
+
+
+def allocated() -> int:
+    """Bytes of the GPU that tensors take: of a program, what it adds to the weights of ours."""
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
 
 
 def times(program: Program, ids: list[int], drawn: int, device: str) -> tuple[float, float]:
@@ -158,15 +196,21 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     names = [*SIZES, models.EMBEDDED]
     parser.add_argument("--models", nargs="+", default=names, choices=names)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument(
+        "--work", type=Path, help="keeps weights and compiled code for the next run"
+    )
     args = parser.parse_args()
     if args.device != "cpu" and not torch.cuda.is_available():
         sys.exit("there is no usable CUDA GPU; --device cpu shows that the script works")
     gpu = torch.cuda.get_device_name() if args.device != "cpu" else "none"
     result: dict[str, Any] = {"gpu": gpu, "torch": torch.__version__}
-    with tempfile.TemporaryDirectory() as work:
-        os.environ["GPT_TUI_HOME"] = work
+    with tempfile.TemporaryDirectory() as temporary:
+        work = args.work or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        os.environ["GPT_TUI_HOME"] = str(work)
         for name in args.models:
-            result[name] = compare(name, Path(work), args.device, args.rounds)
+            result[name] = compare(name, work, args.device, args.rounds, args.profile)
             gc.collect()  # the next model needs the memory
     print(json.dumps(result, indent=2))
 

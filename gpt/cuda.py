@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
@@ -18,9 +19,9 @@ from torch import Tensor
 
 from gpt.cache import KVCache
 from gpt.model import GPT
-from gpt.prediction import TOP, Prediction, ReadOut, check_finite, predict
+from gpt.prediction import TOP, Prediction, ReadOut, check_finite, predict, predict_in_order
 from gpt.settings import Sampling
-from gpt.settle import Dials, Drawn, choose, settle
+from gpt.settle import NAMES_TOKENS, Dials, Drawn, choose, settle
 
 if TYPE_CHECKING:
     from gpt.context import Context
@@ -49,10 +50,8 @@ class Slot:
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """k, v (1, nh, 1, hs) → all of the bucket, (1, nh, S, hs) each."""
-        where = self._length.view(1)
-        keys, values = self._kept
-        keys.index_copy_(1, where, k[0])
-        values.index_copy_(1, where, v[0])
+        new = torch.stack((k[0], v[0]))  # (2, nh, 1, hs)
+        keys, values = self._kept.index_copy_(2, self._length.view(1), new)
         return keys[None], values[None]
 
 
@@ -88,16 +87,21 @@ class Code(NamedTuple):
     """The functions that a graph is made of."""
 
     network: GPT
-    predict: Callable[[Tensor], Prediction] = predict
-    settle: Callable[[Tensor, Dials, Tensor], tuple[Tensor, Tensor]] = settle
+    predict: Callable[[Tensor], tuple[Prediction, Tensor]] = predict_in_order
+    settle: Callable[[Tensor, Tensor | None, Dials, Tensor], tuple[Tensor, Tensor]] = settle
 
 
 class Graph:
     """A step for one token in a bucket: from the token drawn last to the next one."""
 
-    def __init__(self, code: Code, kept: Tensor, dials: Dials, hidden: Tensor) -> None:
-        """hidden (at least S, E): where the hidden state of each position goes."""
-        self.size = kept.size(-2)
+    def __init__(
+        self, code: Code, kept: Tensor, dials: Dials, hidden: Tensor, *, names_tokens: bool
+    ) -> None:
+        """hidden (at least S, E): where the hidden state of each position goes.
+
+        names_tokens: whether it follows settings that name tokens, which costs a sort more.
+        """
+        self.size, self._names_tokens = kept.size(-2), names_tokens
         self._code, self._dials, self._hidden = code, dials, hidden
         self._cache = StaticCache(kept)
         self._token = torch.zeros(1, 1, dtype=torch.long, device=kept.device)
@@ -122,8 +126,9 @@ class Graph:
         network, predict, settle = self._code
         hidden = network.hidden(self._token, cast(KVCache, cache))[0]  # (1, E)
         self._hidden.index_copy_(0, here, hidden)
-        says = predict(network.logits(hidden))
-        token, final = settle(says.logits[0], self._dials, self._step)
+        says, order = predict(network.logits(hidden))
+        known = None if self._names_tokens else order
+        token, final = settle(says.logits[0], known, self._dials, self._step)
         chosen = token.view(1)
         self._token.copy_(token)
         self._dials.seen.index_fill_(0, chosen, True)
@@ -146,13 +151,13 @@ class Graph:
         if device.type != "cuda":
             self._once()  # what it leaves behind is the same everywhere
             return
-        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side = _side_stream(device)
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             self._once()  # libraries take their memory with the first call, and not in a graph
         torch.cuda.current_stream(device).wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, stream=side):
             self._once()
         self.run = graph.replay
 
@@ -164,6 +169,12 @@ class Graph:
         after = dict(zip(ids, row[2 * n + 6 :].tolist(), strict=False))
         drawn = Drawn(token_id, {**after, token_id: final})
         return total, ReadOut(own, rank, entropy, ids, best), drawn
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Where graphs are captured: the same always, for cuBLAS keeps memory for every stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 class Ring:
@@ -188,7 +199,10 @@ class Ring:
 
 
 class Graphs:
-    """The graphs of a context, one a bucket, each captured when it is needed first."""
+    """The graphs of a context, each captured when it is needed first.
+
+    There is one a bucket, and another one for settings that name tokens.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context, model = context, context.model
@@ -198,7 +212,7 @@ class Graphs:
         self._hidden = torch.empty(0, device=self._device)
         self._memory = 0
         """Address of the cache that the graphs were captured with."""
-        self._graphs: dict[int, Graph] = {}
+        self._graphs: dict[tuple[int, bool], Graph] = {}
         self._plain = self._code = Code(model)
         self.reason = ""
         """Why graphs are not used, where they are not."""
@@ -223,7 +237,7 @@ class Graphs:
         it, or where more candidates are wanted than a graph knows.
         """
         read = len(path) - start - 1
-        graph = self._graph(path, start) if n > 0 and top <= TOP else None
+        graph = self._graph(path, start, sampling) if n > 0 and top <= TOP else None
         if graph is None:
             return
         n = min(n, graph.size - read)
@@ -248,7 +262,7 @@ class Graphs:
             yield read_out, drawn
 
     @torch.inference_mode()
-    def _graph(self, path: Sequence[int], start: int) -> Graph | None:
+    def _graph(self, path: Sequence[int], start: int, sampling: Sampling) -> Graph | None:
         """The graph for the next token, which is known to compute what the network does."""
         context, block_size = self._context, self._context.model.config.block_size
         read = len(path) - start - 1
@@ -260,14 +274,15 @@ class Graphs:
             self._graphs.clear()
             self._memory = kept.data_ptr()
             self._hidden = context.hidden[-1].repeat(block_size, 1)  # (block_size, E)
-        if size not in self._graphs:
+        key = size, bool(sampling.active & NAMES_TOKENS)
+        if key not in self._graphs:
             kept[..., context.cache.length :, :] = 0  # weights of 0 do not hide NaN
-            self._make(size, kept, path, start)
-        return self._graphs.get(size)
+            self._make(key, kept, path, start)
+        return self._graphs.get(key)
 
-    def _make(self, size: int, kept: Tensor, path: Sequence[int], start: int) -> None:
+    def _make(self, key: tuple[int, bool], kept: Tensor, path: Sequence[int], start: int) -> None:
         """Capture a graph and compare it; where that fails, try plain code, then use none."""
-        graph = Graph(self._code, kept, self._dials, self._hidden)
+        graph = Graph(self._code, kept, self._dials, self._hidden, names_tokens=key[1])
         try:
             with torch.cuda.device(self._device) if kept.is_cuda else nullcontext():
                 graph.capture(path[-1], len(path) - start - 1)
@@ -279,9 +294,9 @@ class Graphs:
                 self.reason = str(error) or type(error).__name__
                 return
             self.use(self._plain)
-            self._make(size, kept, path, start)
+            self._make(key, kept, path, start)
         else:
-            self._graphs[size] = graph
+            self._graphs[key] = graph
 
     def _compare(self, graph: Graph, path: Sequence[int], start: int) -> None:
         """Raise RuntimeError where a graph does not give what the eager network does."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt import cuda
@@ -24,12 +25,37 @@ from gpt.config import ModelConfig
 from gpt.context import Context
 from gpt.cuda import Code, Graphs, StaticCache
 from gpt.generate import draws
-from gpt.model import GPT, Block, Rotation
-from gpt.prediction import predict
+from gpt.model import GPT, Attention, Block, Rotation
+from gpt.prediction import predict_in_order
 from gpt.settings import Sampling
 from gpt.settle import settle
 
 _SOURCES = ("model.py", "prediction.py", "sampling.py", "settle.py", "cuda.py", "fused.py")
+
+
+class _Linear(nn.Linear):
+    """The product and the bias apart: a product of one row alone becomes a sum, which melts."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(…, in) → (…, out)."""
+        y = F.linear(x, self.weight)
+        return y if self.bias is None else y + self.bias
+
+
+class _Attention(Attention):
+    """Attention of one query as sums over all positions, however many: they share the work."""
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """q (1, nh, 1, hs), k and v (1, nh, S, hs), mask (1, 1, 1, S) → (1, nh, 1, hs)."""
+        scores = (k.float() * (q.float() * self.scale)).sum(-1)  # (1, nh, S)
+        if mask is not None:
+            scores = scores + mask[:, :, 0]
+        weights = scores.softmax(-1)[..., None]  # (1, nh, S, 1)
+        return (weights * v.float()).sum(-2, keepdim=True).to(q.dtype)
+
+
+_MELTING: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: _Linear, Attention: _Attention}
+"""Modules, and how the same is computed where a compiler melts it."""
 
 
 class _Layer(nn.Module):
@@ -51,13 +77,14 @@ def fused(model: GPT) -> Code:
     options: Any = {"coordinate_descent_tuning": True} if weight.is_cuda else None
     twin = empty_network(model.config, weight.dtype, weight.device.type)
     twin.load_state_dict(model.state_dict(), assign=True)
+    for module in twin.h.modules():
+        module.__class__ = _MELTING.get(type(module), type(module))
     for layer, block in enumerate(cast(Iterable[Block], twin.requires_grad_(False).eval().h)):
         block.attn.layer = 0
         block.compile(options=options, dynamic=True)  # one for all lengths of the cache
         twin.h[layer] = _Layer(block, layer)
-    return Code(
-        twin, torch.compile(predict, options=options), torch.compile(settle, options=options)
-    )
+    look = torch.compile(predict_in_order, options=options)
+    return Code(twin, look, torch.compile(settle, options=options))
 
 
 class Fusion(Build):
@@ -110,12 +137,13 @@ def fill(config: ModelConfig, dtype: torch.dtype, device: str) -> None:
     context = Context(model)
     context.graphs = Graphs(context)
     context.graphs.use(fused(model))
-    for _ in range(2):  # where the cache grows, and in a part of a cache that has grown
+    # Where the cache grows, in a part of a cache that has grown, and where settings name tokens.
+    for sampling in (Sampling(), Sampling(), Sampling(repetition_penalty=1.1)):
         size = 0
         while size < config.block_size:
             size = cuda.bucket(size, config.block_size)
             context.truncate(0)
-            list(draws(context, [0] * max(1, size - 2), Sampling(), 2, 10))
+            list(draws(context, [0] * max(1, size - 2), sampling, 2, 10))
             if not context.graphs.is_fused:
                 raise RuntimeError("the fused code was not used")
 

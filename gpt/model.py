@@ -122,9 +122,13 @@ class Attention(nn.Module):
         if cache:
             k, v = cache.append(self.layer, k, v)  # (B, nh, S, hs)
             mask = cache.mask
-        dropout = self.dropout if self.training else 0.0
-        y = attention(q, k, v, scale=self.scale, mask=mask, dropout=dropout)  # (B, nh, T, hs)
+        y = self.mix(q, k, v, mask)  # (B, nh, T, hs)
         return self.drop(self.proj(y.transpose(1, 2).reshape(B, T, C)))  # type: ignore[no-any-return]
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """q (B, nh, T, hs), k and v (B, nh, S, hs) → (B, nh, T, hs): values, mixed by attention."""
+        dropout = self.dropout if self.training else 0.0
+        return attention(q, k, v, scale=self.scale, mask=mask, dropout=dropout)
 
 
 def attention(

@@ -43,9 +43,26 @@ def predict(logits: Tensor) -> Prediction:
     """Logits (n, V) of any float dtype → what they say."""
     logits = logits.float()
     logprobs = logits.log_softmax(-1)
-    # 0 log 0 is 0, also where the logarithm is infinite.
-    entropy = -(logprobs.exp() * logprobs.clamp_min(-1e9)).sum(-1)
-    return Prediction(logits, logprobs, entropy, logits.sum(-1), *_best(logprobs))
+    return Prediction(logits, logprobs, _entropy(logprobs), logits.sum(-1), *_best(logprobs))
+
+
+def predict_in_order(logits: Tensor) -> tuple[Prediction, Tensor]:
+    """Logits (1, V) → what `predict` says, and all ids (V), those of the highest logits first.
+
+    Of equal logits, the lowest id comes first. A GPU sorts everything in the time that it takes
+    to look the best ones up.
+    """
+    logits = logits.float()
+    order = logits[0].sort(descending=True, stable=True).indices
+    logprobs = logits.log_softmax(-1)
+    best = order[:TOP]
+    top = logprobs.index_select(-1, best)
+    return Prediction(logits, logprobs, _entropy(logprobs), logits.sum(-1), top, best[None]), order
+
+
+def _entropy(logprobs: Tensor) -> Tensor:
+    """(n, V) → (n) nats. 0 log 0 is 0, also where the logarithm is infinite."""
+    return -(logprobs.exp() * logprobs.clamp_min(-1e9)).sum(-1)
 
 
 def _best(logprobs: Tensor) -> tuple[Tensor, Tensor]:

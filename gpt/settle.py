@@ -25,6 +25,8 @@ from gpt.sampling import (
 )
 from gpt.settings import Sampling
 
+NAMES_TOKENS = frozenset({"banned", "boosted", "repetition_penalty"})
+"""Settings that change the scores of certain tokens and so their order."""
 Race = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -51,7 +53,9 @@ def race(
     scores = scores.masked_fill(outside | (scores < log_min_p), -math.inf)
     final = scores.log_softmax(-1)
     first, second = thrown
-    drawn = (noise(ids, first, second) / final.exp()).argmin()
+    clocks = noise(ids, first, second) / final.exp()
+    # As argmin, which a GPU's compiler gives to a single block of threads; minima go to many.
+    drawn = torch.where(clocks == clocks.min(), place, 0).max()
     return ids.index_select(0, drawn.view(1))[0], final
 
 
@@ -111,7 +115,7 @@ def _draw_from_best(
 ) -> Drawn | None:
     """Draw among the tokens that were looked up; None where that may not be all there is."""
     active, n = sampling.active, prediction.top_ids.size(-1)
-    if active & {"banned", "boosted", "repetition_penalty"}:
+    if active & NAMES_TOKENS:
         return None
     has_all = n == prediction.logprobs.size(-1)
     if sampling.temperature < GREEDY_BELOW:
@@ -179,16 +183,22 @@ class Dials:
         self.bias.copy_(banned_and_boosted(torch.zeros(len(self.bias)), sampling, path))
 
 
-def settle(logits: Tensor, dials: Dials, step: Tensor) -> tuple[Tensor, Tensor]:
+def settle(
+    logits: Tensor, order: Tensor | None, dials: Dials, step: Tensor
+) -> tuple[Tensor, Tensor]:
     """Logits (V) float32 and the number of the step () → an id () and its distribution (V).
 
-    The distribution is of logarithms, after all settings.
+    The distribution is of logarithms, after all settings. order (V): ids, the highest logit first,
+    for settings that name no token and leave it as it is; None for others.
     """
-    scores, penalty = logits + dials.bias, dials.numbers[4]
-    penalised = torch.where(scores > 0, scores / penalty, scores * penalty)
-    scores = torch.where(dials.seen, penalised, scores)
-    # A stable order: of tokens that tie for the last places, those with the lowest ids stay.
-    scores, ids = scores.sort(descending=True, stable=True)
+    if order is None:
+        scores, penalty = logits + dials.bias, dials.numbers[4]
+        penalised = torch.where(scores > 0, scores / penalty, scores * penalty)
+        scores = torch.where(dials.seen, penalised, scores)
+        # A stable order: of tokens that tie for the last places, those with the lowest ids stay.
+        scores, ids = scores.sort(descending=True, stable=True)
+    else:
+        scores, ids = logits.index_select(0, order), order
     thrown = dials.dice.index_select(0, step.view(1))[0]
     token, final = race(scores, ids, dials.numbers, thrown)
     return token, torch.empty_like(final).scatter(0, ids, final)

@@ -132,7 +132,7 @@ def test_a_text_has_the_same_tokens_and_numbers(
     options: dict[str, Any] = {"max_new_tokens": 99}
     found = list(generate(one, context, [3, 1], sampling, **options))
     assert context.graphs and context.graphs.reason == ""
-    assert list(context.graphs._graphs) == [8, 16, 32]
+    assert [size for size, _ in context.graphs._graphs] == [8, 16, 32]
     assert_same(found, list(generate(one, eager, [3, 1], sampling, **options)))
     assert found[-1].finish_reason == "context full"
     # What was read is there as if it had been read eagerly.
@@ -166,10 +166,11 @@ def test_branches_settings_and_texts_follow_each_other_without_a_new_capture(
     tiny: Checkpoint, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, context = loaded(tiny, device)
-    list(generate(one, context, [1], Sampling(), max_new_tokens=99))
-    made: list[Graph] = []
-    init = Graph.__init__
-    monkeypatch.setattr(Graph, "__init__", lambda self, *a: [made.append(self), init(self, *a)][1])
+    for sampling in (Sampling(), Sampling(repetition_penalty=1.2)):
+        context.truncate(0)
+        list(generate(one, context, [1], sampling, max_new_tokens=99))
+    made: list[object] = []
+    monkeypatch.setattr(Graphs, "_make", lambda self, *how: made.append(how))
     paths = [[1, 2, 3], [1, 2, 9, 9, 9, 4], [1], list(range(25)), [1, 2, 3, 8]]
     for n, path in enumerate(paths):
         sampling = SETTINGS[n]

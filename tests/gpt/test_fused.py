@@ -47,7 +47,7 @@ def test_fused_code_is_built_beside_swapped_in_and_draws_the_same_text(
         context.truncate(0)
         assert_same(list(generate(one, context, [3, 1], SAMPLING, max_new_tokens=30)), expected)
         assert context.graphs and context.graphs.is_fused
-        assert list(context.graphs._graphs) == [8, 16, 32]
+        assert [size for size, _ in context.graphs._graphs] == [8, 16, 32]
     # The next program finds the caches filled, whatever the depth.
     _, other = with_graphs(tiny, n_layer=2, **VARIANTS["ours"])
     assert Fusion(other, build=True).is_installed

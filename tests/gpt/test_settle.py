@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpt.errors import UserError
-from gpt.prediction import Prediction, predict
+from gpt.prediction import Prediction, predict, predict_in_order
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
-from gpt.settle import Dials, choose, race, settle
+from gpt.settle import NAMES_TOKENS, Dials, choose, race, settle
 from tests.gpt.test_sampling import logits_strategy, settings_strategy
 
 
@@ -40,9 +40,11 @@ def test_it_draws_what_the_stages_draw(
 ) -> None:
     logits, sampling = off_borders(values, sampling)
     expected = distribution(logits, sampling, path)[-1].logprobs
-    token_id, final = settle(logits, dials(sampling, path), torch.tensor(0))
-    assert int(token_id) == draw(expected, sampling.seed, len(path))
-    torch.testing.assert_close(final, expected, atol=1e-4, rtol=1e-4)
+    _, order = predict_in_order(logits[None])
+    for known in (None, order)[: 1 if sampling.active & NAMES_TOKENS else 2]:
+        token_id, final = settle(logits, known, dials(sampling, path), torch.tensor(0))
+        assert int(token_id) == draw(expected, sampling.seed, len(path))
+        torch.testing.assert_close(final, expected, atol=1e-4, rtol=1e-4)
 
 
 @settings(deadline=None)
@@ -87,13 +89,16 @@ def test_settings_that_leave_few_need_a_look_at_few(
 
 def test_each_step_throws_dice_of_its_own() -> None:
     set_to = dials(Sampling(seed=5), [1, 2, 3], 50)
-    drawn = [int(settle(torch.zeros(10), set_to, torch.tensor(step))[0]) for step in range(50)]
+    zeros = torch.zeros(10)
+    drawn = [int(settle(zeros, None, set_to, torch.tensor(step))[0]) for step in range(50)]
     assert drawn == [draw(torch.zeros(10).log_softmax(0), 5, 3 + step) for step in range(50)]
 
 
 def test_ties_for_the_last_place_go_to_the_lowest_ids() -> None:
-    _, final = settle(torch.zeros(10), dials(Sampling(top_k=3), [0]), torch.tensor(0))
-    assert final.exp().nonzero()[:, 0].tolist() == [0, 1, 2]
+    zeros = torch.zeros(10)
+    for order in (None, predict_in_order(zeros[None])[1]):
+        _, final = settle(zeros, order, dials(Sampling(top_k=3), [0]), torch.tensor(0))
+        assert final.exp().nonzero()[:, 0].tolist() == [0, 1, 2]
 
 
 def test_a_vocabulary_that_is_banned_is_an_error() -> None:
