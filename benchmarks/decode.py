@@ -29,8 +29,8 @@ from typing import Any
 import torch
 
 from benchmarks.convert import make
-from benchmarks.main_job import cpu
 from benchmarks.other_programs import Program, ctranslate2_program, llama_cpp_program
+from benchmarks.rounds import cpu
 from gpt import checkpoint, models
 from gpt.bench import bytes_per_token, seconds_to_read, to_read
 from gpt.checkpoint import Checkpoint

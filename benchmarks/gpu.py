@@ -29,6 +29,7 @@ from benchmarks.convert import make
 from benchmarks.decode import medians, our_program, their_gpt2, transformers_program
 from benchmarks.other_programs import Program
 from gpt import checkpoint, models
+from gpt.background import cache_directory
 from gpt.bench import bytes_per_token, seconds_to_read
 from gpt.checkpoint import Checkpoint
 from gpt.context import Context
@@ -54,7 +55,8 @@ def ours(loaded: Checkpoint, *, graphs: bool = True, fuse: bool = False) -> Prog
     def checked(ids: list[int], n: int) -> list[int]:
         drawn = run(ids, n)
         if context.graphs and (context.graphs.reason or fuse != context.graphs.is_fused):
-            raise RuntimeError(context.graphs.reason or "fused code could not be had")
+            notes = [path.read_text() for path in cache_directory().glob("fused-*.failed.txt")]
+            raise RuntimeError(" ".join([context.graphs.reason, context.graphs.put_aside, *notes]))
         return drawn
 
     return checked
@@ -108,7 +110,7 @@ def compare(name: str, work: Path, device: str, rounds: int, profiled: bool) -> 
             return work()
         except Exception as error:  # a peer that cannot run is reported, not fatal
             running.pop(key, None)
-            skipped[key] = f"{type(error).__name__}: {error}"[:300]
+            skipped[key] = f"{type(error).__name__}: {error}"[-600:]
             return None
 
     memory_used = {"our weights": round(allocated() / 1e6)}

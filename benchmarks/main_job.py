@@ -18,7 +18,6 @@ import json
 import os
 import platform
 import re
-import statistics
 import sys
 import tempfile
 import time
@@ -29,6 +28,7 @@ import pexpect
 import torch
 from transformers import GPT2Config
 
+from benchmarks.rounds import cpu, in_turn
 from gpt import checkpoint, models
 from gpt.checkpoint import Checkpoint
 from gpt.context import Context
@@ -56,17 +56,6 @@ def seconds(work: Callable[[], object]) -> float:
     started = time.perf_counter()
     work()
     return time.perf_counter() - started
-
-
-def in_turn(works: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
-    """Medians of several measurements, taken A B A B … so that drift hits all alike."""
-    for work in works.values():
-        work()  # warm-up
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            taken[name].append(work())
-    return {name: round(statistics.median(values), 4) for name, values in taken.items()}
 
 
 def decoding(ours: Checkpoint, theirs: Any, rounds: int, n: int) -> dict[str, float]:
@@ -203,14 +192,6 @@ def main() -> None:
     speeds["ratio"] = round(speeds["in_the_interface"] / speeds["engine_alone"], 2)
     results["streaming_tokens_per_second"] = speeds
     print(json.dumps(results, indent=2))
-
-
-def cpu() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            return next(line.split(":")[1].strip() for line in file if "model name" in line)
-    except (OSError, StopIteration):
-        return platform.processor()
 
 
 if __name__ == "__main__":

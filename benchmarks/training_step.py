@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from benchmarks.main_job import in_turn
+from benchmarks.rounds import in_turn
 from gpt.config import ModelConfig
 from gpt.data import Corpus, batch
 from gpt.model import GPT

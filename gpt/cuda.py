@@ -216,6 +216,8 @@ class Graphs:
         self._plain = self._code = Code(model)
         self.reason = ""
         """Why graphs are not used, where they are not."""
+        self.put_aside = ""
+        """Why other code than the network's own was not used, where it was not."""
 
     def use(self, code: Code) -> None:
         """Capture what comes from this code, as long as it gives what the network gives."""
@@ -290,9 +292,11 @@ class Graphs:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a compiler may fail in any way
+            why = str(error) or type(error).__name__
             if not self.is_fused:
-                self.reason = str(error) or type(error).__name__
+                self.reason = why
                 return
+            self.put_aside = why
             self.use(self._plain)
             self._make(key, kept, path, start)
         else:

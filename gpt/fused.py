@@ -26,11 +26,9 @@ from gpt.context import Context
 from gpt.cuda import Code, Graphs, StaticCache
 from gpt.generate import draws
 from gpt.model import GPT, Attention, Block, Rotation
-from gpt.prediction import predict_in_order
 from gpt.settings import Sampling
-from gpt.settle import settle
 
-_SOURCES = ("model.py", "prediction.py", "sampling.py", "settle.py", "cuda.py", "fused.py")
+_SOURCES = ("model.py", "cuda.py", "fused.py")
 
 
 class _Linear(nn.Linear):
@@ -71,7 +69,11 @@ class _Layer(nn.Module):
 
 
 def fused(model: GPT) -> Code:
-    """Code that computes what the network does, on the same weights; compiled at its first run."""
+    """Code that computes what the network does, on the same weights; compiled at its first run.
+
+    What follows the blocks stays as it is: a compiler gives a search through the whole vocabulary
+    to one block of threads, which takes longer than PyTorch's own.
+    """
     weight = model.wte.weight
     # Products of one row as sums, which melt into what stands around them.
     options: Any = {"coordinate_descent_tuning": True} if weight.is_cuda else None
@@ -83,8 +85,7 @@ def fused(model: GPT) -> Code:
         block.attn.layer = 0
         block.compile(options=options, dynamic=True)  # one for all lengths of the cache
         twin.h[layer] = _Layer(block, layer)
-    look = torch.compile(predict_in_order, options=options)
-    return Code(twin, look, torch.compile(settle, options=options))
+    return Code(twin)
 
 
 class Fusion(Build):
@@ -137,15 +138,14 @@ def fill(config: ModelConfig, dtype: torch.dtype, device: str) -> None:
     context = Context(model)
     context.graphs = Graphs(context)
     context.graphs.use(fused(model))
-    # Where the cache grows, in a part of a cache that has grown, and where settings name tokens.
-    for sampling in (Sampling(), Sampling(), Sampling(repetition_penalty=1.1)):
+    for _ in range(2):  # where the cache grows, and in a part of a cache that has grown
         size = 0
         while size < config.block_size:
             size = cuda.bucket(size, config.block_size)
             context.truncate(0)
-            list(draws(context, [0] * max(1, size - 2), sampling, 2, 10))
+            list(draws(context, [0] * max(1, size - 2), Sampling(), 2, 10))
             if not context.graphs.is_fused:
-                raise RuntimeError("the fused code was not used")
+                raise RuntimeError(context.graphs.put_aside)
 
 
 def main() -> None:

@@ -53,9 +53,7 @@ def race(
     scores = scores.masked_fill(outside | (scores < log_min_p), -math.inf)
     final = scores.log_softmax(-1)
     first, second = thrown
-    clocks = noise(ids, first, second) / final.exp()
-    # As argmin, which a GPU's compiler gives to a single block of threads; minima go to many.
-    drawn = torch.where(clocks == clocks.min(), place, 0).max()
+    drawn = (noise(ids, first, second) / final.exp()).argmin()
     return ids.index_select(0, drawn.view(1))[0], final
 
 

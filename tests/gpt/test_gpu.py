@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,16 @@ NOT_COMPARED = {"seconds", "prompt_seconds", "device"}
 @pytest.fixture
 def no_memory() -> Iterator[Any]:
     """Call it, and nothing more fits on the GPU."""
+    taken: list[torch.Tensor] = []
 
     def take() -> None:
+        gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(0.0)
+        for size in (1 << 22, 1 << 18, 1 << 12, 1):  # what PyTorch keeps ready for small tensors
+            with suppress(torch.OutOfMemoryError):
+                while True:
+                    taken.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
 
     yield take
     torch.cuda.set_per_process_memory_fraction(1.0)
