@@ -1,5 +1,5 @@
 # `make run` and `make test` are all the set-up there is: each makes .venv where it is missing
-# or older than pyproject.toml, and does nothing where it is not.
+# or older than pyproject.toml or constraints.txt, and does nothing where it is not.
 
 PYTHON ?= python3
 BIN = .venv/bin
@@ -8,13 +8,17 @@ ifeq ($(OS),Windows_NT)
 BIN = .venv/Scripts
 endif
 
-.PHONY: run test check format clean
+.PHONY: run test fuzz check format clean
 
 run: .venv/.run
 	@$(BIN)/gpt-tui $(ARGS)
 
 test: .venv/.dev
 	$(BIN)/python -m pytest $(ARGS)
+
+# Minutes instead of seconds for each fuzzer; FUZZ_SECONDS says how many.
+fuzz: .venv/.dev
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-180} $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 check: .venv/.dev
 	$(BIN)/ruff format --check .
@@ -32,14 +36,14 @@ format: .venv/.dev
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/.run: .venv/.made pyproject.toml
+.venv/.run: .venv/.made pyproject.toml constraints.txt
 	@echo "installing gpt-tui into .venv (once; PyTorch is a large download)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable .
 	@touch $@
 
-.venv/.dev: .venv/.made pyproject.toml
+.venv/.dev: .venv/.made pyproject.toml constraints.txt
 	@echo "installing gpt-tui and its tests' tools into .venv (once; PyTorch is a large download)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[dev]'
 	@touch $@ .venv/.run
 
 clean:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,21 +11,16 @@ from typing import Any
 from convert.pickle_file import PickleFile
 from convert.safetensors_file import SafetensorsFile
 from convert.weights import WeightFile, Weights
+from gpt import text_file
 from gpt.errors import UserError
-from gpt.models import MANIFEST
+from gpt.models import FILE_NAME, MANIFEST
 
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 # In the order of preference. An index names shards of the same kind.
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 _LARGEST_JSON = 1 << 22
 _LARGEST_TOKENIZER = 1 << 27
 
@@ -62,7 +58,7 @@ def shards(index: Any, where: object) -> dict[str, str]:
     if not isinstance(table, dict) or not table:
         raise UserError(f"{where} has no weight_map")
     for name in table.values():
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+        if not isinstance(name, str) or not FILE_NAME.fullmatch(name):
             raise UserError(f"{where} names {str(name)[:100]!r}, which is no file beside it")
     return table
 
@@ -71,31 +67,23 @@ def read_json(directory: Path, name: str, limit: int = _LARGEST_JSON) -> Any:
     """The contents of a JSON file. Raises UserError naming it."""
     path = inside(directory, name)
     try:
-        if path.stat().st_size > limit:
-            raise UserError(f"{path} has {path.stat().st_size} bytes, which is too much to be true")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(text_file.read_small(path, limit))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
 
 
-def read_text(directory: Path, name: str) -> str | None:
-    """A tokenizer's file as text; None where it is not there."""
-    if not (directory / name).exists():
+def read_text(directory: Path, name: str, limit: int = _LARGEST_TOKENIZER) -> str | None:
+    """A file beside the weights; None where it is not there. Raises UserError naming it."""
+    if not os.path.lexists(directory / name):
         return None
-    path = inside(directory, name)
-    try:
-        if path.stat().st_size > _LARGEST_TOKENIZER:
-            raise UserError(f"{path} has {path.stat().st_size} bytes, which is too much to be true")
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error
+    return text_file.read_small(inside(directory, name), limit)
 
 
 def read_config(directory: Path) -> dict[str, Any]:
     """Their config.json. Raises UserError where it is none, or of a quantised model."""
     if (directory / MANIFEST).exists():
         raise UserError(f"{directory} is a checkpoint of ours already; use it as it is")
-    if not (directory / CONFIG).exists():
+    if not os.path.lexists(directory / CONFIG):
         raise UserError(f"{directory} has no {CONFIG}, so it is no checkpoint of transformers")
     config = read_json(directory, CONFIG)
     if not isinstance(config, dict):
@@ -109,6 +97,8 @@ def open_weights(directory: Path) -> Weights:
     """All tensors of a checkpoint, none of them read yet. Raises UserError naming the file."""
     try:
         chosen = choose_weights({path.name for path in directory.iterdir()})
+    except OSError as error:
+        raise UserError(f"cannot read {directory}: {error.strerror}") from error
     except UserError as error:
         raise UserError(f"{directory} holds {error}") from error
     declared = None
@@ -133,9 +123,16 @@ def inside(directory: Path, name: str) -> Path:
     roots = [root]
     if root.parent.name == "snapshots":
         roots.append(root.parent.parent / "blobs")
-    real = path.resolve()
+    try:
+        real = path.resolve()
+        is_file = real.is_file()
+    except (OSError, RuntimeError) as error:  # a name that is too long, a link to itself
+        reason = getattr(error, "strerror", None) or "it is a link to itself"
+        raise UserError(f"cannot read {path}: {reason}") from error
     if not any(real.is_relative_to(allowed) for allowed in roots):
         raise UserError(f"{path} is a link that leads out of the checkpoint; copy the file there")
-    if not real.is_file():
+    if not is_file and path.is_symlink():
+        raise UserError(f"{path} is a link to a file that is gone; fetch the model again")
+    if not is_file:
         raise UserError(f"{path} is missing or no file")
     return path

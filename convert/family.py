@@ -67,10 +67,21 @@ class Family:
     """Regular expressions and replacements that make old names new."""
     fills: Callable[[Values], dict[str, float]] = lambda values: {}
     """Parameters of ours (`{i}` for the layer) that this configuration leaves out → their value."""
-    token_ids: Mapping[str, int | None] = field(default_factory=dict)
-    """bos_token_id and so on, where the configuration does not name them."""
-    bos: bool = False
-    """Whether the bos token stands in front of a text, where the tokenizer's files are silent."""
+    token_ids: Mapping[str, int] = field(default_factory=dict)
+    """eos_token_id and so on, where the configuration does not name them."""
+
+
+_CLASSES = "the classification head is dropped: it sorts texts and does not write them"
+_ANSWERS = "the question-answering head is dropped: it marks an answer and does not write one"
+_TOKENS = "the token-classification head is dropped: it labels a text and does not write it"
+OTHER_HEADS: dict[str, str] = {
+    "score.weight": _CLASSES,
+    "classifier.weight": _TOKENS,
+    "classifier.bias": _TOKENS,
+    "qa_outputs.weight": _ANSWERS,
+    "qa_outputs.bias": _ANSWERS,
+}
+"""Tensors of any family that are no part of a model that writes, and what the user is told."""
 
 
 class Values:
@@ -112,18 +123,11 @@ class Values:
             )
         return ACTIVATIONS[theirs]
 
-    def token_id(self, name: str, default: int | None) -> int | None:
-        """A token id as it is written there; the first of a list."""
-        value = self._values.get(name, default)
-        if isinstance(value, list):
-            value = value[0] if value else None
-        return value if type(value) is int else None
-
     def _get(self, names: tuple[str, ...], default: Any, fits: Any, kind: str) -> Any:
         found = {n: self._values[n] for n in names if self._values.get(n) is not None}
         for name, value in found.items():
             if not fits(value):
-                raise UserError(f"{name} is {_short(value)}; it must be {kind}")
+                raise UserError(f"{name} is {short(value)}; it must be {kind}")
             if value != next(iter(found.values())):
                 raise UserError(f"{' and '.join(found)} contradict each other")
         return next(iter(found.values()), default)
@@ -133,7 +137,8 @@ def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """A value for a sentence."""
     text = repr(value) if not isinstance(value, dict | list) else f"a {type(value).__name__}"
     return text if len(text) <= 50 else text[:50] + "…"
 

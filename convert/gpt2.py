@@ -5,7 +5,7 @@ Radford et al. 2019; names and defaults are those of transformers' modeling_gpt2
 
 from __future__ import annotations
 
-from convert.family import Family, Place, Values, transposed
+from convert.family import OTHER_HEADS, Family, Place, Values, transposed
 from gpt.config import ModelConfig
 
 
@@ -66,13 +66,14 @@ PLACES: dict[str, Place | str | None] = {
     "multiple_choice_head.summary.bias": _CHOICE,
     "v_head.summary.weight": _VALUE,
     "v_head.summary.bias": _VALUE,
+    **OTHER_HEADS,
 }
 
 FAMILY = Family(
     model_type="gpt2",
     places=PLACES,
     read_config=read_config,
-    token_ids={"bos_token_id": 50256, "eos_token_id": 50256},
+    token_ids={"eos_token_id": 50256},
     prefixes=("transformer.",),
     renames=(
         # OpenAI's TensorFlow names: model/h0/attn/c_attn/w

@@ -6,7 +6,7 @@ modeling_opt.py.
 
 from __future__ import annotations
 
-from convert.family import Family, Place, Values, without_first_two
+from convert.family import OTHER_HEADS, Family, Place, Values, without_first_two
 from gpt.config import ModelConfig
 
 
@@ -71,6 +71,7 @@ PLACES: dict[str, Place | str | None] = {
     "final_layer_norm.bias": Place("ln_f.bias"),
     "project_out.weight": Place("proj_out.weight"),
     "lm_head.weight": Place("lm_head.weight"),
+    **OTHER_HEADS,
 }
 _OURS = [place.name for place in PLACES.values() if isinstance(place, Place)]
 
@@ -78,8 +79,7 @@ FAMILY = Family(
     model_type="opt",
     places=PLACES,
     read_config=read_config,
-    token_ids={"bos_token_id": 2, "eos_token_id": 2, "pad_token_id": 1},
+    token_ids={"eos_token_id": 2, "pad_token_id": 1},
     prefixes=("model.decoder.", "decoder."),
     fills=fills,
-    bos=True,
 )

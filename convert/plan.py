@@ -18,6 +18,21 @@ from gpt.errors import UserError
 
 _WRAPPERS = ("module.", "_orig_mod.")
 """Left in front of names by DataParallel and torch.compile."""
+_UNMERGED = "merge the adapter into it (merge_and_unload in peft) and save the result"
+_REFUSED = {
+    r"(^|\.)(_fsdp_wrapped_module|_flat_param\w*|flat_param\w*)(\.|$)": (
+        "FSDP left that there: save the model with a full state dict (FULL_STATE_DICT)"
+    ),
+    r"(^|\.)(lora_\w+|base_layer|modules_to_save|original_module|ia3_l|prompt_encoder)(\.|$)": (
+        f"the adapter is still apart from the model: {_UNMERGED}"
+    ),
+    r"^(module\.|_orig_mod\.)*base_model\.model\.": f"peft left that there: {_UNMERGED}",
+}
+"""Names of wrappers that keep the weights apart → what to do about it."""
+_EMPTY = (
+    "is empty, as DeepSpeed's ZeRO-3 leaves it: gather the weights with its zero_to_fp32.py, or "
+    "save with stage3_gather_16bit_weights_on_model_save"
+)
 _LAYER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,5})(?![^.])")
 _HEAD, _EMBEDDING = "lm_head.weight", "wte.weight"
 
@@ -103,6 +118,7 @@ def _find_places(
     found: dict[str, dict[int | None, Source]] = {}
     notices: dict[str, None] = {}
     for name, info in tensors.items():
+        _refuse_wrapped(name, info)
         known_as = canonical(family, name)
         layer = _LAYER.search(known_as)
         pattern = _LAYER.sub("{i}", known_as, count=1)
@@ -134,6 +150,15 @@ def _find_places(
             )
         parts[place.part] = Source(name, place)
     return found, list(notices)
+
+
+def _refuse_wrapped(name: str, info: Info) -> None:
+    """Raise UserError if training left a tensor that is not yet the model's own."""
+    for pattern, advice in _REFUSED.items():
+        if re.search(pattern, name):
+            raise UserError(f"{info.file} holds {name!r}; {advice}")
+    if 0 in info.shape:
+        raise UserError(f"{name!r} in {info.file} {_EMPTY}")
 
 
 def _decide_head(

@@ -5,27 +5,38 @@ The only place that knows huggingface_hub, and only once a hub id is asked for.
 
 from __future__ import annotations
 
-import json
+import logging
 import re
-from contextlib import suppress
-from dataclasses import dataclass
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from convert import directory as checkpoint_directory
-from convert.directory import CONFIG, INDEXES, TOKENIZER_FILES
-from convert.events import Found, Progress, Tell
+from convert.directory import CONFIG, INDEXES
+from convert.events import Found, Notice, Progress, Tell
+from convert.hub_trouble import AGAIN, LONGEST_PAUSE, Busy, Question, Trouble, refusal, trouble
+from convert.needed import LARGEST_INDEX, gone, lacking, names, wanted
 from gpt.errors import UserError
 
+PAUSES = (1.0, 4.0, 16.0)
+"""Seconds before a request that the hub was too busy to answer is made again."""
+
 # Names that the hub forwards, and under which its cache may have them.
-_OTHER_NAMES = {
-    **{
-        f"gpt2{size}": (f"openai-community/gpt2{size}",)
-        for size in ("", "-medium", "-large", "-xl")
-    },
-    "distilgpt2": ("distilbert/distilgpt2",),
-}
+_SAME_MODEL = (
+    *({f"gpt2{size}", f"openai-community/gpt2{size}"} for size in ("", "-medium", "-large", "-xl")),
+    {"distilgpt2", "distilbert/distilgpt2"},
+)
 _HUB_ID = re.compile(r"[\w][\w.-]*(?:/[\w][\w.-]*)?", re.ASCII)
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+# What comes from whoever is told how far it is: a refusal, a pipe that was closed.
+_NOT_THE_HUBS = (UserError, BrokenPipeError)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,78 +56,128 @@ class Source:
 def locate(model: str, revision: str | None, tell: Tell) -> Source:
     """Find a checkpoint, downloading what is needed of it.
 
-    Raises UserError where there is none, and where the network is needed and is not there.
+    Raises UserError if there is none, and if the network is needed and is not there.
     """
     path = Path(model)
-    if path.is_dir():
+    try:
+        is_directory, exists = path.is_dir(), path.exists()
+    except OSError:  # not a name that a file can have
+        is_directory = exists = False
+    if is_directory:
         if revision is not None:
             raise UserError(f"{model} is a directory and has no revisions; leave --revision out")
+        if lack := gone(path, wanted(names(path))):
+            raise UserError(f"{lack}; get the checkpoint again")
         return Source(str(path), "directory", path, None)
-    if not _HUB_ID.fullmatch(model) or path.exists():
+    if not _HUB_ID.fullmatch(model) or exists:
         raise UserError(f"{model} is neither a directory nor a name on the hub")
-    return _from_hub(model, revision, tell)
+    with _client() as hub:
+        return _from_hub(hub, model, revision, tell)
 
 
-def _from_hub(model: str, revision: str | None, tell: Tell) -> Source:
-    """The hub's files, or what its cache has of them where there is no network."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    api = huggingface_hub.HfApi()
+@contextmanager
+def _client() -> Iterator[Any]:
+    """huggingface_hub, which prints nothing meanwhile and leaves all waiting to us."""
+    quiet = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        info = api.model_info(model, revision=revision, files_metadata=True, timeout=10)
-    except errors.GatedRepoError as error:
-        raise UserError(
-            f"{model} asks for its licence to be accepted on https://huggingface.co/{model} and "
-            "then for `hf auth login`"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(f"{model} has no revision {revision!r} on the hub") from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(
-            f"there is no {model} here or on the hub (or it is private: `hf auth login`)"
-        ) from error
-    except Exception as error:  # offline has many names, and the cache may answer all of them
-        return _from_cache(model, revision, error)
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    download = _Download(model, info.sha or revision or "main", sizes, tell)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import huggingface_hub
+
+            hooks = huggingface_hub.get_session().event_hooks["response"]
+            hooks.append(_check_busy)
+            try:
+                yield huggingface_hub
+            finally:
+                hooks.remove(_check_busy)
+    finally:
+        logging.disable(quiet)
+
+
+def _check_busy(response: Any) -> None:
+    """Raises Busy if an answer asks to come back; the client would wait without a word."""
+    if response.status_code in AGAIN:
+        seconds = re.fullmatch("[0-9]{1,6}", response.headers.get("Retry-After", ""))
+        raise Busy(response.status_code, float(seconds[0]) if seconds else None)
+
+
+def _patiently(call: Callable[[], T], tell: Tell) -> T:
+    """The result of a call, made again after a pause as long as the hub is busy.
+
+    Raises Busy if it stays so, or names a longer time than LONGEST_PAUSE.
+    """
+    for pause in PAUSES:
+        try:
+            return call()
+        except Busy as busy:
+            if (busy.seconds or 0) > LONGEST_PAUSE:
+                raise
+            seconds = max(pause, busy.seconds or 0)
+            tell(Notice(f"{busy}; trying again in {seconds:.0f} s"))
+        time.sleep(seconds)
+    return call()
+
+
+def _from_hub(hub: Any, model: str, revision: str | None, tell: Tell) -> Source:
+    """The hub's files, or what its cache has of them if the hub does not answer."""
+    asked = Question(model, revision, hub.constants.ENDPOINT)
+    api = hub.HfApi()
     try:
-        return Source(info.id, "hub", download.run(), info.sha)
-    except UserError:
+        info = _patiently(
+            lambda: api.model_info(model, revision=revision, files_metadata=True, timeout=10), tell
+        )
+        sizes = _sizes(info)
+    except _NOT_THE_HUBS:
         raise
-    except Exception as error:
-        raise UserError(
-            f"the download of {model} failed ({_reason(error)}); run it again to go on"
-        ) from error
+    except Exception as error:  # the client's and its network library's have no common class
+        if sentence := refusal(error, asked):
+            raise UserError(sentence) from error
+        why = trouble(error, asked)
+        source = _from_cache(Path(hub.constants.HF_HUB_CACHE), asked, why)
+        if not hub.constants.HF_HUB_OFFLINE:
+            tell(Notice(f"{why.what}; the copy on this machine is used"))
+        return source
+    return Source(info.id, "hub", _Download(hub, asked, info.sha, sizes, tell).run(), info.sha)
 
 
-def _from_cache(model: str, revision: str | None, error: Exception) -> Source:
+def _sizes(info: Any) -> dict[str, int]:
+    """The files of a model and how large they are. Raises ValueError if it is not the hub's."""
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings}
+    if not (isinstance(info.id, str) and _COMMIT.fullmatch(info.sha)):
+        raise ValueError("not a model")
+    if not all(type(size) is int and isinstance(name, str) for name, size in sizes.items()):
+        raise ValueError("not a list of files")
+    return sizes
+
+
+def _from_cache(cache: Path, asked: Question, why: Trouble) -> Source:
     """What an earlier download left, complete. Raises UserError saying what to do if nothing."""
-    import huggingface_hub
-
-    for name in (model, *_OTHER_NAMES.get(model, ())):
-        found = huggingface_hub.try_to_load_from_cache(name, CONFIG, revision=revision)
-        if isinstance(found, str):
-            directory = Path(found).parent
-            with suppress(UserError):
-                checkpoint_directory.choose_weights({path.name for path in directory.iterdir()})
-                return Source(name, "hub", directory, directory.name)
-    raise UserError(
-        f"{model} is not on this machine and the hub cannot be reached ({_reason(error)}); "
-        "connect, or name a directory that holds a copy"
-    ) from error
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
+    state, advice = "not on this machine", why.advice
+    same = next((group for group in _SAME_MODEL if asked.model in group), set())
+    for name in (asked.model, *sorted(same - {asked.model})):
+        place = cache / f"models--{name.replace('/', '--')}"
+        commit = asked.revision or "main"
+        with suppress(OSError, ValueError):
+            commit = (place / "refs" / commit).read_text().strip()
+        for snapshot in sorted((place / "snapshots").glob("*"), key=lambda p: p.name != commit):
+            lack = lacking(snapshot)
+            if snapshot.name == commit and lack is None:
+                return Source(name, "hub", snapshot, commit)
+            if snapshot.name == commit:
+                state = f"not complete on this machine ({lack})"
+            elif lack is None:
+                advice = f"{why.advice}; --revision {snapshot.name} is complete here"
+    raise UserError(f"{asked.model} is {state} and {why.what}: {advice}")
 
 
 @dataclass
 class _Download:
     """The files of one model at one commit, into the hub's cache."""
 
-    model: str
-    revision: str
+    hub: Any
+    asked: Question
+    commit: str
     sizes: dict[str, int]
     tell: Tell
     done: int = 0
@@ -124,46 +185,67 @@ class _Download:
 
     def run(self) -> Path:
         """The directory of the files."""
-        names = [name for name in (CONFIG, *TOKENIZER_FILES) if name in self.sizes]
+        model, facts = self.asked.model, wanted(self.sizes)
         try:
             chosen = checkpoint_directory.choose_weights(set(self.sizes))
         except UserError as error:
-            raise UserError(f"{self.model} on the hub holds {error}") from error
-        self.total = sum(self.sizes[name] for name in names)
+            raise UserError(f"{model} on the hub holds {error}") from error
+        self.total = sum(self.sizes[name] for name in facts)
+        weights = [chosen]
         if chosen in INDEXES:
             self.total += self.sizes[chosen]
-            index = self._fetch(chosen)
-            table = checkpoint_directory.shards(_json(index), chosen)
-            weights = sorted(set(table.values()))
-        else:
-            weights = [chosen]
+            place = self._fetch(chosen)
+            index = checkpoint_directory.read_json(place.parent, chosen, LARGEST_INDEX)
+            weights = sorted(set(checkpoint_directory.shards(index, chosen).values()))
         self.total += sum(self.sizes.get(name, 0) for name in weights)
-        self.tell(Found(self.model, "hub", self.total))
-        for name in [*names, *weights]:
+        self.tell(Found(model, "hub", self.total))
+        for name in [*facts, *weights]:
             if name not in self.sizes:
-                raise UserError(f"{chosen} names {name}, which {self.model} does not have")
+                raise UserError(f"{chosen} names {name}, which {model} does not have")
             path = self._fetch(name)
+        if CONFIG in facts:
+            self._remember()
         return path.parent
 
-    def _fetch(self, name: str) -> Path:
-        import huggingface_hub
+    def _remember(self) -> None:
+        """Let the client note in its cache which commit the revision's name means.
 
-        size = self.sizes[name]
-        before = self.done
+        Only now, so that a download that breaks off leaves the previous one in use.
+        """
+        with suppress(Exception):  # the files are here; without the note, offline needs a commit
+            revision = self.asked.revision or "main"
+            _patiently(lambda: self._from_client(CONFIG, revision, lambda _: None), self.tell)
+
+    def _fetch(self, name: str) -> Path:
+        size, before = self.sizes[name], self.done
 
         def advance(n_bytes: float) -> None:
-            self.done = min(before + size, self.done + int(n_bytes))
+            self.done = max(before, min(before + size, self.done + int(n_bytes)))
             self.tell(Progress("download", name, self.done - before, size, self.done, self.total))
 
-        advance(0)
-        path = huggingface_hub.hf_hub_download(
-            self.model, name, revision=self.revision, tqdm_class=_bar(advance)
-        )
+        def begin() -> Path:
+            advance(before - self.done)
+            return self._from_client(name, self.commit, advance)
+
+        asked = replace(self.asked, file=name)
+        try:
+            path = _patiently(begin, self.tell)
+        except _NOT_THE_HUBS:
+            raise
+        except Exception as error:  # as of the list
+            sentence = refusal(error, asked)
+            stopped = f"the download of {asked.model} stopped at {name}: {trouble(error, asked)}"
+            raise UserError(sentence or stopped) from error
         advance(before + size - self.done)
-        return Path(path)
+        return path
+
+    def _from_client(self, name: str, revision: str, advance: Callable[[float], None]) -> Path:
+        download = self.hub.hf_hub_download
+        bar = _bar(advance)
+        return Path(download(self.asked.model, name, revision=revision, tqdm_class=bar))
 
 
-def _bar(advance: Any) -> Any:
+def _bar(advance: Callable[[float], None]) -> Any:
     """A tqdm that shows nothing and passes on what it is told."""
     from tqdm.auto import tqdm
 
@@ -178,10 +260,3 @@ def _bar(advance: Any) -> Any:
             return super().update(n)  # type: ignore[no-any-return]
 
     return Bar
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path}: {error}") from error

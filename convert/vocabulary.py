@@ -7,6 +7,7 @@ GPT-2's kind and canonical, the `tokenizers` library for everything else.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,8 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as LibraryTokenizer
 
 from convert.directory import read_text
+from convert.family import short
+from convert.generation import Note
 from gpt.errors import UserError
 from gpt.tokenizer import BPETokenizer, Tokenizer, read_merges
 from gpt.tokenizer_json import JsonTokenizer
@@ -30,27 +33,28 @@ class Vocabulary:
     tokenizer: Tokenizer
     ordinary_size: int
     """One more than the highest id that a text can become."""
-    bos: int | bool | None
-    """What its files put in front of a text: this id, the configuration's bos token (True),
-    nothing (False); None where they are silent."""
+    bos: int | None
+    """The token that it puts in front of a text, if any."""
+    config: dict[str, Any]
+    """What tokenizer_config.json says."""
 
 
-def ends_turns(directory: Path) -> bool:
-    """Whether the model was trained on turns that end with its end-of-text token and nothing
-    else: DialoGPT and its like, whose chat template knows no roles."""
-    template = _optional_json(directory, "tokenizer_config.json").get("chat_template")
-    return isinstance(template, str) and "eos_token" in template and "role" not in template
+def _quiet(text: str) -> None:
+    """Tell nobody."""
 
 
-def read_vocabulary(directory: Path) -> Vocabulary:
-    """The tokenizer of a checkpoint. Raises UserError where there is none that we can read."""
-    settings = _settings(directory)
+def read_vocabulary(directory: Path, note: Note = _quiet) -> Vocabulary:
+    """The tokenizer of a checkpoint. Raises UserError where there is none that we can read.
+
+    note: gets what the user should know, of settings that have values of a wrong kind.
+    """
+    settings = _settings(directory, note)
     text = read_text(directory, "tokenizer.json")
     if text is not None:
         try:
             return _from_json(text, settings)
         except UserError as error:
-            raise UserError(f"{directory}: {error}") from error
+            raise UserError(f"{directory}: {str(error)[:500]}") from error
     vocab, merges = read_text(directory, "vocab.json"), read_text(directory, "merges.txt")
     if vocab is None or merges is None:
         there = sorted(
@@ -62,16 +66,20 @@ def read_vocabulary(directory: Path) -> Vocabulary:
             ".save_pretrained(…) of transformers writes a tokenizer.json"
         )
     try:
-        return _from_pairs(_parse_vocab(vocab), read_merges(merges), settings)
+        return _from_pairs(_parse_vocab(vocab), read_merges(merges), settings, note)
     except UserError as error:
-        raise UserError(f"the tokenizer in {directory} cannot be used: {error}") from error
+        reason = str(error)[:500]  # a damaged file may be quoted at any length
+        raise UserError(f"the tokenizer in {directory} cannot be used: {reason}") from error
 
 
 @dataclass(frozen=True)
 class _Settings:
     """What tokenizer_config.json and its neighbours say."""
 
-    bos: bool | None
+    config: dict[str, Any]
+    """tokenizer_config.json."""
+    bos: str
+    """The name of the token in front of a text; empty where there is none."""
     prefix_space: bool
     special: frozenset[str]
     """Names of special tokens."""
@@ -79,41 +87,68 @@ class _Settings:
     """Token → its id and how it is found in a text."""
 
 
-def _settings(directory: Path) -> _Settings:
-    config = _optional_json(directory, "tokenizer_config.json")
-    named = _optional_json(directory, "special_tokens_map.json")
+def _settings(directory: Path, note: Note) -> _Settings:
+    config = _optional_json(directory, "tokenizer_config.json", note)
+    named = _optional_json(directory, "special_tokens_map.json", note)
     tokens = [value for table in (config, named) for key, value in table.items() if "_token" in key]
     tokens += [token for value in tokens for token in (value if isinstance(value, list) else [])]
-    special = frozenset({"<|endoftext|>"} | {_content(token) for token in tokens})
-    added = {
-        token: (i, AddedToken(token, special=token in special, normalized=token not in special))
-        for token, i in _optional_json(directory, "added_tokens.json").items()
-        if type(i) is int
-    }
-    table = config.get("added_tokens_decoder")
-    for i, token in (table if isinstance(table, dict) else {}).items():
-        if i.isdecimal() and (name := _content(token)):
-            flags = {flag: token.get(flag) is True for flag in _FLAGS}
-            added[name] = (int(i), AddedToken(name, **flags))
-    bos = config.get("add_bos_token")
+    special = frozenset({_END} | {_content(token) for token in tokens})
+    bos = _content(config.get("bos_token", named.get("bos_token", _END)))
     return _Settings(
-        bos if isinstance(bos, bool) else None,
-        config.get("add_prefix_space") is True,
+        config,
+        bos if _flag(config, "add_bos_token", note) else "",
+        _flag(config, "add_prefix_space", note),
         special,
-        added,
+        _added_tokens(_optional_json(directory, "added_tokens.json", note), config, special, note),
     )
 
 
+_END = "<|endoftext|>"
 _FLAGS = ("special", "lstrip", "rstrip", "normalized", "single_word")
 
 
-def _optional_json(directory: Path, name: str) -> dict[str, Any]:
+def _flag(config: dict[str, Any], name: str, note: Note) -> bool:
+    value = config.get(name)
+    if value is not None and not isinstance(value, bool):
+        note(f"{name} in tokenizer_config.json is {short(value)}, not true or false; ignored")
+    return value is True
+
+
+def _added_tokens(
+    table: dict[str, Any], config: dict[str, Any], special: frozenset[str], note: Note
+) -> dict[str, tuple[int, AddedToken]]:
+    """The tokens of added_tokens.json and of the newer added_tokens_decoder."""
+    found: dict[str, tuple[int, AddedToken]] = {}
+    for name, i in table.items():
+        if type(i) is int and 0 <= i < 2**31 and name:
+            is_special = name in special
+            found[name] = (i, AddedToken(name, special=is_special, normalized=not is_special))
+        else:
+            note(f"added_tokens.json says that {short(name)} is {short(i)}; ignored")
+    decoder = config.get("added_tokens_decoder")
+    if decoder is not None and not isinstance(decoder, dict):
+        note(f"added_tokens_decoder in tokenizer_config.json is {short(decoder)}; ignored")
+    for i, token in decoder.items() if isinstance(decoder, dict) else ():
+        name = _content(token)
+        if not (re.fullmatch("[0-9]{1,10}", i) and int(i) < 2**31 and name):
+            note(f"added_tokens_decoder says that {short(i)} is {short(token)}; ignored")
+            continue
+        values = token if isinstance(token, dict) else {}
+        flags = {flag: values.get(flag) is True for flag in _FLAGS}
+        found[name] = (int(i), AddedToken(name, **flags))
+    return found
+
+
+def _optional_json(directory: Path, name: str, note: Note) -> dict[str, Any]:
     text = read_text(directory, name)
     try:
-        values = json.loads(text or "{}")
+        values = json.loads("{}" if text is None else text)
     except (ValueError, RecursionError) as error:
         raise UserError(f"cannot read {directory / name}: {error}") from error
-    return values if isinstance(values, dict) else {}
+    if not isinstance(values, dict):
+        note(f"{name} holds no table; ignored")
+        return {}
+    return values
 
 
 def _content(token: Any) -> str:
@@ -129,33 +164,32 @@ def _as_list(value: Any) -> list[Any]:
 def _from_json(text: str, settings: _Settings) -> Vocabulary:
     library = JsonTokenizer(text)
     values = json.loads(text)
+    # As transformers 5 does it: tokenizer_config.json has no say beside a tokenizer.json.
     bos = _bos_of_template(values.get("post_processor"))
-    if bos is None or settings.bos is False:
-        bos = settings.bos
     pairs = _gpt2_pairs(values)
     if pairs is not None:
         vocab, merges = pairs
         special = {t["content"]: t["id"] for t in values.get("added_tokens") or []}
         if found := _through_tiktoken(vocab | special, merges):
-            return Vocabulary(found, max(found.ordinary_ids) + 1, bos)
-    return Vocabulary(library, library.ordinary_size, bos)
+            return Vocabulary(found, max(found.ordinary_ids) + 1, bos, settings.config)
+    return Vocabulary(library, library.ordinary_size, bos, settings.config)
 
 
-def _bos_of_template(processor: Any) -> int | bool | None:
-    """The special token with which a post-processor begins a text; False where with none."""
+def _bos_of_template(processor: Any) -> int | None:
+    """The special token with which a post-processor begins a text, if it does."""
     if not isinstance(processor, dict):
         return None
     kind = processor.get("type")
     if kind == "Sequence":
-        found = [_bos_of_template(part) for part in _as_list(processor.get("processors"))]
-        return next((answer for answer in found if type(answer) is int), next(iter(found), None))
+        found = map(_bos_of_template, _as_list(processor.get("processors")))
+        return next((bos for bos in found if bos is not None), None)
     if kind == "TemplateProcessing":
         first: dict[str, Any] = next(iter(_as_list(processor.get("single"))), {})
         name = first.get("SpecialToken", {}).get("id")
-        return int(processor["special_tokens"][name]["ids"][0]) if name else False
+        return int(processor["special_tokens"][name]["ids"][0]) if name else None
     if kind in ("RobertaProcessing", "BertProcessing"):
         return int(processor["cls"][1])
-    return False
+    return None
 
 
 def _gpt2_pairs(values: dict[str, Any]) -> tuple[dict[str, int], Merges] | None:
@@ -188,15 +222,20 @@ def _gpt2_pairs(values: dict[str, Any]) -> tuple[dict[str, int], Merges] | None:
     return model["vocab"], merges
 
 
-def _from_pairs(vocab: dict[str, int], merges: Merges, settings: _Settings) -> Vocabulary:
+def _from_pairs(
+    vocab: dict[str, int], merges: Merges, settings: _Settings, note: Note
+) -> Vocabulary:
     added = {name: i for name, (i, _) in settings.added.items()}
+    bos = (vocab | added).get(settings.bos)
+    if settings.bos and bos is None:
+        note(f"the vocabulary lacks {short(settings.bos)}, the token in front of a text; ignored")
     # A token that is found in texts although no merge makes it: tiktoken has none of that kind.
     plain = all(token.special for _, token in settings.added.values())
     found = _through_tiktoken(vocab | added, merges) if plain else None
     if found and not settings.prefix_space:
-        return Vocabulary(found, max(found.ordinary_ids) + 1, settings.bos)
+        return Vocabulary(found, max(found.ordinary_ids) + 1, bos, settings.config)
     library = JsonTokenizer(_as_json(vocab, merges, settings))
-    return Vocabulary(library, library.ordinary_size, settings.bos)
+    return Vocabulary(library, library.ordinary_size, bos, settings.config)
 
 
 def _through_tiktoken(vocab: dict[str, int], merges: Merges) -> BPETokenizer | None:

@@ -14,11 +14,13 @@ import torch
 import gpt
 from convert import directory as their_directory
 from convert import gpt2, opt, safetensors_file, stream
+from convert.chat_template import ends_turns
 from convert.events import Found, Notice, Progress, Tell, silent
 from convert.family import Family, Values
+from convert.generation import Generation, Note, read_generation, token_ids
 from convert.plan import Plan, make_plan
 from convert.source import Source, locate
-from convert.vocabulary import Vocabulary, ends_turns, read_vocabulary
+from convert.vocabulary import Vocabulary, read_vocabulary
 from convert.weights import Weights
 from gpt import checkpoint, models
 from gpt.config import ModelConfig
@@ -98,6 +100,9 @@ class _Job:
     plan: Plan
     weights: Weights
     vocabulary: Vocabulary
+    generation: Generation
+    ends_turns: bool
+    notices: tuple[str, ...]
     dtype: str
 
     @property
@@ -107,25 +112,37 @@ class _Job:
 
 def _prepare(source: Source, dtype: str, tell: Tell) -> _Job:
     """Read everything but the tensors."""
+    notices: list[str] = []
+
+    def note(text: str) -> None:
+        notices.append(text)
+        tell(Notice(text))
+
     values = their_directory.read_config(source.directory)
     family = choose_family(values, source)
     reader = Values(values)
     config = _read_config(family, reader, source)
-    vocabulary = read_vocabulary(source.directory)
-    config = _with_token_ids(family, reader, config, vocabulary, tell)
+    vocabulary = read_vocabulary(source.directory, note)
+    generation = read_generation(
+        source.directory, values, family.token_ids, config.vocab_size, note
+    )
+    config = _with_token_ids(config, vocabulary, generation, note)
     weights = their_directory.open_weights(source.directory)
     plan = make_plan(
         family, config, family.fills(reader), weights.tensors, partial(stream.same, weights)
     )
     for notice in plan.notices:
-        tell(Notice(notice))
+        note(notice)
     if vocabulary.ordinary_size > plan.config.vocab_size:
         raise UserError(
             f"the tokenizer in {source.directory} makes ids up to {vocabulary.ordinary_size - 1}, "
             f"but the network has {plan.config.vocab_size} tokens"
         )
-    stored = _stored_dtype(dtype, plan, weights, tell)
-    return _Job(source, family, plan, weights, vocabulary, stored)
+    turns = ends_turns(source.directory, vocabulary.config, note)
+    stored = _stored_dtype(dtype, plan, weights, note)
+    return _Job(
+        source, family, plan, weights, vocabulary, generation, turns, tuple(notices), stored
+    )
 
 
 def _origin(job: _Job, verification: dict[str, Any]) -> dict[str, Any]:
@@ -138,9 +155,10 @@ def _origin(job: _Job, verification: dict[str, Any]) -> dict[str, Any]:
         "family": job.family.model_type,
         "converted_by": f"gpt-tui {gpt.__version__}",
         # Fine-tunes from before there were chat templates say it by their name alone.
-        "ends_turns": ends_turns(job.source.directory) or "dialogpt" in job.source.model.lower(),
+        "ends_turns": job.ends_turns or "dialogpt" in job.source.model.lower(),
+        "also_ends": list(job.generation.eos[1:]),
         "files": {path.name: path.stat().st_size for path in sorted(files)},
-        "notices": list(job.plan.notices),
+        "notices": [one_line(notice) for notice in job.notices],
         "verification": verification,
     }
 
@@ -181,33 +199,26 @@ def _read_config(family: Family, reader: Values, source: Source) -> ModelConfig:
 
 
 def _check_place(directory: Path, force: bool) -> None:
-    if (directory / models.MANIFEST).is_file():
-        if not force:
-            raise UserError(f"{directory} is there already; --force replaces it")
-    elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise UserError(f"{directory} exists and is no checkpoint; choose another place")
+    try:
+        if (directory / models.MANIFEST).is_file():
+            if not force:
+                raise UserError(f"{directory} is there already; --force replaces it")
+        elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise UserError(f"{directory} exists and is no checkpoint; choose another place")
+    except OSError as error:  # a name that is too long, a directory that nobody may read
+        raise UserError(f"{directory} cannot be used: {error.strerror}") from error
 
 
 def _with_token_ids(
-    family: Family, reader: Values, config: ModelConfig, vocabulary: Vocabulary, tell: Tell
+    config: ModelConfig, vocabulary: Vocabulary, generation: Generation, note: Note
 ) -> ModelConfig:
-    """The special tokens. An id that the network does not have is ignored, with a notice."""
-
-    def read(key: str) -> int | None:
-        found = reader.token_id(key, family.token_ids.get(key))
-        if found is None or 0 <= found < config.vocab_size:
-            return found
-        tell(Notice(f"{key} {found} is outside the vocabulary of {config.vocab_size}; ignored"))
-        return None
-
-    front = family.bos if vocabulary.bos is None else vocabulary.bos
-    bos = read("bos_token_id") if front is True else None
-    if type(front) is int and front < config.vocab_size:
-        bos = front
-    return replace(config, bos_id=bos, eos_id=read("eos_token_id"), pad_id=read("pad_token_id"))
+    """The special tokens; a text that ends with others too says so in the manifest."""
+    first = token_ids("the tokenizer's bos token", vocabulary.bos, config.vocab_size, note)
+    bos, eos = next(iter(first), None), next(iter(generation.eos), None)
+    return replace(config, bos_id=bos, eos_id=eos, pad_id=generation.pad)
 
 
-def _stored_dtype(wanted: str, plan: Plan, weights: Weights, tell: Tell) -> str:
+def _stored_dtype(wanted: str, plan: Plan, weights: Weights, note: Note) -> str:
     """The one dtype of the checkpoint."""
     if wanted != "keep":
         return wanted
@@ -216,7 +227,7 @@ def _stored_dtype(wanted: str, plan: Plan, weights: Weights, tell: Tell) -> str:
     if len(found) == 1 and (only := next(iter(found))) in names:
         return names[only]
     kinds = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
-    tell(Notice(f"the weights are {kinds}; they are stored as float32"))
+    note(f"the weights are {kinds}; they are stored as float32")
     return "float32"
 
 

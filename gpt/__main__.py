@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gpt
@@ -25,10 +26,15 @@ def main(argv: list[str] | None = None) -> None:
     """Run one command. Errors that people can act on are one line and status 1."""
     argv = sys.argv[1:] if argv is None else argv
     args = _parser(argv).parse_args(argv)
+    if sys.stdout is None:
+        sys.exit("error: stdout is closed; there is nowhere to print to")
+    if sys.stdin is None:  # closed, so there is nothing to read
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):
         # A model may write anything; a terminal of another encoding gets what it can show.
         sys.stdout.reconfigure(errors="replace")
     try:
+        _check(args)
         args.run(args)
         sys.stdout.flush()
     except UserError as error:
@@ -37,12 +43,23 @@ def main(argv: list[str] | None = None) -> None:
         _quit_quietly(130)
     except BrokenPipeError:
         _quit_quietly(141)
+    except OSError as error:
+        where = f"use {error.filename}" if error.filename else "write stdout"
+        _quit_quietly(f"error: cannot {one_line(where)}: {error.strerror}")
 
 
-def _quit_quietly(status: int) -> None:
+def _quit_quietly(status: int | str) -> None:
     # Python flushes stdout once more at exit, and a closed pipe would complain there.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise UserError for a value that no command can use."""
+    if not 0 <= getattr(args, "top", 0) < 2**31:
+        raise UserError(f"--top is {args.top}; it must be from 0 to {2**31 - 1}")
+    if not all(getattr(args, "stop", ())):
+        raise UserError("--stop needs a text of at least one character")
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:
@@ -126,10 +143,12 @@ def _load(args: argparse.Namespace) -> Ready:
 
     compile = "on" if args.compile else "off"
     ready = make_ready(directory, args.device, args.dtype, threads=args.threads, compile=compile)
-    if ready.notice:
-        print(f"note: {one_line(ready.notice)}", file=sys.stderr)
+    notices = [ready.notice]
     if ready.build:
         ready.build.wait()
+        notices.append(ready.build.notice)
+    for notice in filter(None, dict.fromkeys(notices)):
+        print(f"note: {one_line(notice)}", file=sys.stderr)
     return ready
 
 
@@ -216,7 +235,7 @@ def _overlap(text: str, stop: str) -> int:
 
 def _models(args: argparse.Namespace) -> None:
     if args.check is not None:
-        _check(args.check, as_json=args.json)
+        _check_files(args.check, as_json=args.json)
         return
     for name, manifest in models.available().items():
         if args.json:
@@ -230,7 +249,7 @@ def _models(args: argparse.Namespace) -> None:
             )
 
 
-def _check(model: str, *, as_json: bool) -> None:
+def _check_files(model: str, *, as_json: bool) -> None:
     """Read every byte of a model. Raises UserError naming the files that are not as written."""
     directory = models.find(model)
     from gpt.checkpoint import damaged

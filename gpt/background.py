@@ -30,6 +30,8 @@ class Build:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self.notice = ""
+        """Why there is no code, where there should be some."""
 
     @property
     def is_installed(self) -> bool:

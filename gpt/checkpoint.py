@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gpt import models, tokenizer
+from gpt import models, text_file, tokenizer
 from gpt.config import ModelConfig
 from gpt.draft import replacing
 from gpt.errors import UserError
@@ -29,6 +30,7 @@ from gpt.weights_file import Info, read_header, read_weights
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+_LONGEST_CONFIG, _LARGEST_TOKENIZER = 1 << 20, 1 << 27
 
 
 @dataclass
@@ -39,6 +41,13 @@ class Checkpoint:
     tokenizer: tokenizer.Tokenizer
     manifest: Manifest
     name: str
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end a text: the configuration's and those that a conversion found beside."""
+        more = self.manifest.origin.get("also_ends")
+        found = [self.model.config.eos_id, *(more if isinstance(more, list) else ())]
+        return frozenset(i for i in found if type(i) is int)
 
 
 def load(
@@ -54,10 +63,15 @@ def load(
     manifest = models.read_manifest(directory)
     for name, facts in manifest.files.items():
         path = directory / name
-        if not path.is_file() or path.stat().st_size != facts["size"]:
+        if not text_file.is_file(path) or path.stat().st_size != facts["size"]:
             raise UserError(f"{path} is missing or does not have the {facts['size']} bytes it had")
+    _check_files(directory)
     model = load_network(directory, device, dtype, packed=packed)
-    return Checkpoint(model, tokenizer.load(directory), manifest, directory.name)
+    try:
+        tokens = tokenizer.load(directory)
+    except UserError as error:  # a damaged file may be quoted at any length
+        raise UserError(str(error)[:500]) from error
+    return Checkpoint(model, tokens, manifest, directory.name)
 
 
 def load_network(
@@ -68,6 +82,8 @@ def load_network(
     A CPU multiplies in float32 whatever is stored; a GPU computes in the dtype itself.
     """
     config, path = read_config(directory), directory / WEIGHTS
+    if not text_file.is_file(path):
+        raise UserError(f"{path} is missing or no file")
     try:
         header = read_header(path)
         stored = next((info.dtype for name, info in header.items() if name == "wte.weight"), None)
@@ -106,10 +122,25 @@ def empty_network(
 def read_config(directory: Path) -> ModelConfig:
     """The architecture of a checkpoint. Raises UserError naming the file."""
     path = directory / CONFIG
+    text = text_file.read_small(path, _LONGEST_CONFIG)
     try:
-        return ModelConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError, UserError) as error:
+        return ModelConfig.from_dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError, UserError) as error:
         raise UserError(f"cannot use {path}: {error}") from error
+
+
+def _check_files(directory: Path) -> None:
+    """Raise UserError naming a file that nobody should open.
+
+    That is a pipe, a device, a link to nothing, or one larger than any but the weights is.
+    """
+    for path in directory.iterdir():
+        if os.path.isdir(path):  # noqa: PTH112 (it never raises)
+            continue
+        if not text_file.is_file(path):
+            raise UserError(f"{path} is no file, or a link to a file that is gone")
+        if path.name != WEIGHTS and (size := path.stat().st_size) > _LARGEST_TOKENIZER:
+            raise UserError(f"{path} has {size} bytes, which is too much to be true")
 
 
 class _Uninitialised(TorchFunctionMode):
@@ -216,6 +247,10 @@ def damaged(directory: Path) -> list[str]:
 
 def _intact(path: Path, facts: Mapping[str, Any]) -> bool:
     try:
-        return path.stat().st_size == facts["size"] and sha256(path) == facts.get("sha256")
+        return (
+            text_file.is_file(path)
+            and path.stat().st_size == facts["size"]
+            and sha256(path) == facts.get("sha256")
+        )
     except OSError:
         return False

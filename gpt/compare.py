@@ -11,6 +11,7 @@ from torch import Tensor
 from gpt.checkpoint import Checkpoint
 from gpt.context import Context, never
 from gpt.generate import check_ids, encode, logits_of
+from gpt.progress import Tell, silent
 from gpt.settings import Ids, Sampling
 from gpt.tokenizer import decode
 
@@ -52,6 +53,7 @@ def divergence(
     ids: Sequence[int],
     *,
     cancelled: Callable[[], bool] = never,
+    tell: Tell = silent,
 ) -> list[float]:
     """KL(a ‖ b) = Σ p_a (log p_a − log p_b), in nats, for the tokens of ids from the second on.
 
@@ -60,8 +62,8 @@ def divergence(
     """
     check_ids(a, ids)
     pairs = zip(
-        _rows(logits_of(a, in_a, ids, cancelled=cancelled)),
-        _rows(logits_of(b, in_b, ids, cancelled=cancelled)),
+        _rows(logits_of(a, in_a, ids, cancelled=cancelled, tell=tell)),
+        _rows(logits_of(b, in_b, ids, cancelled=cancelled, tell=tell)),
         strict=False,
     )
     found = []

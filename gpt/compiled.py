@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import platform
 from array import array
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -92,10 +93,11 @@ class CompiledStep:
 
     def __init__(self, model: GPT, dtype: str) -> None:
         """Raises RuntimeError where a library cannot be loaded."""
-        # The runner by itself: torch._inductor would take a second to import.
-        runner = torch._C._aoti.AOTIModelContainerRunnerCpu
+        runner = _runner()
         paths = libraries(model.config, dtype)
-        self._run = {part: runner(str(path), 1).run for part, path in paths.items()}
+        self._run: dict[str, Callable[[list[Tensor]], list[Tensor]]] = {
+            part: runner(str(path), 1).run for part, path in paths.items()
+        }
         self._ends = {
             part: [model.get_parameter(n) for n in used_by(part, model)] for part in _USED
         }
@@ -137,6 +139,14 @@ class CompiledStep:
         return self._last[1]
 
 
+def _runner() -> Any:
+    """What loads machine code, or None in a torch that has no such thing.
+
+    It is an internal of torch, taken by itself: torch._inductor would take a second to import.
+    """
+    return getattr(getattr(torch._C, "_aoti", None), "AOTIModelContainerRunnerCpu", None)
+
+
 def _missing(config: ModelConfig, dtype: str) -> dict[str, Path]:
     """Those of `libraries` that are not there."""
     paths = libraries(config, dtype)
@@ -150,7 +160,7 @@ def _can_build(missing: dict[str, Path]) -> bool:
 def is_coming(config: ModelConfig, dtype: str, *, build: bool) -> bool:
     """Whether a Compilation has code for such a network, or would build it."""
     missing = _missing(config, dtype)
-    return not missing or (build and _can_build(missing))
+    return _runner() is not None and (not missing or (build and _can_build(missing)))
 
 
 class Compilation(Build):
@@ -163,7 +173,13 @@ class Compilation(Build):
         missing = _missing(context.model.config, dtype)
         if not missing:
             self.install()
-        elif build and _can_build(missing):
+        elif not build or not compiler():
+            return
+        elif _runner() is None:
+            self.notice = _cannot("it has no AOTIModelContainerRunnerCpu")
+        elif not _can_build(missing):
+            self.notice = _failed(missing)
+        else:
             request = {
                 "config": context.model.config.to_dict(),
                 "dtype": dtype,
@@ -179,13 +195,29 @@ class Compilation(Build):
 
     def install(self) -> None:
         """Let the context use the code for single tokens, if it does what the model does."""
+        if missing := _missing(self._context.model.config, self._dtype):
+            self.notice = _failed(missing)
+            return
         try:
             step = CompiledStep(self._context.model, self._dtype)
             if _agrees(step, self._context.model):
                 self._context.step = step
                 used(libraries(self._context.model.config, self._dtype).values())
-        except RuntimeError:  # not there, or not loadable
-            return
+        except Exception as error:  # damaged, or called otherwise by another version of torch
+            self.notice = _cannot(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
+def _cannot(why: str) -> str:
+    return (
+        f"this version of PyTorch ({torch.__version__}) cannot run the model's machine code "
+        f"({why}); the model runs without it"
+    )
+
+
+def _failed(missing: dict[str, Path]) -> str:
+    notes = [note for path in missing.values() if (note := failed(path)).exists()]
+    where = f" ({notes[0]} says why)" if notes else ""
+    return f"the model's machine code could not be built{where}; the model runs without it"
 
 
 @torch.inference_mode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
@@ -78,26 +77,28 @@ class ModelConfig:
         for name in ("vocab_size", "block_size", "n_head", "n_embd", "n_inner", "embd_dim"):
             value = getattr(self, name)
             if value is not None and not 1 <= value < 2**31:
-                raise UserError(f"the model's {name} is {value}; it must be 1 or more")
+                raise UserError(f"the model's {name} is {_short(value)}; it must be 1 or more")
         if not 0 <= self.n_layer <= 1024:
-            raise UserError(f"the model's n_layer is {self.n_layer}; it must be 0 to 1024")
+            raise UserError(f"the model's n_layer is {_short(self.n_layer)}; it must be 0 to 1024")
         if self.n_embd % self.n_head:
             raise UserError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
         if self.positions == "rotary" and self.head_size % 2:
             raise UserError(f"rotary positions need an even head size, not {self.head_size}")
         for name in ("eps", "rope_theta"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise UserError(f"the model's {name} is {value}; it must be above 0")
+            if not 0 < value < 1e300:
+                raise UserError(f"the model's {name} is {_short(value)}; it must be above 0")
         for name in ("dropout", "attn_dropout"):
             value = getattr(self, name)
             if not 0 <= value < 1:
-                raise UserError(f"the model's {name} is {value}; it must be 0 or more, below 1")
+                raise UserError(
+                    f"the model's {name} is {_short(value)}; it must be 0 or more, below 1"
+                )
         for name in ("bos_id", "eos_id", "pad_id"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < self.vocab_size:
                 raise UserError(
-                    f"{name} {value} is outside the vocabulary of {self.vocab_size} tokens"
+                    f"{name} {_short(value)} is outside the vocabulary of {self.vocab_size} tokens"
                 )
 
     @property
@@ -118,8 +119,10 @@ class ModelConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         """The reverse of to_dict; an unknown or missing name raises UserError."""
         known = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping):
+            raise UserError("the model's configuration is no table of names and values")
         if unknown := sorted(set(values) - known):
-            raise UserError(f"the model's configuration has an unknown field {unknown[0]!r}")
+            raise UserError(f"the model's configuration has an unknown field {_short(unknown[0])}")
         required = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
         if missing := [name for name in required if name not in values]:
             raise UserError(f"the model's configuration lacks {missing[0]}")
@@ -142,6 +145,12 @@ def _check_type(name: str, kind: str, value: object) -> None:
         kind = kind.removesuffix(" | None")
     if kind in _NAMES:
         if value not in _NAMES[kind]:
-            raise UserError(f"{name} is {value!r}; it must be one of {', '.join(_NAMES[kind])}")
+            known = ", ".join(_NAMES[kind])
+            raise UserError(f"{name} is {_short(value)}; it must be one of {known}")
     elif not isinstance(value, _TYPES[kind]) or (kind != "bool" and isinstance(value, bool)):
-        raise UserError(f"the model's {name} is {value!r}, which is no {kind}")
+        raise UserError(f"the model's {name} is {_short(value)}, which is no {kind}")
+
+
+def _short(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 50 else text[:50] + "…"

@@ -11,6 +11,7 @@ import torch
 
 from gpt.background import compiler
 from gpt.errors import UserError
+from gpt.model import GPT
 from gpt.packed import pack
 from gpt.quantize import DTYPES, packing_pays, product, quantize
 from gpt.timing import least_seconds
@@ -26,6 +27,12 @@ _MUCH = 4
 """Times as slow as float32 an eager product may be where compiled code draws the tokens."""
 _PAYS = 0.9
 """At most this share of the time a pass may take on twice as many threads."""
+_SHORT = 17
+"""Tokens of the text on which a device is tried."""
+AGREES = {"float32": 1e-3}
+"""By how much, relative to the spread of the logits, another device may differ from the CPU."""
+AGREES_ROUNDED = 0.05
+"""The same for dtypes that round."""
 _LOST = r"(CUDA|cuBLAS|CUDNN|cuDNN|HIP|MPS)\b.*(error|out of memory)|No CUDA GPUs"
 """How messages begin that torch raises as plain RuntimeErrors."""
 
@@ -101,8 +108,9 @@ def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tupl
     """Names of the device and of the dtype to use, with `auto` decided.
 
     auto is CUDA where such a GPU is usable, with bfloat16 where it has it, MPS with float32 on a
-    Mac, and the CPU elsewhere: with int8 for a large network, float16 for a small one, float32
-    where `fast_storage` is not. Raises UserError where what was asked for is not there.
+    Mac, if `check_agrees` finds nothing wrong later, and the CPU elsewhere: with int8 for a large
+    network, float16 for a small one, float32 where `fast_storage` is not. Raises UserError where
+    what was asked for is not there.
     """
     if device == "auto":
         gpu = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -128,15 +136,50 @@ def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tupl
     return device, dtype
 
 
+class WrongDeviceError(RuntimeError):
+    """A device does not compute what the CPU does."""
+
+
+@torch.inference_mode()
+def check_agrees(model: GPT, exact: GPT, dtype: str) -> None:
+    """Raise WrongDeviceError if a model's logits are not those of the same one on the CPU.
+
+    exact: in float32 on the CPU. The logits of a short text may differ by AGREES of dtype,
+    relative to their spread.
+    """
+    name = model.wte.weight.device.type.upper()
+    expected = _centred_logits(exact)
+    try:
+        error = float((_centred_logits(model) - expected).norm() / expected.norm())
+    except NotImplementedError as missing:  # an operator that the device does not have
+        raise WrongDeviceError(f"{name} cannot run this model") from missing
+    if not error <= AGREES.get(dtype, AGREES_ROUNDED):  # NaN does not agree either
+        raise WrongDeviceError(
+            f"{name} does not compute the CPU's numbers (they differ by {error:.1%})"
+        )
+
+
+def _centred_logits(model: GPT) -> torch.Tensor:
+    """Of a short text, which is read as texts are: a chunk, one after it, one token; (n, V)."""
+    V, n = model.config.vocab_size, min(_SHORT, model.config.block_size)
+    ids = (torch.arange(n)[None] * 7919 % V).to(model.wte.weight.device)  # (1, n)
+    cache = model.new_cache()
+    chunks = [model(chunk, cache) for chunk in torch.split(ids, n // 2 or 1, dim=1)]
+    logits = torch.cat(chunks, dim=1)[0].float().cpu()
+    return logits - logits.mean(-1, keepdim=True)
+
+
 def is_lost(error: BaseException) -> bool:
-    """Whether an error says that a GPU is out of memory or gone, and not that we made a mistake."""
-    if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError):
+    """Whether an error says that a GPU is wrong, full or gone, and not that we made a mistake."""
+    if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError | WrongDeviceError):
         return True
     return isinstance(error, RuntimeError) and bool(re.match(_LOST, str(error)))
 
 
 def describe(error: BaseException) -> str:
     """The same for people."""
+    if isinstance(error, WrongDeviceError):
+        return str(error)
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):
         return "the GPU has not enough memory"
     return f"the GPU failed ({str(error).partition(chr(10))[0][:100]})"

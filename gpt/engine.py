@@ -6,32 +6,28 @@ imported with the first model, so that the first line is out at once.
 
 from __future__ import annotations
 
-import json
 import os
-import queue
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import gpt
 from gpt import models
 from gpt.errors import UserError
+from gpt.inbox import Inbox, Job
+from gpt.progress import Tell
+from gpt.reply import NobodyListensError, Reply
 from gpt.request import Request, path_of, text, texts, typed, whole
 from gpt.settings import Sampling
-from gpt.step import Step
 
 if TYPE_CHECKING:
     from gpt.checkpoint import Checkpoint
     from gpt.context import Context
     from gpt.ready import Pair, Ready
-
-BATCH_SECONDS = 0.016
-"""Steps are sent once a screen frame, so that no reader has more than that to do at a time."""
-BATCH_STEPS = 64
 
 
 class Engine:
@@ -39,54 +35,44 @@ class Engine:
 
     def __init__(self, output: IO[str]) -> None:
         self._output = output
-        self._requests: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
-        self._cancelled: set[Any] = set()
+        self._inbox = Inbox(frozenset(_OPERATIONS))
+        self._reply = Reply(output, Job(None, {}))
+        """To the request in hand."""
         self._pair: Pair | None = None
         """None until the first load request, which imports torch."""
-        self._has_answered = False
-        """Whether Steps of the request in hand were sent."""
 
     def read(self, lines: Iterator[bytes]) -> None:
         """Take requests until the input ends. Runs in a thread of its own."""
-        for line in lines:
-            try:
-                request = json.loads(line)
-                if not isinstance(request, dict) or request.get("op") not in _KNOWN:
-                    raise ValueError("a request is an object with a known op")
-                hash(request.get("id"))
-            except (ValueError, TypeError, RecursionError) as error:
-                self._requests.put({"op": None, "error": f"cannot understand a line: {error}"})
-                continue
-            if request["op"] == "cancel":
-                self._cancelled.add(request.get("id"))
-            else:
-                self._requests.put(request)
-        self._requests.put(None)
+        self._inbox.read(lines)
 
     def serve(self) -> None:
         """Answer until the input has ended and everything is answered."""
-        self._send(None, "hello", version=gpt.__version__, format_version=models.FORMAT_VERSION)
-        while (request := self._requests.get()) is not None:
-            request_id = request.get("id")
-            self._has_answered = False
+        self._reply.send("hello", version=gpt.__version__, format_version=models.FORMAT_VERSION)
+        while (job := self._inbox.take()) is not None:
+            self._reply = Reply(self._output, job)
             try:
-                if request["op"] is None:
-                    raise UserError(request["error"])
-                self._answer(request)
-            except BrokenPipeError:
+                self._answer(job)
+            except (NobodyListensError, KeyboardInterrupt):
                 raise
             except UserError as error:
-                self._send(request_id, "error", message=str(error))
+                self._reply.send("error", message=str(error))
             except MemoryError:
-                self._send(request_id, "error", message="there is not enough memory for this")
-            except Exception as error:  # a bug of ours must not take the session with it
+                self._reply.send("error", message="there is not enough memory for this")
+            except BaseException as error:  # a mistake of ours must not take the session with it
                 traceback.print_exc()
                 name = type(error).__name__
-                self._send(request_id, "error", message=f"the engine failed: {name}: {error}")
+                self._reply.send("error", message=f"the engine failed: {name}: {error}")
+            finally:
+                self._inbox.close(job)
 
-    def _answer(self, request: Request) -> None:
-        """Run an operation; where the GPU fails before its first answer, once more on the CPU."""
-        operation = _OPERATIONS[request["op"]]
+    def _answer(self, job: Job) -> None:
+        """Run an operation. If the GPU fails before its first answer, once more on the CPU."""
+        if job.error:
+            raise UserError(job.error)
+        if job.is_cancelled():
+            self._reply.send_cancelled()
+            return
+        request, operation = job.request, _OPERATIONS[job.request["op"]]
         try:
             operation(self, request)
         except Exception as error:
@@ -97,21 +83,21 @@ class Engine:
             if not device.is_lost(error) or not self._pair.leave_gpu():
                 raise
             notice = f"{device.describe(error)}; the model runs on the CPU from now on"
-            if self._has_answered:
+            if self._reply.has_steps:
                 raise UserError(notice) from error
-            self._send(request.get("id"), "status", message=notice)
+            self._reply.send("status", message=notice)
             operation(self, request)
 
     def _load(self, request: Request) -> None:
-        request_id, beside = request.get("id"), typed(request, "beside", bool, False)
+        beside = typed(request, "beside", bool, False)
         started = time.perf_counter()
         directory = models.find(text(request, "model", models.EMBEDDED))
         if "torch" not in sys.modules:
-            self._send(request_id, "status", message="loading PyTorch")
+            self._reply.send("status", message="loading PyTorch")
         from gpt.ready import Pair
 
         self._pair = self._pair or Pair()
-        self._send(request_id, "status", message=f"loading {directory.name}")
+        self._reply.send("status", message=f"loading {directory.name}")
         ready = self._pair.load(
             beside,
             directory,
@@ -121,8 +107,7 @@ class Engine:
             spare=1,  # for whoever reads our lines
             compile=text(request, "compile", "off"),
         )
-        self._send(
-            request_id,
+        self._reply.send(
             "loaded",
             name=ready.checkpoint.name,
             manifest=asdict(ready.checkpoint.manifest),
@@ -134,13 +119,13 @@ class Engine:
 
     def _models(self, request: Request) -> None:
         found = {name: asdict(manifest) for name, manifest in models.available().items()}
-        self._send(request.get("id"), "models", models=found)
+        self._reply.send("models", models=found)
 
     def _tokenize(self, request: Request) -> None:
         checkpoint, _ = self._loaded(request)
         ids = checkpoint.tokenizer.encode(text(request, "text"))
         parts = [list(checkpoint.tokenizer.token_bytes(i)) for i in ids]
-        self._send(request.get("id"), "tokens", ids=ids, bytes=parts)
+        self._reply.end("tokens", ids=ids, bytes=parts)
 
     def _score(self, request: Request) -> None:
         from gpt.generate import score
@@ -148,10 +133,10 @@ class Engine:
         checkpoint, context = self._loaded(request)
         started = time.perf_counter()
         ids, top = self._ids(request), whole(request, "top", 10)
-        steps = score(checkpoint, context, ids, top=top, cancelled=self._cancel_check(request))
-        count, _ = self._stream(request.get("id"), "steps", steps)
-        self._send(
-            request.get("id"),
+        cancelled, tell = self._watch()
+        steps = score(checkpoint, context, ids, top=top, cancelled=cancelled, tell=tell)
+        count, _ = self._reply.stream("steps", steps)
+        self._reply.send(
             "done",
             finish_reason=None if count == len(ids) else "cancelled",
             tokens=count,
@@ -159,12 +144,10 @@ class Engine:
         )
 
     def _ask(self, request: Request) -> None:
-        from gpt.questions import QUESTIONS
+        from gpt.questions import ask
 
-        question = QUESTIONS[request["op"]]
-        ids, cancelled = self._ids(request), self._cancel_check(request)
-        answer = question(*self._loaded(request), ids, request, cancelled)
-        self._send(request.get("id"), request["op"], **answer)
+        found = ask(*self._loaded(request), self._ids(request), request, *self._watch())
+        self._reply.end(request["op"], **found)
 
     def close(self) -> None:
         """End what was started in the background."""
@@ -174,7 +157,7 @@ class Engine:
     def _unload(self, request: Request) -> None:
         if self._pair:
             self._pair.forget(True)
-        self._send(request.get("id"), "unloaded")
+        self._reply.send("unloaded")
 
     def _compare(self, request: Request) -> None:
         from gpt.compare import divergence, same_vocabulary
@@ -182,14 +165,14 @@ class Engine:
 
         own, in_own = self._loaded(request)
         other, in_other = self._loaded({"beside": True})
-        cancelled, ids = self._cancel_check(request), self._ids(request)
-        theirs, top = self._ids({**request, "beside": True}), whole(request, "top", 10)
-        steps = score(other, in_other, theirs, top=top, cancelled=cancelled)
-        self._stream(request.get("id"), "steps", steps)
+        ids, theirs = self._ids(request), self._ids({**request, "beside": True})
+        top, (cancelled, tell) = whole(request, "top", 10), self._watch()
+        steps = score(other, in_other, theirs, top=top, cancelled=cancelled, tell=tell)
+        self._reply.stream("steps", steps)
         found = None
         if same_vocabulary(own, other):
-            found = divergence(own, in_own, other, in_other, ids, cancelled=cancelled)
-        self._send(request.get("id"), "compared", divergence=found)
+            found = divergence(own, in_own, other, in_other, ids, cancelled=cancelled, tell=tell)
+        self._reply.end("compared", divergence=found)
 
     def _generate(self, request: Request) -> None:
         from gpt.chat import turn
@@ -198,7 +181,7 @@ class Engine:
 
         checkpoint, context = self._loaded(request)
         how = self._ready(request).how()
-        request_id, cancelled = request.get("id"), self._cancel_check(request)
+        cancelled, tell = self._watch()
         ids, top = self._ids(request), whole(request, "top", 10)
         sampling = Sampling.from_dict(typed(request, "sampling", dict, {}))
         if request.get("beside"):
@@ -213,8 +196,10 @@ class Engine:
         started = time.perf_counter()
         if "echo_from" in request:
             first = whole(request, "echo_from", 0)
-            prompt = score(checkpoint, context, ids, start=first, top=top, cancelled=cancelled)
-            self._stream(request_id, "prompt", prompt)
+            prompt = score(
+                checkpoint, context, ids, start=first, top=top, cancelled=cancelled, tell=tell
+            )
+            self._reply.stream("prompt", prompt)
         steps = generate(
             checkpoint,
             context,
@@ -225,11 +210,11 @@ class Engine:
             top=top,
             slide=slide,
             cancelled=cancelled,
+            tell=tell,
         )
         decoding = time.perf_counter()
-        count, last = self._stream(request_id, "steps", steps)
-        self._send(
-            request_id,
+        count, last = self._reply.stream("steps", steps)
+        self._reply.send(
             "done",
             finish_reason=(last and last.finish_reason) or reason or "cancelled",
             tokens=count,
@@ -238,24 +223,9 @@ class Engine:
             **how,
         )
 
-    def _stream(
-        self, request_id: Any, event: str, steps: Iterator[Step]
-    ) -> tuple[int, Step | None]:
-        """Send steps in batches; how many there were, and the last one."""
-        batch: list[dict[str, Any]] = []
-        count, last, sent = 0, None, 0.0
-        for last in steps:
-            batch.append(last.to_dict())
-            count += 1
-            now = time.perf_counter()
-            if now - sent >= BATCH_SECONDS or len(batch) >= BATCH_STEPS:
-                self._send(request_id, event, steps=batch)
-                self._has_answered = True
-                batch, sent = [], now
-        if batch:
-            self._send(request_id, event, steps=batch)
-            self._has_answered = True
-        return count, last
+    def _watch(self) -> tuple[Callable[[], bool], Tell]:
+        """Whether to stop, and whom to tell how far it is."""
+        return self._reply.is_cancelled, self._reply.tell
 
     def _ready(self, request: Request) -> Ready:
         if self._pair is None:
@@ -267,7 +237,7 @@ class Engine:
         return ready.checkpoint, ready.context
 
     def _ids(self, request: Request) -> list[int]:
-        """The path that a request names: ids of the first model, then text behind them."""
+        """The path that a request names: ids of the first model, then text after them."""
         from gpt.compare import translate
         from gpt.generate import check_ids, encode
 
@@ -280,15 +250,6 @@ class Engine:
             check_ids(first, ids)
             ids = translate(first, checkpoint, ids)
         return ids + checkpoint.tokenizer.encode(behind)
-
-    def _cancel_check(self, request: Request) -> Callable[[], bool]:
-        request_id = request.get("id")
-        return lambda: request_id in self._cancelled
-
-    def _send(self, request_id: Any, event: str, **fields: Any) -> None:
-        line = {"id": request_id, "event": event, **fields}
-        self._output.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n")
-        self._output.flush()
 
 
 _OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
@@ -305,18 +266,20 @@ _OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
     "compare": Engine._compare,
     "unload": Engine._unload,
 }
-_KNOWN = {*_OPERATIONS, "cancel"}
 
 
 def main() -> None:
     """Serve stdin and stdout; whatever else would print goes to stderr."""
+    if sys.stdout is None:
+        sys.exit("error: the engine answers on stdout, which is closed")
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    os.dup2(2 if sys.stderr else os.open(os.devnull, os.O_WRONLY), 1)
     engine = Engine(output)
-    threading.Thread(target=engine.read, args=(sys.stdin.buffer,), daemon=True).start()
+    lines = sys.stdin.buffer if sys.stdin else iter(())
+    threading.Thread(target=engine.read, args=(lines,), daemon=True).start()
     try:
         engine.serve()
-    except (BrokenPipeError, KeyboardInterrupt):
+    except (NobodyListensError, KeyboardInterrupt):
         # Nobody listens any more; a second failure at exit would only be noise.
         engine.close()
         os._exit(1)

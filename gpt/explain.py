@@ -12,6 +12,7 @@ from gpt.context import Context, never, raw_logits, window_start
 from gpt.errors import UserError
 from gpt.generate import check_ids
 from gpt.prediction import check_finite
+from gpt.progress import Tell, silent
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
 from gpt.waterfall import LikelyPath, Row, Waterfall
@@ -94,6 +95,7 @@ def likely_paths(
     width: int = 8,
     depth: int = 8,
     cancelled: Callable[[], bool] = never,
+    tell: Tell = silent,
 ) -> list[LikelyPath]:
     """The most probable continuations of ids that a beam search finds, best first.
 
@@ -113,6 +115,7 @@ def likely_paths(
     check_finite(float(logits.sum()), len(ids))
     alive, ended = [_Beam([], [])], list[_Beam]()
     for length in range(1, depth + 1):
+        tell(f"length {length} of {depth} tokens")
         logprobs = logits.log_softmax(-1)  # (beams, V)
         so_far = torch.tensor([beam.total for beam in alive], device=logits.device)
         totals = (so_far[:, None] + logprobs).flatten()
@@ -122,9 +125,9 @@ def likely_paths(
             _Beam([*alive[row].ids, i], [*alive[row].logprobs, float(logprobs[row, i])])
             for row, i in places
         ]
-        ended += [beam for beam in grown if beam.ids[-1] == config.eos_id]
-        rows = [row for row, i in places if i != config.eos_id]
-        alive = [beam for beam in grown if beam.ids[-1] != config.eos_id]
+        ended += [beam for beam in grown if beam.ids[-1] in checkpoint.ends]
+        rows = [row for row, i in places if i not in checkpoint.ends]
+        alive = [beam for beam in grown if beam.ids[-1] not in checkpoint.ends]
         if length == depth or not alive or cancelled():
             break
         cache = cache.copies(cache.length, rows)

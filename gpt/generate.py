@@ -12,7 +12,8 @@ from gpt.checkpoint import Checkpoint
 from gpt.context import Context, never, raw_logits, window_start
 from gpt.errors import UserError
 from gpt.prediction import ReadOut, check_finite, predict, read_out
-from gpt.settings import Sampling
+from gpt.progress import Tell, reading, silent
+from gpt.settings import Sampling, check
 from gpt.settle import Drawn, choose
 from gpt.step import Candidate, FinishReason, Step
 from gpt.tokenizer import StreamDecoder, Tokenizer
@@ -40,6 +41,7 @@ def score(
     start: int = 0,
     top: int = 10,
     cancelled: Callable[[], bool] = never,
+    tell: Tell = silent,
 ) -> Iterator[Step]:
     """A Step for every token of a text from start on: what the model thought of it.
 
@@ -51,7 +53,8 @@ def score(
     if ids and start == 0:
         yield _step(checkpoint.tokenizer, decoder, 0, ids[0])
     position = max(1, start)
-    for logits in logits_of(checkpoint, context, ids, start=position, cancelled=cancelled):
+    blocks = logits_of(checkpoint, context, ids, start=position, cancelled=cancelled, tell=tell)
+    for logits in blocks:
         chosen = ids[position : position + len(logits)]
         found = read_out(predict(logits), chosen, top)
         for read, token_id in zip(found, chosen, strict=True):
@@ -68,6 +71,7 @@ def logits_of(
     *,
     start: int = 1,
     cancelled: Callable[[], bool] = never,
+    tell: Tell = silent,
 ) -> Iterator[Tensor]:
     """Logits (n, V) for the tokens of ids from start on, ROWS positions at a time.
 
@@ -78,7 +82,7 @@ def logits_of(
     while position < len(ids):
         left = window_start(position, block_size)
         right = min(left + block_size, len(ids) - 1)  # the last id predicts nothing here
-        hidden = context.read(ids[left:right], cancelled)
+        hidden = context.read(ids[left:right], reading(context, left, len(ids), cancelled, tell))
         if len(hidden) < right - left:
             return
         while position <= right:
@@ -101,6 +105,7 @@ def generate(
     top: int = 10,
     slide: bool = False,
     cancelled: Callable[[], bool] = never,
+    tell: Tell = silent,
 ) -> Iterator[Step]:
     """Draw tokens behind ids, a Step each; the last one says why it ends.
 
@@ -109,7 +114,7 @@ def generate(
     Where nothing can be drawn at all there is no Step: `blocked` tells why beforehand.
     Raises UserError for a prompt that does not fit.
     """
-    config, tokenizer = checkpoint.model.config, checkpoint.tokenizer
+    config, tokenizer, ends = checkpoint.model.config, checkpoint.tokenizer, checkpoint.ends
     check_ids(checkpoint, ids)
     path = list(ids)
     if blocked(checkpoint, path, max_new_tokens, slide):
@@ -118,13 +123,13 @@ def generate(
     decoder.feed(_tail(tokenizer, path))
     longest_stop = max(map(len, stop), default=0)
     tail = ""
-    drawing = draws(context, path, sampling, max_new_tokens, top, cancelled)
+    drawing = draws(context, path, sampling, max_new_tokens, top, cancelled, tell)
     for count, (read, drawn) in enumerate(drawing, 1):
         token_id, position = drawn.token_id, len(path) - 1
         step = _step(tokenizer, decoder, position, token_id, read, drawn)
         tail = (tail + step.text)[-(longest_stop + len(step.text)) :]
         reason: FinishReason | None = None
-        if token_id == config.eos_id:
+        if token_id in ends:
             reason = "eos"
         elif any(text in tail for text in stop):
             reason = "stop"
@@ -147,6 +152,7 @@ def draws(
     n: int,
     top: int,
     cancelled: Callable[[], bool] = never,
+    tell: Tell = silent,
 ) -> Iterator[tuple[ReadOut, Drawn]]:
     """n tokens behind path, which grows by each; fewer where a long prompt is cancelled.
 
@@ -156,10 +162,10 @@ def draws(
     stop = cancelled
     while len(path) < end:
         start = window_start(len(path), context.model.config.block_size)
-        hidden = context.read(path[start:], stop)
+        hidden = context.read(path[start:], reading(context, start, len(path), stop, tell))
         if len(hidden) < len(path) - start:
             return
-        stop = never  # only a long prompt is left half read
+        stop, tell = never, silent  # only a long prompt is left half read
         position = len(path)
         prediction = context.predict(hidden[-1])
         check_finite(float(prediction.total), position)
@@ -176,9 +182,11 @@ def blocked(
 ) -> FinishReason | None:
     """Why no token at all can be drawn behind ids, or None.
 
-    Raises UserError where the ids are more than the model can read, or none.
+    Raises UserError where the ids are more than the model can read, or none, or if
+    max_new_tokens is out of range.
     """
     block_size = checkpoint.model.config.block_size
+    check("max_new_tokens", max_new_tokens)
     if not ids:
         raise UserError("the prompt is empty; give the model at least one token to go on from")
     if len(ids) > block_size and not slide:

@@ -15,17 +15,13 @@ import tempfile
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._inductor import aoti_compile_and_package
-from torch._inductor.codegen.cpp import CppVecKernel
-from torch._inductor.codegen.cpp_utils import cexpr_index
-from torch._inductor.virtualized import V
 from torch.export import Dim, ExportedProgram, export
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
@@ -218,17 +214,27 @@ def asking_ahead() -> Iterator[None]:
     """Let compiled loops over matrices ask memory for what they will load a little later.
 
     A processor fetches ahead by itself, but not across the end of a page of 4 KiB. Inductor has
-    no such instruction; it is put behind each load of a vector.
+    no such instruction; it is put behind each load of a vector. Where another version of Inductor
+    is made otherwise, loops stay as they are.
     """
-    load = CppVecKernel.load
+    try:
+        from torch._inductor.codegen.cpp import CppVecKernel
+        from torch._inductor.codegen.cpp_utils import cexpr_index
+        from torch._inductor.virtualized import V
+
+        load = CppVecKernel.load
+    except (ImportError, AttributeError):
+        yield
+        return
 
     def load_and_ask(self: CppVecKernel, name: str, index: Any) -> Any:
         value = load(self, name, index)
-        given = V.graph.graph_inputs.get(name)
-        if given is not None and len(given.get_size()) > 1:
-            ahead = self.rename_indexing(index) + _AHEAD // given.get_dtype().itemsize
-            place = f"{self.args.input(name)} + {cexpr_index(ahead)}"  # type: ignore[no-untyped-call]
-            self.loads.writeline(f"__builtin_prefetch({place});")
+        with suppress(AttributeError):
+            given = V.graph.graph_inputs.get(name)
+            if given is not None and len(given.get_size()) > 1:
+                ahead = self.rename_indexing(index) + _AHEAD // given.get_dtype().itemsize
+                place = f"{self.args.input(name)} + {cexpr_index(ahead)}"  # type: ignore[no-untyped-call]
+                self.loads.writeline(f"__builtin_prefetch({place});")
         return value
 
     CppVecKernel.load = load_and_ask  # type: ignore[method-assign]
@@ -240,6 +246,8 @@ def asking_ahead() -> Iterator[None]:
 
 def build(part: str, config: ModelConfig, dtype: str, out: Path) -> None:
     """Compile one of EXPORTS to a shared library, which appears complete or not at all."""
+    from torch._inductor import aoti_compile_and_package
+
     with torch.no_grad(), asking_ahead(), _scratch(out.parent) as scratch:
         program = EXPORTS[part](config, DTYPES[dtype])
         package = aoti_compile_and_package(

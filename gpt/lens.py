@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -16,15 +16,29 @@ from gpt.generate import check_ids
 from gpt.inside import Layer
 from gpt.model import Attention, attention, rotate
 from gpt.prediction import predict, read_out
+from gpt.progress import Tell, silent
+
+
+class _CancelledError(Exception):
+    """Ends a pass of the network in the middle."""
 
 
 @torch.inference_mode()
-def layers(checkpoint: Checkpoint, ids: Sequence[int], chosen: int, *, top: int = 5) -> list[Layer]:
+def layers(
+    checkpoint: Checkpoint,
+    ids: Sequence[int],
+    chosen: int,
+    *,
+    top: int = 5,
+    cancelled: Callable[[], bool] = never,
+    tell: Tell = silent,
+) -> list[Layer]:
     """The embedding and every layer at the last position of ids, which predicts chosen.
 
     The residual stream goes through the network's own last norm and output matrix: the logit
     lens (nostalgebraist 2020). Attention is what the last position's queries give to the keys of
-    the context. It costs one pass over the context. Raises UserError where there are no ids.
+    the context. It costs one pass over the context. None of them if it was cancelled. Raises
+    UserError if there are no ids.
     """
     if not ids:
         raise UserError("the first token has no context, and so no layer has seen anything")
@@ -35,12 +49,15 @@ def layers(checkpoint: Checkpoint, ids: Sequence[int], chosen: int, *, top: int 
     weights: list[Tensor] = []  # (nh, T) each
 
     def behind(module: Any, args: Any, output: Tensor) -> None:
+        if cancelled():
+            raise _CancelledError
         streams.append(output[0, -1])
+        tell(f"layer {len(streams) - 1} of {model.config.n_layer}")
 
     def look(module: Attention, args: tuple[Any, ...]) -> None:
         weights.append(last_attention(module, args[0], args[1]))
 
-    with ExitStack() as hooks:
+    with ExitStack() as hooks, suppress(_CancelledError):
         hooks.callback(model.drop.register_forward_hook(behind).remove)  # the embedding
         for block in model.h:
             for handle in (
@@ -51,6 +68,8 @@ def layers(checkpoint: Checkpoint, ids: Sequence[int], chosen: int, *, top: int 
         # A cache may round keys and values, and these layers should end in the numbers of a Step.
         all_ids = torch.tensor([list(context)], device=model.wte.weight.device)
         model.hidden(all_ids, model.new_cache())
+    if len(streams) <= model.config.n_layer:
+        return []
     hidden = model.proj_out(model.ln_f(torch.stack(streams)))  # (layers + 1, E)
     read = read_out(predict(raw_logits(model, hidden)), [chosen] * len(streams), top)
     bytes_of = checkpoint.tokenizer.token_bytes
@@ -79,6 +98,7 @@ def left_out(
     *,
     last: int = 64,
     cancelled: Callable[[], bool] = never,
+    tell: Tell = silent,
 ) -> list[float | None]:
     """What chosen, behind ids, owes to each of them: log p − log p without that one, in nats.
 
@@ -101,6 +121,7 @@ def left_out(
     found: list[float | None] = [None] * len(ids)
     for i in range(max(0, len(window) - last), len(window)):
         behind = window[i + 1 :]
+        tell(f"without token {start + i + 1} of {len(ids)}")
         if cancelled() or len(window) == 1:
             break
         if behind:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from gpt.cache import KVCache
 from gpt.config import ModelConfig
 
+MASKED = ("mps",)
+"""Devices on which `is_causal` was seen to let tokens look ahead, so that they get a mask."""
 Rotation = tuple[Tensor, Tensor]
 """Cosines and sines of the rotary positions, (T, hs / 2) each."""
 
@@ -148,10 +150,11 @@ def attention(
     is the attention weights themselves.
     """
     T, S = q.size(-2), k.size(-2)
-    if mask is None and causal and 1 < T < S:  # a chunk behind a filled cache
+    causal = causal and mask is None and T > 1
+    if causal and (T < S or q.device.type in MASKED):  # T < S: a chunk after a filled cache
         mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and 1 < T == S, scale=scale
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and mask is None, scale=scale
     )
 
 

@@ -86,7 +86,8 @@ def make_ready(
     """Load a checkpoint. compile: one of COMPILE.
 
     before: called when all that was asked for makes sense, before anything is read. A GPU that
-    is out of memory or gone gives way to the CPU, with a notice. Raises UserError.
+    is out of memory or gone, or on a Mac wrong, gives way to the CPU, with a notice. Raises
+    UserError.
     """
     if compile not in COMPILE:
         raise UserError(f"compile is one of {', '.join(COMPILE)}, not {compile!r}")
@@ -98,6 +99,10 @@ def make_ready(
     builds = compile != "off"
     try:
         loaded = _load(directory, chosen, stored, builds=builds)
+        if (where, chosen) == ("auto", "mps"):  # wrong in some versions of torch and macOS
+            exact = checkpoint.load(directory, "cpu", "float32").model
+            device.check_agrees(loaded.model, exact, stored)
+            del exact
     except Exception as error:
         if chosen == "cpu" or not device.is_lost(error):
             raise
@@ -125,7 +130,7 @@ def make_ready(
         spare,
         seconds,
         build,
-        notice,
+        notice or (build.notice if build else ""),
     )
 
 

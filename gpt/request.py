@@ -7,6 +7,8 @@ from typing import Any
 from gpt.errors import UserError
 
 Request = dict[str, Any]
+LONGEST_TEXT = 10_000_000
+"""Characters of a text that is taken at once: more would only fill the memory."""
 _REQUIRED = object()
 
 
@@ -29,8 +31,13 @@ def path_of(request: Request) -> list[int]:
 
 
 def text(request: Request, name: str, default: Any = _REQUIRED) -> str:
-    """A text."""
-    return str(typed(request, name, str, default))
+    """A text, not longer than LONGEST_TEXT."""
+    value = str(typed(request, name, str, default))
+    if len(value) > LONGEST_TEXT:
+        raise UserError(
+            f"{name} has {len(value):,} characters; at most {LONGEST_TEXT:,} are read at once"
+        )
+    return value
 
 
 def texts(request: Request, name: str, default: Any = _REQUIRED) -> list[str]:
@@ -45,5 +52,5 @@ def whole(request: Request, name: str, default: int) -> int:
     """A whole number that is not negative."""
     value: int = typed(request, name, int, default)
     if not 0 <= value < 2**31:
-        raise UserError(f"{name} is {value}; it must be 0 or more")
+        raise UserError(f"{name} is {value}; it must be from 0 to {2**31 - 1}")
     return value

@@ -40,7 +40,7 @@ def distribution(logits: Tensor, sampling: Sampling, context: Sequence[int]) -> 
     logits (V) finite; context: ids of the text so far. The first stage is the model's own
     distribution at temperature 1, the last one is what a token is drawn from. Neutral settings
     make no stage. The order: banned, boosted, repetition penalty, temperature, top-k, top-p,
-    min-p.
+    min-p. Raises UserError if a setting leaves nothing to draw from.
     """
     logprobs = logits.float().log_softmax(-1)
     stages = [Stage("model", logprobs, logprobs)]
@@ -48,6 +48,8 @@ def distribution(logits: Tensor, sampling: Sampling, context: Sequence[int]) -> 
     for name, transform in _TRANSFORMS.items():
         if name in sampling.active:
             scores = transform(scores, sampling, context)
+            if not scores.max().isfinite():
+                raise UserError(f"{name} makes the scores overflow; bring it nearer to its default")
             stages.append(Stage(name, scores.log_softmax(-1), stages[-1].logprobs))
     return stages
 

@@ -67,8 +67,8 @@ def _score(args: argparse.Namespace, loaded: Checkpoint, text: str) -> None:
 
 
 def _compare(args: argparse.Namespace, loaded: Checkpoint) -> None:
-    """Each option behind the prompt. The prompt is read once, and an option's tokens are those that
-    it has by itself behind the prompt's, as in what a model would write there."""
+    """Each option after the prompt. The prompt is read once, and an option's tokens are those that
+    it has by itself after the prompt's, as in what a model would write there."""
     from gpt.context import Context
     from gpt.generate import encode, score
 

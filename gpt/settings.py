@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -44,22 +43,22 @@ class Sampling:
     """Of the dice: the same seed at the same position throws the same noise."""
 
     def __post_init__(self) -> None:
-        for name, (kind, low, high) in _RANGES.items():
-            value = getattr(self, name)
-            numeric = isinstance(value, int | kind) and not isinstance(value, bool)
-            if not numeric or not math.isfinite(value) or not low <= value <= high:
-                noun = "a whole number" if kind is int else "a number"
-                raise UserError(f"{name} is {value!r}; it must be {noun} from {low} to {high}")
-        object.__setattr__(self, "banned", tuple(map(_ids, self.banned)))
-        try:
-            boosted = tuple((_ids(ids), float(nats)) for ids, nats in self.boosted)
-        except (TypeError, ValueError):
-            boosted = (((), math.nan),)
-        object.__setattr__(self, "boosted", boosted)
-        if not all(self.banned):
+        for field in fields(self):
+            if field.name in _RANGES and field.name != "boosted":
+                check(field.name, getattr(self, field.name))
+        banned = tuple(map(_ids, _several(self.banned)))
+        if not all(banned):
             raise UserError("banned must be a list of token ids, or of lists of them")
-        if not all(ids and math.isfinite(nats) for ids, nats in boosted):
+        try:
+            boosted = tuple((_ids(ids), nats) for ids, nats in _several(self.boosted))
+        except (TypeError, ValueError):
+            boosted = (((), 0.0),)
+        if not all(ids for ids, _ in boosted):
             raise UserError("boosted must be a list of pairs: token ids and a number")
+        for _, nats in boosted:
+            check("boosted", nats)
+        object.__setattr__(self, "banned", banned)
+        object.__setattr__(self, "boosted", tuple((ids, float(nats)) for ids, nats in boosted))
 
     @cached_property
     def active(self) -> frozenset[str]:
@@ -82,14 +81,37 @@ class Sampling:
         return cls(**values)
 
 
-_RANGES: dict[str, tuple[type, float, float]] = {
+def check(name: str, value: object) -> None:
+    """Raise UserError if a setting's value is not a number of its range."""
+    kind, low, high = _RANGES[name]
+    # A comparison with NaN is false.
+    if not isinstance(value, int | kind) or isinstance(value, bool) or not low <= value <= high:
+        noun = "a whole number" if kind is int else "a number"
+        raise UserError(f"{name} is {_shown(value)}; it must be {noun} from {low} to {high}")
+
+
+_RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "temperature": (float, 0, 100),
     "top_k": (int, 0, 2**31 - 1),
     "top_p": (float, 0, 1),
     "min_p": (float, 0, 1),
     "repetition_penalty": (float, 0.01, 100),
+    "boosted": (float, -1000, 1000),
     "seed": (int, 0, 2**63 - 1),
+    "max_new_tokens": (int, 0, 2**31 - 1),
 }
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # Python refuses to write an int of more than 4300 digits
+        return "too long to show"
+
+
+def _several(value: object) -> Sequence[Any]:
+    """A list as it is; for anything else, one with nothing valid in it."""
+    return value if isinstance(value, list | tuple) else (None,)
 
 
 def _ids(value: object) -> Ids:

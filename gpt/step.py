@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+
+from gpt.checked import check, is_list, is_number, is_text, is_whole, or_none
 
 FinishReason = Literal["length", "stop", "eos", "context full", "cancelled"]
 
@@ -94,7 +96,10 @@ class Step:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Step:
-        """The reverse of to_dict. Raises KeyError, TypeError or ValueError on other shapes."""
+        """The reverse of to_dict, for what a program of ours wrote just now.
+
+        Raises KeyError, TypeError or ValueError on other shapes; values are not looked at.
+        """
         return cls(
             **{
                 **values,
@@ -102,3 +107,33 @@ class Step:
                 "candidates": tuple(Candidate.from_dict(c) for c in values["candidates"]),
             }
         )
+
+    @classmethod
+    def checked(cls, values: Any) -> Step:
+        """The same for what a file says, which may be anything.
+
+        Raises ValueError or TypeError if it is not a Step that can be shown.
+        """
+        check(values, _STEP)
+        for candidate in values["candidates"]:
+            check(candidate, _CANDIDATE)
+        return cls.from_dict(values)
+
+
+_is_logprob = is_number(-3.5e38, 1e-3)  # float32's, which may miss 0 by a little
+_CANDIDATE = {
+    "token_id": is_whole,
+    "bytes": is_list,  # bytes() itself refuses what is not a byte in it
+    "logprob": _is_logprob,
+    "sampling_logprob": or_none(_is_logprob),
+}
+_STEP = {
+    **_CANDIDATE,
+    "position": is_whole,
+    "text": is_text,
+    "logprob": or_none(_is_logprob),
+    "rank": or_none(is_whole),
+    "entropy": or_none(is_number(-1e-3, 100)),
+    "candidates": is_list,
+    "finish_reason": or_none(lambda value: value in get_args(FinishReason)),
+}

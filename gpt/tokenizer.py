@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import codecs
 import json
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -49,7 +49,8 @@ class CharTokenizer:
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = list(characters)
         self._ids = {character: i for i, character in enumerate(self.characters)}
-        if len(self._ids) != len(self.characters) or any(len(c) != 1 for c in self.characters):
+        is_text = all(len(c) == 1 and not "\ud800" <= c <= "\udfff" for c in self.characters)
+        if len(self._ids) != len(self.characters) or not is_text:
             raise UserError("a character vocabulary needs distinct single characters")
 
     @classmethod
@@ -126,6 +127,8 @@ class BPETokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text; `<|endoftext|>` in it is eleven ordinary characters or so."""
+        if has_blanks(text, _LONGEST_BLANK):
+            raise UserError(f"the text has {_LONGEST_BLANK:,} blanks in a row; take some out")
         if self._encoding is None:
             import tiktoken
 
@@ -135,9 +138,8 @@ class BPETokenizer:
                 mergeable_ranks=self._ranks,
                 special_tokens={},
             )
-        if re.search(rf"\s{{{_LONGEST_BLANK}}}", text):
-            raise UserError(f"the text has {_LONGEST_BLANK:,} blanks in a row; take some out")
-        return [self._id_of_rank[rank] for rank in self._encoding.encode_ordinary(text)]
+        with panics_as_errors("the tokenizer gave up on this text"):
+            return [self._id_of_rank[rank] for rank in self._encoding.encode_ordinary(text)]
 
     def token_bytes(self, token_id: int) -> bytes:
         """The token's bytes; none for a special token and for an id without text."""
@@ -149,6 +151,33 @@ class BPETokenizer:
         (directory / VOCAB_FILE).write_text(vocab + "\n", encoding="utf-8")
         lines = ["#version: 0.2", *(f"{a} {b}" for a, b in self._merges)]
         (directory / MERGES_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def has_blanks(text: str, longest: int) -> bool:
+    """Whether a text has that many blanks in a row.
+
+    Such a run covers one of every `longest` characters, so only their neighbours are looked at.
+    """
+    for i in range(longest - 1, len(text), longest):
+        before, after = text[i - longest + 1 : i + 1], text[i + 1 : i + longest]
+        own = len(before) - len(before.rstrip())
+        if own and own + len(after) - len(after.lstrip()) >= longest:
+            return True
+    return False
+
+
+@contextmanager
+def panics_as_errors(what: str) -> Iterator[None]:
+    """Turn what a tokenizer's library raises into a UserError.
+
+    Those libraries are written in Rust, and a panic there is no Exception.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise UserError(f"{what}: {error}") from error
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -188,7 +217,7 @@ def read_merges(text: str) -> list[tuple[str, str]]:
     lines = [line for line in lines if line and not line.startswith("#version")]
     merges = [tuple(line.split(" ")) for line in lines]
     if bad := next((line for line, pair in zip(lines, merges, strict=True) if len(pair) != 2), ""):
-        raise UserError(f"merges.txt has a line that is no pair: {bad!r}")
+        raise UserError(f"merges.txt has a line that is no pair: {bad[:50]!r}")
     return merges  # type: ignore[return-value]
 
 

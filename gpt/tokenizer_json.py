@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,8 +13,11 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from gpt.errors import UserError
-from gpt.tokenizer import JSON_FILE, byte_alphabet
+from gpt.request import LONGEST_TEXT
+from gpt.tokenizer import JSON_FILE, byte_alphabet, panics_as_errors
 
+_MOST_GROWTH = 64
+"""Times as long as a text may become: several real tokenizers know an 18-letter ligature."""
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -27,10 +31,15 @@ class JsonTokenizer:
     def __init__(self, text: str) -> None:
         self._text = text
         values = _parse(text)
-        try:
+        with panics_as_errors(f"{JSON_FILE} cannot be read"):
             self._tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises nothing more precise
-            raise UserError(f"{JSON_FILE} cannot be read: {error}") from error
+        grows = growth(values.get("normalizer"))
+        if grows > _MOST_GROWTH:
+            raise UserError(
+                f"{JSON_FILE} has a normaliser that makes a text up to {grows:,.0f} times as long, "
+                f"and at most {_MOST_GROWTH} times is safe"
+            )
+        self._longest = int(LONGEST_TEXT / max(1, grows))
         self._bytes_of = _bytes_of_a_piece(values)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -61,8 +70,14 @@ class JsonTokenizer:
 
         A character that the vocabulary lacks is dropped or becomes its unknown token.
         """
+        if len(text) > self._longest:
+            raise UserError(
+                f"the text has {len(text):,} characters, and this model's tokenizer takes at most "
+                f"{self._longest:,} characters at once"
+            )
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        ids = self._tokenizer.encode(text, add_special_tokens=False).ids
+        with panics_as_errors("the tokenizer gave up on this text"):
+            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [i for i in ids if i not in self._special or i == self._unknown]
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -97,6 +112,42 @@ class JsonTokenizer:
         )
 
 
+def growth(normalizer: Any) -> float:
+    """How many times as long a text may become, at most, by a normaliser of a tokenizer.json.
+
+    Unicode's normal forms are not counted: they cannot multiply each other.
+    """
+    times = 1.0
+    for part in _flatten(normalizer, "normalizers"):
+        if kind := _GROWTH.get(str(part.get("type"))):
+            times *= max(1.0, kind(part))
+    return times
+
+
+def _replacing(part: dict[str, Any]) -> float:
+    """A match of an expression may be empty, so that its content comes before every character."""
+    content, pattern = len(str(part.get("content", ""))), part.get("pattern")
+    text = pattern.get("String") if isinstance(pattern, dict) else None
+    if isinstance(text, str) and text:
+        return content / len(text)
+    return content if content <= 1 else 1 + content
+
+
+def _longest_replacement(part: dict[str, Any]) -> float:
+    """SentencePiece's table: the size of an index, the index, then texts that end with NUL."""
+    data = base64.b64decode(str(part.get("precompiled_charsmap", "")))
+    texts = data[4 + int.from_bytes(data[:4], "little") :].split(b"\0")
+    return max(len(text.decode("utf-8", "replace")) for text in texts)
+
+
+_GROWTH: dict[str, Callable[[dict[str, Any]], float]] = {
+    "Replace": _replacing,
+    "Prepend": lambda part: 1 + len(str(part.get("prepend", ""))),
+    "Precompiled": _longest_replacement,
+    "ByteLevel": lambda part: 4,
+}
+
+
 def _parse(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
@@ -109,7 +160,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _bytes_of_a_piece(values: dict[str, Any]) -> Callable[[str], bytes]:
     """How a piece of the vocabulary is written as bytes, from the kind of its decoder."""
-    parts = {str(part.get("type")): part for part in _flatten(values.get("decoder"))}
+    parts = {str(part.get("type")): part for part in _flatten(values.get("decoder"), "decoders")}
     blank = next(
         (
             str(part.get("pattern", {}).get("String", part.get("replacement")))
@@ -132,11 +183,12 @@ def _bytes_of_a_piece(values: dict[str, Any]) -> Callable[[str], bytes]:
     raise UserError(f"{JSON_FILE} has a decoder that this program does not know ({kinds})")
 
 
-def _flatten(decoder: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(decoder, dict):
-        yield decoder
-        for part in decoder.get("decoders") or []:
-            yield from _flatten(part)
+def _flatten(part: Any, inner: str) -> Iterator[dict[str, Any]]:
+    """A part of a tokenizer.json, and those that are in it, under the name `inner`."""
+    if isinstance(part, dict):
+        yield part
+        for each in part.get(inner) or []:
+            yield from _flatten(each, inner)
 
 
 def _byte_level(alphabet: dict[str, int], piece: str) -> bytes:

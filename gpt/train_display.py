@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -73,13 +75,15 @@ class Screen(Display):
         self._numbers, self._curves, self._sample = Text(), Text(), Text()
         self._drawn = 0.0
         self._live = Live(self._view(), console=console, refresh_per_second=8)
+        self._terminal = ExitStack()
 
     def __enter__(self) -> Self:
-        self._live.start()
+        self._terminal.enter_context(_without_echo())
+        self._terminal.enter_context(self._live)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self._terminal.close()
 
     def say(self, text: str) -> None:
         """A sentence, above the rest."""
@@ -105,6 +109,28 @@ class Screen(Display):
     def _view(self) -> RenderableType:
         parts = [part for part in (self._numbers, self._curves, self._sample) if part]
         return Group(self._bar, *(Padding(part, (0, 0, 0, 1)) for part in parts))
+
+
+@contextmanager
+def _without_echo() -> Iterator[None]:
+    """Show no key as it is pressed: the ^C of Ctrl-C would move the cursor of what is redrawn."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        yield
+        return
+    try:
+        before = termios.tcgetattr(sys.stdin)
+    except (OSError, ValueError, termios.error):  # not a terminal
+        yield
+        return
+    quiet = [*before]
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
 def facts(history: Sequence[train.Progress], training: train.Training) -> str:

@@ -48,8 +48,12 @@ class Info:
 
 
 def read_header(path: Path) -> dict[str, Info]:
-    with safe_open(path, framework="pt"):
-        pass  # it has checked that the offsets lie in the file and fit the shapes
+    """The tensors of a file, by name. Raises OSError, SafetensorError or UserError."""
+    try:
+        with safe_open(path, framework="pt"):
+            pass  # it has checked that the offsets lie in the file and fit the shapes
+    except MemoryError as error:
+        raise OSError("it has more bytes than can be mapped") from error
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(size))

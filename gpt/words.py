@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gpt.errors import UserError
-from gpt.settings import Ids
+from gpt.settings import Ids, check
 
 BYTES = 256
 """Vocabularies that are larger join a space to the word behind it."""
+
+_DIGITS = 20
+"""Of the largest number that may be an id."""
 
 
 def forms(word: str, vocab_size: int) -> list[str]:
@@ -25,9 +28,10 @@ def sequences(item: str, encode: Callable[[str], list[int]], vocab_size: int) ->
     Raises UserError for a number that is no token and for a word that has no tokens.
     """
     if item.startswith("#") and item[1:].isdecimal():
-        if int(item[1:]) >= vocab_size:
-            raise UserError(f"there is no token {item[1:]}; this model has {vocab_size}")
-        return ((int(item[1:]),),)
+        digits = item[1:]
+        if len(digits) > _DIGITS or int(digits) >= vocab_size:
+            raise UserError(f"there is no token {digits[:_DIGITS]}; this model has {vocab_size}")
+        return ((int(digits),),)
     found = tuple(tuple(encode(form)) for form in forms(item, vocab_size))
     if not all(found):
         raise UserError(f"{item!r} is no word")
@@ -35,11 +39,13 @@ def sequences(item: str, encode: Callable[[str], list[int]], vocab_size: int) ->
 
 
 def split_boost(item: str) -> tuple[str, float]:
-    """`word:2` → the word and its nats. Raises UserError for another shape."""
-    word, colon, nats = item.rpartition(":")
+    """`word:2` → the word and its nats. Raises UserError for another shape or a boost too large."""
+    word, _, written = item.rpartition(":")
     try:
-        if word and colon:
-            return word, float(nats)
+        nats = float(written)
     except ValueError:
-        pass
-    raise UserError(f"{item!r} should be a word, a colon and a number, like king:2")
+        word = ""
+    if not word:
+        raise UserError(f"{item!r} should be a word, a colon and a number, like king:2")
+    check("boosted", nats)
+    return word, nats

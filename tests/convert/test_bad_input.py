@@ -63,7 +63,7 @@ def test_a_missing_tensor_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
     model = gpt2()
-    for i, name in enumerate(("transformer.h.0.attn.rotary.inv_freq", "score.weight", "x\x1b[2J")):
+    for i, name in enumerate(("transformer.h.0.attn.rotary.inv_freq", "reward.weight", "x\x1b[2J")):
         state = untied_state(model) | {name: torch.zeros(2)}
         found = refused(written(tmp_path / f"{i}", config_of(model), state), tmp_path, "no tensor")
         assert repr(name) in found
@@ -144,6 +144,40 @@ def test_numbers_that_float16_cannot_hold(tmp_path: Path) -> None:
     state["transformer.wte.weight"][0, 0] = 1e6
     source = written(tmp_path / "x", config_of(model), state)
     refused(source, tmp_path, "float16 cannot", dtype="float16")
+
+
+# Names that training left
+
+
+LEFT = {
+    "FSDP": ("_fsdp_wrapped_module.transformer.h.0.ln_1.weight", "FSDP.*FULL_STATE_DICT"),
+    "FSDP inside": ("transformer.h.0._fsdp_wrapped_module.ln_1.weight", "FSDP.*FULL_STATE_DICT"),
+    "FSDP flat": ("transformer.h.0._flat_param", "FSDP"),
+    "peft": ("base_model.model.transformer.h.0.ln_1.weight", "peft.*merge_and_unload"),
+    "peft in DDP": ("module.base_model.model.transformer.h.0.ln_1.weight", "merge_and_unload"),
+    "LoRA A": ("transformer.h.0.attn.c_attn.lora_A.default.weight", "merge the adapter"),
+    "LoRA B": ("base_model.model.transformer.h.0.attn.c_attn.lora_B.weight", "merge the adapter"),
+    "base layer": ("transformer.h.0.attn.c_attn.base_layer.weight", "merge the adapter"),
+}
+
+
+@pytest.mark.parametrize(("name", "match"), LEFT.values(), ids=LEFT)
+def test_what_training_left_is_refused_with_what_to_do(
+    name: str, match: str, tmp_path: Path
+) -> None:
+    model = gpt2()
+    state = untied_state(model) | {name: torch.ones(16)}
+    message = refused(written(tmp_path / "x", config_of(model), state), tmp_path, match)
+    assert repr(name) in message
+
+
+@pytest.mark.parametrize("make", [gpt2, opt])
+@pytest.mark.parametrize("kind", ["bin", "safetensors"])
+def test_the_empty_tensors_of_zero_3(make: Callable[[], Any], kind: str, tmp_path: Path) -> None:
+    model = make()
+    state = {name: torch.empty(0) for name in untied_state(model)}
+    source = written(tmp_path / "x", config_of(model), state, kind)
+    refused(source, tmp_path, r"ZeRO-3.*zero_to_fp32\.py")
 
 
 # Configurations
@@ -298,6 +332,8 @@ def shard(source: Path) -> tuple[Path, dict[str, str]]:
         "",
         "a\\b",
         "a\0b",
+        "a" * 300,
+        "ä" * 150,
         7,
         None,
     ],
@@ -346,6 +382,41 @@ def test_a_weight_file_that_is_no_file(source: Path, tmp_path: Path) -> None:
     (source / "model.safetensors").unlink()
     os.mkfifo(source / "model.safetensors")
     refused(source, tmp_path, "missing or no file")
+
+
+@pytest.mark.parametrize("how", ["pipe", "device", "loop", "dangling", "directory"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "vocab.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ],
+)
+def test_what_is_no_file_is_named(name: str, how: str, source: Path, tmp_path: Path) -> None:
+    path = source / name
+    path.unlink(missing_ok=True)
+    if how == "pipe":
+        os.mkfifo(path)
+    elif how == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to({"device": "/dev/zero", "loop": name, "dangling": "gone"}[how])
+    message = refused(source, tmp_path, name)
+    assert how != "dangling" or "link to a file that is gone" in message
+
+
+def test_a_place_whose_name_is_too_long(source: Path, tmp_path: Path) -> None:
+    refused(source, tmp_path, "cannot be used: File name too long", out=tmp_path / ("x" * 300))
+
+
+def test_a_file_larger_than_any_tokenizer(source: Path, tmp_path: Path) -> None:
+    with (source / "vocab.json").open("r+") as file:
+        file.truncate(1 << 40)
+    refused(source, tmp_path, "vocab.json has .* too much to be true")
 
 
 # Pickles

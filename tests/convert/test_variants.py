@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 
 from convert.write import convert
@@ -315,28 +316,52 @@ def test_a_padded_vocabulary_keeps_its_logits(tmp_path: Path, converted: Convert
 
 def test_ids_of_special_tokens(tmp_path: Path, converted: Converted) -> None:
     model = opt(bos_token_id=2, eos_token_id=[2, 5], pad_token_id=1)
-    config = read_config(converted(saved(model, tmp_path / "opt"))[0])
-    assert (config.bos_id, config.eos_id, config.pad_id) == (2, 2, 1)
+    directory, notices = converted(saved(model, tmp_path / "opt"))
+    config = read_config(directory)
+    assert (config.bos_id, config.eos_id, config.pad_id) == (None, 2, 1)
+    assert load(directory).ends == {2, 5}
+    assert notices == []
     model = gpt2(bos_token_id=263, eos_token_id=263)
-    config = read_config(converted(saved(model, tmp_path / "gpt2"))[0])
+    directory, _ = converted(saved(model, tmp_path / "gpt2"))
+    config = read_config(directory)
     assert (config.bos_id, config.eos_id, config.pad_id) == (None, 263, None)
+    assert load(directory).ends == {263}
 
 
 def test_ids_outside_the_vocabulary_are_ignored(tmp_path: Path, converted: Converted) -> None:
     model = opt(bos_token_id=2)
-    config = config_of(model, bos_token_id=50256, eos_token_id=-1, pad_token_id=300)
+    config = config_of(model, eos_token_id=-1, pad_token_id=300)
     directory, notices = converted(written(tmp_path / "theirs", config, untied_state(model)))
     found = read_config(directory)
     assert (found.bos_id, found.eos_id, found.pad_id) == (None, None, None)
-    assert sum("outside the vocabulary" in notice for notice in notices) == 3
+    assert sum("outside the vocabulary" in notice for notice in notices) == 2
+    assert read_manifest(directory).origin["notices"] == notices
 
 
-def test_galactica_has_no_bos_because_its_tokenizer_has_none(
-    tmp_path: Path, converted: Converted
+@pytest.mark.parametrize(
+    "kind",
+    [
+        transformers.GPT2ForSequenceClassification,
+        transformers.GPT2ForTokenClassification,
+        transformers.GPT2ForQuestionAnswering,
+        transformers.OPTForSequenceClassification,
+        transformers.OPTForQuestionAnswering,
+    ],
+)
+def test_other_heads_are_dropped_with_a_notice(
+    kind: Any, tmp_path: Path, converted: Converted
 ) -> None:
-    source = saved(opt(bos_token_id=0), tmp_path / "theirs")
-    (source / "tokenizer_config.json").write_text('{"add_bos_token": false}')
-    assert read_config(converted(source)[0]).bos_id is None
+    make = gpt2 if kind.__name__.startswith("GPT2") else opt
+    model = make(pad_token_id=1, eos_token_id=2)
+    other = kind(model.config)
+    names = dict(other.named_parameters()).keys() - dict(model.named_parameters()).keys()
+    heads = {name: other.state_dict()[name] for name in names}
+    assert heads
+    source = written(tmp_path / "theirs", config_of(model), untied_state(model) | heads)
+    directory, notices = converted(source)
+    assert_same(model, directory)
+    assert len(notices) == 1
+    assert "head is dropped" in notices[0]
 
 
 def test_verification_agrees(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_opt_through_the_real_merges(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "pad_token": "<pad>"}))
     found = read_vocabulary(tmp_path)
     assert isinstance(found.tokenizer, BPETokenizer)
-    assert found.bos is True
+    assert found.bos == 2
     assert_agrees(tmp_path, found, 3000, "opt")
     assert_writes_what_it_read(found.tokenizer, 1000)
     assert found.tokenizer.token_bytes(2) == b""
@@ -185,7 +185,7 @@ def put(directory: Path, made: tokenizers.Tokenizer, **settings: Any) -> Vocabul
 def test_a_byte_level_json_goes_through_tiktoken(tmp_path: Path) -> None:
     found = put(tmp_path, byte_level())
     assert isinstance(found.tokenizer, BPETokenizer)
-    assert (found.ordinary_size, found.bos) == (263, False)
+    assert (found.ordinary_size, found.bos) == (263, None)
     assert found.tokenizer.vocab_size == 264
     assert_agrees(tmp_path, found, 1000)
 
@@ -497,9 +497,8 @@ def test_bytes_of_other_kinds() -> None:
 
 def test_what_stands_in_front_of_a_text(tmp_path: Path) -> None:
     assert put(tmp_path, sentence_piece()).bos == 1
-    assert put(tmp_path, sentence_piece(), add_bos_token=False).bos is False
     assert put(tmp_path, word_piece()).bos == 2
-    assert put(tmp_path, byte_level()).bos is False
+    assert put(tmp_path, byte_level()).bos is None
 
 
 # What cannot be read

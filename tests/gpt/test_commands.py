@@ -116,6 +116,13 @@ def test_models_lists_what_there_is(
         (["complete", "a", "--model", "tiny", "--boost", "king"], "like king:2"),
         (["complete", "a", "--model", "tiny", "--device", "cuda"], "no usable CUDA device"),
         (["complete", "a", "--model", "tiny", "--device", "abacus"], "no device 'abacus'"),
+        (["complete", "a", "--model", "tiny", "--boost", "king:1e308"], "boosted is 1e+308"),
+        (["complete", "a", "--model", "tiny", "--boost", "king:nan"], "boosted is nan"),
+        (["complete", "a", "--model", "tiny", "-n", "-5"], "max_new_tokens is -5"),
+        (["complete", "a", "--model", "tiny", "--stop", ""], "--stop needs a text"),
+        (["complete", "a", "--model", "tiny", "--top", "-1"], "--top is -1"),
+        (["complete", "a", "--model", "tiny", "--json", "--top", "9" * 20], "--top is 999"),
+        (["score", "-", "--model", "tiny", "--top", "-1"], "--top is -1"),
         (["score", "no-such-file", "--model", "tiny"], "cannot read no-such-file"),
         (["complete", "a", "--model", "x\x1b]0;y\x07"], "'x\\x1b]0;y\\x07'"),
     ],
@@ -130,7 +137,7 @@ def test_errors_are_one_line_and_status_1(arguments: list[str], message: str) ->
 
 
 def test_binary_input_is_refused(tiny_directory: Path) -> None:
-    done = gpt("score", "-", "--model", "tiny", stdin=b"\xff\xfe")
+    done = gpt("score", "-", "--model", "tiny", stdin=b"\xff\xfd")
     assert done.returncode == 1
     assert done.stderr == b"error: stdin is no UTF-8 text (byte 0)\n"
     done = gpt("score", "-", "--model", "tiny", stdin=b"a")
@@ -219,3 +226,48 @@ def test_options_that_make_no_sense_are_one_sentence(
 ) -> None:
     with pytest.raises(SystemExit, match=message):
         main(["score", "--model", "tiny", *arguments])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of a shell")
+@pytest.mark.parametrize("command", ["complete a -n 500 --slide", "score text", "models"])
+@pytest.mark.parametrize("json_option", ["", " --json"])
+def test_a_stdout_that_is_full_is_one_sentence(
+    command: str, json_option: str, tiny_directory: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "text").write_text("to be " * 100)
+    model = "" if command == "models" else " --model tiny"
+    # A file that may have one block is as full as a disk.
+    line = f'ulimit -f 1; exec "$0" -m gpt {command}{json_option}{model}'
+    (tmp_path / "out").write_bytes(b"x" * 1000)
+    with (tmp_path / "out").open("ab") as out:
+        done = subprocess.run(
+            ["/bin/sh", "-c", line, sys.executable],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            timeout=60,
+            check=False,
+        )
+    assert done.stderr == b"error: cannot write stdout: File too large\n"
+    assert done.returncode == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of a shell")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("complete --model tiny <&-", b"error: the prompt is empty"),
+        ("score - --model tiny <&-", b"error: the text has no token"),
+        ("complete a --model tiny >&-", b"error: stdout is closed"),
+        ("models --json >&-", b"error: stdout is closed"),
+        ("complete a --model tiny -n -5 2>&-", b""),
+    ],
+)
+def test_pipes_that_are_closed_are_one_sentence(
+    line: str, message: bytes, tiny_directory: Path
+) -> None:
+    command = ["/bin/sh", "-c", f'exec "$0" -m gpt {line}', sys.executable]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert done.stderr.count(b"\n") == bool(message)

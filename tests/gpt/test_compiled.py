@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import subprocess
+import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,8 @@ import pytest
 import torch
 from torch._inductor.utils import fresh_cache, run_and_get_cpp_code
 
-from gpt import background, compiled
-from gpt.checkpoint import Checkpoint
+from gpt import background, compiled, inductor
+from gpt.checkpoint import Checkpoint, load
 from gpt.compiled import Compilation, CompiledStep, libraries
 from gpt.context import Context
 from gpt.generate import generate
@@ -23,6 +27,7 @@ from gpt.inductor import asking_ahead
 from gpt.model import GPT
 from gpt.prediction import TOP, Prediction
 from gpt.quantize import product
+from gpt.ready import make_ready
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
 from gpt.settle import choose
@@ -241,6 +246,113 @@ def test_a_build_can_be_stopped_and_leaves_no_library(home: Path) -> None:
     assert not any(
         path.exists() for part, path in paths.items() if "race" not in part
     )  # any model's
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["_aoti", "_aoti.AOTIModelContainerRunnerCpu"])
+@pytest.mark.parametrize("built", [True, False])
+def test_a_torch_that_cannot_run_machine_code_says_so_once(
+    name: str,
+    built: bool,
+    tiny_directory: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))
+    monkeypatch.setattr(compiled, "compiler", lambda: "c++")
+    config = load(tiny_directory).model.config
+    for path in libraries(config, "float32").values() if built else ():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"code")
+    if not built:  # nothing is there that could be missed
+        assert make_ready(tiny_directory, "cpu", "float32", threads=1).notice == ""
+    where, _, last = name.rpartition(".")
+    monkeypatch.delattr(getattr(torch._C, where) if where else torch._C, last)
+    ready = make_ready(tiny_directory, "cpu", "float32", threads=1, compile="auto")
+    assert "this version of PyTorch" in ready.notice
+    assert torch.__version__ in ready.notice
+    assert not ready.is_compiled()
+    drawn = generate(ready.checkpoint, ready.context, [1], Sampling(), max_new_tokens=3)
+    assert len(list(drawn)) == 3
+
+
+class Changed:
+    """What loads machine code, in a torch that calls it otherwise."""
+
+    def __init__(self, path: str, n: int) -> None:
+        pass
+
+    def run(self, tensors: Any, stream: Any, more: Any) -> Any:
+        raise AssertionError
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_machine_code_that_is_called_otherwise_is_not_used(
+    tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))
+    for path in libraries(load(tiny_directory).model.config, "float32").values():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"code")
+    monkeypatch.setattr(torch._C._aoti, "AOTIModelContainerRunnerCpu", Changed)
+    ready = make_ready(tiny_directory, "cpu", "float32", threads=1)
+    assert "TypeError" in ready.notice
+    assert "\n" not in ready.notice
+    assert not ready.is_compiled()
+
+
+INTERNALS = {
+    "torch._inductor": "aoti_compile_and_package",
+    "torch._inductor.codegen.cpp": "CppVecKernel",
+    "torch._inductor.codegen.cpp_utils": "cexpr_index",
+    "torch._inductor.virtualized": "V",
+}
+
+
+@pytest.mark.parametrize("module", INTERNALS)
+def test_a_torch_without_these_internals_builds_plainer_code_or_says_why_none(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(importlib.import_module(module), INTERNALS[module])
+    library = tmp_path / "race.so"
+    request = {
+        "config": random_model().config.to_dict(),
+        "dtype": "float32",
+        "threads": 1,
+        "parts": {"race": str(library)},
+    }
+    monkeypatch.setattr(sys, "argv", ["inductor", json.dumps(request)])
+    monkeypatch.setattr(os, "nice", lambda n: n)
+    if module == "torch._inductor":
+        with pytest.raises(ImportError):
+            inductor.main()
+        assert "aoti_compile_and_package" in background.failed(library).read_text()
+    else:
+        with asking_ahead():
+            pass
+
+
+@needs_compiler
+@pytest.mark.usefixtures("one_thread")
+def test_a_build_that_failed_is_named_when_code_is_wanted(
+    tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))
+    paths = libraries(load(tiny_directory).model.config, "float32")
+    note = background.failed(paths["block"])
+    note.parent.mkdir(parents=True)
+    note.write_text("reason")
+    wanted = make_ready(tiny_directory, "cpu", "float32", threads=1, compile="auto")
+    assert str(note) in wanted.notice
+    assert make_ready(tiny_directory, "cpu", "float32", threads=1).notice == ""
 
 
 def test_each_kind_of_code_has_a_name_of_its_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from gpt.generate import encode, generate, score
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
+
+ENDLESS = {"op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True}
 
 
 class Client:
@@ -111,8 +114,8 @@ def test_a_turn_of_a_conversation(client: Client, tiny_directory: Path) -> None:
 
 
 def test_cancel_ends_a_run_at_once_and_one_that_has_not_begun(client: Client) -> None:
-    client.send({"id": 1, "op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True})
-    client.send({"id": 2, "op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True})
+    client.send({"id": 1, **ENDLESS})
+    client.send({"id": 2, **ENDLESS})
     assert client.read()["event"] == "steps"
     client.send({"op": "cancel", "id": 2})
     client.send({"op": "cancel", "id": 1})
@@ -146,6 +149,12 @@ def test_cancel_ends_a_run_at_once_and_one_that_has_not_begun(client: Client) ->
         b'{"op": "score", "text": "\\u00df"}',
         b'{"op": "score", "text": "\\ud800"}',
         b'{"op": "tokenize"}',
+        b'{"op": "generate", "text": "a", "sampling": {"banned": 5}}',
+        b'{"op": "generate", "text": "a", "sampling": {"boosted": 5}}',
+        b'{"op": "generate", "text": "a", "sampling": {"boosted": [[1, 1e308]]}}',
+        b'{"op": "generate", "text": "a", "sampling": {"boosted": [[1, %s]]}}' % (b"9" * 400),
+        b'{"op": "generate", "text": "a", "sampling": {"temperature": %s}}' % (b"9" * 400),
+        b'{"op": "generate", "text": "a", "sampling": {"seed": %s}}' % (b"9" * 5000),
         b'{"op": "load", "model": "no such model"}',
         b'{"op": "load", "device": "cuda:99"}',
         b'{"op": "load", "dtype": "float7"}',
@@ -169,10 +178,25 @@ def test_models_are_listed(client: Client) -> None:
 
 def test_without_a_model_it_says_so_and_stray_prints_do_not_reach_the_lines() -> None:
     client = Client()
-    out, _ = client.process.communicate(b'{"op": "score", "text": "a"}\n', timeout=30)
-    lines = [json.loads(line) for line in out.splitlines()]
+    client.send({"op": "score", "text": "a"})
+    lines = client.until("error")
     assert [line["event"] for line in lines] == ["hello", "error"]
     assert "no model is loaded" in lines[1]["message"]
+    assert client.process.communicate(timeout=60) == (b"", b"")
+
+
+def test_the_end_of_the_input_ends_a_running_request(tiny_directory: Path) -> None:
+    client = Client()
+    client.send({"id": 0, "op": "load", "model": str(tiny_directory)})
+    client.until("loaded")
+    for number in (1, 2):
+        client.send({"id": number, **ENDLESS})
+    client.until("steps")
+    out, err = client.process.communicate(timeout=60)
+    ends = [line for line in map(json.loads, out.splitlines()) if line["event"] != "steps"]
+    found = [(line["id"], line["event"], line["finish_reason"]) for line in ends]
+    assert found == [(1, "done", "cancelled"), (2, "done", "cancelled")]
+    assert (client.process.returncode, err) == (0, b"")
 
 
 def test_a_reader_that_goes_away_ends_the_engine_quietly(tiny_directory: Path) -> None:
@@ -181,9 +205,26 @@ def test_a_reader_that_goes_away_ends_the_engine_quietly(tiny_directory: Path) -
     client.until("loaded")
     assert client.process.stdout and client.process.stderr
     client.process.stdout.close()
-    client.send({"id": 1, "op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True})
-    client.process.wait(20)
-    assert b"Traceback" not in client.process.stderr.read()
+    client.send({"id": 1, **ENDLESS})
+    assert client.process.wait(60) == 1
+    assert client.process.stderr.read() == b""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of a shell")
+@pytest.mark.parametrize(
+    ("redirection", "status", "out", "err"),
+    [
+        ("<&-", 0, b"hello", b""),
+        ("</dev/null >&-", 1, b"", b"error: the engine answers on stdout, which is closed\n"),
+        ("</dev/null 2>&-", 0, b"hello", b""),
+    ],
+)
+def test_pipes_that_are_closed(redirection: str, status: int, out: bytes, err: bytes) -> None:
+    command = f'exec "$0" -m gpt.engine {redirection}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command, sys.executable], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, out in done.stdout, done.stderr) == (status, True, err)
 
 
 def test_a_waterfall_is_the_librarys(client: Client, tiny: Checkpoint) -> None:

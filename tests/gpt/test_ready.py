@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import json
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from gpt import checkpoint, device
 from gpt.checkpoint import Checkpoint
 from gpt.context import Context
 from gpt.cuda import Ring
-from gpt.engine import Engine
 from gpt.errors import UserError
+from gpt.model import GPT, attention
 from gpt.ready import make_ready
 from gpt.timing import least_seconds
+from tests.conftest import random_model
+from tests.gpt.served import Served
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 LOST = RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be …")
@@ -236,6 +238,96 @@ def test_a_gpu_that_cannot_take_a_model_gives_way_to_the_cpu(
     assert ready.notice.endswith("the model runs on the CPU")
 
 
+@pytest.fixture
+def mac(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Pretends that `mps` is there; what is loaded onto it lies in the CPU's memory."""
+    load = checkpoint.load
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(
+        checkpoint, "load", lambda directory, where, dtype, **_: load(directory, "cpu", "float32")
+    )
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def wrong(network: GPT) -> None:
+    network.wte.weight[3] *= 1.1
+
+
+def empty(network: GPT) -> None:
+    network.wte.weight.fill_(float("nan"))
+
+
+def looks_ahead(network: GPT) -> None:
+    """Tokens see those that follow in the same chunk."""
+    for block in network.h:
+        attn: Any = block.attn  # type: ignore[union-attr]
+
+        def mix(q: Any, k: Any, v: Any, mask: Any, attn: Any = attn) -> torch.Tensor:
+            return attention(q, k, v, scale=attn.scale, causal=False)
+
+        attn.mix = mix
+
+
+def lacks_an_operator(network: GPT) -> None:
+    def fails(*_: Any) -> Any:
+        raise NotImplementedError("The operator 'aten::roll' is not implemented for the device.")
+
+    network.ln_f.forward = fails
+
+
+@pytest.mark.parametrize("fault", [wrong, empty, looks_ahead, lacks_an_operator])
+def test_a_mac_whose_gpu_computes_something_else_stays_on_the_cpu(
+    fault: Callable[[GPT], None],
+    tiny_directory: Path,
+    mac: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load = checkpoint.load
+
+    def loads(directory: Path, where: str, dtype: str, **how: bool) -> Checkpoint:
+        loaded = load(directory, where, dtype, **how)
+        if where == "mps":
+            fault(loaded.model)
+        return loaded
+
+    monkeypatch.setattr(checkpoint, "load", loads)
+    ready = make_ready(tiny_directory)
+    assert (ready.device, ready.dtype) == ("cpu", "float32")
+    said = "cannot run this model" if fault is lacks_an_operator else "does not compute the CPU's"
+    assert said in ready.notice
+    assert ready.notice.endswith("the model runs on the CPU")
+    exact = make_ready(tiny_directory, "cpu", "float32")
+    ids = torch.arange(9)[None]
+    assert torch.equal(ready.checkpoint.model(ids), exact.checkpoint.model(ids))
+    assert make_ready(tiny_directory, "mps").device == "mps"  # whoever asks for it gets it
+
+
+def test_a_mac_whose_gpu_is_right_is_used(tiny_directory: Path, mac: None) -> None:
+    ready = make_ready(tiny_directory)
+    assert (ready.device, ready.dtype, ready.notice) == ("mps", "float32", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "dtype", "agrees"),
+    [
+        (5e-4, "float32", True),
+        (2e-3, "float32", False),
+        (2e-3, "bfloat16", True),
+        (0.1, "bfloat16", False),
+    ],
+)
+def test_by_how_much_a_device_may_differ(error: float, dtype: str, agrees: bool) -> None:
+    network, other = random_model(), random_model()
+    original = other.logits
+    scaled: Any = lambda hidden: original(hidden) * (1 + error)  # noqa: E731
+    other.logits = scaled  # type: ignore[method-assign]
+    with nullcontext() if agrees else pytest.raises(device.WrongDeviceError):
+        device.check_agrees(other, network, dtype)
+
+
 def test_a_mistake_of_ours_is_not_taken_for_a_lost_gpu(
     tiny_directory: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,20 +342,6 @@ def test_a_mistake_of_ours_is_not_taken_for_a_lost_gpu(
 def test_what_to_compile_is_one_of_three(tiny_directory: Path) -> None:
     with pytest.raises(UserError, match="off, auto, on, not 'perhaps'"):
         make_ready(tiny_directory, compile="perhaps")
-
-
-class Served:
-    """An engine in this process, and the lines that it has written."""
-
-    def __init__(self, *requests: dict[str, Any]) -> None:
-        output = io.StringIO()
-        engine = Engine(output)
-        engine.read(iter(json.dumps(request).encode() for request in requests))
-        engine.serve()
-        self.lines = [json.loads(line) for line in output.getvalue().splitlines()]
-
-    def of(self, number: int) -> list[dict[str, Any]]:
-        return [line for line in self.lines if line["id"] == number]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, of: Any, name: str, at: int, error: Any) -> None:
@@ -303,7 +381,7 @@ def test_a_gpu_that_fails_before_the_first_token_is_hardly_noticed(
 def test_a_gpu_that_fails_in_mid_stream_keeps_the_text_and_the_next_run_works(
     tiny_directory: Path, gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpt.engine.BATCH_STEPS", 1)
+    monkeypatch.setattr("gpt.reply.BATCH_STEPS", 1)
     load = {"id": 1, "op": "load", "model": str(tiny_directory)}
     ask = {"op": "generate", "text": "to be", "max_new_tokens": 6}
     failing(monkeypatch, Ring, "get", 3, LOST)

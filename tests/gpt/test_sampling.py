@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import fields
+from typing import Any
 
 import pytest
 import torch
@@ -265,3 +267,57 @@ def test_settings_that_make_no_sense_are_refused(bad: dict[str, object]) -> None
 @given(settings_strategy)
 def test_settings_survive_json(sampling: Sampling) -> None:
     assert Sampling.from_dict(sampling.to_dict()) == sampling
+
+
+HUGE = st.one_of(
+    st.floats(),
+    st.integers(),
+    st.sampled_from([10**400, -(10**400), 1e308, -1e308, 1e39, 0.0, 5e-324, True, "1"]),
+)
+ODD: st.SearchStrategy[Any] = st.recursive(
+    HUGE | st.none() | st.text(max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=1), inner),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([field.name for field in fields(Sampling)]), ODD | HUGE),
+    st.lists(st.tuples(st.integers(-1, 5), HUGE), max_size=4),
+)
+def test_settings_give_a_distribution_or_are_refused_by_name(
+    values: dict[str, Any], boosted: list[tuple[int, Any]]
+) -> None:
+    try:
+        sampling = Sampling.from_dict({"boosted": boosted, **values})
+        final = distribution(LOGITS, sampling, [0, 3])[-1].logprobs
+    except UserError as error:
+        assert any(field.name in str(error) for field in fields(Sampling))
+        return
+    assert float(final.exp().sum()) == pytest.approx(1, abs=1e-5)
+    assert 0 <= draw(final, sampling.seed, 2) < len(LOGITS)
+
+
+@pytest.mark.parametrize("nats", [1e308, 1001, -1001, 10**400, math.nan, math.inf, True, "2", None])
+def test_a_boost_out_of_range_is_refused_by_its_name(nats: Any) -> None:
+    with pytest.raises(UserError, match=r"boosted is .* a number from -1000 to 1000"):
+        Sampling(boosted=((1, nats),))
+
+
+@pytest.mark.parametrize(
+    ("logits", "setting"),
+    [
+        ([3e38, -3e38], {"repetition_penalty": 0.01}),
+        ([-3e38, -3e38], {"repetition_penalty": 100.0}),
+        ([3.4e38, 3.4e38], {"boosted": ((0, 1000.0),) * 1000, "repetition_penalty": 0.5}),
+    ],
+)
+def test_scores_that_overflow_name_the_setting(logits: list[float], setting: Any) -> None:
+    with pytest.raises(UserError, match="makes the scores overflow"):
+        distribution(torch.tensor(logits), Sampling(**setting), [0, 1])
+
+
+def test_a_number_that_python_will_not_even_write_is_refused_by_its_name() -> None:
+    for values in ({"boosted": [[1, 10**5000]]}, {"top_k": 10**5000}, {"seed": -(10**5000)}):
+        with pytest.raises(UserError, match="too long to show; it must be"):
+            Sampling.from_dict(values)

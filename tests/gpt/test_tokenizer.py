@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import base64
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiktoken
+import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from gpt import tokenizer
 from gpt.errors import UserError
+from gpt.request import LONGEST_TEXT
 from gpt.tokenizer import BPETokenizer, CharTokenizer, StreamDecoder, byte_alphabet, decode
+from gpt.tokenizer_json import JsonTokenizer, growth
 
 ROMEO = CharTokenizer.from_corpus("ROMEO: é\n")
 
@@ -105,6 +112,119 @@ def test_stream_decoder_marks_what_never_becomes_a_character() -> None:
     decoder = StreamDecoder()
     assert decoder.feed("é".encode()[:1]) == ""
     assert decoder.feed(b"", final=True) == "\ufffd"
+
+
+BLANKS = st.sampled_from([" ", "\n", "\u3000", "\x85", "a"])
+
+
+@given(st.lists(st.tuples(BLANKS, st.integers(0, 9)), max_size=9))
+def test_long_blanks_are_found_wherever_they_stand(runs: list[tuple[str, int]]) -> None:
+    text = "".join(blank * n for blank, n in runs)
+    for longest in range(1, 12):
+        expected = re.search(rf"\s{{{longest}}}", text) is not None
+        assert tokenizer.has_blanks(text, longest) == expected
+
+
+class Counted(str):
+    """A text that counts the characters that are looked at."""
+
+    seen = 0
+
+    def __getitem__(self, key: Any) -> str:
+        part = str(self)[key]
+        self.seen += len(part)
+        return part
+
+
+@pytest.mark.parametrize("blanks", [0, 80_000, 499_999])
+def test_blanks_are_looked_for_in_one_scan(blanks: int) -> None:
+    text = Counted(("x" * 50 + " " * blanks) * (2_000_000 // (50 + blanks)))
+    assert not tokenizer.has_blanks(text, 500_000)
+    assert text.seen <= 2 * len(text)
+
+
+# Tokenizers that somebody else made
+
+
+def made(**parts: Any) -> str:
+    """A tokenizer.json of byte pairs with these parts."""
+    library = tokenizers.Tokenizer(
+        models.BPE(vocab={c: i for i, c in enumerate("ab ▁")}, merges=[])
+    )
+    library.decoder = decoders.Metaspace()
+    for name, part in parts.items():
+        setattr(library, name, part)
+    return library.to_str()
+
+
+def test_a_panic_of_a_library_is_one_sentence() -> None:
+    pattern = pre_tokenizers.Split(tokenizers.Regex("(a+)+$"), "isolated")
+    found = JsonTokenizer(made(pre_tokenizer=pattern))
+    assert found.encode("ab") == [0, 1]
+    with pytest.raises(UserError, match="the tokenizer gave up on this text"):
+        found.encode("a" * 40 + "b")
+    assert found.encode("ab") == [0, 1]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_is_no_panic_is_left_alone(error: type[BaseException]) -> None:
+    with pytest.raises(error), tokenizer.panics_as_errors("x"):
+        raise error
+
+
+def doubled(n: int) -> normalizers.Normalizer:
+    return normalizers.Sequence([normalizers.Replace("a", "aa") for _ in range(n)])
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        doubled(7),
+        doubled(40),
+        normalizers.Replace("a", "a" * 100),
+        normalizers.Replace(tokenizers.Regex("a?"), "b" * 100),
+        normalizers.Prepend("a" * 100),
+        normalizers.Sequence([doubled(3), normalizers.Sequence([doubled(4)])]),
+    ],
+)
+def test_a_normaliser_that_multiplies_a_text_is_refused(
+    normalizer: normalizers.Normalizer,
+) -> None:
+    with pytest.raises(UserError, match=r"makes a text up to [\d,]+ times as long"):
+        JsonTokenizer(made(normalizer=normalizer))
+
+
+def test_a_table_of_replacements_that_multiplies_a_text_is_refused() -> None:
+    values = json.loads(made())
+    for longest, refused in ((18, False), (1000, True)):
+        table = b"\4\0\0\0" + b"\0" * 4 + b"x\0" + b"y" * longest + b"\0"
+        values["normalizer"] = {
+            "type": "Precompiled",
+            "precompiled_charsmap": base64.b64encode(table).decode(),
+        }
+        assert (growth(values["normalizer"]) > 64) == refused
+
+
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        doubled(6),
+        normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]),
+        normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase(), normalizers.NFKD()]),
+        normalizers.Sequence([normalizers.Replace(tokenizers.Regex(r"\s+"), " ")] * 9),
+        normalizers.BertNormalizer(),
+        normalizers.ByteLevel(),
+    ],
+)
+def test_normalisers_of_real_tokenizers_are_taken(normalizer: normalizers.Normalizer) -> None:
+    assert JsonTokenizer(made(normalizer=normalizer)).encode("a")
+
+
+def test_a_text_is_not_longer_than_what_the_memory_holds() -> None:
+    found = JsonTokenizer(made(normalizer=doubled(5)))
+    longest = LONGEST_TEXT // 32
+    with pytest.raises(UserError, match=f"at most {longest:,} characters"):
+        found.encode("b" * (longest + 1))
 
 
 GPT2 = Path(__file__).parents[2].parent / "shared" / "data" / "gpt2-tokenizer"

@@ -28,3 +28,14 @@ def test_bad_items_are_named() -> None:
         with pytest.raises(UserError, match="like king:2"):
             split_boost(item)
     assert split_boost("a:b:-1.5") == ("a:b", -1.5)
+
+
+@pytest.mark.parametrize("nats", ["1e308", "1e400", "nan", "-inf", "1001"])
+def test_a_boost_out_of_range_is_refused_where_it_is_written(nats: str) -> None:
+    with pytest.raises(UserError, match=r"boosted is .*; it must be a number from -1000 to 1000"):
+        split_boost(f"king:{nats}")
+
+
+def test_an_id_of_thousands_of_digits_is_not_there() -> None:
+    with pytest.raises(UserError, match="there is no token 99999"):
+        sequences("#" + "9" * 5000, lambda word: [1], 29)

@@ -1,0 +1,371 @@
+"""What lies beside the weights and changes a text that is drawn: read as transformers reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+
+from convert.chat_template import ends_turns
+from convert.directory import CHAT_TEMPLATE, GENERATION
+from convert.generation import read_generation, token_ids
+from convert.vocabulary import read_vocabulary
+from gpt.checkpoint import load, read_config
+from gpt.context import Context
+from gpt.generate import encode, generate
+from gpt.models import read_manifest
+from gpt.settings import Sampling
+from tests.convert.conftest import (
+    IDS,
+    MERGES,
+    assert_same,
+    gpt2,
+    opt,
+    saved,
+    tiny_vocab,
+    write_vocab,
+)
+
+Converted = Callable[..., tuple[Path, list[str]]]
+
+TURNS = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+ROLES = "{{ m.role }}: {{ m.content }}{{ eos_token }}"
+
+
+def beside(source: Path, name: str, values: Any) -> None:
+    text = values if isinstance(values, str) else json.dumps(values)
+    (source / name).write_text(text, encoding="utf-8")
+
+
+# Every file that save_pretrained writes
+
+
+def test_every_file_that_transformers_writes_is_known(tmp_path: Path) -> None:
+    """A new one must be looked at: does it change a text that is drawn?"""
+    source = saved(gpt2(), tmp_path / "theirs")
+    tokens = transformers.AutoTokenizer.from_pretrained(source)
+    tokens.chat_template = {"default": TURNS, "tool_use": ROLES}
+    tokens.add_tokens(["<x>"])
+    tokens.save_pretrained(source)
+    written = {str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()}
+    assert written == {
+        "config.json",
+        "model.safetensors",
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        GENERATION,
+        CHAT_TEMPLATE,
+        "additional_chat_templates/tool_use.jinja",  # for tools, of which we have none
+    }
+
+
+@pytest.mark.parametrize("save_jinja_files", [True, False])
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (TURNS, True),
+        (ROLES, False),
+        ({"default": TURNS, "tool_use": ROLES}, True),
+        ({"default": ROLES, "tool_use": TURNS}, False),
+        ({"tool_use": TURNS}, False),
+        (None, False),
+    ],
+)
+def test_a_template_is_found_wherever_it_lies(
+    template: Any, expected: bool, save_jinja_files: bool, tmp_path: Path, converted: Converted
+) -> None:
+    source = saved(gpt2(eos_token_id=263), tmp_path / "theirs")
+    tokens = transformers.AutoTokenizer.from_pretrained(source)
+    tokens.chat_template = template
+    tokens.save_pretrained(source, save_jinja_files=save_jinja_files)
+    directory, notices = converted(source)
+    assert read_manifest(directory).origin["ends_turns"] is expected
+    default = template.get("default") if isinstance(template, dict) else template
+    assert any("names roles" in notice for notice in notices) is (default == ROLES)
+
+
+def test_a_file_of_its_own_comes_before_the_settings(tmp_path: Path) -> None:
+    beside(tmp_path, CHAT_TEMPLATE, TURNS)
+    assert ends_turns(tmp_path, {"chat_template": ROLES}, pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{# role #}" + TURNS, True),
+        (TURNS.replace("{{ eos_token }}", "{{- eos_token -}}"), True),
+        ("{% generation %}" + TURNS + "{% endgeneration %}", True),
+        (TURNS.replace("{% endfor", "{% if a %}{% continue %}{% endif %}{% endfor"), True),
+        ("the eos_token", False),
+        ("", False),
+    ],
+)
+def test_what_a_template_says(template: str, expected: bool, tmp_path: Path) -> None:
+    assert ends_turns(tmp_path, {"chat_template": template}, pytest.fail) is expected
+
+
+BAD_TEMPLATES = {
+    "half": ("{% for m in", "does not parse"),
+    "unknown tag": ("{% frobnicate %}", "does not parse"),
+    "long": ("x" * 300_000, "does not parse"),
+    "deep": ("{{" + "(" * 100_000 + "}}", "does not parse"),
+    "long number": ("{{ " + "1" * 5000 + " }}", "does not parse"),
+    "number": (5, "which is no text"),
+    "table": ({"default": TURNS}, "which is no text"),
+    "list of numbers": ([{"name": "default", "template": 5}], "which is no text"),
+}
+
+
+@pytest.mark.parametrize(("template", "match"), BAD_TEMPLATES.values(), ids=BAD_TEMPLATES)
+def test_a_template_that_is_none_gets_a_notice(template: Any, match: str, tmp_path: Path) -> None:
+    notices: list[str] = []
+    assert not ends_turns(tmp_path, {"chat_template": template}, notices.append)
+    assert len(notices) == 1
+    assert match in notices[0]
+
+
+# Settings of generation
+
+
+def drawn(directory: Path, n: int) -> list[int]:
+    """What our model draws greedily after IDS."""
+    loaded = load(directory)
+    steps = generate(
+        loaded, Context(loaded.model), IDS[0].tolist(), Sampling(temperature=0.0), max_new_tokens=n
+    )
+    return [step.token_id for step in steps]
+
+
+@pytest.mark.parametrize("place", [GENERATION, "config.json"])
+@pytest.mark.parametrize("n_ends", [0, 1, 2])
+def test_a_text_ends_where_generate_ends_it(
+    place: str, n_ends: int, tmp_path: Path, converted: Converted
+) -> None:
+    model = gpt2(eos_token_id=299)
+    plain = model.generate(IDS, do_sample=False, max_new_tokens=20, pad_token_id=0, eos_token_id=-1)
+    path = plain[0, IDS.size(1) :].tolist()
+    ends = [299, path[5]][:n_ends] if n_ends != 1 else [path[5]]
+    source = saved(model, tmp_path / "theirs")
+    values = json.loads((source / place).read_text())
+    beside(source, place, {**values, "eos_token_id": ends if n_ends != 1 else ends[0]})
+    if place == "config.json":
+        (source / GENERATION).unlink()
+    again = transformers.AutoModelForCausalLM.from_pretrained(source)
+    expected = again.generate(IDS, do_sample=False, max_new_tokens=20, pad_token_id=0)
+    found = drawn(converted(source)[0], 20)
+    assert found == expected[0, IDS.size(1) :].tolist()
+    assert len(found) == (path.index(path[5]) + 1 if n_ends else 20)
+
+
+def test_settings_that_a_model_does_not_carry_are_told(
+    tmp_path: Path, converted: Converted
+) -> None:
+    source = saved(gpt2(eos_token_id=5), tmp_path / "theirs")
+    settings = {
+        "do_sample": True,
+        "temperature": 0.7,
+        "top_p": 1.0,
+        "no_repeat_ngram_size": 3,
+        "num_beams": 1,
+        "max_length": 50,
+    }
+    beside(source, GENERATION, {"eos_token_id": 5, **settings})
+    expected = [
+        "generation_config.json asks for temperature 0.7: set that when you draw, for the model "
+        "does not carry it",
+        "generation_config.json asks for no_repeat_ngram_size 3, which this program does not do",
+    ]
+    assert converted(source)[1] == expected
+    beside(source, GENERATION, {"eos_token_id": 5, **settings, "do_sample": False})
+    assert converted(source)[1] == expected[1:]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "5", "[" * 100_000])
+def test_settings_that_are_none_get_a_notice(
+    text: str, tmp_path: Path, converted: Converted
+) -> None:
+    source = saved(gpt2(eos_token_id=5), tmp_path / "theirs")
+    beside(source, GENERATION, text)
+    directory, notices = converted(source)
+    assert read_config(directory).eos_id == 5
+    assert len(notices) == 1
+    assert GENERATION in notices[0]
+
+
+_anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)
+
+
+@given(_anything)
+def test_any_value_is_ids_or_a_notice(value: Any) -> None:
+    notices: list[str] = []
+    found = token_ids("eos_token_id", value, 300, notices.append)
+    assert all(type(i) is int and 0 <= i < 300 for i in found)
+    parts = [] if value is None else value if isinstance(value, list) else [value]
+    good = [each for each in parts if type(each) is int and 0 <= each < 300]
+    assert len(notices) == (len(good) + parts.count(None) < len(parts))
+    assert all(len(notice) < 200 for notice in notices)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["temperature", "eos_token_id", "suppress_tokens"]), _anything)
+)
+def test_any_settings_are_read(values: dict[str, Any]) -> None:
+    read_generation(Path("/nonexistent"), {**values, "do_sample": True}, {}, 300, lambda _: None)
+
+
+# A byte order mark
+
+
+BOM_FILES = {
+    "config.json": None,
+    "vocab.json": None,
+    "merges.txt": None,
+    GENERATION: None,
+    "tokenizer_config.json": {"add_bos_token": True},
+    "special_tokens_map.json": {"bos_token": "<|endoftext|>"},
+    "added_tokens.json": {"<x>": 264},
+    CHAT_TEMPLATE: TURNS,
+    "model.safetensors.index.json": None,
+}
+
+
+def test_a_bom_is_skipped(tmp_path: Path, converted: Converted) -> None:
+    model = gpt2(eos_token_id=263)
+    source = saved(model, tmp_path / "theirs", max_shard_size="10KB")
+    for name, values in BOM_FILES.items():
+        if values is not None:
+            beside(source, name, values)
+        path = source / name
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    directory, notices = converted(source)
+    assert_same(model, directory)
+    config = read_config(directory)
+    assert (config.bos_id, config.eos_id) == (263, 263)
+    assert read_manifest(directory).origin["ends_turns"] is True
+    assert notices == []
+    tokens = load(directory).tokenizer
+    assert tokens.encode("hello<x>") == [*tokens.encode("hello"), 264]
+
+
+def test_a_bom_in_a_tokenizer_json(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("\ufeff" + byte_level(), encoding="utf-8")
+    assert read_vocabulary(tmp_path).ordinary_size == 263
+
+
+# What stands in front of a text
+
+
+def byte_level(processor: Any = None) -> str:
+    """A tokenizer.json of GPT-2's kind."""
+    tokens = Tokenizer(models.BPE(vocab=tiny_vocab(("<s>", "<pad>", "</s>")), merges=MERGES))
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens.decoder = decoders.ByteLevel()
+    tokens.add_special_tokens([AddedToken(name, special=True) for name in ("<s>", "<pad>", "</s>")])
+    if processor is not None:
+        tokens.post_processor = processor
+    return str(tokens.to_str())
+
+
+def template() -> Any:
+    return processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 265)])
+
+
+PROCESSORS: dict[str, Any] = {
+    "null": None,
+    "byte level": processors.ByteLevel(),
+    "template": template(),
+    "both": processors.Sequence([processors.ByteLevel(), template()]),
+}
+
+
+@pytest.mark.parametrize("add", [..., True, False, None])
+@pytest.mark.parametrize("files", ["pairs", *PROCESSORS])
+@pytest.mark.parametrize("make", [gpt2, opt])
+def test_the_token_in_front_is_the_one_that_transformers_puts_there(
+    make: Callable[..., Any], files: str, add: Any, tmp_path: Path, converted: Converted
+) -> None:
+    source = tmp_path / "theirs"
+    make(bos_token_id=0, eos_token_id=2).save_pretrained(source)
+    if files == "pairs":
+        write_vocab(source, tiny_vocab(("<s>", "<pad>", "</s>")))
+    else:
+        beside(source, "tokenizer.json", byte_level(PROCESSORS[files]))
+    settings = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>")
+    settings |= {"tokenizer_class": "GPT2Tokenizer", "pad_token": "<pad>"}
+    beside(
+        source,
+        "tokenizer_config.json",
+        settings if add is ... else {**settings, "add_bos_token": add},
+    )
+    theirs = transformers.AutoTokenizer.from_pretrained(source)("hello")["input_ids"]
+    directory, notices = converted(source)
+    assert encode(load(directory), "hello") == theirs
+    assert notices == []
+
+
+# Values of a wrong kind
+
+
+WRONG: dict[str, tuple[str, Any]] = {
+    "eos as text": ("config.json", {"eos_token_id": "5"}),
+    "eos as number": ("config.json", {"eos_token_id": 2.5}),
+    "eos as table": ("config.json", {"eos_token_id": {"a": 1}}),
+    "eos true": ("config.json", {"eos_token_id": [True]}),
+    "eos outside": ("config.json", {"eos_token_id": [4, 10**30]}),
+    "pad as text": ("config.json", {"pad_token_id": "5"}),
+    "bos flag": ("tokenizer_config.json", {"add_bos_token": "yes"}),
+    "space flag": ("tokenizer_config.json", {"add_prefix_space": 1}),
+    "bos unknown": ("tokenizer_config.json", {"add_bos_token": True, "bos_token": "<nobody>"}),
+    "decoder as list": ("tokenizer_config.json", {"added_tokens_decoder": [1]}),
+    "decoder of texts": ("tokenizer_config.json", {"added_tokens_decoder": {"x": "<x>"}}),
+    "decoder's id": ("tokenizer_config.json", {"added_tokens_decoder": {"9" * 5000: "<x>"}}),
+    "decoder's token": ("tokenizer_config.json", {"added_tokens_decoder": {"264": 5}}),
+    "settings as list": ("tokenizer_config.json", []),
+    "names as list": ("special_tokens_map.json", []),
+    "added as list": ("added_tokens.json", []),
+    "added as text": ("added_tokens.json", {"<x>": "264"}),
+    "added outside": ("added_tokens.json", {"<x>": -1, "<y>": None}),
+    "template": ("tokenizer_config.json", {"chat_template": "{% if"}),
+}
+
+
+@pytest.mark.parametrize(("name", "values"), WRONG.values(), ids=WRONG)
+def test_wrong_values_get_a_notice(
+    name: str, values: Any, tmp_path: Path, converted: Converted
+) -> None:
+    model = gpt2(eos_token_id=5)
+    source = saved(model, tmp_path / "theirs")
+    if name == "config.json":
+        (source / GENERATION).unlink()
+        values = {**json.loads((source / name).read_text()), **values}
+    beside(source, name, values)
+    directory, notices = converted(source)
+    assert notices
+    assert all(len(notice) < 300 for notice in notices)
+    assert torch.isfinite(load(directory).model(IDS)).all()
+
+
+def test_special_tokens_of_wrong_kinds_do_no_harm(tmp_path: Path, converted: Converted) -> None:
+    source = saved(gpt2(eos_token_id=5), tmp_path / "theirs")
+    wrong = {
+        "bos_token": 5,
+        "eos_token": [1, {"content": 3}],
+        "additional_special_tokens": {"a": 1},
+    }
+    beside(source, "tokenizer_config.json", wrong)
+    beside(source, "special_tokens_map.json", wrong)
+    assert converted(source)[1] == []
