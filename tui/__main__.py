@@ -6,10 +6,9 @@ The engine starts before Textual is imported, so that both load at once.
 from __future__ import annotations
 
 import argparse
+import codecs
 import gc
 import os
-import shlex
-import socket
 import subprocess
 import sys
 from functools import partial
@@ -29,7 +28,13 @@ from tui.store import Entry, entries
 
 def main(argv: list[str] | None = None) -> None:
     """Run the interface; its errors before the first frame are one line and status 1."""
-    args = _parser().parse_args(argv)
+    try:
+        _run(_parser().parse_args(argv))
+    except KeyboardInterrupt:  # before Textual takes the signals
+        sys.exit(130)
+
+
+def _run(args: argparse.Namespace) -> None:
     if args.serve:
         _serve(args)
         return
@@ -41,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
             "python -m gpt complete --json, and python -m gpt score"
         )
     try:
+        if not in_browser:
+            _check_terminal()
         text = _last_text() if args.last else None
         score = _text_to_score(args.score) if args.score else ""
         if text and args.model is None:
@@ -82,30 +89,34 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _serve(args: argparse.Namespace) -> None:
-    """The same program in a browser on this machine; each tab is a process of its own."""
-    from textual_serve.server import Server
+    """The same program in a browser on this machine."""
+    from tui.serve import serve
 
     try:
         model = _find_or_convert(args.model or models.EMBEDDED)
         options = ["--device", args.device, "--dtype", args.dtype]
         options += {"auto": [], "on": ["--compile"], "off": ["--no-compile"]}[args.compile]
         options += ["--threads", str(args.threads)]
-        command = [sys.executable, "-P", "-m", "tui", model, *options]
         os.environ.update(own_code())
-        _check_port(args.port)
-        Server(shlex.join(command), host="127.0.0.1", port=args.port, title="gpt-tui").serve()
+        command = [sys.executable, "-P", "-m", "tui", model, *options]
+        serve(command, args.port, opens=not args.no_open)
     except UserError as error:
         sys.exit(f"error: {one_line(str(error))}")
 
 
-def _check_port(port: int) -> None:
-    """Raise UserError where nobody can listen: the server would say it with a traceback."""
-    try:
-        with socket.create_server(("127.0.0.1", port)):
-            pass
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"cannot listen on port {port}: {reason}; choose another --port") from error
+def _check_terminal() -> None:
+    """Raise UserError if nothing can be drawn here."""
+    if (kind := os.environ.get("TERM", "")) in ("", "dumb"):
+        raise UserError(
+            f"TERM is {kind!r}: a terminal that cannot move its cursor; use another one, or "
+            "python -m gpt complete"
+        )
+    encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
+    if codecs.lookup(encoding).name != "utf-8":
+        raise UserError(
+            f"the terminal's encoding is {encoding}, which cannot show what gpt-tui draws; choose "
+            "a UTF-8 locale, for example: LC_ALL=C.UTF-8 gpt-tui"
+        )
 
 
 def _last_text() -> Entry:
@@ -193,6 +204,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--chat", action="store_true", help="what you send is a turn")
     parser.add_argument("--serve", action="store_true", help="in a browser, on 127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="of --serve; 8000")
+    parser.add_argument(
+        "--no-open", action="store_true", help="--serve only prints the address, opens no browser"
+    )
     parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
     return parser
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import App, SystemCommand
@@ -22,7 +26,7 @@ from tui import preferences
 from tui.keys import key_problems
 from tui.preferences import Preferences
 from tui.screens.main import MainScreen
-from tui.terminal import outliving
+from tui.terminal import has_vanished, outliving
 from tui.widgets.token_view import TokenView
 
 
@@ -45,6 +49,9 @@ class GPTApp(App[None]):
         super().__init__()
         self._main = main
         self._problems = list(problems)
+        self._is_whole = False
+        self._status: int | None = None
+        """With which it ends, once it is whole."""
         if self.preferences.theme in self.available_themes:
             self.theme = self.preferences.theme
         else:
@@ -57,19 +64,47 @@ class GPTApp(App[None]):
 
     def get_driver_class(self) -> type[Driver]:
         """A terminal that vanishes ends the app as a hang-up does, and nothing is lost."""
-        return outliving(super().get_driver_class(), partial(self.exit, return_code=129))
+        return outliving(super().get_driver_class(), partial(self.end, 129))
 
     def on_mount(self) -> None:
-        """Leave the terminal as it was when somebody ends the process; keep what is chosen."""
+        """Keep what is chosen; end with the terminal."""
         self.theme_changed_signal.subscribe(self, lambda theme: self._theme_chosen(theme.name))
         self.call_after_refresh(self._complain)
+        if not (self.is_headless or self.is_web):
+            self.set_interval(1.0, self._look_for_terminal)
+
+    async def run_async(self, **options: Any) -> None:
+        """Run. A signal ends it, also in its first moment, and leaves the terminal as it was."""
         loop = asyncio.get_running_loop()
-        for name in ("SIGTERM", "SIGHUP"):
+        for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"):
             if number := getattr(signal, name, None):
-                try:
-                    loop.add_signal_handler(number, partial(self.exit, return_code=128 + number))
-                except NotImplementedError:  # Windows has no such handlers
-                    continue
+                with suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
+                    loop.add_signal_handler(number, partial(self.end, 128 + number))
+        await super().run_async(**options)
+
+    def end(self, status: int) -> None:
+        """Leave with this exit status, as soon as the screen is whole."""
+        if not self._is_whole:  # its parts that are still on their way would not find it
+            self._status = status
+        elif not self.screen.is_mounted:
+            self.call_after_refresh(self.end, status)
+        else:
+            self.exit(return_code=status)
+
+    def whole(self) -> None:
+        """The screen has all its parts."""
+        self._is_whole = True
+        if self._status is not None:
+            self.exit(return_code=self._status)
+
+    async def action_quit(self) -> None:
+        """Leave."""
+        self.end(0)
+
+    def _look_for_terminal(self) -> None:
+        """Reading from a terminal that has vanished would go on for ever."""
+        if has_vanished(sys.__stdin__.fileno()):  # type: ignore[union-attr]
+            self.end(129)
 
     def _complain(self) -> None:
         """What of the preferences could not be used."""
@@ -114,9 +149,60 @@ class GPTApp(App[None]):
         except UserError as error:
             self.notify(one_line(str(error)), severity="error", markup=False, timeout=10)
 
+    def action_toggle_help(self) -> None:
+        """The keys of what has the focus, beside everything else; once more hides them."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        elif self.screen.is_mounted:
+            self.action_show_help_panel()
+
+    async def run_action(self, *arguments: Any, **options: Any) -> bool:
+        """Run what a key does. A mistake in it is said, and the program goes on."""
+        try:
+            return await super().run_action(*arguments, **options)
+        except Exception as error:
+            if self.is_headless:  # nobody would see it
+                raise
+            said = f"That key failed ({type(error).__name__}: {error}). Nothing is lost."
+            self.notify(one_line(said), severity="error", markup=False, timeout=10)
+            return True
+
+    def action_command_palette(self) -> None:
+        """All commands, in a list that can be answered once."""
+        from tui.screens.dialog import Palette
+
+        if not isinstance(self.screen, Palette):
+            self.push_screen(Palette(id="--command-palette"))
+
+    def search_themes(self) -> None:
+        """All themes, likewise."""
+        from textual.theme import ThemeProvider
+
+        from tui.screens.dialog import Palette
+
+        self.push_screen(Palette(providers=[ThemeProvider], placeholder="Search for themes…"))
+
+    def action_picture(self) -> None:
+        """Save the screen as an SVG file in the current directory."""
+        path = Path(f"gpt-tui-{datetime.now().astimezone():%Y-%m-%d-%H%M%S}.svg")
+        try:
+            path = path.absolute()
+            path.write_text(self.export_screenshot(), encoding="utf-8")
+        except OSError as error:  # the directory may be gone
+            reason = f"cannot write {path}: {error.strerror}"
+            self.notify(one_line(reason), severity="error", markup=False, timeout=10)
+        else:
+            self.notify(one_line(f"wrote {path}"), markup=False)
+
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The palette offers what the keys do."""
-        yield from super().get_system_commands(screen)
+        for command in super().get_system_commands(screen):
+            if command.title != "Screenshot":
+                yield command
+        if not self.is_web:  # the file would be on the other side
+            yield SystemCommand(
+                "Screenshot", "Save a picture of the screen as an SVG file", self.action_picture
+            )
         if not isinstance(screen, MainScreen):
             return
         view = screen.query_one(TokenView)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def write(path: Path, parts: Iterable[str]) -> None:
-    """Replace a file by these texts, one behind the other. Raises OSError; then it is as it was."""
+    """Replace a file by these texts, one after the other. Raises OSError; then it is as it was."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".draft")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())

@@ -187,7 +187,7 @@ class Backend(Protocol):
         """A text as the model cuts it. Raises BackendError."""
 
     def cancel(self) -> None:
-        """End the running completion after its next token."""
+        """End what runs, except loading, as soon as that is possible."""
 
     def close(self) -> None:
         """Nothing more is wanted."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 import html
 import json
 import math
+import os
+from codecs import getincrementaldecoder
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from io import StringIO
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -25,16 +29,32 @@ def write(path: Path, nodes: Sequence[Node], model: str) -> None:
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
         raise UserError(f"{path.name} should end with one of {', '.join(FORMATS)}")
-    if path.exists():
-        raise UserError(f"{path} is there already; choose another name")
+    text = kind(nodes, model)
     try:
-        path.write_text(kind(nodes, model), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        with ExitStack() as undo, path.open("x", encoding="utf-8", newline="") as file:
+            undo.callback(path.unlink)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            undo.pop_all()
+    except FileExistsError as error:
+        raise UserError(f"{path} is there already; choose another name") from error
+    except (OSError, ValueError) as error:  # ValueError: no file can have this name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"cannot write {path}: {reason}") from error
+
+
+def _texts(nodes: Sequence[Node]) -> list[str]:
+    """What each token adds to the document's text; half a character waits for its other half."""
+    decode = getincrementaldecoder("utf-8")("replace").decode
+    texts = [decode(node.step.bytes) for node in nodes]
+    if texts:
+        texts[-1] += decode(b"", final=True)
+    return texts
 
 
 def _text(nodes: Sequence[Node]) -> str:
-    return b"".join(node.step.bytes for node in nodes).decode("utf-8", "replace")
+    return "".join(_texts(nodes))
 
 
 def to_text(nodes: Sequence[Node], model: str) -> str:
@@ -43,9 +63,13 @@ def to_text(nodes: Sequence[Node], model: str) -> str:
 
 
 def to_markdown(nodes: Sequence[Node], model: str) -> str:
-    """The person's part in bold, and a table of the least expected tokens."""
-    prompt = _text([node for node in nodes if node.is_prompt])
-    drawn = _text([node for node in nodes if not node.is_prompt])
+    """Who wrote what, in the order of the text, and a table of the least expected tokens."""
+    parts = [
+        _fenced("prompt" if is_prompt else "the model", "".join(text for _, text in part))
+        for is_prompt, part in groupby(
+            zip(nodes, _texts(nodes), strict=True), lambda each: each[0].is_prompt
+        )
+    ]
     known = [node for node in nodes if node.step.logprob is not None]
     rows = [
         f"| {node.step.position} | `{_cell(node.step)}` | {_probability(node.step)} | "
@@ -54,9 +78,8 @@ def to_markdown(nodes: Sequence[Node], model: str) -> str:
     ]
     return "\n\n".join(
         [
-            f"# A text with {one_line(model)}",
-            _fenced("prompt", prompt),
-            _fenced("the model", drawn),
+            f"# A text with `{_code(one_line(model))}`",
+            *parts,
             "## Least expected tokens\n\nBy the model's own probability, at temperature 1.",
             "| position | token | probability | rank |\n|---|---|---|---|\n" + "\n".join(rows),
         ]
@@ -71,7 +94,12 @@ def _fenced(title: str, text: str) -> str:
 
 
 def _cell(step: Step) -> str:
-    return visible(step.bytes, step.token_id).replace("|", "\\|").replace("`", "ˋ")
+    return _code(visible(step.bytes, step.token_id)).replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    """A text that cannot end the code that it stands in."""
+    return text.replace("`", "ˋ")
 
 
 def _probability(step: Step) -> str:
@@ -113,11 +141,12 @@ def to_html(nodes: Sequence[Node], model: str) -> str:
         f".h{level} {{ background: rgb(220 38 38 / {0.08 + 0.62 * level / (STEPS - 1):.2f}); }}"
         for level in range(1, STEPS)
     )
+    tokens = "".join(map(_span, nodes, _texts(nodes)))
     title = html.escape(f"A text with {one_line(model)}")
-    return _PAGE.format(title=title, heats=heats, tokens="".join(map(_span, nodes)))
+    return _PAGE.format(title=title, heats=heats, tokens=tokens)
 
 
-def _span(node: Node) -> str:
+def _span(node: Node, text: str) -> str:
     step = node.step
     names = f"t h{heat(step.logprob)}" + (" p" if node.is_prompt else "")
     lines = [f"{visible(step.bytes, step.token_id)}  {_probability(step)}, rank {step.rank}"]
@@ -129,7 +158,7 @@ def _span(node: Node) -> str:
         f"{percent(math.exp(c.logprob)):>8}  {visible(c.bytes, c.token_id)}"
         for c in step.candidates
     ]
-    shown = html.escape(sanitize(step.text))
+    shown = html.escape(sanitize(text))
     return f'<b class="{names}" tabindex="0" style="font-weight:inherit">{shown}<span>' + (
         html.escape("\n".join(lines)) + "</span></b>"
     )
@@ -138,13 +167,13 @@ def _span(node: Node) -> str:
 def to_svg(nodes: Sequence[Node], model: str) -> str:
     """A picture of the heat map."""
     console = Console(record=True, width=80, file=StringIO(), force_terminal=True)
-    text = Text()
-    for node in nodes:
+    picture = Text()
+    for node, text in zip(nodes, _texts(nodes), strict=True):
         level = heat(node.step.logprob)
         ground = f"on rgb({18 + 12 * level},18,{22 + 2 * level})" if level else ""
         ink = "italic bright_yellow" if node.is_prompt else "bright_white"
-        text.append(sanitize(node.step.text), f"{ink} {ground}")
-    console.print(text)
+        picture.append(sanitize(text), f"{ink} {ground}")
+    console.print(picture)
     return console.export_svg(title=one_line(model))
 
 

@@ -127,11 +127,11 @@ def _grounds(ground: Color, variables: dict[str, str]) -> list[Color]:
     """Of each heat, from that of the theme on."""
     kind = variables.get("heat-map", "theme")
     if kind == "colour-blind":
-        stops = [Color.parse(stop) for stop in CIVIDIS]
-        if ground.brightness > 0.5:
-            stops.reverse()
+        # From the ground away, so that what is more surprising stands out more on every theme.
+        ends = CIVIDIS[:3] if ground.brightness > 0.5 else CIVIDIS[:0:-1]
+        stops = [ground, *map(Color.parse, reversed(ends))]
         scale = Gradient(*((i / (len(stops) - 1), stop) for i, stop in enumerate(stops)))
-        return [ground] + [scale.get_color(step / (STEPS - 1)) for step in range(1, STEPS)]
+        return [scale.get_color(step / (STEPS - 1)) for step in range(STEPS)]
     hot = Color.parse(variables["foreground" if kind == "monochrome" else "error"])
     return [ground] + [
         ground.blend(hot, 0.1 + 0.75 * step / (STEPS - 1)) for step in range(1, STEPS)
@@ -149,7 +149,8 @@ class Palette:
         ground = Color.parse(variables["background"])
         text = Color.parse(variables["foreground"])
         prompt = Color.parse(variables["accent"])
-        has_marks = variables.get("heat-marks") == "true"
+        # A terminal's own colours cannot be mixed.
+        has_marks = variables.get("heat-marks") == "true" or ground.ansi is not None
         self._grounds = _grounds(ground, variables)
         self._styles: dict[tuple[int, bool], RichStyle] = {}
         for level, colour in enumerate(self._grounds):

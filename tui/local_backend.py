@@ -67,7 +67,8 @@ class LocalBackend:
         self._early: list[dict[str, Any] | None] = []
         self._lock = threading.Lock()
         self._dead = False
-        self._completion: int | None = None
+        self._long: set[int] = set()
+        """Requests that run and that `cancel` ends."""
         self._last_words: deque[str] = deque(maxlen=20)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", engine],
@@ -93,16 +94,15 @@ class LocalBackend:
 
     def compare(self, ids: list[int]) -> AsyncIterator[Event]:
         """The second model's Steps of the text of these ids, then Compared."""
-        number = self._completion = self._send("compare", ids=ids)
-        return self._events(number)
+        return self._long_events("compare", ids=ids)
 
     def score(self, text: str) -> AsyncIterator[Event]:
         """A text that exists, as Steps."""
-        return self._events(self._send("score", text=text))
+        return self._long_events("score", text=text)
 
     def complete(self, request: Completion) -> AsyncIterator[Event]:
         """The prompt's new tokens, then drawn ones."""
-        number = self._completion = self._send(
+        return self._long_events(
             "generate",
             ids=request.ids,
             text=request.text,
@@ -113,7 +113,6 @@ class LocalBackend:
             chat=request.chat,
             beside=request.beside,
         )
-        return self._events(number)
 
     async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
         """What settings do to the token behind ids, where chosen stands."""
@@ -142,21 +141,29 @@ class LocalBackend:
 
     async def _answer(self, op: str, kind: type[Answer], **request: Any) -> Answer:
         """A request that has one answer."""
-        async for event in self._events(self._send(op, **request)):
+        async for event in self._long_events(op, **request):
             if isinstance(event, kind):
                 return event
+            if isinstance(event, Done):
+                raise BackendError("stopped")
         raise BackendError("the engine did not answer")
 
     def cancel(self) -> None:
-        """End the running completion after its next token."""
-        if self._completion is not None:
-            self._write({"op": "cancel", "id": self._completion})
+        """End what runs, except loading, as soon as the engine can."""
+        for number in self._long:
+            self._write({"op": "cancel", "id": number})
 
     def close(self) -> None:
         """Ends the engine and what it has started, whatever they do."""
         if self._process.poll() is None and hasattr(os, "killpg"):
             os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
         self._process.kill()
+
+    def _long_events(self, op: str, **fields: Any) -> AsyncIterator[Event]:
+        """The answers to a request that `cancel` ends."""
+        number = self._send(op, **fields)
+        self._long.add(number)
+        return self._events(number)
 
     def _send(self, op: str, **fields: Any) -> int:
         number = next(self._numbers)
@@ -191,6 +198,7 @@ class LocalBackend:
                     return
         finally:
             del self._queues[number]
+            self._long.discard(number)
 
     def _attach(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -200,13 +208,19 @@ class LocalBackend:
             self._dispatch(line)
 
     def _listen(self, stream: IO[bytes]) -> None:
-        for raw in stream:
-            line = json.loads(raw)
-            if "steps" in line:
-                line["steps"] = [Step.from_dict(step) for step in line["steps"]]
-            self._deliver(line)
-        self._process.wait()
-        self._deliver(None)
+        try:
+            for raw in stream:
+                line = json.loads(raw)
+                if "steps" in line:
+                    line["steps"] = [Step.from_dict(step) for step in line["steps"]]
+                self._deliver(line)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            # It has died in the middle of a line, or is not an engine.
+            self._last_words.append("its last line cannot be read")
+            self.close()
+        finally:
+            self._process.wait()
+            self._deliver(None)
 
     def _overhear(self, stream: IO[bytes]) -> None:
         for raw in stream:

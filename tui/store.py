@@ -1,13 +1,16 @@
 """Texts on the disk: saved as they grow, found again by their beginnings.
 
 A file is JSON lines: a head with everything a list needs, then a line for every token of every
-branch, each behind the token that it follows.
+branch, each after the token that it follows.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpt import models
+from gpt.checked import check, is_flag, is_list, is_text, is_whole, or_none
 from gpt.errors import UserError
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -31,15 +35,44 @@ FORMAT_VERSION = 1
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _SUFFIX = ".jsonl"
 _TITLE = 80
+LARGEST = 2**30
+"""Bytes of a file that is still read."""
+_LONGEST_HEAD = 2**26
+_UNKNOWN = datetime.fromtimestamp(0, UTC)
 _BROKEN = (
     UserError,  # settings that make no sense
     ValueError,
     TypeError,
     KeyError,
     IndexError,
-    AttributeError,
+    OverflowError,
     RecursionError,
 )
+
+
+def _is_model(value: object) -> bool:
+    """A name or a path, and short enough for a system to look for it."""
+    if not isinstance(value, str):
+        return False
+    name = value.encode("utf-8", "replace")
+    return len(name) <= 2048 and max(map(len, name.split(b"/"))) <= 255
+
+
+_HEAD = {
+    "title": is_text,
+    "model": _is_model,
+    "n_tokens": is_whole,
+    "saved": is_text,
+    "path": is_list,
+    "settings": is_list,
+}
+_NODE = {
+    "behind": or_none(is_whole),
+    "is_prompt": is_flag,
+    "is_marked": is_flag,
+    "last": is_whole,
+    "setting": or_none(is_whole),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +81,7 @@ class Entry:
 
     path: Path
     title: str
-    """How it begins."""
+    """How it begins, or why it cannot be read."""
     model: str
     n_tokens: int
     """Of the branch that was on the screen."""
@@ -65,10 +98,10 @@ class Place:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._lock: IO[str] | None = None
+        self._lock: IO[bytes] | None = None
         self._saving = threading.Lock()
         self.seconds = 0.0
-        """That the last save took."""
+        """That the previous save took."""
 
     @property
     def path(self) -> Path | None:
@@ -79,20 +112,26 @@ class Place:
         """Whether it is ours: another program that has the text open keeps it."""
         if self._path is None or fcntl is None:
             return True
-        lock = self._path.with_suffix(".lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            self._path = None  # what is changed here is saved as another text
-            return False
-        self._lock = lock
+        # Saving says what is wrong with a directory in which nothing can be locked or written.
+        with suppress(OSError):
+            # No pipe in its place keeps us waiting for its other end.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
+            lock = os.fdopen(os.open(self._path.with_suffix(".lock"), flags, 0o666), "rb")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                lock.close()
+                if isinstance(error, BlockingIOError):
+                    self._path = None  # what is changed here is saved as another text
+                    return False
+                raise
+            self._lock = lock
         return True
 
     def save(self, model: str, nodes: list[Node], path: list[Node]) -> None:
         """Write all tokens; the file is the old one or the new one and nothing between.
 
-        Raises UserError where the disk does not allow it.
+        Raises UserError if the disk does not allow it.
         """
         if not nodes and self._path is None:
             return
@@ -103,10 +142,10 @@ class Place:
                     name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S-%f")
                     self._path = home() / f"{name}{_SUFFIX}"
                     self.claim()
+                began = time.perf_counter()
                 lines = _lines(model, nodes, path)
-                write(
-                    self._path, (json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
-                )
+                write(self._path, (_ENCODER.encode(line) + "\n" for line in lines))
+                self.seconds = time.perf_counter() - began
         except OSError as error:
             raise UserError(f"cannot save the text in {home()}: {error.strerror}") from error
 
@@ -147,66 +186,92 @@ def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str
 
 
 def load(path: Path) -> tuple[Document, Entry]:
-    """A text that was saved. Where it is broken it is set aside; raises UserError naming it."""
+    """A text that was saved. If it is broken it is set aside; raises UserError naming it."""
     try:
-        with path.open(encoding="utf-8") as file:
-            head = json.loads(file.readline())
+        with _open(path) as file:
+            head = json.loads(file.readline(_LONGEST_HEAD))
             entry = _entry(path, head)
-            document = Document()
-            nodes: list[Node] = []
-            settings = [Sampling.from_dict(values) for values in head["settings"]]
-            for line in map(json.loads, file):
-                node = Node(
-                    Step.from_dict(line["step"]),
-                    bool(line["is_prompt"]),
-                    last=int(line["last"]),
-                    is_marked=bool(line["is_marked"]),
-                    sampling=None if line["setting"] is None else settings[line["setting"]],
-                )
-                behind = line["behind"]
-                (document.roots if behind is None else nodes[behind].children).append(node)
-                nodes.append(node)
-            document.path += [nodes[i] for i in head["path"]]
-            _check(document)
-        return document, entry
+            return _document(head, map(json.loads, file)), entry
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except _BROKEN as error:
-        aside = path.with_suffix(".broken")
-        with suppress(OSError):
-            path.replace(aside)
-        raise UserError(f"{path} is broken and was set aside as {aside.name}: {error}") from error
+        aside = _set_aside(path)
+        what = f"was set aside as {aside.name}" if aside else "cannot be set aside"
+        raise UserError(f"{path} is broken and {what}: {error}") from error
 
 
-def _check(document: Document) -> None:
-    """Raises ValueError where the path does not lead through the tree or a step is no step."""
+def _open(path: Path) -> IO[str]:
+    """Raises ValueError for what is not a file of a sensible size, which opening may never end."""
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError("it is not a regular file")
+    if facts.st_size > LARGEST:
+        raise ValueError(f"{facts.st_size} bytes are too many for a text")
+    return path.open(encoding="utf-8")
+
+
+def _set_aside(path: Path) -> Path | None:
+    """Its new name, which nothing has yet; None if it could not be renamed."""
+    stem = os.fsdecode(os.fsencode(path.stem)[:200])  # a name may be as long as one can be
+    names = (f"{stem}{n}.broken" for n in ("", *(f"-{n}" for n in range(2, 1000))))
+    free = (path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
+    try:
+        return path.rename(next(free))
+    except (OSError, StopIteration):
+        return None
+
+
+def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document:
+    """Raises one of _BROKEN if it is not a document of ours."""
+    document = Document()
+    nodes: list[Node] = []
+    settings = [Sampling.from_dict(values) for values in head["settings"]]
+    for line in lines:
+        check(line, _NODE)
+        behind, setting = line["behind"], line["setting"]
+        node = Node(
+            Step.checked(line.get("step")),
+            line["is_prompt"],
+            last=line["last"],
+            is_marked=line["is_marked"],
+            sampling=None if setting is None else settings[setting],
+        )
+        (document.roots if behind is None else nodes[behind].children).append(node)
+        nodes.append(node)
     siblings = document.roots
-    for node in document.path:
-        if node not in siblings:
+    for i in head["path"]:
+        if not is_whole(i) or nodes[i] not in siblings:
             raise ValueError("its path leads out of its tree")
-        siblings = node.children
-    for node in document.nodes():
-        step = node.step
-        if not 0 <= node.last <= max(0, len(node.children) - 1):
-            raise ValueError("a branch is not there")
-        if not isinstance(step.token_id, int) or not isinstance(step.text, str):
-            raise ValueError("a token is none")
+        document.path.append(nodes[i])
+        siblings = nodes[i].children
+    if not all(node.last <= max(0, len(node.children) - 1) for node in nodes):
+        raise ValueError("a branch is missing")
+    return document
 
 
 def entries() -> list[Entry]:
-    """All texts, the newest first. What cannot be read is left out."""
-    found = []
-    for path in home().glob(f"*{_SUFFIX}"):
-        with (
-            suppress(OSError, ValueError, TypeError, KeyError),
-            path.open(encoding="utf-8") as file,
-        ):
-            found.append(_entry(path, json.loads(file.readline())))
+    """All texts, the newest first; then what cannot be read, which opening it sets aside."""
+    found = [entry for path in home().glob(f"*{_SUFFIX}") if (entry := _listed(path))]
     return sorted(found, key=lambda entry: entry.saved, reverse=True)
 
 
+def _listed(path: Path) -> Entry | None:
+    """None if it is gone by now."""
+    try:
+        with _open(path) as file:
+            return _entry(path, json.loads(file.readline(_LONGEST_HEAD)))
+    except FileNotFoundError:
+        return None
+    except (OSError, *_BROKEN) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return Entry(path, f"unreadable: {path.name}: {reason}", "", 0, _UNKNOWN)
+
+
 def _entry(path: Path, head: dict[str, Any]) -> Entry:
+    check(head, _HEAD)
     if head["format_version"] != FORMAT_VERSION:
         raise ValueError(f"it has format version {head['format_version']}")
-    saved = datetime.fromisoformat(head["saved"])
-    return Entry(path, str(head["title"]), str(head["model"]), int(head["n_tokens"]), saved)
+    saved = datetime.fromisoformat(head["saved"]).astimezone()
+    if not 1971 <= saved.year <= 3000:
+        raise ValueError(f"it was not saved in the year {saved.year}")
+    return Entry(path, head["title"][:_TITLE], head["model"], head["n_tokens"], saved)

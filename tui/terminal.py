@@ -1,11 +1,35 @@
-"""A terminal that may vanish: its window is closed, the connection to it is lost."""
+"""The terminal as it may be: of an absurd size, gone, or full of bytes that are not text."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import select
+import sys
+from collections.abc import Callable, Iterable
 from typing import IO, Any
 
+from textual import events
+from textual._xterm_parser import XTermParser
 from textual.driver import Driver
+from textual.geometry import Size
+from textual.message import Message
+
+LARGEST = Size(1000, 400)
+"""Columns and rows that are drawn at most: each cell costs memory and time."""
+
+
+def clamped(size: Size) -> Size:
+    """A size that can be drawn."""
+    return Size(max(1, min(size.width, LARGEST.width)), max(1, min(size.height, LARGEST.height)))
+
+
+def has_vanished(fileno: int) -> bool:
+    """Whether nobody is at the other end of a terminal any more."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(fileno, select.POLLIN)
+    gone = select.POLLHUP | select.POLLERR | select.POLLNVAL
+    return any(state & gone for _, state in poll.poll(0))
 
 
 class _Output:
@@ -38,16 +62,90 @@ class _Output:
                 self._vanished()
 
 
-def outliving(kind: type[Driver], vanished: Callable[[], object]) -> type[Driver]:
-    """A Textual driver for a terminal that may vanish.
+class Pastes:
+    """Takes escape characters out of what is pasted.
 
-    vanished: called from another thread when it has.
+    Textual would read an escape sequence inside a paste as keys: a pasted text could press them.
     """
+
+    BEGIN, END = "\x1b[200~", "\x1b[201~"
+
+    def __init__(self) -> None:
+        self._is_inside = False
+        self._kept = ""
+        """The end of what came last, where a mark may have begun."""
+
+    def clean(self, data: str) -> str:
+        """What a terminal sent → the same without them. It may be cut anywhere."""
+        found = []
+        while data:
+            mark = self.END if self._is_inside else self.BEGIN
+            whole = self._kept + data
+            at = whole.find(mark)
+            end = len(whole) if at < 0 else at + len(mark)
+            if self._is_inside:  # the end of a paste comes for certain, so its mark can wait
+                text = whole[:at] if at >= 0 else whole
+                kept = "" if at >= 0 else _beginning_of(mark, text)
+                found.append(text.removesuffix(kept).replace("\x1b", ""))
+                found.append(mark if at >= 0 else "")
+            else:  # an escape may be a key that was pressed: nothing waits
+                found.append(whole[len(self._kept) : end])
+                kept = "" if at >= 0 else whole[1 - len(mark) :]
+            data, self._kept = whole[end:], kept
+            self._is_inside ^= at >= 0
+        return "".join(found)
+
+
+def _beginning_of(mark: str, text: str) -> str:
+    """The longest beginning of a mark that a text ends with."""
+    return next(mark[:n] for n in range(len(mark) - 1, -1, -1) if text.endswith(mark[:n]))
+
+
+class _Parser(XTermParser):
+    def __init__(self, debug: bool = False) -> None:
+        super().__init__(debug)
+        self._pastes = Pastes()
+
+    def feed(self, data: str) -> Iterable[Message]:
+        return super().feed(self._pastes.clean(data) if data else data)
+
+
+def outliving(kind: type[Driver], vanished: Callable[[], object]) -> type[Driver]:
+    """A Textual driver for such a terminal.
+
+    vanished: called from another thread when the terminal has.
+    """
+
+    reader = sys.modules[kind.__module__]
+    if hasattr(reader, "XTermParser"):  # what its input thread makes one of
+        reader.XTermParser = _Parser  # type: ignore[attr-defined]
 
     class Outliving(kind):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             if file := getattr(self, "_file", None):  # one that writes to a terminal
                 self._file = _Output(file, vanished)
+
+        def run_input_thread(self) -> None:
+            """Read keys, whatever comes: what cannot be understood is lost, and nothing else."""
+            while not self.exit_event.is_set():
+                try:
+                    super().run_input_thread()
+                except OSError:
+                    vanished()
+                    return
+                except Exception:  # noqa: S112  bytes that are not UTF-8, a senseless sequence
+                    continue
+
+        def process_message(self, message: Message) -> None:
+            """A terminal may say that it has any size."""
+            if isinstance(message, events.Resize):
+                size = clamped(message.size)
+                message = events.Resize(size, size, size, message.pixel_size)
+            super().process_message(message)
+
+        def _get_terminal_size(self) -> tuple[int, int]:
+            size = clamped(Size(*super()._get_terminal_size()))
+            return size.width, size.height
 
     return Outliving

@@ -436,3 +436,19 @@ async def test_footer_and_palette_offer_the_same_actions() -> None:
         assert {"send", "stop", "go on from here", "new text", "quit"} <= shown
         commands = {command.title.lower() for command in app.get_system_commands(app.screen)}
         assert {"stop", "go on from here", "new text", "other branch"} <= commands
+
+
+async def test_a_mistake_behind_a_key_is_said_and_the_program_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = app_with(FakeBackend())
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        monkeypatch.setattr(GPTApp, "is_headless", False)
+        monkeypatch.setattr(screen, "action_new_text", lambda: {}["\x1b[31m"], raising=False)
+        await pilot.press("ctrl+n")
+        assert "That key failed (KeyError" in complaints(app)[-1]
+        assert "\x1b" not in complaints(app)[-1]
+        monkeypatch.undo()
+        await pilot.press("a")
+        assert screen.query_one(Prompt).text == "a"

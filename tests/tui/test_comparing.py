@@ -63,9 +63,13 @@ async def test_the_same_dice_with_another_setting_beside_the_original() -> None:
         ]
         assert underlined == ["ll", "x"]  # the last ones are selected, and look like that
         await pilot.press("escape")
-        assert main_screen(app).document.text == "abhexx"
+        # The reader is where they were, with its numbers; the other text is a branch.
+        assert main_screen(app).document.text == "abhello"
+        assert screen.document.path[3].sampling != request.sampling
         assert screen.document.branches(4) == 2
-        await at(pilot, screen, 5)
+        await at(pilot, screen, 4)
+        await pilot.press("right_square_bracket")
+        assert screen.document.text == "abhexx"
         assert screen.document.path[5].sampling == request.sampling
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -67,15 +69,44 @@ def test_saving_leaves_the_rest_of_the_file_as_it_is(home: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["heat_map = 'red'", "marks = 1", "theme = 3", "settings = {a = 'x'}", "keys = {a = 1}", "x=1"],
-)
+NONSENSE = [
+    *("heat_map = 'red'", "heat_map = [1]", "marks = 1", "theme = 3", "x=1"),
+    *("settings = 1", "settings = [1]", "settings = {a = 'x'}", "settings = {a = nan}"),
+    *("settings = {a = inf}", f"settings = {{a = {10**400}}}", "settings = {a = true}"),
+    *("keys = 1", "keys = {a = 1}", "keys = {a = ','}", "[[keys]]", f"x = '{'y' * 10_000}'"),
+]
+
+
+@pytest.mark.parametrize("line", NONSENSE)
+def test_saving_works_beside_nonsense(home: Path, line: str) -> None:
+    (home / "settings.toml").write_text(f"# mine\n{line}\n")
+    preferences.save({"theme": "nord", "settings": {"b": 1}, "keys": {"c": "d"}})
+    assert preferences.load()[0] == Preferences(
+        theme="nord", heat_map="theme", settings={"b": 1}, keys={"c": "d"}
+    )
+    assert "# mine" in (home / "settings.toml").read_text()
+
+
+@pytest.mark.parametrize("line", NONSENSE)
 def test_a_bad_value_is_named_and_the_others_hold(home: Path, line: str) -> None:
     (home / "settings.toml").write_text(f"{line}\n")
     found, problems = preferences.load()
     assert found == Preferences()
-    assert len(problems) == 1 and line.split()[0].split("=")[0] in problems[0]
+    assert len(problems) == 1 and line.split()[0].split("=")[0].strip("[]") in problems[0]
+    assert len(problems[0]) < 300
+
+
+def test_in_a_table_too_the_others_hold(home: Path) -> None:
+    (home / "settings.toml").write_text("[settings]\ntop_k = 7\na = 'x'\n[keys]\nb = 1\nc = 'd'")
+    found, problems = preferences.load()
+    assert found == Preferences(settings={"top_k": 7}, keys={"c": "d"})
+    assert [problem.split()[1] for problem in problems] == ["keys.b", "settings.a"]
+
+
+def test_of_many_bad_values_a_few_are_named(home: Path) -> None:
+    (home / "settings.toml").write_text("".join(f"x{i} = 1\n" for i in range(1000)))
+    problems = preferences.load()[1]
+    assert len(problems) == 6 and "995 more" in problems[-1]
 
 
 def test_a_broken_file_is_named_and_never_overwritten(home: Path) -> None:
@@ -87,6 +118,43 @@ def test_a_broken_file_is_named_and_never_overwritten(home: Path) -> None:
     with pytest.raises(UserError, match="cannot save"):
         preferences.save({"theme": "nord"})
     assert path.read_text() == "theme = "
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda path: path.write_text("x = " + "[" * 10_000 + "]" * 10_000),
+        lambda path: path.write_text("x = " + "{a=" * 10_000 + "1" + "}" * 10_000),
+        lambda path: path.write_text("a." * 10_000 + "a = 1"),
+        lambda path: path.write_text("x = " + "9" * 5_000),
+        lambda path: path.write_text("x = {a = 1,}"),
+        lambda path: path.write_text("#" * (preferences.LARGEST + 1)),
+        lambda path: path.mkdir(),
+        lambda path: os.mkfifo(path),
+        lambda path: path.symlink_to("/dev/zero"),
+        lambda path: path.symlink_to(path),
+    ],
+    ids="lists tables dots digits comma huge directory pipe device link".split(),
+)
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files there")
+def test_a_file_that_cannot_be_read_is_said_in_one_sentence(
+    home: Path, put: Callable[[Path], object]
+) -> None:
+    put(home / "settings.toml")
+    before = os.lstat(home / "settings.toml")
+    found, problems = preferences.load()
+    assert found == Preferences()
+    assert len(problems) == 1 and len(problems[0]) < 500
+    with pytest.raises(UserError, match="cannot save settings"):
+        preferences.save({"theme": "nord"})
+    assert os.lstat(home / "settings.toml") == before
+
+
+def test_the_mark_of_an_editor_at_the_beginning_is_not_read(home: Path) -> None:
+    (home / "settings.toml").write_bytes(b"\xef\xbb\xbftheme = 'nord'\r\n")
+    assert preferences.load() == (Preferences(theme="nord"), [])
+    preferences.save({"marks": True})
+    assert preferences.load() == (Preferences(theme="nord", marks=True), [])
 
 
 async def test_problems_are_said_and_the_rest_works() -> None:

@@ -1,74 +1,118 @@
-"""The program in a browser, as far as one can tell without a browser."""
+"""The program in a person's own browser, and its end."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
+import io
+import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gpt.errors import UserError
+from tests.chromium import chromium, needs_chromium
+from tests.serving import ECHO, STUBBORN, Served, Tab, children, serving, start_servers, tab
+from tests.terminal import PATIENCE, comes, gone
+from tui import serve, store
+from tui.served import export_path
 
 
 @pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        number: int = server.getsockname()[1]
-    return number
+def start(tiny_directory: Path) -> Iterator[Callable[..., Served]]:
+    yield from start_servers()
 
 
 @pytest.fixture
-def server(tiny_directory: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "tui", "tiny", "--serve", "--port", str(port)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tiny_directory
-    )
-    yield process
-    process.terminate()
-    process.communicate(timeout=30)
+def served(start: Callable[..., Served]) -> Served:
+    return start("--no-open")
 
 
-async def until_up(session: aiohttp.ClientSession, url: str) -> str:
-    for _ in range(600):
-        try:
-            async with session.get(url) as response:
-                return await response.text()
-        except aiohttp.ClientConnectorError:
-            await asyncio.sleep(0.05)
-    raise AssertionError("the server never answered")
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
 
 
-async def test_a_page_and_the_program_behind_it(server: subprocess.Popen[str], port: int) -> None:
-    async with aiohttp.ClientSession() as session:
-        page = await until_up(session, f"http://127.0.0.1:{port}/")
-        assert f"ws://127.0.0.1:{port}/ws" in page
-        url = f"http://127.0.0.1:{port}/ws?width=110&height=32"
-        async with asyncio.timeout(60), session.ws_connect(url) as browser:
+async def test_a_tab_has_focus_and_footer_and_writes_without_a_click(served: Served) -> None:
+    async with tab(served.url) as browser:
+        await browser.shows("Write a beginning", "context 0/32", "⏎ send", "^p palette")
+        await browser.press("to be")
+        await browser.shows("to be")
+        await browser.press("enter")
+        await browser.shows("context 32/32")
 
-            async def until(wanted: bytes) -> None:
-                seen = b""
-                while wanted not in seen:
-                    message = await browser.receive()
-                    if message.type == aiohttp.WSMsgType.BINARY:
-                        seen += message.data
-                    assert message.type != aiohttp.WSMsgType.CLOSED, seen
 
-            await until(b"rite a beginning")
-            await until(b"context 0/32")
-            await browser.send_str(json.dumps(["stdin", "to be"]))
-            await until(b"5 tokens")
+@needs_chromium
+async def test_chromium_writes_a_text_without_a_click(served: Served, tmp_path: Path) -> None:
+    async with chromium(tmp_path / "profile") as page:
+        await page.open(served.url)
+        await page.shows("Write a beginning", "context 0/32", "⏎ send", "^p palette")
+        before = await page.picture()
+        await page.type("to be\r")
+        await page.shows("to be", "context 32/32")
+        picture = Image.open(io.BytesIO(await page.picture())).convert("RGB")
+        assert picture.tobytes() != Image.open(io.BytesIO(before)).convert("RGB").tobytes()
+        colours = picture.getcolors(1 << 24) or []
+        assert len(colours) > 50, "an empty page"
+        here = served.url.split("/")[2]
+        assert {url.split("/")[2] for url in page.requested} == {here}, "a page from elsewhere"
+
+
+async def test_a_path_is_not_for_export_and_an_editor_not_for_a_browser(
+    served: Served, tmp_path: Path
+) -> None:
+    async with tab(served.url) as browser:
+        await browser.shows("context 0/32")
+        await browser.press("to be", "enter")
+        await browser.shows("context 32/32")
+
+        async def export_to(name: str, answer: str) -> None:
+            await browser.press("f4")
+            await browser.shows("write this text to")
+            await browser.press("ctrl+u")
+            await browser.hides("text-2")  # the name that is offered
+            await browser.press(name, "enter")
+            await browser.hides("write this text to")
+            await browser.shows(answer)
+
+        await browser.press("f7")
+        await browser.shows("no terminal here for an editor")
+        await export_to(str(tmp_path / "outside.txt"), "directories")
+        await export_to("~nobody/outside.txt", "directories")
+        await export_to(f"{'x' * 300}.txt", "too long")
+        await export_to("inside.txt", "wrote")
+    assert [path.parent for path in tmp_path.rglob("*side.txt")] == [store.home()]
+    assert (store.home() / "inside.txt").read_text().startswith("to be")
+
+
+@given(st.text(st.characters(codec="utf-8") | st.sampled_from("./\\~:\0"), max_size=8))
+def test_no_name_leads_out_of_the_directory_of_texts(name: str) -> None:
+    with suppress(UserError):
+        assert Path(os.path.normpath(export_path(name))).parent == store.home()
+
+
+def test_the_browser_is_opened_at_the_address(start: Callable[..., Served], tmp_path: Path) -> None:
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{opened}.new"\nmv "{opened}.new" "{opened}"\n')
+    browser.chmod(0o700)
+    url = start(BROWSER=str(browser)).url
+    assert comes(opened.exists)
+    assert opened.read_text().strip() == url
 
 
 def test_a_port_that_is_taken_is_one_sentence(tiny_directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = str(taken.getsockname()[1])
         done = subprocess.run(
-            [sys.executable, "-m", "tui", "tiny", "--serve", "--port", number],
+            [sys.executable, "-m", "tui", "tiny", "--serve", "--no-open", "--port", number],
             capture_output=True,
             text=True,
             check=False,
@@ -78,19 +122,69 @@ def test_a_port_that_is_taken_is_one_sentence(tiny_directory: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.skipif(
-    not (shutil.which("chromium") or shutil.which("google-chrome")),
-    reason="no Chromium is installed",
-)
-async def test_a_real_browser_draws_it(server: subprocess.Popen[str], port: int) -> None:
-    async with aiohttp.ClientSession() as session:
-        await until_up(session, f"http://127.0.0.1:{port}/")
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    assert browser
-    url = f"http://127.0.0.1:{port}/"
-    command = [browser, "--headless", "--no-sandbox", "--virtual-time-budget=20000", "--dump-dom"]
-    done = await asyncio.create_subprocess_exec(
-        *command, url, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    page, _ = await done.communicate()
-    assert b"xterm" in page
+# What a browser has started ends with it.
+
+
+async def leave(browser: Tab) -> None:
+    await browser.socket.close()
+
+
+async def vanish(browser: Tab) -> None:
+    browser.socket._writer.transport.abort()
+
+
+@needs_proc
+@pytest.mark.parametrize("go", [leave, vanish])
+async def test_program_and_engine_end_with_their_browser(served: Served, go: Any) -> None:
+    async with tab(served.url) as browser:
+        await browser.shows("context 0/32")
+        (program,) = children(served.process.pid)
+        (engine,) = children(program)
+        await go(browser)
+        assert await asyncio.to_thread(gone, program)
+        assert await asyncio.to_thread(gone, engine)
+    assert served.process.poll() is None
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+async def test_program_and_engine_end_with_their_server(
+    served: Served, number: signal.Signals
+) -> None:
+    async with tab(served.url) as browser:
+        await browser.shows("context 0/32")
+        (program,) = children(served.process.pid)
+        (engine,) = children(program)
+        served.process.send_signal(number)
+        await browser.ended()
+    assert await asyncio.to_thread(gone, program)
+    assert await asyncio.to_thread(gone, engine)
+    status = await asyncio.to_thread(served.process.wait, PATIENCE)
+    assert status == (-number if number is signal.SIGKILL else 0)
+
+
+@needs_proc
+async def test_a_browser_that_reads_nothing_stops_no_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(serve, "PATIENCE", 0.1)
+    flood = ECHO.replace("while", "while True: say(bytes(100_000))\nwhile")
+    async with serving(flood) as url:
+        async with tab(url) as browser:
+            program = int((await browser.socket.receive()).data.split()[0])
+        assert await asyncio.to_thread(gone, program)
+
+
+@needs_proc
+async def test_a_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "PATIENCE", 0.1)
+    async with serving(STUBBORN) as url:
+        async with tab(url) as browser:
+            program = int((await browser.socket.receive()).data.split()[0])
+        assert await asyncio.to_thread(gone, program)
+
+
+@pytest.mark.parametrize("program", ["", "import sys; sys.exit(1)", ECHO.partition("while")[0]])
+async def test_a_browser_is_told_of_a_program_that_ended(program: str) -> None:
+    async with serving(program) as url, tab(url) as browser:
+        await browser.ended()

@@ -8,7 +8,7 @@ from pathlib import Path
 from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
-from tests.tui.test_terminal import Terminal
+from tests.terminal import Terminal
 
 F2, F3, F4, F5, F8 = "\x1bOQ", "\x1bOR", "\x1bOS", "\x1b[15~", "\x1b[19~"
 TO_THE_TEXT, LEFT, HOME, DOWN, ESCAPE = "\x1b[Z", "\x1b[D", "\x1b[H", "\x1b[B", "\x1b"

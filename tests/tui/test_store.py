@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,20 +93,121 @@ def test_an_empty_text_leaves_no_file_but_an_emptied_one_is_saved() -> None:
     assert place.path is None
     document = document_of("ab")
     path = save(document, place)
+    assert place.seconds > 0
     document.delete(0)
     save(document, place)
     assert store.load(path)[0].text == ""
 
 
-def test_texts_are_listed_newest_first_and_broken_ones_left_out() -> None:
+def test_texts_are_listed_newest_first_and_broken_ones_after_them() -> None:
     places = [Place(), Place()]
     first, second = (save(document_of(t), p) for t, p in zip(("ab", "cd"), places, strict=True))
     head, *rest = first.read_text().splitlines()
     older = json.loads(head) | {"saved": "2001-01-01T00:00:00+00:00"}
     first.write_text("\n".join([json.dumps(older), *rest]))
     (store.home() / "x.jsonl").write_text("nonsense")
-    assert [entry.path for entry in store.entries()] == [second, first]
-    assert [entry.title for entry in store.entries()] == ["cd", "ab"]
+    *good, bad = store.entries()
+    assert [entry.path for entry in good] == [second, first]
+    assert [entry.title for entry in good] == ["cd", "ab"]
+    assert bad.title.startswith("unreadable: x.jsonl: ")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "[" * 100_000,
+        "5",
+        "null",
+        '{"format_version":' + "9" * 5000 + "}",
+        {"saved": "0001-01-01T00:00:00+00:00"},
+        {"saved": "9999-12-31T23:59:59-14:00"},
+        {"saved": 5},
+        {"n_tokens": float("inf")},
+        {"n_tokens": 2**70},
+        {"model": "x" * 300},
+        {"model": "x/" * 5000},
+        {"title": ["x"]},
+    ],
+    ids=lambda head: str(head)[:20],
+)
+def test_a_broken_head_leaves_the_others_in_the_list(head: str | dict[str, object]) -> None:
+    good, path = save(document_of("ab"), Place()), save(document_of("cd"), Place())
+    first, *rest = path.read_text().splitlines()
+    broken = head if isinstance(head, str) else json.dumps(json.loads(first) | head)
+    path.write_text("\n".join([broken, *rest]))
+    listed, said = store.entries()
+    assert listed.path == good and listed.title == "ab"
+    assert said.path == path and f"unreadable: {path.name}: " in said.title
+    with pytest.raises(UserError, match="was set aside"):
+        store.load(path)
+    assert [entry.path for entry in store.entries()] == [good]
+
+
+def test_times_of_all_zones_and_of_none_are_in_one_order() -> None:
+    times = ["2001-01-01T12:00:00+14:00", "2001-01-03T12:00:00", "2001-01-05T12:00:00-12:00"]
+    for time in times:
+        path = save(document_of("ab"), Place())
+        head, *rest = path.read_text().splitlines()
+        path.write_text("\n".join([json.dumps(json.loads(head) | {"saved": time}), *rest]))
+    saved = [entry.saved for entry in store.entries()]
+    assert len(saved) == 3 and saved == sorted(saved, reverse=True)
+
+
+def test_what_was_set_aside_is_never_overwritten() -> None:
+    path = save(document_of("ab"), Place())
+    for content in ("one", "two", "three"):
+        path.write_text(content)
+        with pytest.raises(UserError, match=r"set aside as .*\.broken"):
+            store.load(path)
+    assert {each.read_text() for each in store.home().glob("*.broken")} == {"one", "two", "three"}
+
+
+@pytest.mark.skipif(store.fcntl is None, reason="nothing is locked there")
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir], ids=["fifo", "directory"])
+def test_what_stands_in_the_place_of_a_lock_stops_nothing(put: Callable[[Path], None]) -> None:
+    path = save(document_of("ab"), Place())
+    path.with_suffix(".lock").unlink()
+    put(path.with_suffix(".lock"))
+    place = Place(path)
+    assert place.claim()
+    assert save(document_of("cd"), place) == path
+    place.release()
+
+
+def test_a_directory_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    store.home().parent.mkdir(exist_ok=True)
+    store.home().write_text("a file")
+    with pytest.raises(UserError, match="cannot save the text"):
+        save(document_of("ab"), Place())
+    assert store.entries() == []
+
+
+WRONG = [
+    ('"logprob":-0.5', '"logprob":"-0.5"'),
+    ('"logprob":-0.5', '"logprob":NaN'),
+    ('"logprob":-0.5', '"logprob":-Infinity'),
+    ('"logprob":-0.5', '"logprob":-1e300'),
+    ('"logprob":-0.5', '"logprob":2'),
+    ('"logprob":-0.25', '"logprob":null'),
+    ('"sampling_logprob":null', '"sampling_logprob":[1]'),
+    ('"entropy":1.25', '"entropy":1e4'),
+    ('"entropy":1.25', '"entropy":true'),
+    ('"rank":1', '"rank":' + str(2**70)),
+    ('"rank":1', '"rank":1.5'),
+    ('"position":0', '"position":-1'),
+    ('"token_id":0', '"token_id":' + str(2**70)),
+    ('"bytes":[97]', '"bytes":' + str(2**40)),
+    ('"bytes":[97]', '"bytes":[256]'),
+    ('"bytes":[97]', '"bytes":"a"'),
+    ('"text":"a"', '"text":null'),
+    ('"finish_reason":null', '"finish_reason":["stop"]'),
+    ('"is_prompt":false', '"is_prompt":"no"'),
+    ('"is_marked":false', '"is_marked":0'),
+    ('"last":0', '"last":0.5'),
+    ('"behind":null', '"behind":-1'),
+    ('"setting":null', '"setting":-1'),
+    ('"rank":1', '"rank":1,"more":2'),
+]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +224,10 @@ def test_texts_are_listed_newest_first_and_broken_ones_left_out() -> None:
         lambda lines: [lines[0], "[" * 100_000],
         lambda lines: [lines[0], "5"],
         lambda lines: [lines[0].replace('"settings":[]', '"settings":[{"top_p":9}]'), *lines[1:]],
+        *(
+            lambda lines, old=old, new=new: [lines[0], lines[1].replace(old, new), *lines[2:]]
+            for old, new in WRONG
+        ),
     ],
 )
 def test_a_broken_text_is_set_aside_and_named(damage: object) -> None:

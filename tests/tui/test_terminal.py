@@ -8,96 +8,22 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pexpect
-import pyte
 import pytest
 
 from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
 from tests.convert.conftest import gpt2, saved
+from tests.terminal import HEIGHT, RESTORED, WIDTH, Terminal, comes, gone, terminals
 from tui.store import entries
-
-WIDTH, HEIGHT = 110, 32
-RESTORED = "\x1b[?1049l"
-"""Leaves the alternate screen."""
-ASKS_FOR_FRAMES, HAS_FRAMES = "\x1b[?2026$p", "\x1b[?2026;2$y"
-FRAME, FRAME_ENDS = "\x1b[?2026h", "\x1b[?2026l"
-"""Synchronized output: what is between them is one change of the screen."""
-
-
-class Terminal:
-    """gpt-tui in a pseudo-terminal, its bytes and the screen that their whole frames draw."""
-
-    def __init__(self, *arguments: str, program: str = "") -> None:
-        self.raw = ""
-        self._drawn = 0
-        self._screen = pyte.Screen(WIDTH, HEIGHT)
-        self._stream = pyte.Stream(self._screen)
-        self.child = pexpect.spawn(
-            program or sys.executable,
-            [*([] if program else ["-m", "tui"]), *arguments],
-            dimensions=(HEIGHT, WIDTH),
-            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
-            encoding="utf-8",
-            codec_errors="replace",
-            timeout=60,
-        )
-
-    def _read(self) -> bool:
-        try:
-            data = self.child.read_nonblocking(65536, timeout=30)
-        except (pexpect.EOF, pexpect.TIMEOUT):
-            return False
-        self.raw += data
-        if ASKS_FOR_FRAMES in data:
-            self.child.send(HAS_FRAMES)
-        begun = self.raw.rfind(FRAME)
-        half = begun > self.raw.rfind(FRAME_ENDS)
-        whole = max(self._drawn, begun) if half else len(self.raw)
-        self._stream.feed(self.raw[self._drawn : whole])
-        self._drawn = whole
-        return True
-
-    @property
-    def text(self) -> str:
-        return "\n".join(self._screen.display)
-
-    def until(self, seen: Callable[[str], object]) -> str:
-        """Read until the screen shows something; fails with the screen where it never does."""
-        deadline = time.monotonic() + 60
-        while not seen(self.text):
-            if not self._read() or time.monotonic() > deadline:
-                pytest.fail("never seen; the last screen was:\n" + self.text)
-        return self.text
-
-    def shows(self, *patterns: str) -> None:
-        """Read until all of these regular expressions are on one screen."""
-        self.until(lambda text: all(re.search(pattern, text) for pattern in patterns))
-
-    def end(self) -> int | None:
-        """Read to the end; the exit status."""
-        while self._read():
-            pass
-        self.child.wait()
-        return self.child.exitstatus
 
 
 @pytest.fixture
 def start(tiny_directory: Path) -> Iterator[Callable[..., Terminal]]:
-    started = []
-
-    def make(*arguments: str) -> Terminal:
-        started.append(Terminal("tiny", *arguments))
-        return started[-1]
-
-    yield make
-    for terminal in started:
-        terminal.child.close(force=True)
+    yield from terminals("tiny")
 
 
 def endless(start: Callable[..., Terminal], directory: Path) -> Terminal:
@@ -107,34 +33,6 @@ def endless(start: Callable[..., Terminal], directory: Path) -> Terminal:
     terminal = start("--prompt", "a", "-n", "1000000")
     terminal.until(lambda text: re.search(r"context \d{3,}/1000000", text))
     return terminal
-
-
-def engine_of(terminal: Terminal) -> int:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        if stat.read_text().rpartition(")")[2].split()[1] == str(terminal.child.pid):
-            return int(stat.parent.name)
-    pytest.fail("the program has no child process")
-
-
-def comes(state: Callable[[], bool]) -> bool:
-    """Whether a state is reached within ten seconds."""
-    deadline = time.monotonic() + 10
-    while not state() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return state()
-
-
-def gone(pid: int) -> bool:
-    """Whether a process ends: a killed one still has its memory to give back."""
-
-    def is_gone() -> bool:
-        try:
-            os.kill(pid, 0)
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-
-    return comes(is_gone)
 
 
 def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -> None:
@@ -151,7 +49,7 @@ def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -
         r"drawn at +[\d.]+ % after settings",
         r"\d+ more ",
     )
-    engine = engine_of(terminal)
+    engine = terminal.engine()
     terminal.child.send("\x11")  # Ctrl-Q
     assert terminal.end() == 0
     assert RESTORED in terminal.raw
@@ -183,7 +81,7 @@ def test_quitting_while_text_streams_is_quiet(
     start: Callable[..., Terminal], tiny_directory: Path
 ) -> None:
     terminal = endless(start, tiny_directory)
-    engine = engine_of(terminal)
+    engine = terminal.engine()
     terminal.child.send("\x11")
     assert terminal.end() == 0
     assert "Traceback" not in terminal.raw
@@ -196,8 +94,8 @@ def test_a_signal_leaves_the_terminal_as_it_was(
 ) -> None:
     terminal = start()
     terminal.until(lambda text: "context 0/32" in text)
-    engine = engine_of(terminal)
-    terminal.child.kill(number)
+    engine = terminal.engine()
+    terminal.signal(number)
     assert terminal.end() == 128 + number
     assert RESTORED in terminal.raw
     assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.index("\x1b[?1049h")
@@ -208,7 +106,7 @@ def test_where_the_terminal_vanishes_the_text_is_kept_and_the_program_ends(
     start: Callable[..., Terminal], tiny_directory: Path
 ) -> None:
     terminal = endless(start, tiny_directory)
-    engine = engine_of(terminal)
+    engine = terminal.engine()
     terminal.child.ptyproc.fileobj.close()
     assert gone(terminal.child.pid)
     terminal.child.wait()
@@ -221,7 +119,7 @@ def test_where_the_terminal_vanishes_the_text_is_kept_and_the_program_ends(
 def test_a_killed_engine_is_noticed_and_started_again(start: Callable[..., Terminal]) -> None:
     terminal = start("-n", "3", "--prompt", "abc")
     terminal.until(lambda text: "context 6/32" in text)
-    os.kill(engine_of(terminal), signal.SIGKILL)
+    os.kill(terminal.engine(), signal.SIGKILL)
     terminal.child.send("d\r")
     terminal.until(lambda text: "ctrl+r starts the engine again" in text)
     terminal.until(lambda text: "ended by signal 9" in text)
@@ -346,7 +244,7 @@ def test_the_window_may_change_while_text_streams(
         before = len(terminal.raw)
         terminal.child.setwinsize(*size)
         while len(terminal.raw) < before + 1:
-            assert terminal._read()
+            assert terminal.read()
     terminal.child.send("\x03")
     terminal.until(lambda text: "stopped" in text)
     terminal.child.send("\x11")

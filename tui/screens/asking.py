@@ -15,13 +15,14 @@ from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from gpt.words import BYTES, forms
 from tui.backend import BackendError
+from tui.document import Node
 from tui.heat import between
 from tui.screens.parts import Part
 from tui.widgets.inspector import visible
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
-from tui.widgets.waterfall import WaterfallTable
+from tui.widgets.waterfall import WaterfallTable, as_drawn
 
 SHOWN = 8
 """Tokens of what is being written that are shown one by one, the last ones."""
@@ -69,29 +70,35 @@ class Asking(Part):
         except UserError:
             return  # half a number: the table waits for the rest
         ids = self.document.ids
-        self._ask(ids[:index], ids[index], sampling)
+        self._ask(ids[:index], self.document.path[index], sampling)
 
     @work(group="waterfall", exclusive=True)
-    async def _ask(self, before: list[int], chosen: int, sampling: Sampling) -> None:
-        table = self.query_one(WaterfallTable)
+    async def _ask(self, before: list[int], node: Node, sampling: Sampling) -> None:
+        table, chosen = self.query_one(WaterfallTable), node.step.token_id
         try:
             found = await self.backend.waterfall(before, chosen, sampling)
         except BackendError as error:
             table.found = None
             self.complain(str(error))
         else:
-            table.chosen, table.found = chosen, found
+            table.chosen, table.found = (
+                chosen,
+                as_drawn(found, node.step, same_settings=sampling == node.sampling),
+            )
 
     @on(Prompt.Changed)
     def _cut(self) -> None:
-        """Show how the model cuts what is being written, where it can be asked just now."""
-        if not self.is_writing and self.query_one(Status).model:
-            self._ask_tokens(self.query_one(Prompt).text)
+        """Show how the model cuts what is being written, if it can be asked just now."""
+        prompt = self.query_one(Prompt)
+        if not prompt.text:
+            prompt.border_title = ""
+        elif not self.is_writing and self.query_one(Status).model:
+            self._ask_tokens(prompt.text)
 
     @work(group="tokens", exclusive=True)
     async def _ask_tokens(self, text: str) -> None:
         try:
-            parts = (await self.backend.tokens(text)).parts if text else []
+            parts = (await self.backend.tokens(text)).parts
         except BackendError as error:
             self.query_one(Prompt).border_title = Content(one_line(str(error)))
             return
@@ -104,7 +111,7 @@ class Asking(Part):
         from tui.screens.measures import MeasuresScreen
 
         steps = [node.step for node in self.document.path]
-        if steps and not self.is_writing:
+        if self.chosen() is not None:
             self.app.push_screen(MeasuresScreen(steps), self._go_to)
 
     def _go_to(self, index: int | None) -> None:
@@ -115,8 +122,7 @@ class Asking(Part):
 
     def action_paths(self) -> None:
         """The most probable continuations of the selected token."""
-        index = self.query_one(TokenView).index
-        if index is not None and not self.is_writing:
+        if (index := self.chosen()) is not None:
             self._find_paths(self.document.ids[: index + 1])
 
     @work(group="paths", exclusive=True)
@@ -139,8 +145,8 @@ class Asking(Part):
 
     def action_inside(self) -> None:
         """What each layer would say at the selected token, and where it looks."""
-        index = self.query_one(TokenView).index
-        if index and not self.is_writing:
+        index = self.chosen()
+        if index:
             self._look_inside(index)
         elif index == 0:
             self.complain("nothing stands before the first token, so no layer has seen anything")
@@ -160,8 +166,8 @@ class Asking(Part):
 
     def action_owes(self) -> None:
         """Colour the text by what the selected token owes to each before it."""
-        index = self.query_one(TokenView).index
-        if index and not self.is_writing:
+        index = self.chosen()
+        if index:
             self._find_owed(index)
         elif index == 0:
             self.complain("nothing stands before the first token, so it owes nothing to any")
@@ -182,7 +188,7 @@ class Asking(Part):
     def action_preset(self) -> None:
         """Turn the dials to the next preset."""
         if self.controls:
-            self.controls.border_subtitle = Content(self.controls.next_preset())
+            self.controls.next_preset()
 
     def action_ban(self) -> None:
         """Never draw the selected token again, or allow it again."""
@@ -222,4 +228,5 @@ class Asking(Part):
                 self.complain(f"{word!r}: {error}")
             else:
                 controls.words[word] = tuple(tokens.ids for tokens in cut)
+        controls.check()
         self.explain()

@@ -34,7 +34,9 @@ class Branching(Part):
 
     def action_go_on(self) -> None:
         """Draw behind the selected token; what stood there stays as another branch."""
-        if self._view.index is not None and not self.is_writing:
+        if not self.is_free():
+            return
+        if self._view.index is not None:
             self.document.cut(self._view.index + 1)
             self._view.show(self.document.path)
         prompt = self.query_one(Prompt)
@@ -43,21 +45,20 @@ class Branching(Part):
 
     def action_instead(self) -> None:
         """Draw, or write, something else in the place of the selected token."""
-        if self._view.index is None or self.is_writing:
+        if (index := self.chosen()) is None:
             return
         prompt = self.query_one(Prompt)
-        if not self._view.index and not prompt.text:
-            self.complain("nothing stands before the first token; write what shall stand there")
+        if not index and not prompt.text:
+            self.complain("Nothing comes before the first token; type its replacement first.")
             return
-        self.document.cut(self._view.index)
+        self.document.cut(index)
         self._view.show(self.document.path)
         text, prompt.text = prompt.text, ""
         self.send(text)
 
     def action_take(self, number: int) -> None:
         """Put a candidate, counted from 1, in the place of the selected token and go on."""
-        index = self._view.index
-        if index is None or self.is_writing:
+        if (index := self.chosen()) is None:
             return
         candidates = self.document.path[index].step.candidates
         if number > len(candidates):
@@ -69,8 +70,7 @@ class Branching(Part):
 
     def action_branch(self, by: int) -> None:
         """Show what else was written behind the same beginning."""
-        index = self._view.index
-        if self.is_writing or index is None:
+        if (index := self.chosen()) is None:
             return
         fork = next((i for i in range(index, -1, -1) if self.document.branches(i) > 1), None)
         if fork is None:
@@ -81,8 +81,7 @@ class Branching(Part):
 
     def action_delete(self) -> None:
         """Take the selected token and all behind it out of the tree."""
-        index = self._view.index
-        if self.is_writing or index is None:
+        if (index := self.chosen()) is None:
             return
         self.document.delete(index)
         self._show_path(min(index, len(self.document.path) - 1))
@@ -90,7 +89,7 @@ class Branching(Part):
 
     def action_undo(self) -> None:
         """Bring back what was deleted last."""
-        if self.is_writing:
+        if not self.is_free():
             return
         if not self.document.undo():
             self.notify("nothing was deleted", markup=False)
@@ -99,16 +98,17 @@ class Branching(Part):
 
     def action_mark(self) -> None:
         """Set or take away a bookmark at the selected token."""
-        if self._view.index is not None:
-            node = self.document.path[self._view.index]
+        if (index := self.chosen()) is not None:
+            node = self.document.path[index]
             node.is_marked = not node.is_marked
-            self._view.redraw(self._view.index)
+            self._view.redraw(index)
 
     def action_next_mark(self) -> None:
         """Go to the next bookmark of any branch."""
+        if (index := self.chosen()) is None:
+            return
         marks = [node for node in self.document.nodes() if node.is_marked]
-        index = self._view.index
-        if self.is_writing or not marks or index is None:
+        if not marks:
             self.notify("there is no bookmark; m sets one", markup=False)
             return
         here = self.document.path[index]
@@ -126,9 +126,8 @@ class Branching(Part):
         """All branches at once."""
         from tui.screens.tree import TreeScreen
 
-        if self.is_writing or not self.document.path:
+        if (index := self.chosen()) is None:
             return
-        index = self._view.index or 0
         self.app.push_screen(
             TreeScreen(self.document, self.document.path[index]),
             lambda node: self.show_node(node) if node else None,

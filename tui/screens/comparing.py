@@ -32,25 +32,24 @@ class Comparing(Part):
         begin = self._first_drawn()
         if begin is None or self.controls is None:
             return
-        # Copies: where both draw the same token, its node takes the new numbers.
-        old = [replace(node) for node in self.document.path]
+        old = list(self.document.path)
         try:
             now = self.controls.sampling(throw=False)
         except UserError as error:
             self.complain(str(error))
             return
         sampling = replace(now, seed=_drawn_with(old[begin]).seed)
+        selected = self.query_one(TokenView).selected
         self.document.cut(begin)
         self.query_one(TokenView).show(self.document.path)
         self.is_writing = True
         ids = self.document.ids
         request = Completion(ids, "", sampling, len(old) - begin, slide=self.controls.slide)
-        self._replay(request, old, begin)
+        self._replay(request, old, begin, selected)
 
     def _first_drawn(self) -> int | None:
         """The first token from the selected one on that a model has drawn; says where none is."""
-        index = self.query_one(TokenView).index
-        if self.is_writing or index is None:
+        if (index := self.chosen()) is None:
             return None
         drawn = [i for i, node in enumerate(self.document.path) if node.sampling is not None]
         begin = next((i for i in drawn if i >= index), None)
@@ -59,15 +58,33 @@ class Comparing(Part):
         return begin
 
     @work(group="write")
-    async def _replay(self, request: Completion, old: list[Node], begin: int) -> None:
+    async def _replay(
+        self, request: Completion, old: list[Node], begin: int, selected: int | None
+    ) -> None:
+        """Draw the other text, return to the one that was there, and show both."""
         from tui.screens.comparison import ComparisonScreen, Side, differences
 
+        before = [replace(node) for node in old]
         await self.run_completion(request, 1)
-        new = list(self.document.path)
+        new = [replace(node) for node in self.document.path]
+        # If both drew the same token, its node has taken the new numbers.
+        for node, copy in zip(old, before, strict=True):
+            node.become(copy)
+        self.document.show(old[-1])
+        self.document.cut(len(old))
+        view = self.query_one(TokenView)
+        view.show(self.document.path)
+        if selected is not None:
+            view.action_select(selected)
+        self.show_token()
+        self.keep()
         if len(new) > begin:
-            said = differences(old[begin].sampling, new[begin].sampling)
-            sides = Side("as it was", old, begin), Side("what if", new, begin)
-            self.app.push_screen(ComparisonScreen(f"the same dice; {said}", *sides))
+            said = f"the same dice; {differences(before[begin].sampling, new[begin].sampling)}"
+            sides = Side("as it was", before, begin), Side("what if", new, begin)
+            self.app.push_screen(ComparisonScreen(said, *sides), self._say_kept)
+
+    def _say_kept(self, result: None) -> None:
+        self.notify("The other text is kept as a branch: ] shows it.", markup=False)
 
     def action_what_if_beside(self) -> None:
         """Throw the same dice with the same settings and another model."""
@@ -76,7 +93,7 @@ class Comparing(Part):
 
     def action_compare(self) -> None:
         """Let another model read the text."""
-        if self.document.path and not self.is_writing:
+        if self.chosen() is not None:
             self._choose(self._read_beside)
 
     def _choose(self, then: Callable[[str], object]) -> None:
@@ -157,8 +174,7 @@ class Comparing(Part):
         """Ask how probable each of several continuations is behind the selected token."""
         from tui.screens.options import OptionsScreen
 
-        index = self.query_one(TokenView).index
-        if index is not None and not self.is_writing:
+        if (index := self.chosen()) is not None:
             ids = self.document.ids[: index + 1]
             self.app.push_screen(OptionsScreen(self.backend, ids), self._take_option)
 

@@ -10,13 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Static
 
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from tui.document import Node
 from tui.measure import measure
+from tui.screens.dialog import Page
 from tui.widgets.hints import Hints
 from tui.widgets.token_view import TokenView
 
@@ -32,7 +32,7 @@ class Side:
     """Index of the first token of the continuation."""
 
 
-class ComparisonScreen(Screen[None]):
+class ComparisonScreen(Page):
     """A sentence over two views."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -10,19 +10,19 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import Screen
 from textual.widgets import DataTable
 
 from gpt.inside import Layer
 from gpt.step import Step
 from tui.document import Node
 from tui.heat import STEPS, Scale
+from tui.screens.dialog import Page
 from tui.widgets.hints import Hints
 from tui.widgets.inspector import percent, visible
 from tui.widgets.token_view import TokenView
 
 
-class InsideScreen(Screen[None]):
+class InsideScreen(Page):
     """A row for each layer; the text below is coloured by that layer's attention."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -8,12 +8,14 @@ from typing import Any
 from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.screen import ModalScreen, Screen
+from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Label
 
+from tui.screens.dialog import Dialog
 
-class JumpScreen(ModalScreen[Widget | None]):
+
+class JumpScreen(Dialog[Widget | None]):
     """Gives the part whose letter is pressed, or None for any other key."""
 
     def __init__(self, below: Screen[Any]) -> None:

@@ -54,8 +54,7 @@ class Keeping(Part):
         """Find an earlier text."""
         from tui.screens.texts import TextPicker
 
-        if self.is_writing:
-            self.complain("the model is still writing; Esc stops it")
+        if not self.is_free():
             return
         self.app.push_screen(TextPicker(), self.open_text)
 
@@ -120,18 +119,21 @@ class Keeping(Part):
 
         if self.document.path:
             hint = "the name ends with .txt .md .json .html or .svg"
+            hint += ", in the directory of texts" if self.app.is_web else ""
             question = Question("write this text to", hint, free_name())
             self.app.push_screen(question, self._export)
 
     def _export(self, name: str | None) -> None:
-        from tui import export
+        from tui import export, served
 
         if not name:
             return
-        path = Path(name).expanduser()
         try:
+            path = served.export_path(name) if self.app.is_web else Path(name).expanduser()
             export.write(path, self.document.path, self.model)
         except UserError as error:
             self.complain(str(error))
+        except (OSError, RuntimeError, ValueError) as error:  # a name that no file can have
+            self.complain(f"cannot write {name}: {getattr(error, 'strerror', None) or error}")
         else:
             self.notify(f"wrote {one_line(str(path.absolute()))}", markup=False)

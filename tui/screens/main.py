@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on
 from textual.actions import SkipAction
@@ -32,6 +32,7 @@ from tui.widgets.token_view import TokenView
 from tui.widgets.waterfall import WaterfallTable
 
 if TYPE_CHECKING:
+    from tui.app import GPTApp
     from tui.widgets.controls import Controls
 
 
@@ -45,7 +46,7 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
         Binding("escape", "home", "stop", id="stop"),
         Binding("ctrl+c", "interrupt", "stop", show=False, priority=True, id="interrupt"),
         Binding("ctrl+n", "new_text", "new text", id="new_text"),
-        Binding("f1", "help", "help", show=False, id="help"),
+        Binding("f1", "app.toggle_help", "help", show=False, id="help"),
         # A field for several lines has these two for itself.
         Binding("f6", "preferences", "settings", show=False, priority=True, id="preferences"),
         Binding("f7", "editor", "editor", show=False, priority=True, id="editor"),
@@ -122,6 +123,7 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
             self.read(self._first_score)
         if self.first_prompt:
             self.send(self.first_prompt)
+        cast("GPTApp", self.app).whole()
 
     @on(Prompt.Sent)
     def _prompt_sent(self, event: Prompt.Sent) -> None:
@@ -152,9 +154,12 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
         self.explain()
 
     def action_home(self) -> None:
-        """Stop the model; else lead back to the prompt."""
+        """Stop the model; else close the help; else lead back to the prompt."""
+        self.backend.cancel()  # also what was asked of the model
         if self.is_writing:
-            self.backend.cancel()
+            return
+        if self.query("HelpPanel"):
+            self.app.action_hide_help_panel()
         else:
             self.query_one(Prompt).focus()
 
@@ -166,13 +171,6 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
             self.action_copy()
         else:
             raise SkipAction
-
-    def action_help(self) -> None:
-        """The keys of what has the focus, beside everything else; once more hides them."""
-        if self.query("HelpPanel"):
-            self.app.action_hide_help_panel()
-        else:
-            self.app.action_show_help_panel()
 
     def action_preferences(self) -> None:
         """How the program looks and which keys it has."""
@@ -210,10 +208,11 @@ class MainScreen(Keeping, Branching, Asking, Comparing, Modelling):
 
     def action_new_text(self) -> None:
         """An empty document."""
-        if self.is_writing:
-            self.complain("the model is still writing; Esc stops it")
+        if not self.is_free():
             return
         self.begin_text(Document(), Place())
+        status = self.query_one(Status)
+        status.speed = status.first = None
         self.show_token()
         self.say(READY)
         self.query_one(Prompt).focus()

@@ -9,15 +9,15 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Static
 
 from gpt.sanitize import one_line
 from gpt.step import Step
 from tui.measure import Measure, by_line, measure
+from tui.screens.dialog import Dialog
 
 
-class MeasuresScreen(ModalScreen[int | None]):
+class MeasuresScreen(Dialog[int | None]):
     """Gives the first token of the chosen line, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

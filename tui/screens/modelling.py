@@ -44,6 +44,8 @@ class Modelling(Part):
                         self.say(f"waiting for the model: {event.message}")
                 elif isinstance(event, events.Loaded):
                     status.model = event
+                    if self.is_writing:
+                        self.say("reading the text; Esc stops")
                     if event.notice:
                         self.complain(event.notice)
                     self.query_one(Inspector).vocab_size = event.vocab_size
@@ -58,8 +60,7 @@ class Modelling(Part):
         """Choose another model; the text on the screen goes with it."""
         from tui.screens.models import ModelPicker
 
-        if self.is_writing:
-            self.complain("the model is still writing; Esc stops it")
+        if not self.is_free():
             return
         self.app.push_screen(ModelPicker(self.model), self._change_model)
 
@@ -104,11 +105,15 @@ class Modelling(Part):
     async def _read(self, text: str, written: bytes) -> None:
         view = self.query_one(TokenView)
         self.begin_text(Document(), Place())
-        self.say("reading the text")
-        done = 0
+        self.say("reading the text; Esc stops")
+        done, stopped = 0, False
         try:
             async for event in self.backend.score(text):
-                if isinstance(event, events.Steps):
+                if isinstance(event, events.Status):
+                    self.say(f"{event.message}; Esc stops")
+                elif isinstance(event, events.Done):
+                    stopped = event.finish_reason == "cancelled"
+                elif isinstance(event, events.Steps):
                     for step in event.steps:
                         is_prompt = done >= len(written) or bool(written[done])
                         self.document.append([step], is_prompt=is_prompt)
@@ -118,7 +123,7 @@ class Modelling(Part):
             view.catch_up()
             if not written:
                 view.action_select(0)  # a text to be read is read from its beginning
-            self.say(READY)
+            self.say("stopped: the rest of the text was not read" if stopped else READY)
         except BackendError as error:
             self.complain(str(error))
             self.give_back(text)
@@ -136,7 +141,7 @@ class Modelling(Part):
 
     def action_restart(self) -> None:
         """A new engine with the same model; the text stays."""
-        self.backend.close()
+        self.backend.close()  # whoever waits for it is told that it has ended
         self.query_one(Status).model = None
         self.say(READY)
         self.backend, self.answers = self.connect(self.model)

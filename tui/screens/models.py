@@ -8,15 +8,15 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from gpt import models
 from gpt.sanitize import one_line
+from tui.screens.dialog import Dialog
 
 
-class ModelPicker(ModalScreen[str | None]):
+class ModelPicker(Dialog[str | None]):
     """The embedded model and those of the user; gives the chosen name, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

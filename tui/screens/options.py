@@ -12,17 +12,18 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import DataTable, Input
 
 from gpt.sanitize import one_line
 from gpt.step import Step
 from tui.backend import Backend, BackendError
 from tui.measure import measure
+from tui.screens.dialog import Dialog
+from tui.widgets.field import Field
 from tui.widgets.inspector import percent, visible
 
 
-class OptionsScreen(ModalScreen[str | None]):
+class OptionsScreen(Dialog[str | None]):
     """A row for each continuation, the most probable first; gives the chosen one, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -40,7 +41,7 @@ class OptionsScreen(ModalScreen[str | None]):
         with Vertical() as panel:
             panel.border_title = "named continuations of the text up to the selected token"
             panel.border_subtitle = "Enter in the table takes one"
-            yield Input(
+            yield Field(
                 placeholder="a continuation, with its space in front; Enter asks for it",
                 compact=True,
             )

@@ -66,6 +66,21 @@ class Part(Screen[None]):
         """Say what did not work."""
         self.notify(one_line(message), severity="error", markup=False, timeout=10)
 
+    def is_free(self) -> bool:
+        """Whether the text may change now; says why if not."""
+        if self.is_writing:
+            self.complain("The model is still writing; Esc stops it.")
+        return not self.is_writing
+
+    def chosen(self) -> int | None:
+        """Index of the selected token, if the text may change now; says why if there is none."""
+        if not self.is_free():
+            return None
+        index = self.query_one(TokenView).index
+        if index is None:
+            self.complain("There is no text yet; type an opening line and press Enter.")
+        return index
+
     def give_back(self, text: str) -> None:
         """A prompt that came to nothing returns to its field, before what was written since."""
         prompt = self.query_one(Prompt)
@@ -90,7 +105,7 @@ class Part(Screen[None]):
             return
         try:
             if self.is_writing:
-                raise UserError("the model is still writing; Esc stops it")
+                raise UserError("The model is still writing; Esc stops it.")
             path = self.document.ids if ids is None else ids
             if not text and not path:
                 raise UserError("write a beginning first")

@@ -9,15 +9,15 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from gpt.waterfall import LikelyPath
+from tui.screens.dialog import Dialog
 from tui.widgets.inspector import percent, visible
 
 
-class PathsScreen(ModalScreen[list[int] | None]):
+class PathsScreen(Dialog[list[int] | None]):
     """Gives the ids from the root to the chosen token, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

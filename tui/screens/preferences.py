@@ -11,19 +11,19 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Button, DataTable, Label, Select, Static
 
 from gpt.sanitize import one_line
 from tui.keys import Key, catalogue, key_problems
 from tui.preferences import HEAT_MAPS, path
+from tui.screens.dialog import Dialog
 from tui.widgets.controls import Tick
 
 if TYPE_CHECKING:
     from tui.app import GPTApp
 
 
-class PreferencesScreen(ModalScreen[None]):
+class PreferencesScreen(Dialog[None]):
     """Each change holds at once and is saved at once."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -124,7 +124,7 @@ class PreferencesScreen(ModalScreen[None]):
         self.query_one(DataTable).update_cell(key.id, "key", Text(self._keys_of(key)))
 
 
-class KeyQuestion(ModalScreen[str | None]):
+class KeyQuestion(Dialog[str | None]):
     """Gives the key that is pressed, or None for Esc."""
 
     def __init__(self, action: str) -> None:

@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import Static
 
 from gpt.sanitize import one_line
@@ -20,6 +19,7 @@ from tui.align import align, bits_per_character
 from tui.document import Node
 from tui.heat import between
 from tui.measure import measure
+from tui.screens.dialog import Page
 from tui.widgets.hints import Hints
 from tui.widgets.inspector import Inspector, visible
 from tui.widgets.token_view import TokenView
@@ -39,7 +39,7 @@ class Reading:
     vocab_size: int
 
 
-class ReadingsScreen(Screen[None]):
+class ReadingsScreen(Page):
     """The text twice, the selected token of each below; one cursor moves in both."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

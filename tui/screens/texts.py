@@ -11,16 +11,17 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from gpt.sanitize import one_line
 from tui import store
+from tui.screens.dialog import Dialog
 from tui.store import Entry
+from tui.widgets.field import Field
 
 
-class TextPicker(ModalScreen[Path | None]):
+class TextPicker(Dialog[Path | None]):
     """Texts by their beginnings, the newest first; what is typed narrows the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -37,7 +38,7 @@ class TextPicker(ModalScreen[Path | None]):
     def compose(self) -> ComposeResult:
         """A field and a list."""
         with Vertical():
-            field = Input(placeholder="words of the beginning, or a model's name", compact=True)
+            field = Field(placeholder="words of the beginning, or a model's name", compact=True)
             field.border_title = "texts"
             yield field
             yield OptionList()
@@ -88,7 +89,7 @@ def _line(entry: Entry) -> str:
     return f"{when}  {title:44}  {entry.n_tokens:5} tokens  {one_line(entry.model)[:20]}"
 
 
-class Question(ModalScreen[str | None]):
+class Question(Dialog[str | None]):
     """Asks for one line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -101,7 +102,7 @@ class Question(ModalScreen[str | None]):
 
     def compose(self) -> ComposeResult:
         """One field."""
-        field = Input(self._answer, compact=True, select_on_focus=False)
+        field = Field(self._answer, compact=True, select_on_focus=False)
         field.border_title = Content(self._title)
         field.border_subtitle = Content(self._hint)
         yield field

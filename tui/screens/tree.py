@@ -7,17 +7,17 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
 from gpt.sanitize import one_line
 from tui.document import Document, Node
+from tui.screens.dialog import Dialog
 
 _LONGEST = 60
 
 
-class TreeScreen(ModalScreen[Node | None]):
+class TreeScreen(Dialog[Node | None]):
     """Gives the token where the chosen branch begins, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

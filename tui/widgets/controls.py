@@ -8,14 +8,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalGroup
+from textual.content import Content
 from textual.widgets import Checkbox, Input, Label
 
 from gpt.errors import UserError
+from gpt.sanitize import one_line
 from gpt.settings import Ids, Sampling
 from gpt.words import split_boost
+from tui.widgets.field import Field
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class Knob:
     kind: Literal["number", "integer"]
     step: float
     tip: str
+    empty: str = "a number is missing"
+    """What stands in its field if nothing does."""
 
 
 KNOBS = (
@@ -56,13 +62,14 @@ KNOBS = (
         "integer",
         1,
         "the same seed repeats the same text; empty: new dice each run",
+        "random",
     ),
     Knob("length", "length", "200", "integer", 50, "how many tokens a run draws at most"),
     Knob("branches", "branches", "1", "integer", 1, "how many runs begin at the same place"),
 )
 
 
-class Dial(Input):
+class Dial(Field):
     """A number that the arrow keys turn."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -76,7 +83,7 @@ class Dial(Input):
             type=knob.kind,
             id=knob.name,
             compact=True,
-            placeholder="random",
+            placeholder=knob.empty,
             tooltip=knob.tip,
         )
         self._knob = knob
@@ -105,6 +112,21 @@ PRESETS: dict[str, dict[str, float]] = {
     "the model's own": {},
 }
 _NEUTRAL = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
+
+
+def _values_of_presets() -> list[tuple[str, dict[str, str]]]:
+    """What each preset puts into the fields."""
+    return [
+        (name, {dial: f"{value:.10g}" for dial, value in (_NEUTRAL | values).items()})
+        for name, values in PRESETS.items()
+    ]
+
+
+def _boost(item: str) -> tuple[str, float]:
+    try:
+        return split_boost(item)
+    except UserError as error:
+        raise UserError(f"boosted: {error}") from None
 
 
 WORDS = {
@@ -140,7 +162,7 @@ class Controls(VerticalGroup):
             yield Dial(knob)
         for name, tip in WORDS.items():
             yield Label(name, markup=False)
-            yield Input(id=name, compact=True, placeholder="words, or #12", tooltip=tip)
+            yield Field(id=name, compact=True, placeholder="words, or #12", tooltip=tip)
         yield Tick(
             "turns",
             self._chat,
@@ -173,13 +195,11 @@ class Controls(VerticalGroup):
 
     def next_preset(self) -> str:
         """Turn the dials to the next preset; its name."""
-        names = list(PRESETS)
-        now = {name: self.query_one(f"#{name}", Dial).value for name in _NEUTRAL}
-        values = [{n: f"{v:.10g}" for n, v in (_NEUTRAL | p).items()} for p in PRESETS.values()]
-        index = (values.index(now) + 1) % len(names) if now in values else 0
-        for name, value in values[index].items():
+        names, now = list(PRESETS), self._preset()
+        chosen = names[(names.index(now) + 1) % len(names) if now else 0]
+        for name, value in dict(_values_of_presets())[chosen].items():
             self.query_one(f"#{name}", Dial).value = value
-        return names[index]
+        return chosen
 
     def toggle_ban(self, token_id: int) -> bool:
         """Ban a token or allow it again; whether it is banned now."""
@@ -218,13 +238,28 @@ class Controls(VerticalGroup):
             raise UserError(f"the model has not said yet what its tokens of {item!r} are")
         return self.words[item]
 
+    @on(Input.Changed)
+    def check(self) -> None:
+        """Say what is wrong with the settings as soon as it is; else which preset they are."""
+        try:
+            self._sampling(seed=0)
+            _ = self.length, self.branches
+        except UserError as error:
+            self.border_subtitle = Content(one_line(str(error)))
+        else:
+            self.border_subtitle = self._preset() or ""
+
+    def _preset(self) -> str | None:
+        now = {name: self.query_one(f"#{name}", Dial).value for name in _NEUTRAL}
+        return next((name for name, values in _values_of_presets() if values == now), None)
+
     def _number(self, name: str, kind: type[int] | type[float]) -> float:
         text = self.query_one(f"#{name}", Dial).value
         try:
             return kind(text)
         except ValueError:
             label = next(knob.label for knob in KNOBS if knob.name == name)
-            raise UserError(f"{label} is {text!r}, which is no number") from None
+            raise UserError(f"{label} is {text!r}; it must be a number") from None
 
     def sampling(self, *, throw: bool = True) -> Sampling:
         """The settings. Raises UserError naming a bad one.
@@ -234,6 +269,11 @@ class Controls(VerticalGroup):
         seed = self.query_one("#seed", Dial)
         if not seed.value and (throw or not seed.placeholder.isdecimal()):
             seed.placeholder = str(int.from_bytes(os.urandom(4)) >> 1)
+        return self._sampling(
+            seed=int(self._number("seed", int)) if seed.value else int(seed.placeholder)
+        )
+
+    def _sampling(self, *, seed: int) -> Sampling:
         return Sampling(
             temperature=self._number("temperature", float),
             top_k=int(self._number("top_k", int)),
@@ -243,10 +283,10 @@ class Controls(VerticalGroup):
             banned=tuple(ids for item in self._items("banned") for ids in self._ids(item)),
             boosted=tuple(
                 (ids, nats)
-                for word, nats in map(split_boost, self._items("boosted"))
+                for word, nats in map(_boost, self._items("boosted"))
                 for ids in self._ids(word)
             ),
-            seed=int(self._number("seed", int)) if seed.value else int(seed.placeholder),
+            seed=seed,
         )
 
     @property

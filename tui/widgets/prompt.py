@@ -72,9 +72,11 @@ class Prompt(TextArea):
         """One row; where there is no room at all, TextArea would fail to break its hint."""
         return super().render_line(y) if self.content_size.width else Strip.blank(self.size.width)
 
-    async def _on_key(self, event: events.Key) -> None:
-        # A TextArea takes Enter for itself. The keys act here and not as bindings, which would
-        # act before or after the characters that were typed beside them and wait their turn.
+    # Textual calls each class's own handler of an event: these come before TextArea's.
+    async def on_key(self, event: events.Key) -> None:
+        """Keys that TextArea would take for itself, Enter among them."""
+        # They act here and not as bindings, which would act before or after the characters that
+        # were typed beside them and wait their turn.
         if event.is_printable:
             return
         found = self.screen.active_bindings.get(event.key)
@@ -83,7 +85,6 @@ class Prompt(TextArea):
             event.prevent_default()
             await self.run_action(found.binding.action)
 
-    async def _on_paste(self, event: events.Paste) -> None:
-        # Windows' line ends would reach the model as control characters.
+    def on_paste(self, event: events.Paste) -> None:
+        """The line ends of other systems would reach the model as control characters."""
         event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
-        await super()._on_paste(event)

@@ -49,7 +49,7 @@ class TokenText(ScrollView):
         self._following = True
         self._scales: Sequence[Scale] = SCALES
         self._scale = SCALES[0]
-        self._other: set[tuple[int, bytes]] | None = None
+        self._other: bytes | None = None
         self._starts: list[int] = []
         self._extended = 0.0
         self._waiting: Timer | None = None
@@ -79,19 +79,21 @@ class TokenText(ScrollView):
         """Show another text, or the same one after a cut. The sequence is read, not copied."""
         self._tokens = nodes
         self.selected = self.far_end = None
+        if self._scale not in SCALES:  # it was computed for another path
+            self._scales, self._scale = SCALES, SCALES[0]
+            self._repaint()
         self._wrap()
 
     def compare_with(self, nodes: Sequence[Node]) -> None:
-        """Underline the tokens that another text does not have at the same place."""
+        """Underline the tokens whose text another text does not have at the same place."""
         self._starts = _starts(self._tokens)
-        steps = (node.step.bytes for node in nodes)
-        self._other = set(zip(_starts(nodes), steps, strict=False))
+        self._other = b"".join(node.step.bytes for node in nodes)
         self._repaint()
 
     def _same_as_other(self, index: int) -> bool:
         if self._other is None:
             return True
-        return (self._starts[index], self._tokens[index].step.bytes) in self._other
+        return self._other.startswith(self._tokens[index].step.bytes, self._starts[index])
 
     def set_scale(self, scale: Scale) -> None:
         """Colour by this, and by the usual ones where the reader wants to."""

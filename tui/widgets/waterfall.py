@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from rich.text import Text
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from gpt.step import Step
 from gpt.waterfall import Row, Waterfall
 from tui.widgets.inspector import fit, percent, visible
 
@@ -22,6 +26,29 @@ NAMES = {
 }
 _COLUMN = 12
 _LABEL = 12
+
+
+def as_drawn(found: Waterfall, step: Step, *, same_settings: bool) -> Waterfall:
+    """The same, with the numbers that a Step has already, so that all panels show the same ones.
+
+    Computed anew they may differ in the last digit: fast code and the network round differently.
+    same_settings: the token was drawn with these settings, so the last column is known too.
+    """
+    known: dict[int, tuple[float | None, float | None]] = {
+        each.token_id: (each.logprob, each.sampling_logprob) for each in step.candidates
+    }
+    known[step.token_id] = step.logprob, step.sampling_logprob
+    rows, rest = [], list(found.rest)
+    for row in found.rows:
+        own, after = known.get(row.token_id, (None, None))
+        values = list(row.probabilities)
+        if same_settings and after is not None:
+            values[-1] = math.exp(after)
+        if own is not None:
+            values[0] = math.exp(own)
+        rest = [r + old - new for r, old, new in zip(rest, row.probabilities, values, strict=True)]
+        rows.append(replace(row, probabilities=tuple(values)))
+    return replace(found, rows=tuple(rows), rest=tuple(max(0.0, r) for r in rest))
 
 
 class WaterfallTable(Widget):

@@ -1,0 +1,54 @@
+"""What all screens over the main one have in common: they are answered once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual.await_complete import AwaitComplete
+from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
+from textual.screen import ModalScreen, Screen, ScreenResultType
+
+HELP: list[BindingType] = [
+    Binding("f1", "app.toggle_help", "help", show=False, id="dialog.help"),
+]
+
+if TYPE_CHECKING:
+    _Base = Screen[Any]
+else:  # of Textual's base classes, a screen takes styles and keys from the first one alone
+    _Base = object
+
+
+class AnsweredOnce(_Base):
+    """Two keys in one read answer a screen twice; the second answer must not leave another one."""
+
+    _is_answered = False
+
+    def dismiss(self, result: Any = None) -> AwaitComplete:
+        """Close the help, if it is open; else leave this screen, if it is still there."""
+        if self._is_answered or not self.is_current:
+            return AwaitComplete()
+        if not self.is_mounted:  # a key that came with the one that opened it
+            self.call_after_refresh(self.dismiss, result)
+            return AwaitComplete()
+        if result is None and self.query("HelpPanel"):
+            self.app.action_hide_help_panel()
+            return AwaitComplete()
+        self._is_answered = True
+        return super().dismiss(result)
+
+
+class Page(AnsweredOnce, Screen[None]):
+    """A screen of its own."""
+
+    BINDINGS: ClassVar[list[BindingType]] = HELP
+
+
+class Dialog(AnsweredOnce, ModalScreen[ScreenResultType]):
+    """A screen over the one that asks."""
+
+    BINDINGS: ClassVar[list[BindingType]] = HELP
+
+
+class Palette(AnsweredOnce, CommandPalette):
+    """Textual's list of commands."""
