@@ -14,7 +14,7 @@ run: .venv/.run
 	@$(BIN)/gpt-tui $(ARGS)
 
 test: .venv/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 # Minutes instead of seconds for each fuzzer; FUZZ_SECONDS says how many.
 fuzz: .venv/.dev

@@ -40,7 +40,8 @@ smoke() {
   {
     [ "$device" = cpu ] || nvidia-smi
     "$python" -c 'import sys, torch; print(sys.version, torch.__version__, torch.version.cuda)'
-  } >"$out/machine.log" 2>&1
+    "$python" -c 'import benchmarks.gpu, platformdirs, plotext, pytest_asyncio' # all that is needed
+  } >"$out/machine.log" 2>&1 || tail -n 1 "$out/machine.log"
   complete="$python -m gpt complete ROMEO: -n 50 --temperature 0 --dtype float32"
   log 60 smoke-cpu $complete --device cpu
   log 60 smoke-gpu $complete --device "$device"
@@ -48,7 +49,9 @@ smoke() {
 }
 
 tests() {
-  log 120 pytest "$python" -m pytest -m cuda tests/gpt --tb=long --durations=5
+  log 60 pytest "$python" -m pytest -m cuda tests/gpt --deselect \
+    tests/gpt/test_gpu.py::test_fused_code_draws_what_the_network_does --tb=long
+  log 120 pytest-fused "$python" -m pytest -m cuda tests/gpt/test_gpu.py -k fused_code --tb=long
 }
 
 speed() {

@@ -14,11 +14,12 @@ from gpt.checkpoint import save
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
-from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.fake import FakeBackend, app_with, main_screen, reading, running
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui.app import GPTApp
 from tui.backend import BackendError
+from tui.document import Node
 from tui.screens.comparison import ComparisonScreen, differences
 from tui.screens.main import MainScreen
 from tui.screens.models import ModelPicker
@@ -233,3 +234,15 @@ async def test_named_continuations_are_ranked_and_taken() -> None:
         request = backend.requests[-1]
         assert (request.ids, request.text) == ([*map(ord, "abhe")], "yes")
         assert screen.document.text == "abheyes"
+
+
+async def test_a_beginning_that_is_cut_otherwise_is_not_another_beginning() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        view = screen.query_one(TokenView)
+        other = [Node(step, is_prompt=False) for step in reading("abheXY")]  # two by two
+        view.compare_with(other)
+        await pilot.pause()
+        found = "".join(s.text for s in view.render_line(0) if s.style and s.style.underline)
+        assert found.strip() == "ll"  # the last token is the selected one

@@ -189,6 +189,18 @@ def test_a_new_text_has_no_speed_and_an_empty_dial_says_so(start: Start) -> None
     terminal.shows("temperature +a number is missing", "temperature is ''; it must be a number")
 
 
+def test_a_prompt_that_was_sent_is_not_counted_any_more(start: Start) -> None:
+    terminal = written(start)
+    terminal.press("tab")
+    terminal.press("or not")
+    terminal.shows("6 tokens: o│r│")
+    terminal.press("shift+tab")
+    terminal.press("i")
+    terminal.hides("6 tokens")
+    terminal.shows("the length|asked")
+    assert "6 tokens" not in terminal.text
+
+
 def test_a_wrong_boost_is_named_while_it_is_typed(start: Start) -> None:
     terminal = written(start)
     terminal.press("plus", "escape")
