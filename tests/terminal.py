@@ -73,7 +73,8 @@ class Terminal:
             [*([] if program else ["-m", "tui"]), *arguments],
             dimensions=size[::-1],
             env={
-                **os.environ,
+                # A size in the environment comes before the terminal's own.
+                **{name: os.environ[name] for name in os.environ.keys() - {"COLUMNS", "LINES"}},
                 "TERM": "xterm-256color",
                 "COLORTERM": "truecolor",
                 "PYTHONUTF8": "1",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -26,7 +25,7 @@ from tui import preferences
 from tui.keys import key_problems
 from tui.preferences import Preferences
 from tui.screens.main import MainScreen
-from tui.terminal import has_vanished, outliving
+from tui.terminal import outliving
 from tui.widgets.token_view import TokenView
 
 
@@ -67,11 +66,9 @@ class GPTApp(App[None]):
         return outliving(super().get_driver_class(), partial(self.end, 129))
 
     def on_mount(self) -> None:
-        """Keep what is chosen; end with the terminal."""
+        """Keep what is chosen."""
         self.theme_changed_signal.subscribe(self, lambda theme: self._theme_chosen(theme.name))
         self.call_after_refresh(self._complain)
-        if not (self.is_headless or self.is_web):
-            self.set_interval(1.0, self._look_for_terminal)
 
     async def run_async(self, **options: Any) -> None:
         """Run. A signal ends it, also in its first moment, and leaves the terminal as it was."""
@@ -100,11 +97,6 @@ class GPTApp(App[None]):
     async def action_quit(self) -> None:
         """Leave."""
         self.end(0)
-
-    def _look_for_terminal(self) -> None:
-        """Reading from a terminal that has vanished would go on for ever."""
-        if has_vanished(sys.__stdin__.fileno()):  # type: ignore[union-attr]
-            self.end(129)
 
     def _complain(self) -> None:
         """What of the preferences could not be used."""

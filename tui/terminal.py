@@ -22,12 +22,12 @@ def clamped(size: Size) -> Size:
     return Size(max(1, min(size.width, LARGEST.width)), max(1, min(size.height, LARGEST.height)))
 
 
-def has_vanished(fileno: int) -> bool:
-    """Whether nobody is at the other end of a terminal any more."""
+def has_vanished() -> bool:
+    """Whether nobody is at the other end of the terminal any more."""
     if not hasattr(select, "poll"):
         return False
     poll = select.poll()
-    poll.register(fileno, select.POLLIN)
+    poll.register(0, select.POLLIN)
     gone = select.POLLHUP | select.POLLERR | select.POLLNVAL
     return any(state & gone for _, state in poll.poll(0))
 
@@ -108,6 +108,11 @@ class _Parser(XTermParser):
 
     def feed(self, data: str) -> Iterable[Message]:
         return super().feed(self._pastes.clean(data) if data else data)
+
+    def tick(self) -> Iterable[Message]:
+        if has_vanished():  # reading would give nothing at once, for ever
+            raise OSError("the terminal is gone")
+        return super().tick()
 
 
 def outliving(kind: type[Driver], vanished: Callable[[], object]) -> type[Driver]:

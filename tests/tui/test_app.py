@@ -452,3 +452,23 @@ async def test_a_mistake_behind_a_key_is_said_and_the_program_goes_on(
         monkeypatch.undo()
         await pilot.press("a")
         assert screen.query_one(Prompt).text == "a"
+
+
+async def test_every_key_that_cannot_act_while_the_model_writes_says_so() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        backend.go_on.clear()
+        await pilot.press("a", "b", "enter")
+        screen = main_screen(app)
+        while not screen.document.path:
+            await pilot.pause()
+        screen.query_one(TokenView).focus()
+        keys = "e E p v w k 1 9 i m t z b delete left_square_bracket right_square_bracket"
+        for key in [*keys.split(), "f3", "f5", "f8", "ctrl+b", "ctrl+g", "ctrl+n", "ctrl+o"]:
+            before = len(complaints(app))
+            await pilot.press(key)
+            said = complaints(app)
+            assert len(said) == before + 1, key
+            assert said[-1] == "The model is still writing; Esc stops it.", key
+        backend.go_on.set()

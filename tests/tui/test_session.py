@@ -71,7 +71,7 @@ def test_a_person_uses_everything(home: Path, tmp_path: Path) -> None:
     press("v")
     until("a model to set beside this one")
     press(HOME, DOWN, "\r")
-    until(r"KL\(tiny ‖ other\) [\d.]+ bits a token")
+    until(r"KL\(tiny ‖ other\)\s+[\d.]+ bits a token")
     leave("disagreement")
     press("p")
     until("most likely paths")

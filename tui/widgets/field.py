@@ -1,11 +1,38 @@
-"""A field for one line of text."""
+"""A field for one line of text, and what all fields have in common."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.widget import Widget
 from textual.widgets import Input
 
+if TYPE_CHECKING:
+    _Base = Widget
+else:  # of Textual's base classes, a widget takes styles and keys from the first one alone
+    _Base = object
 
-class Field(Input):
+
+class InOrder(_Base):
+    """A field whose own keys act in the order in which they are pressed.
+
+    Textual acts on a key like Backspace after the letters that came with it: "a", Backspace, "b"
+    in one read would leave "a".
+    """
+
+    async def on_key(self, event: events.Key) -> None:
+        """Act on a key that is not a letter at once."""
+        if event.is_printable:
+            return
+        found = self.screen.active_bindings.get(event.key)
+        if found and found.node is self:
+            event.stop()
+            event.prevent_default()
+            await self.run_action(found.binding.action)
+
+
+class Field(InOrder, Input):
     """Textual's, which would hand control characters on to the terminal."""
 
     def validate_value(self, value: str) -> str:

@@ -12,9 +12,10 @@ from textual.strip import Strip
 from textual.widgets import TextArea
 
 from gpt.sanitize import one_for_one
+from tui.widgets.field import InOrder
 
 
-class Prompt(TextArea):
+class Prompt(InOrder, TextArea):
     """Enter sends. Shift+Enter or Alt+Enter breaks the line where the terminal can tell them
     from Enter, Ctrl+J everywhere."""
 
@@ -71,19 +72,6 @@ class Prompt(TextArea):
     def render_line(self, y: int) -> Strip:
         """One row; where there is no room at all, TextArea would fail to break its hint."""
         return super().render_line(y) if self.content_size.width else Strip.blank(self.size.width)
-
-    # Textual calls each class's own handler of an event: these come before TextArea's.
-    async def on_key(self, event: events.Key) -> None:
-        """Keys that TextArea would take for itself, Enter among them."""
-        # They act here and not as bindings, which would act before or after the characters that
-        # were typed beside them and wait their turn.
-        if event.is_printable:
-            return
-        found = self.screen.active_bindings.get(event.key)
-        if found and found.node is self:
-            event.stop()
-            event.prevent_default()
-            await self.run_action(found.binding.action)
 
     def on_paste(self, event: events.Paste) -> None:
         """The line ends of other systems would reach the model as control characters."""
