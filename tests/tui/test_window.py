@@ -117,10 +117,6 @@ def test_a_dialog_that_is_answered_twice_leaves_the_program_running(start: Start
     for key in ("f4", "/", "t", "f5", "ctrl+l", "f3"):
         terminal.storm(KEYS.get(key, key) + "\r\r\r")  # the dialog and its answers in one write
         terminal.shows("settings of the next run", r"\^p palette")
-    terminal.press("p")
-    terminal.shows("most likely paths")
-    terminal.storm("\r\r\r")
-    terminal.hides("most likely paths")
     assert terminal.quit() == 0
     assert "Traceback" not in terminal.raw
 
