@@ -85,7 +85,7 @@ class Engine:
             notice = f"{device.describe(error)}; the model runs on the CPU from now on"
             if self._reply.has_steps:
                 raise UserError(notice) from error
-            self._reply.send("status", message=notice)
+            self._reply.send("status", message=notice, is_notice=True)
             operation(self, request)
 
     def _load(self, request: Request) -> None:

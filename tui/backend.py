@@ -17,6 +17,8 @@ class Status:
     """What a long request is doing."""
 
     message: str
+    is_notice: bool = False
+    """It says what a person must know later as well: a GPU that was lost."""
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ class LocalBackend:
 def _event(line: dict[str, Any]) -> Event:
     match line["event"]:
         case "status":
-            return Status(line["message"])
+            return Status(line["message"], line.get("is_notice", False))
         case "loaded":
             return Loaded(
                 line["name"],

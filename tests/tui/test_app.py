@@ -11,13 +11,13 @@ from textual.widgets import Footer
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
 from tui.app import GPTApp
-from tui.backend import BackendError, Completion, Done, EngineDiedError, Event, Steps
+from tui.backend import BackendError, Completion, Done, EngineDiedError, Event, Status, Steps
 from tui.screens.main import MainScreen
 from tui.screens.models import ModelPicker
 from tui.widgets.controls import Dial, Tick
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
-from tui.widgets.status import Status
+from tui.widgets.status import Status as StatusLine
 from tui.widgets.token_view import TokenView
 
 
@@ -52,7 +52,7 @@ async def test_a_prompt_becomes_text_with_numbers() -> None:
         assert said(screen) == "done: the length that was asked for"
         newest = screen.query_one(Inspector).step
         assert newest and newest.text == "o"
-        status = str(screen.query_one(Status).render())
+        status = str(screen.query_one(StatusLine).render())
         assert "fake" in status and "cpu" in status and "float32" in status
         assert "context 8/64" in status
         assert "10.0 tokens/s" in status
@@ -306,7 +306,7 @@ async def test_another_model_reads_the_same_text() -> None:
         await pick(pilot, app, "escape")
         assert len(screen.document.path) == 5
         await pick(pilot, app, "end", "enter")
-        assert "tiny" in str(screen.query_one(Status).render())
+        assert "tiny" in str(screen.query_one(StatusLine).render())
         assert screen.document.text == "hello"
         assert [node.step.text for node in screen.document.path] == ["he", "ll", "o"]
         assert [node.is_prompt for node in screen.document.path] == [True, True, False]
@@ -368,6 +368,8 @@ async def test_page_keys_scroll_the_text_without_a_way_to_it(focus: type[Prompt 
         screen = await write(pilot, app, "a")
         view, field = screen.query_one(TokenView), screen.query(focus).first()
         field.focus()
+        while not field.has_focus:
+            await pilot.pause()
         end = view.max_scroll_y
         await pilot.press("pageup")
         while view.scroll_offset.y != end - view.scrollable_content_region.height:
@@ -472,3 +474,27 @@ async def test_every_key_that_cannot_act_while_the_model_writes_says_so() -> Non
             assert len(said) == before + 1, key
             assert said[-1] == "The model is still writing; Esc stops it.", key
         backend.go_on.set()
+
+
+async def test_how_far_a_prompt_is_read_stands_below_it_and_a_lost_gpu_is_told() -> None:
+    class Reading(FakeBackend):
+        async def complete(self, request: Completion) -> AsyncIterator[Event]:
+            yield Status("reading 1,200 of 45,000 tokens")
+            await self.go_on.wait()
+            yield Status("the GPU failed", is_notice=True)
+            async for event in super().complete(request):
+                yield event
+
+    backend = Reading()
+    backend.go_on.clear()
+    app = app_with(backend)
+    async with running(app) as pilot:
+        await pilot.press("a", "enter")
+        await pilot.pause()
+        prompt = main_screen(app).query_one(Prompt)
+        said = Content.from_markup(str(prompt.border_subtitle)).plain
+        assert said == "reading 1,200 of 45,000 tokens; Esc stops"
+        assert complaints(app) == []
+        backend.go_on.set()
+        await until_written(pilot, main_screen(app))
+        assert complaints(app) == ["the GPU failed"]

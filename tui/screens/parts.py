@@ -203,7 +203,10 @@ class Part(Screen[None]):
                     status.model = replace(status.model, **event.how)
                 return event
             elif isinstance(event, events.Status):
-                self.complain(event.message)  # a GPU that was lost
+                if event.is_notice:
+                    self.complain(event.message)
+                else:
+                    self.say(f"{event.message}; Esc stops")
         raise BackendError("the engine did not say that it was done")
 
     def settle(self) -> None:

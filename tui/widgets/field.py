@@ -26,10 +26,11 @@ class InOrder(_Base):
         if event.is_printable:
             return
         found = self.screen.active_bindings.get(event.key)
-        if found and found.node is self:
+        if not found or found.node is not self:
+            return
+        if await self.app.run_action(found.binding.action, self):  # not if it leaves it to others
             event.stop()
             event.prevent_default()
-            await self.run_action(found.binding.action)
 
 
 class Field(InOrder, Input):
