@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual import work
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
+from textual.css.query import NoMatches
 from textual.screen import ModalScreen, Screen, ScreenResultType
 
 HELP: list[BindingType] = [
@@ -51,4 +54,9 @@ class Dialog(AnsweredOnce, ModalScreen[ScreenResultType]):
 
 
 class Palette(AnsweredOnce, CommandPalette):
-    """Textual's list of commands."""
+    """Textual's list of commands, which goes on to fill itself after it was closed."""
+
+    @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
+    async def _gather_commands(self, search_value: str) -> None:
+        with suppress(NoMatches):
+            await CommandPalette._gather_commands.__wrapped__(self, search_value)  # type: ignore[attr-defined]
