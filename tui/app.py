@@ -83,7 +83,7 @@ class GPTApp(App[None]):
         """Leave with this exit status, as soon as the screen is whole."""
         if not self._is_whole:  # its parts that are still on their way would not find it
             self._status = status
-        elif not self.screen.is_mounted:
+        elif not getattr(self.screen, "is_shown", True):
             self.call_after_refresh(self.end, status)
         else:
             self.exit(return_code=status)
@@ -145,7 +145,7 @@ class GPTApp(App[None]):
         """The keys of what has the focus, beside everything else; once more hides them."""
         if self.screen.query("HelpPanel"):
             self.action_hide_help_panel()
-        elif self.screen.is_mounted:
+        elif getattr(self.screen, "is_shown", True):
             self.action_show_help_panel()
 
     async def run_action(self, *arguments: Any, **options: Any) -> bool:

@@ -25,13 +25,19 @@ else:  # of Textual's base classes, a screen takes styles and keys from the firs
 class AnsweredOnce(_Base):
     """Two keys in one read answer a screen twice; the second answer must not leave another one."""
 
+    is_shown = False
+    """Whether it has all its parts."""
     _is_answered = False
+
+    def on_screen_resume(self) -> None:
+        """The first time comes after its parts were made."""
+        self.is_shown = True
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
         """Close the help, if it is open; else leave this screen, if it is still there."""
         if self._is_answered or not self.is_current:
             return AwaitComplete()
-        if not self.is_mounted:  # a key that came with the one that opened it
+        if not self.is_shown:  # a key that came with the one that opened it
             self.call_after_refresh(self.dismiss, result)
             return AwaitComplete()
         if result is None and self.query("HelpPanel"):
