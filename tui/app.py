@@ -49,6 +49,7 @@ class GPTApp(App[None]):
         self._main = main
         self._problems = list(problems)
         self._is_whole = False
+        self._is_leaving = False
         self._status: int | None = None
         """With which it ends, once it is whole."""
         if self.preferences.theme in self.available_themes:
@@ -86,13 +87,14 @@ class GPTApp(App[None]):
         elif not getattr(self.screen, "is_shown", True):
             self.call_after_refresh(self.end, status)
         else:
+            self._is_leaving = True
             self.exit(return_code=status)
 
     def whole(self) -> None:
         """The screen has all its parts."""
         self._is_whole = True
         if self._status is not None:
-            self.exit(return_code=self._status)
+            self.end(self._status)
 
     async def action_quit(self) -> None:
         """Leave."""
@@ -150,6 +152,8 @@ class GPTApp(App[None]):
 
     async def run_action(self, *arguments: Any, **options: Any) -> bool:
         """Run what a key does. A mistake in it is said, and the program goes on."""
+        if self._is_leaving:  # a screen that is opened now would get no parts
+            return True
         try:
             return await super().run_action(*arguments, **options)
         except Exception as error:
