@@ -354,3 +354,10 @@ def test_ctrl_c_in_training_prints_each_line_once(tmp_path: Path) -> None:
     assert "^C" not in terminal.text
     assert json.dumps("stopped after")[1:-1] in terminal.text
     assert comes(lambda: (tmp_path / "out.run" / "state.pt").exists())
+
+
+def test_a_key_right_after_quitting_opens_nothing(start: Start) -> None:
+    terminal = written(start)
+    terminal.storm(KEYS["ctrl+q"] + KEYS["f5"] + KEYS["f4"])
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.raw
