@@ -60,7 +60,8 @@ def main() -> None:
 def interface(score: str | None) -> None:
     """gpt-tui on the engine without a model."""
     from tui.app import GPTApp
-    from tui.screens.main import MainScreen
+    from tui.screens.main import MainScreen, Opening
+    from tui.session import Session
 
     def connect(model: str) -> Any:
         backend = LocalBackend(engine="benchmarks.fast_engine")
@@ -68,10 +69,8 @@ def interface(score: str | None) -> None:
 
     text = Path(score).read_text() if score else ""
     prompt = "" if score else "a"
-    main_screen = MainScreen(
-        connect, connect("fast"), "fast", prompt=prompt, score=text, length=10**7
-    )
-    GPTApp(main_screen).run()
+    session = Session(connect, connect("fast"), "fast")
+    GPTApp(MainScreen(session, Opening(prompt=prompt, score=text, length=10**7))).run()
 
 
 class Program:

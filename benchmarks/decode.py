@@ -34,12 +34,12 @@ from benchmarks.rounds import cpu
 from gpt import checkpoint, models
 from gpt.bench import bytes_per_token, seconds_to_read, to_read
 from gpt.checkpoint import Checkpoint
-from gpt.compiled import Compilation
 from gpt.context import Context
-from gpt.generate import generate
-from gpt.quantize import packing_pays
-from gpt.ready import make_ready
+from gpt.fast.cpu_step import Compilation
+from gpt.generate import Limits, generate
+from gpt.loaded import RunOptions, load_model
 from gpt.settings import Sampling
+from gpt.weights.quantize import packing_pays
 from tests.peers import as_llama
 
 PROMPT, DRAWN, LONG = 64, 128, 512
@@ -57,7 +57,7 @@ def our_program(loaded: Checkpoint, context: Context) -> Program:
             context.predict(context.read(ids)[-1])
         while len(path) < len(ids) + n:  # a token that ends a text does not end the measurement
             left = len(ids) + n - len(path)
-            for step in generate(loaded, context, path.copy(), GREEDY, max_new_tokens=left):
+            for step in generate(context, path.copy(), GREEDY, Limits(left)):
                 path.append(step.token_id)
         return path[len(ids) :]
 
@@ -84,9 +84,10 @@ def ours(directory: Path, dtype: str, *, compile: bool) -> Program:
     """A checkpoint of ours in a dtype, compiled or not."""
     packed = dtype == "int8" and not compile and packing_pays()  # as without a compiler
     loaded = checkpoint.load(directory, "cpu", dtype, packed=packed)
-    context = Context(loaded.model)
+    context = loaded.new_context()
     if compile:
-        compilation = Compilation(context, dtype, build=True)
+        compilation = Compilation(context, dtype)
+        compilation.start(build=True)
         compilation.wait()
         if not compilation.is_installed:
             raise ImportError("no compiled code; is there a C++ compiler?")
@@ -298,7 +299,7 @@ def memory(directory: Path, dtype: str) -> dict[str, float]:
 
 def shakespeare(work: Path, rounds: int) -> dict[str, Any]:
     """The shipped model in its default dtype and as many threads as it takes by default."""
-    ready = make_ready(models.find(models.EMBEDDED), "cpu")
+    ready = load_model(models.find(models.EMBEDDED), RunOptions("cpu"))
     threads, dtype = ready.threads, ready.dtype
     names = ["transformers float32", f"ours {dtype} eager", f"ours {dtype} compiled"]
     names = [f"shakespeare {name}" for name in names]

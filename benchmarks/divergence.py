@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.convert import make
-from gpt import checkpoint, data, models
+from gpt import checkpoint, models
 from gpt.model import GPT
+from gpt.training import data
 
 WINDOW = 256
 
@@ -52,7 +53,7 @@ def compare(directory: Path, ids: Tensor, one_by_one: int) -> dict[str, Any]:
 
 
 class AsOnGPU(GPT):
-    """gpt.quantize.HalfGPT with a product that a CPU has as well."""
+    """gpt.weights.quantize.HalfGPT with a product that a CPU has as well."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, E) → (…, V) float32."""

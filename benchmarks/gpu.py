@@ -29,12 +29,11 @@ from benchmarks.convert import make
 from benchmarks.decode import medians, our_program, their_gpt2, transformers_program
 from benchmarks.other_programs import Program
 from gpt import checkpoint, models
-from gpt.background import cache_directory
 from gpt.bench import bytes_per_token, seconds_to_read
 from gpt.checkpoint import Checkpoint
-from gpt.context import Context
-from gpt.cuda import Graphs
-from gpt.fused import Fusion
+from gpt.fast.build import cache_directory
+from gpt.fast.cuda_compile import Fusion
+from gpt.fast.cuda_graph import Graphs
 from tests.peers import as_llama
 
 PROMPT, DRAWN, LONG = 64, 256, 512
@@ -46,17 +45,20 @@ SIZES = {
 
 def ours(loaded: Checkpoint, *, graphs: bool = True, fuse: bool = False) -> Program:
     """Our generate: eagerly, with graphs, or with graphs of fused code."""
-    context = Context(loaded.model)
-    context.graphs = Graphs(context) if graphs else None
+    context = loaded.new_context()
+    made = Graphs(context)
+    context.graphs = made if graphs else None
     if fuse:
-        Fusion(context, build=True).wait()
+        fusion = Fusion(made)
+        fusion.start(build=True)
+        fusion.wait()
     run = our_program(loaded, context)
 
     def checked(ids: list[int], n: int) -> list[int]:
         drawn = run(ids, n)
-        if context.graphs and (context.graphs.reason or fuse != context.graphs.is_fused):
+        if graphs and (made.reason or fuse != made.is_fused):
             notes = [path.read_text() for path in cache_directory().glob("fused-*.failed.txt")]
-            raise RuntimeError(" ".join([context.graphs.reason, context.graphs.put_aside, *notes]))
+            raise RuntimeError(" ".join([made.reason, made.put_aside, *notes]))
         return drawn
 
     return checked

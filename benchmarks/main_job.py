@@ -31,8 +31,7 @@ from transformers import GPT2Config
 from benchmarks.rounds import cpu, in_turn
 from gpt import checkpoint, models
 from gpt.checkpoint import Checkpoint
-from gpt.context import Context
-from gpt.generate import generate
+from gpt.generate import Limits, generate
 from gpt.settings import Sampling
 from tests.peers import as_llama, random_gpt2
 from tui.backend import Completion, Done
@@ -64,12 +63,12 @@ def decoding(ours: Checkpoint, theirs: Any, rounds: int, n: int) -> dict[str, fl
     ids = prompt[0].tolist()
 
     def run_ours() -> float:
-        context = Context(ours.model)
+        context = ours.new_context()
         count = 0
 
         def work() -> None:
             nonlocal count
-            for _ in generate(ours, context, ids, SAMPLING, max_new_tokens=n):
+            for _ in generate(context, ids, SAMPLING, Limits(n)):
                 count += 1
 
         elapsed = seconds(work)

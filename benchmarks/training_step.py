@@ -24,10 +24,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.rounds import in_turn
 from gpt.config import ModelConfig
-from gpt.data import Corpus, batch
 from gpt.model import GPT
-from gpt.presets import PRESETS
-from gpt.train import TrainConfig, Training
+from gpt.training.data import Corpus, batch
+from gpt.training.loop import TrainConfig, Training
+from gpt.training.presets import PRESETS
 
 SHAPE: dict[str, Any] = {"n_layer": 6, "n_head": 4, "n_embd": 256}
 VOCABULARY, T, B, DROPOUT = 65, 256, 32, 0.1

@@ -1,1 +1,5 @@
-"""Turns other people's checkpoints into ours; the only place that knows their tensor names."""
+"""Converts Hugging Face checkpoints to checkpoints of this program.
+
+Only this package knows the tensor names of other programs. Bad input raises UserError, whose
+message says what is wrong, where, and what to do.
+"""

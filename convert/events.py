@@ -1,39 +1,46 @@
-"""What a conversion tells its caller while it runs; it knows no terminal."""
+"""What a conversion reports to its caller while it runs. It does not depend on a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a conversion is, in bytes."""
+class ConversionProgress:
+    """How much of a conversion is done, in bytes."""
+
+    json_name: ClassVar[str] = "progress"
 
     phase: str
     """download, convert or verify."""
     file: str
-    """The file that is being read; transformers while it is compared with."""
+    """The file that is read now; "transformers" in the phase verify."""
     file_done: int
-    """Bytes of it that are done."""
+    """Bytes of this file that are done."""
     file_total: int
-    """Its size."""
+    """Bytes of this file."""
     done: int
-    """Bytes of the whole phase that are done."""
+    """Bytes of the phase that are done."""
     total: int
-    """Bytes of the whole phase."""
+    """Bytes of the phase."""
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Something that the user should know and that stops nothing."""
+    """Something that the user should know but that does not stop the conversion."""
+
+    json_name: ClassVar[str] = "notice"
 
     text: str
 
 
 @dataclass(frozen=True)
-class Found:
-    """A checkpoint is there; told before anything large is fetched or written."""
+class CheckpointFound:
+    """The checkpoint exists. Reported before anything large is downloaded or written."""
+
+    json_name: ClassVar[str] = "found"
 
     model: str
     kind: str
@@ -42,9 +49,11 @@ class Found:
     """Size of the download, or of the weights that will be written."""
 
 
-Event = Progress | Notice | Found
-Tell = Callable[[Event], None]
+Event = ConversionProgress | Notice | CheckpointFound
+OnEvent = Callable[[Event], None]
+Notify = Callable[[str], object]
+"""Receives the text of a notice."""
 
 
-def silent(event: Event) -> None:
-    """Tell nobody."""
+def ignore_event(event: Event) -> None:
+    """Report nothing."""

@@ -1,6 +1,6 @@
-"""What a family of models has to say of itself: a table of names and a function for the config.
+"""What a family of models declares: where its tensors go and how its configuration is read.
 
-Everything that families share is here; convert/gpt2.py and convert/opt.py are only facts.
+Shared code is here; convert/gpt2.py and convert/opt.py contain only facts about their family.
 """
 
 from __future__ import annotations
@@ -28,77 +28,78 @@ ACTIVATIONS: dict[str, Activation] = {
     "swish": "silu",
     "quick_gelu": "quick_gelu",
 }
-"""transformers' names → ours. gelu_new and gelu_fast are the tanh formula, written out."""
+"""Names in transformers → ours. gelu_new and gelu_fast are the tanh formula, written out."""
 
 
 def unchanged(tensor: Tensor) -> Tensor:
-    """As it is."""
+    """The tensor as it is."""
     return tensor
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where one of their tensors goes."""
+    """Which of our parameters a source tensor becomes, and how."""
 
     name: str
     """Our parameter; `{i}` stands for the layer."""
     transform: Callable[[Tensor], Tensor] = unchanged
-    """A view of their tensor as we store it."""
+    """Source tensor → a view of it in our layout."""
     part: int | None = None
-    """Which third of our joined matrix it is: 0 q, 1 k, 2 v; None where it is all of it."""
+    """Third of our joined matrix: 0 q, 1 k, 2 v; None if the tensor is the whole parameter."""
     mismatch: str = ""
     """What a wrong shape usually means."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of network. See docs/convert.md for how to add one."""
+    """A network architecture. docs/convert.md says how to add one."""
 
     model_type: str
-    """What its config.json says."""
+    """Its name in config.json."""
     places: Mapping[str, Place | str | None]
-    """Their name (`{i}` for the layer) → its place; None: known and dropped; a text: dropped,
-    and the user is told that text."""
-    read_config: Callable[[Values], ModelConfig]
-    """From their configuration to ours; `tied` is what it says, before the weights are seen."""
+    """Name of a source tensor (`{i}` for the layer) → its place. None: the tensor is dropped.
+    A text: it is dropped and the text is a notice to the user."""
+    read_config: Callable[[ConfigReader], ModelConfig]
+    """Source configuration → ours; `tied` is what config.json says, not yet what the weights
+    are."""
     prefixes: tuple[str, ...] = ()
-    """What may stand in front of a name; the first that fits is taken off."""
+    """Possible prefixes of tensor names; the first that matches is removed."""
     renames: tuple[tuple[str, str], ...] = ()
-    """Regular expressions and replacements that make old names new."""
-    fills: Callable[[Values], dict[str, float]] = lambda values: {}
-    """Parameters of ours (`{i}` for the layer) that this configuration leaves out → their value."""
-    token_ids: Mapping[str, int] = field(default_factory=dict)
-    """eos_token_id and so on, where the configuration does not name them."""
+    """Regular expressions and replacements that turn old names into current ones."""
+    constants: Callable[[ConfigReader], dict[str, float]] = lambda config: {}
+    """Our parameters (`{i}` for the layer) that this configuration leaves out → their value."""
+    default_token_ids: Mapping[str, int] = field(default_factory=dict)
+    """eos_token_id and so on, for configurations that do not set them."""
 
 
-_CLASSES = "the classification head is dropped: it sorts texts and does not write them"
+_CLASSES = "the classification head is dropped: it classifies texts and does not write them"
 _ANSWERS = "the question-answering head is dropped: it marks an answer and does not write one"
-_TOKENS = "the token-classification head is dropped: it labels a text and does not write it"
+_LABELS = "the token-classification head is dropped: it labels tokens and does not write text"
 OTHER_HEADS: dict[str, str] = {
     "score.weight": _CLASSES,
-    "classifier.weight": _TOKENS,
-    "classifier.bias": _TOKENS,
+    "classifier.weight": _LABELS,
+    "classifier.bias": _LABELS,
     "qa_outputs.weight": _ANSWERS,
     "qa_outputs.bias": _ANSWERS,
 }
-"""Tensors of any family that are no part of a model that writes, and what the user is told."""
+"""Tensors of output heads that do not generate text → the notice to the user."""
 
 
-class Values:
-    """A config.json that is not believed: each value is asked for by name and type.
+class ConfigReader:
+    """Reads single values of an untrusted config.json and checks the type of each.
 
-    Several names are aliases. Raises UserError naming the value.
+    Several names of one value are aliases. Errors name the value.
     """
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._values = values
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._config = config
 
     def integer(self, *names: str, default: int) -> int:
         """A whole number."""
         return self._get(names, default, lambda v: type(v) is int, "a whole number")  # type: ignore[no-any-return]
 
     def optional_integer(self, *names: str) -> int | None:
-        """A whole number, or None where it is null or absent."""
+        """A whole number; None if it is null or absent."""
         return self._get(names, None, lambda v: type(v) is int, "a whole number")  # type: ignore[no-any-return]
 
     def number(self, *names: str, default: float) -> float:
@@ -114,19 +115,19 @@ class Values:
         return self._get(names, default, lambda v: type(v) is str, "a text")  # type: ignore[no-any-return]
 
     def activation(self, name: str, default: str) -> Activation:
-        """The activation function by our name."""
-        theirs = self.text(name, default=default)
-        if theirs not in ACTIVATIONS:
+        """An activation function by our name."""
+        source_name = self.text(name, default=default)
+        if source_name not in ACTIVATIONS:
             raise UserError(
-                f"the activation {theirs[:50]!r} is none that convert knows: "
+                f"the activation {source_name[:50]!r} is not supported; convert knows "
                 f"{', '.join(ACTIVATIONS)}"
             )
-        return ACTIVATIONS[theirs]
+        return ACTIVATIONS[source_name]
 
-    def _get(self, names: tuple[str, ...], default: Any, fits: Any, kind: str) -> Any:
-        found = {n: self._values[n] for n in names if self._values.get(n) is not None}
+    def _get(self, names: tuple[str, ...], default: Any, is_valid: Any, kind: str) -> Any:
+        found = {n: self._config[n] for n in names if self._config.get(n) is not None}
         for name, value in found.items():
-            if not fits(value):
+            if not is_valid(value):
                 raise UserError(f"{name} is {short(value)}; it must be {kind}")
             if value != next(iter(found.values())):
                 raise UserError(f"{' and '.join(found)} contradict each other")
@@ -138,23 +139,23 @@ def _is_finite(value: Any) -> bool:
 
 
 def short(value: Any) -> str:
-    """A value for a sentence."""
+    """A value of JSON for a message, at most 51 characters."""
     text = repr(value) if not isinstance(value, dict | list) else f"a {type(value).__name__}"
     return text if len(text) <= 50 else text[:50] + "…"
 
 
 def transposed(tensor: Tensor) -> Tensor:
-    """GPT-2's Conv1D keeps (in, out); OpenAI's own files have a 1 in front of it."""
+    """(in, out) → (out, in): Conv1D of GPT-2 stores (in, out), OpenAI's files (1, in, out)."""
     if tensor.ndim == 3 and tensor.shape[0] == 1:
         tensor = tensor[0]
     return tensor.t() if tensor.ndim == 2 else tensor
 
 
 def without_first_two(tensor: Tensor) -> Tensor:
-    """OPT's positions begin at row 2."""
+    """(n + 2, C) → (n, C): OPT's position embeddings start at row 2."""
     return tensor[2:] if tensor.ndim else tensor
 
 
 def shape_after(place: Place, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape that a tensor of theirs has in our network."""
+    """The shape of a source tensor after the place's transform."""
     return tuple(place.transform(torch.empty(shape, device="meta")).shape)

@@ -1,21 +1,18 @@
-"""What a checkpoint says of drawing a text, read as transformers' `generate` reads it."""
+"""The generation settings of a checkpoint, read as `generate` of transformers reads them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convert.directory import CONFIG, GENERATION, read_text
+from convert.events import Notify
 from convert.family import short
 
-Note = Callable[[str], object]
-"""Gets what the user should know."""
-
-# Each with the values that change nothing; None never does.
-_OURS: dict[str, tuple[Any, ...]] = {
+_SUPPORTED: dict[str, tuple[Any, ...]] = {
     "temperature": (1,),
     "top_k": (0,),
     "top_p": (1,),
@@ -25,7 +22,8 @@ _OURS: dict[str, tuple[Any, ...]] = {
     "suppress_tokens": ([],),
     "stop_strings": ([], ""),
 }
-_NOT_OURS: dict[str, tuple[Any, ...]] = {
+"""Settings that this program has → values without effect, besides None."""
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "typical_p": (1,),
     "epsilon_cutoff": (0,),
     "eta_cutoff": (0,),
@@ -44,6 +42,7 @@ _NOT_OURS: dict[str, tuple[Any, ...]] = {
     "token_healing": (False,),
     "watermarking_config": (),
 }
+"""Settings that this program does not have → values without effect, besides None."""
 _ONLY_IF_SAMPLED = {
     "temperature",
     "top_k",
@@ -57,80 +56,83 @@ _ONLY_IF_SAMPLED = {
 
 
 @dataclass(frozen=True)
-class Generation:
-    """How texts of a model end."""
+class SpecialTokens:
+    """Ids of the tokens that end or pad a text."""
 
     eos: tuple[int, ...]
-    """Tokens that end a text."""
+    """Ids that end a text."""
     pad: int | None
-    """The token without meaning."""
+    """Id of the padding token."""
 
 
-def read_generation(
+def read_special_tokens(
     directory: Path,
     config: Mapping[str, Any],
     defaults: Mapping[str, int],
     vocab_size: int,
-    note: Note,
-) -> Generation:
-    """The special tokens of a checkpoint's generation_config.json, or of its config.json if it has
-    none. Of all other settings in it the user is told.
+    notify: Notify,
+) -> SpecialTokens:
+    """Read the ids from generation_config.json, or from config.json if there is no such file.
 
-    defaults: the family's ids, for a config.json that does not name them.
+    config: the contents of config.json. defaults: the family's ids, for configurations that do
+    not set them. Other settings that change a text cause a notice.
     """
-    values = _generation_config(directory, note)
-    where = GENERATION
+    values = _generation_config(directory, notify)
+    origin = GENERATION
     if values is None:
-        values, where = {**defaults, **config}, CONFIG
+        values, origin = {**defaults, **config}, CONFIG
     pad = values.get("pad_token_id", config.get("pad_token_id", defaults.get("pad_token_id")))
-    _tell_of_settings(values, where, note)
-    return Generation(
-        token_ids("eos_token_id", values.get("eos_token_id"), vocab_size, note),
-        next(iter(token_ids("pad_token_id", pad, vocab_size, note)), None),
+    _notify_of_settings(values, origin, notify)
+    return SpecialTokens(
+        valid_token_ids("eos_token_id", values.get("eos_token_id"), vocab_size, notify),
+        next(iter(valid_token_ids("pad_token_id", pad, vocab_size, notify)), None),
     )
 
 
-def token_ids(name: str, value: Any, vocab_size: int, note: Note) -> tuple[int, ...]:
-    """The ids in a value that is an id, a list of ids or null. What else there is gets a notice."""
-    found, wrong = [], []
+def valid_token_ids(name: str, value: Any, vocab_size: int, notify: Notify) -> tuple[int, ...]:
+    """The ids in a value that is an id, a list of ids or null. Anything else causes a notice."""
+    valid, invalid = [], []
     for each in value if isinstance(value, list) else [value]:
         if type(each) is int and 0 <= each < vocab_size:
-            found.append(each)
+            valid.append(each)
         elif each is not None:
-            wrong.append(each)
-    if wrong and type(wrong[0]) is int:
-        note(f"{name} {short(wrong[0])} is outside the vocabulary of {vocab_size}; ignored")
-    elif wrong:
-        note(f"{name} is {short(wrong[0])}, which is not the id of a token; ignored")
-    return tuple(dict.fromkeys(found))
+            invalid.append(each)
+    if invalid and type(invalid[0]) is int:
+        notify(f"{name} {short(invalid[0])} is outside the vocabulary of {vocab_size}; ignored")
+    elif invalid:
+        notify(f"{name} is {short(invalid[0])}, which is not a token id; ignored")
+    return tuple(dict.fromkeys(valid))
 
 
-def _generation_config(directory: Path, note: Note) -> dict[str, Any] | None:
+def _generation_config(directory: Path, notify: Notify) -> dict[str, Any] | None:
     text = read_text(directory, GENERATION)
     if text is None:
         return None
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        note(f"{GENERATION} cannot be read ({error}); ignored")
+        notify(f"{GENERATION} cannot be read ({error}); ignored")
         return None
     if not isinstance(values, dict):
-        note(f"{GENERATION} holds no table of settings; ignored")
+        notify(f"{GENERATION} is not a table of settings; ignored")
         return None
     return values
 
 
-def _tell_of_settings(values: Mapping[str, Any], where: str, note: Note) -> None:
-    sampled = values.get("do_sample") is True
+def _notify_of_settings(values: Mapping[str, Any], origin: str, notify: Notify) -> None:
+    samples = values.get("do_sample") is True
 
-    def asked(table: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
+    def effective(table: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
         for name, neutral in table.items():
             value = values.get(name)
-            if value is None or value in neutral or (name in _ONLY_IF_SAMPLED and not sampled):
+            if value is None or value in neutral or (name in _ONLY_IF_SAMPLED and not samples):
                 continue
             yield f"{name} {short(value)}"
 
-    if found := ", ".join(asked(_OURS)):
-        note(f"{where} asks for {found}: set that when you draw, for the model does not carry it")
-    if found := ", ".join(asked(_NOT_OURS)):
-        note(f"{where} asks for {found}, which this program does not do")
+    if found := ", ".join(effective(_SUPPORTED)):
+        notify(
+            f"{origin} sets {found}; a converted model does not keep such settings, so set them "
+            "when you generate"
+        )
+    if found := ", ".join(effective(_UNSUPPORTED)):
+        notify(f"{origin} sets {found}, which this program does not support")

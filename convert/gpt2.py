@@ -1,35 +1,35 @@
-"""GPT-2 and what is built like it: DistilGPT-2, DialoGPT, Cerebras-GPT, CodeParrot and others.
+"""GPT-2 and models with its architecture: DistilGPT-2, DialoGPT, Cerebras-GPT, CodeParrot, …
 
-Radford et al. 2019; names and defaults are those of transformers' modeling_gpt2.py.
+Radford et al. 2019. Names and defaults are those of transformers' modeling_gpt2.py.
 """
 
 from __future__ import annotations
 
-from convert.family import OTHER_HEADS, Family, Place, Values, transposed
+from convert.family import OTHER_HEADS, ConfigReader, Family, Place, transposed
 from gpt.config import ModelConfig
 
 
-def read_config(values: Values) -> ModelConfig:
-    """Their configuration in our words."""
+def read_config(config: ConfigReader) -> ModelConfig:
+    """Our configuration from that of transformers."""
     return ModelConfig(
-        vocab_size=values.integer("vocab_size", default=50257),
-        block_size=values.integer("n_positions", "max_position_embeddings", default=1024),
-        n_layer=values.integer("n_layer", "num_hidden_layers", default=12),
-        n_head=values.integer("n_head", "num_attention_heads", default=12),
-        n_embd=values.integer("n_embd", "hidden_size", default=768),
-        n_inner=values.optional_integer("n_inner"),
-        eps=values.number("layer_norm_epsilon", default=1e-5),
-        activation=values.activation("activation_function", default="gelu_new"),
-        attn_scale=values.boolean("scale_attn_weights", default=True),
-        attn_scale_by_layer=values.boolean("scale_attn_by_inverse_layer_idx", default=False),
-        tied=values.boolean("tie_word_embeddings", default=True),
+        vocab_size=config.integer("vocab_size", default=50257),
+        block_size=config.integer("n_positions", "max_position_embeddings", default=1024),
+        n_layer=config.integer("n_layer", "num_hidden_layers", default=12),
+        n_head=config.integer("n_head", "num_attention_heads", default=12),
+        n_embd=config.integer("n_embd", "hidden_size", default=768),
+        n_inner=config.optional_integer("n_inner"),
+        eps=config.number("layer_norm_epsilon", default=1e-5),
+        activation=config.activation("activation_function", default="gelu_new"),
+        attn_scale=config.boolean("scale_attn_weights", default=True),
+        attn_scale_by_layer=config.boolean("scale_attn_by_inverse_layer_idx", default=False),
+        tied=config.boolean("tie_word_embeddings", default=True),
     )
 
 
-_CROSS = "the cross-attention is dropped: it needs an encoder, and here is none"
+_CROSS = "the cross-attention is dropped: it needs an encoder, which is not supported"
 _VALUE = "the value head is dropped: it scores a text and does not write it"
 _CHOICE = "the multiple-choice head is dropped: it scores a text and does not write it"
-_MULTI_QUERY = "attention of another kind, such as multi-query, is not supported"
+_MULTI_QUERY = "multi-query attention and other variants are not supported"
 
 PLACES: dict[str, Place | str | None] = {
     "wte.weight": Place("wte.weight"),
@@ -49,7 +49,7 @@ PLACES: dict[str, Place | str | None] = {
     "ln_f.weight": Place("ln_f.weight"),
     "ln_f.bias": Place("ln_f.bias"),
     "lm_head.weight": Place("lm_head.weight"),
-    # Buffers: the causal mask and the number that it puts in.
+    # Buffers: the causal mask and the value of masked scores.
     "h.{i}.attn.bias": None,
     "h.{i}.attn.masked_bias": None,
     "h.{i}.crossattention.bias": None,
@@ -73,7 +73,7 @@ FAMILY = Family(
     model_type="gpt2",
     places=PLACES,
     read_config=read_config,
-    token_ids={"eos_token_id": 50256},
+    default_token_ids={"eos_token_id": 50256},
     prefixes=("transformer.",),
     renames=(
         # OpenAI's TensorFlow names: model/h0/attn/c_attn/w
@@ -81,7 +81,7 @@ FAMILY = Family(
         (r"/", "."),
         (r"^h(\d+)\.", r"h.\1."),
         (r"^(wte|wpe)$", r"\1.weight"),
-        # The suffixes of 2019.
+        # Suffixes of 2019.
         (r"\.(?:g|w|gamma)$", ".weight"),
         (r"\.(?:b|beta)$", ".bias"),
         (r"^lm_head\.decoder\.", "lm_head."),

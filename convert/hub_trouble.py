@@ -1,6 +1,7 @@
-"""What is wrong if the hub does not give what was asked for, in words for people.
+"""Why the hub did not deliver what was requested, in sentences for the user.
 
-The client's errors are known by the names of their classes, so that it need not be loaded here.
+Errors of huggingface_hub are recognised by the names of their classes, so that this module does not
+import it.
 """
 
 from __future__ import annotations
@@ -9,142 +10,148 @@ from dataclasses import dataclass
 
 from gpt.sanitize import one_line
 
-AGAIN = (408, 429, 500, 502, 503, 504)
-"""Status codes that ask to come back."""
-LONGEST_PAUSE = 60.0
-"""Seconds that are waited at most if the hub says when to come back."""
+RETRY_STATUSES = (408, 429, 500, 502, 503, 504)
+"""HTTP status codes after which a request is sent again."""
+MAX_RETRY_SECONDS = 60.0
+"""If the hub asks to wait longer, the request is not sent again."""
 
 
-class Busy(Exception):  # noqa: N818
-    """The hub asks to come back, in so many seconds if it says so."""
+class HubBusyError(Exception):
+    """The hub asks to try again later. seconds: the delay it asks for, if any."""
 
     def __init__(self, status: int, seconds: float | None) -> None:
         text = (
             "the hub gets too many requests from here"
             if status == 429
-            else "the hub is out of order"
+            else "the hub has a server error"
         )
         super().__init__(f"{text} ({status})")
         self.seconds = seconds
 
 
 @dataclass(frozen=True)
-class Question:
-    """What the hub was asked for."""
+class HubRequest:
+    """What was requested from the hub."""
 
     model: str
     revision: str | None
     endpoint: str
-    """Address of the hub."""
+    """URL of the hub."""
     file: str | None = None
-    """A file that the hub lists; None if the list was asked for."""
+    """A file that the hub lists; None for the request of the list."""
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Why nothing can be had from the hub now."""
+class HubProblem:
+    """Why the hub cannot be used now, and what the user can do."""
 
-    what: str
+    reason: str
     advice: str
 
     def __str__(self) -> str:
-        return f"{self.what}: {self.advice}"
+        return f"{self.reason}: {self.advice}"
 
 
-def refusal(error: Exception, asked: Question) -> str | None:
-    """The sentence for what the hub itself denies; None if it did not get so far."""
+def explain_refusal(error: Exception, request: HubRequest) -> str | None:
+    """The sentence for a request that the hub itself refused; None for any other error."""
     error = _cause(error)
-    kinds, status = _kinds(error), _status(error)
-    page = f"https://huggingface.co/{asked.model}"
+    classes, status = _class_names(error), _status(error)
+    page = f"https://huggingface.co/{request.model}"
     cases = (
         (
-            "HFValidationError" in kinds,
-            f"{asked.model} is neither a directory nor a name on the hub",
+            "HFValidationError" in classes,
+            f"{request.model} is neither a directory nor a name on the hub",
         ),
         (
-            "DisabledRepoError" in kinds,
-            f"the hub has closed {asked.model}, so it cannot be downloaded: choose another model",
+            "DisabledRepoError" in classes,
+            f"the hub has disabled {request.model}, so it cannot be downloaded: choose another "
+            "model",
         ),
         (
-            "RevisionNotFoundError" in kinds,
-            f"{asked.model} has no revision {asked.revision!r} on the hub",
+            "RevisionNotFoundError" in classes,
+            f"{request.model} has no revision {request.revision!r} on the hub",
         ),
         (
             status == 401 and "Invalid credentials in Authorization header" in str(error),
             "the hub does not accept your token: log in again with `hf auth login`",
         ),
         (
-            status == 401 and bool(asked.file or "GatedRepoError" in kinds),
-            f"{asked.model} may be read only by those who accepted its licence: accept it on "
-            f"{page}, and then log in here with `hf auth login`",
+            status == 401 and bool(request.file or "GatedRepoError" in classes),
+            f"{request.model} is gated: accept its licence on {page}, then log in here with "
+            "`hf auth login`",
         ),
         (
             status == 403,
-            f"the hub does not let your account read {asked.model}: ask for it on {page}, or log "
-            "in with another token (`hf auth login`)",
+            f"your account has no access to {request.model}: ask for access on {page}, or log in "
+            "with another token (`hf auth login`)",
         ),
         (
-            status in (401, 404) and asked.file is None,
-            f"there is no {asked.model} here or on the hub (or it is private: `hf auth login`)",
+            status in (401, 404) and request.file is None,
+            f"{request.model} is neither on this machine nor on the hub (if it is private, log in "
+            "with `hf auth login`)",
         ),
         (
             status == 404,
-            f"the hub lists {asked.file} for {asked.model} and does not have it: "
+            f"the hub lists {request.file} for {request.model} but does not have it: "
             "choose another --revision",
         ),
     )
-    return next((sentence for holds, sentence in cases if holds), None)
+    return next((sentence for applies, sentence in cases if applies), None)
 
 
-def trouble(error: Exception, asked: Question) -> Trouble:
-    """What keeps the hub from answering, or its files from arriving."""
+def explain_problem(error: Exception, request: HubRequest) -> HubProblem:
+    """Why the hub did not answer or a file did not arrive."""
     error = _cause(error)
-    kinds, reason = _kinds(error), _reason(error)
-    if isinstance(error, Busy):
+    classes, reason = _class_names(error), _reason(error)
+    if isinstance(error, HubBusyError):
         minutes = round((error.seconds or 0) / 60)
         later = f"in {minutes} minutes" if minutes else "later"
-        return Trouble(str(error), f"run it again {later}")
-    if "OfflineModeIsEnabled" in kinds:
-        return Trouble(
-            "the hub cannot be reached, as HF_HUB_OFFLINE is set",
-            "unset it, or name a directory that holds a copy",
+        return HubProblem(str(error), f"run it again {later}")
+    if "OfflineModeIsEnabled" in classes:
+        return HubProblem(
+            "the hub cannot be reached because HF_HUB_OFFLINE is set",
+            "unset it, or give a directory that holds a copy",
         )
     if _status(error) is not None:
-        return Trouble(f"the hub refuses it ({reason})", "name a directory that holds a copy")
-    if kinds & {"FileMetadataError", "ValueError", "KeyError", "TypeError", "AttributeError"}:
-        return Trouble(
-            f"what answers at {asked.endpoint} is not the hub",
-            "open a web page to see whether this network wants a login, and check HF_ENDPOINT",
+        return HubProblem(
+            f"the hub refuses the request ({reason})", "give a directory that holds a copy"
         )
-    if asked.file is None:
-        return Trouble(
+    if classes & {"FileMetadataError", "ValueError", "KeyError", "TypeError", "AttributeError"}:
+        return HubProblem(
+            f"the server at {request.endpoint} is not the hub",
+            "open a web page to see whether this network requires a login, and check HF_ENDPOINT",
+        )
+    if request.file is None:
+        return HubProblem(
             f"the hub cannot be reached ({reason})",
-            "connect, or name a directory that holds a copy",
+            "connect to the internet, or give a directory that holds a copy",
         )
-    kept = "run it again; the files that are complete are kept"
-    if not isinstance(error, OSError) or kinds & {"ConnectionError", "TimeoutError"}:
-        return Trouble(f"the connection broke off ({reason})", kept)
+    retry = "run it again; complete files are kept"
+    if not isinstance(error, OSError) or classes & {"ConnectionError", "TimeoutError"}:
+        return HubProblem(f"the connection was lost ({reason})", retry)
     if error.errno is None:
-        return Trouble(f"it came with another size than the hub says ({reason})", kept)
-    return Trouble(
+        return HubProblem(f"its size differs from what the hub lists ({reason})", retry)
+    return HubProblem(
         f"cannot write {error.filename or 'it'} ({error.strerror})",
-        "make room there, or name another place in HF_HOME",
+        "free some space, or set HF_HOME to another directory",
     )
 
 
 def _cause(error: Exception) -> Exception:
-    """The client says of many errors only that a file was not found, because of another error."""
-    while "LocalEntryNotFoundError" in _kinds(error) and isinstance(error.__cause__, Exception):
+    """The error that huggingface_hub hides in a LocalEntryNotFoundError."""
+    while "LocalEntryNotFoundError" in _class_names(error) and isinstance(
+        error.__cause__, Exception
+    ):
         error = error.__cause__
     return error
 
 
-def _kinds(error: Exception) -> set[str]:
-    return {kind.__name__ for kind in type(error).__mro__}
+def _class_names(error: Exception) -> set[str]:
+    return {each.__name__ for each in type(error).__mro__}
 
 
 def _status(error: Exception) -> int | None:
-    """The hub's answer as a number, if there was one."""
+    """The HTTP status code of the hub's answer; None if there was no answer."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
 

@@ -1,4 +1,4 @@
-"""Which files of a checkpoint of transformers are needed, and which of them are not there."""
+"""Which files of a transformers checkpoint are needed, and which of them are missing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from convert.directory import (
     CONFIG,
     GENERATION,
     INDEXES,
+    MAX_INDEX_BYTES,
     choose_weights,
+    parse_index,
     read_json,
-    shards,
 )
 from gpt.errors import UserError
 
-# What save_pretrained of models, tokenizers and generation settings writes beside the weights.
-_FACTS = (
+_SETTINGS = (
     CONFIG,
     GENERATION,
     "tokenizer.json",
@@ -28,14 +28,13 @@ _FACTS = (
     "added_tokens.json",
     CHAT_TEMPLATE,
 )
+"""Files that save_pretrained of models, tokenizers and generation settings writes."""
 _OLDER_TOKENIZER = ("vocab.json", "merges.txt")
 _TEMPLATES = "additional_chat_templates"
-LARGEST_INDEX = 1 << 27
-"""Bytes of an index of shards."""
 
 
-def names(directory: Path) -> set[str]:
-    """The files of a checkpoint, those in its directory of templates as well."""
+def list_files(directory: Path) -> set[str]:
+    """File names in a checkpoint, including those in its directory of chat templates."""
     try:
         files = {path.name for path in directory.iterdir()}
     except OSError as error:
@@ -43,32 +42,32 @@ def names(directory: Path) -> set[str]:
     return files | {f"{_TEMPLATES}/{path.name}" for path in (directory / _TEMPLATES).glob("*")}
 
 
-def wanted(there: Iterable[str]) -> list[str]:
-    """Those of a checkpoint's files that are needed beside its weights."""
-    there = set(there)
-    facts = [*_FACTS, *(() if "tokenizer.json" in there else _OLDER_TOKENIZER)]
-    templates = sorted(n for n in there if re.fullmatch(rf"{_TEMPLATES}/[\w.-]+\.jinja", n))
-    return [name for name in facts if name in there] + templates
+def needed_files(names: Iterable[str]) -> list[str]:
+    """The files among these that a conversion needs, except the weights."""
+    names = set(names)
+    settings = [*_SETTINGS, *(() if "tokenizer.json" in names else _OLDER_TOKENIZER)]
+    templates = sorted(n for n in names if re.fullmatch(rf"{_TEMPLATES}/[\w.-]+\.jinja", n))
+    return [name for name in settings if name in names] + templates
 
 
-def gone(directory: Path, files: Iterable[str]) -> str | None:
-    """Says which of some files is not there; None if all are."""
-    for path in (directory / name for name in files):
+def first_missing(directory: Path, names: Iterable[str]) -> str | None:
+    """A sentence about the first of these files that does not exist; None if all exist."""
+    for path in (directory / name for name in names):
         if not os.path.exists(path):  # noqa: PTH110 (it never raises)
             what = "a link to a file that is gone" if path.is_symlink() else "missing"
             return f"{path} is {what}"
     return None
 
 
-def lacking(directory: Path) -> str | None:
-    """Says what a download lacks; None if it is complete."""
+def why_incomplete(directory: Path) -> str | None:
+    """A sentence about what an earlier download lacks; None if it is complete."""
     try:
-        there = names(directory)
-        chosen = choose_weights(there)
-        lack = gone(directory, [CONFIG, *wanted(there), chosen])
-        if lack is None and chosen in INDEXES:
-            index = read_json(directory, chosen, LARGEST_INDEX)
-            lack = gone(directory, shards(index, chosen).values())
-        return lack
+        names = list_files(directory)
+        chosen = choose_weights(names)
+        missing = first_missing(directory, [CONFIG, *needed_files(names), chosen])
+        if missing is None and chosen in INDEXES:
+            index = read_json(directory, chosen, MAX_INDEX_BYTES)
+            missing = first_missing(directory, parse_index(index, chosen).values())
+        return missing
     except UserError as error:
         return str(error)

@@ -1,7 +1,7 @@
-"""Which of their tensors fills which of our parameters; it reads no tensor.
+"""Plans which source tensors become which of our parameters, before any tensor is read.
 
-Strict: every tensor is used or known to be droppable and every parameter is filled, or the
-plan fails and names the one.
+The plan is strict: it fails, naming the tensor, unless every source tensor is used or known to be
+droppable and every parameter has a source.
 """
 
 from __future__ import annotations
@@ -11,54 +11,60 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from convert.family import Family, Place, shape_after
-from convert.weights import Info
+from convert.weights import TensorInfo
 from gpt.checkpoint import empty_network
 from gpt.config import ModelConfig
 from gpt.errors import UserError
 
 _WRAPPERS = ("module.", "_orig_mod.")
-"""Left in front of names by DataParallel and torch.compile."""
-_UNMERGED = "merge the adapter into it (merge_and_unload in peft) and save the result"
+"""Prefixes that DataParallel and torch.compile leave in tensor names."""
+_MERGE = "merge the adapter into the model (merge_and_unload in peft) and save the result"
 _REFUSED = {
     r"(^|\.)(_fsdp_wrapped_module|_flat_param\w*|flat_param\w*)(\.|$)": (
-        "FSDP left that there: save the model with a full state dict (FULL_STATE_DICT)"
+        "FSDP saved it that way: save the model with a full state dict (FULL_STATE_DICT)"
     ),
     r"(^|\.)(lora_\w+|base_layer|modules_to_save|original_module|ia3_l|prompt_encoder)(\.|$)": (
-        f"the adapter is still apart from the model: {_UNMERGED}"
+        f"an adapter is still separate from the model: {_MERGE}"
     ),
-    r"^(module\.|_orig_mod\.)*base_model\.model\.": f"peft left that there: {_UNMERGED}",
+    r"^(module\.|_orig_mod\.)*base_model\.model\.": f"peft saved it that way: {_MERGE}",
 }
-"""Names of wrappers that keep the weights apart → what to do about it."""
+"""Patterns of names in checkpoints whose weights are not merged yet → what to do."""
 _EMPTY = (
-    "is empty, as DeepSpeed's ZeRO-3 leaves it: gather the weights with its zero_to_fp32.py, or "
-    "save with stage3_gather_16bit_weights_on_model_save"
+    "is empty; DeepSpeed's ZeRO-3 saves such tensors: gather the weights with its "
+    "zero_to_fp32.py, or save with stage3_gather_16bit_weights_on_model_save"
 )
 _LAYER = re.compile(r"(?<![^.])(0|[1-9][0-9]{0,5})(?![^.])")
 _HEAD, _EMBEDDING = "lm_head.weight", "wte.weight"
 
 Shape = tuple[int, ...]
+IsEqual = Callable[[str, str], bool]
+"""Whether two source tensors, given by name, hold the same numbers."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """One of their tensors and its place."""
+class SourceTensor:
+    """A source tensor and the place it goes to."""
 
     name: str
     place: Place
 
 
+Parts = dict[int | None, SourceTensor]
+"""Part of a parameter → the tensor that it is made of; the key None is the whole parameter."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is known before the first tensor is read."""
+    """Everything about a conversion that is known before the first tensor is read."""
 
     config: ModelConfig
-    """Our configuration; `tied` is what the weights are."""
+    """Our configuration; `tied` agrees with the weights."""
     shapes: dict[str, Shape]
-    """Our parameters, in the order of the file."""
-    sources: dict[str, tuple[Source, ...]]
-    """What each of them is made of, one behind the other; none where it is filled."""
-    fills: dict[str, float]
-    """The constants of those that their configuration leaves out."""
+    """Our parameters in the order of the file → their shapes."""
+    sources: dict[str, tuple[SourceTensor, ...]]
+    """Parameter → the tensors whose rows it joins, in order; empty for constants."""
+    constants: dict[str, float]
+    """Parameter that the source configuration leaves out → its value."""
     notices: tuple[str, ...]
     """What the user should know."""
 
@@ -66,28 +72,31 @@ class Plan:
 def make_plan(
     family: Family,
     config: ModelConfig,
-    fills: Mapping[str, float],
-    tensors: Mapping[str, Info],
-    same: Callable[[str, str], bool],
+    constants: Mapping[str, float],
+    tensors: Mapping[str, TensorInfo],
+    is_equal: IsEqual,
 ) -> Plan:
-    """Find a place for every tensor. Raises UserError naming what does not fit.
+    """Find a place for every tensor.
 
-    same: whether two tensors hold the same numbers; asked only of an embedding and a head.
+    constants: as Family.constants returns them. is_equal: called only for the output matrix and
+    the embedding.
     """
     found, notices = _find_places(family, config, tensors)
-    config = _decide_head(config, found, notices, same)
+    config = _tie_head(config, found, notices, is_equal)
     shapes = {
         name: tuple(tensor.shape) for name, tensor in empty_network(config).state_dict().items()
     }
-    filled = {
-        name.replace("{i}", str(i)): value for name, value in fills.items() for i in _layers(config)
+    expanded = {
+        name.replace("{i}", str(i)): value
+        for name, value in constants.items()
+        for i in range(max(1, config.n_layer))
     }
-    sources: dict[str, tuple[Source, ...]] = {}
+    sources: dict[str, tuple[SourceTensor, ...]] = {}
     for name, shape in shapes.items():
-        if name in filled:
+        if name in expanded:
             sources[name] = ()
             continue
-        sources[name] = _in_order(family, name, found.get(name, {}))
+        sources[name] = _ordered_parts(family, name, found.get(name, {}))
         for source in sources[name]:
             _check_shape(source, shape, len(sources[name]), tensors[source.name])
     for name, parts in found.items():
@@ -97,12 +106,12 @@ def make_plan(
                 f"{tensors[stray.name].file} holds {stray.name!r}, for which the network that "
                 "config.json describes has no place"
             )
-    kept = {name: value for name, value in filled.items() if name in shapes}
+    kept = {name: value for name, value in expanded.items() if name in shapes}
     return Plan(config, shapes, sources, kept, tuple(notices))
 
 
-def canonical(family: Family, name: str) -> str:
-    """Their name as the family's table has it, but with the layer's number."""
+def canonical_name(family: Family, name: str) -> str:
+    """A tensor's name as in the family's table, but with the number of the layer."""
     while wrapper := next((w for w in _WRAPPERS if name.startswith(w)), None):
         name = name.removeprefix(wrapper)
     for pattern, new in family.renames:
@@ -112,48 +121,53 @@ def canonical(family: Family, name: str) -> str:
 
 
 def _find_places(
-    family: Family, config: ModelConfig, tensors: Mapping[str, Info]
-) -> tuple[dict[str, dict[int | None, Source]], list[str]]:
-    """Our parameter → its parts → their tensor; and what the dropped ones give to say."""
-    found: dict[str, dict[int | None, Source]] = {}
+    family: Family, config: ModelConfig, tensors: Mapping[str, TensorInfo]
+) -> tuple[dict[str, Parts], list[str]]:
+    """Our parameter → its parts, and the notices about dropped tensors."""
+    found: dict[str, Parts] = {}
     notices: dict[str, None] = {}
     for name, info in tensors.items():
-        _refuse_wrapped(name, info)
-        known_as = canonical(family, name)
-        layer = _LAYER.search(known_as)
-        pattern = _LAYER.sub("{i}", known_as, count=1)
-        if pattern not in family.places:
-            raise UserError(
-                f"{info.file} holds {name!r}, which is no tensor of a {family.model_type} model "
-                "that convert knows"
-            )
-        if layer and int(layer[0]) >= config.n_layer:
-            raise UserError(
-                f"{info.file} holds {name!r}, but config.json says {config.n_layer} layers"
-            )
-        place = family.places[pattern]
+        _refuse_unmerged(name, info)
+        place, layer = _place_of(family, config, name, info)
         if not isinstance(place, Place):
             if place:
                 notices[place] = None
             continue
-        ours = place.name.replace("{i}", layer[0] if layer else "")
-        parts = found.setdefault(ours, {})
+        parameter = place.name.replace("{i}", layer)
+        parts = found.setdefault(parameter, {})
         if place.part in parts:
             raise UserError(
-                f"{name!r} and {parts[place.part].name!r} are the same parameter ({ours}); one of "
-                "them is left over from another checkpoint"
+                f"{name!r} and {parts[place.part].name!r} are the same parameter ({parameter}); "
+                "one of them is left over from another checkpoint"
             )
         if not info.dtype.is_floating_point or info.dtype.itemsize < 2:
             raise UserError(
                 f"{name!r} in {info.file} is {str(info.dtype).removeprefix('torch.')}: quantised "
-                "weights are not supported"
+                "weights are not supported; get the original checkpoint"
             )
-        parts[place.part] = Source(name, place)
+        parts[place.part] = SourceTensor(name, place)
     return found, list(notices)
 
 
-def _refuse_wrapped(name: str, info: Info) -> None:
-    """Raise UserError if training left a tensor that is not yet the model's own."""
+def _place_of(
+    family: Family, config: ModelConfig, name: str, info: TensorInfo
+) -> tuple[Place | str | None, str]:
+    """The family's entry for a tensor, and the number of its layer as a text, or an empty one."""
+    canonical = canonical_name(family, name)
+    layer = _LAYER.search(canonical)
+    pattern = _LAYER.sub("{i}", canonical, count=1)
+    if pattern not in family.places:
+        raise UserError(
+            f"{info.file} holds {name!r}, which is not a tensor of a {family.model_type} model "
+            "that convert knows"
+        )
+    if layer and int(layer[0]) >= config.n_layer:
+        raise UserError(f"{info.file} holds {name!r}, but config.json says {config.n_layer} layers")
+    return family.places[pattern], layer[0] if layer else ""
+
+
+def _refuse_unmerged(name: str, info: TensorInfo) -> None:
+    """Refuse tensors of adapters and of sharded training, which are not the model's weights."""
     for pattern, advice in _REFUSED.items():
         if re.search(pattern, name):
             raise UserError(f"{info.file} holds {name!r}; {advice}")
@@ -161,16 +175,13 @@ def _refuse_wrapped(name: str, info: Info) -> None:
         raise UserError(f"{name!r} in {info.file} {_EMPTY}")
 
 
-def _decide_head(
-    config: ModelConfig,
-    found: dict[str, dict[int | None, Source]],
-    notices: list[str],
-    same: Callable[[str, str], bool],
+def _tie_head(
+    config: ModelConfig, found: dict[str, Parts], notices: list[str], is_equal: IsEqual
 ) -> ModelConfig:
-    """Whether the output matrix is the embedding; takes it out of `found` where it is.
+    """Set `tied` as the weights are; a tied output matrix is removed from `found`.
 
-    Where a checkpoint says that they are one and holds two that differ, both are kept, as
-    transformers 5 does.
+    If config.json says that output matrix and embedding are tied, but they differ, both are kept,
+    as in transformers 5.
     """
     if _HEAD not in found:
         return config
@@ -180,46 +191,44 @@ def _decide_head(
             return config
         found[_EMBEDDING] = found.pop(_HEAD)
         return config
-    if same(found[_EMBEDDING][None].name, head.name):
+    if is_equal(found[_EMBEDDING][None].name, head.name):
         del found[_HEAD]
         return replace(config, tied=True)
     if config.tied:
         notices.append(
-            f"{head.name} differs from the embedding though config.json says that they are one; "
-            "both are kept"
+            f"{head.name} differs from the embedding, although config.json says that they are "
+            "tied; both are kept"
         )
     return replace(config, tied=False)
 
 
-def _layers(config: ModelConfig) -> range:
-    return range(max(1, config.n_layer))
-
-
-def _in_order(family: Family, name: str, parts: Mapping[int | None, Source]) -> tuple[Source, ...]:
-    """The parts of a parameter. Raises UserError naming the first of their tensors that lacks."""
+def _ordered_parts(family: Family, name: str, parts: Parts) -> tuple[SourceTensor, ...]:
+    """The parts of a parameter in the family's order. Refuses a parameter that lacks one."""
     layer = _LAYER.search(name)
     pattern = _LAYER.sub("{i}", name, count=1)
     wanted = {
-        place.part: theirs
-        for theirs, place in family.places.items()
+        place.part: source_name
+        for source_name, place in family.places.items()
         if isinstance(place, Place) and place.name == pattern
     }
-    for part, theirs in wanted.items():
+    for part, source_name in wanted.items():
         if part not in parts:
-            theirs = theirs.replace("{i}", layer[0] if layer else "")
-            raise UserError(f"the checkpoint lacks {theirs!r}, without which there is no {name}")
+            missing = source_name.replace("{i}", layer[0] if layer else "")
+            raise UserError(
+                f"the checkpoint lacks {missing!r}, which is needed for the parameter {name}"
+            )
     return tuple(parts[part] for part in wanted)
 
 
-def _check_shape(source: Source, shape: Shape, n_parts: int, info: Info) -> None:
-    wanted = (shape[0] // n_parts, *shape[1:])
-    if shape_after(source.place, info.shape) == wanted:
+def _check_shape(source: SourceTensor, shape: Shape, n_parts: int, info: TensorInfo) -> None:
+    expected = (shape[0] // n_parts, *shape[1:])
+    found = shape_after(source.place, info.shape)
+    if found == expected:
         return
     hint = f" ({source.place.mismatch})" if source.place.mismatch else ""
     raise UserError(
         f"{source.name!r} in {info.file} is {_by(info.shape)}, which as {source.place.name} would "
-        f"be {_by(shape_after(source.place, info.shape))}, but config.json asks for "
-        f"{_by(wanted)}{hint}"
+        f"be {_by(found)}, but config.json asks for {_by(expected)}{hint}"
     )
 
 

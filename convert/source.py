@@ -1,6 +1,6 @@
-"""Where a checkpoint comes from: a directory, or the hub with its cache.
+"""Finds a checkpoint: in a directory, on the hub, or in the hub's cache.
 
-The only place that knows huggingface_hub, and only once a hub id is asked for.
+Only this module imports huggingface_hub, and only when a name on the hub is requested.
 """
 
 from __future__ import annotations
@@ -15,70 +15,81 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from convert import directory as checkpoint_directory
-from convert.directory import CONFIG, INDEXES
-from convert.events import Found, Notice, Progress, Tell
-from convert.hub_trouble import AGAIN, LONGEST_PAUSE, Busy, Question, Trouble, refusal, trouble
-from convert.needed import LARGEST_INDEX, gone, lacking, names, wanted
+from convert.directory import (
+    CONFIG,
+    INDEXES,
+    MAX_INDEX_BYTES,
+    choose_weights,
+    parse_index,
+    read_json,
+)
+from convert.events import CheckpointFound, ConversionProgress, Notice, OnEvent
+from convert.hub_trouble import (
+    MAX_RETRY_SECONDS,
+    RETRY_STATUSES,
+    HubBusyError,
+    HubProblem,
+    HubRequest,
+    explain_problem,
+    explain_refusal,
+)
+from convert.needed import first_missing, list_files, needed_files, why_incomplete
 from gpt.errors import UserError
 
-PAUSES = (1.0, 4.0, 16.0)
-"""Seconds before a request that the hub was too busy to answer is made again."""
+RETRY_DELAYS = (1.0, 4.0, 16.0)
+"""Seconds before each new attempt while the hub is busy."""
 
-# Names that the hub forwards, and under which its cache may have them.
-_SAME_MODEL = (
+# Names that the hub redirects to each other; its cache may hold either.
+_ALIASES = (
     *({f"gpt2{size}", f"openai-community/gpt2{size}"} for size in ("", "-medium", "-large", "-xl")),
     {"distilgpt2", "distilbert/distilgpt2"},
 )
 _HUB_ID = re.compile(r"[\w][\w.-]*(?:/[\w][\w.-]*)?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
-# What comes from whoever is told how far it is: a refusal, a pipe that was closed.
-_NOT_THE_HUBS = (UserError, BrokenPipeError)
+# Raised by on_event, not by the hub: the user declined, or a pipe was closed.
+_CALLER_ERRORS = (UserError, BrokenPipeError)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Source:
-    """A checkpoint on this machine."""
+class SourceCheckpoint:
+    """A checkpoint of transformers on this machine."""
 
     model: str
-    """What the user called it, or the hub's full name of it."""
+    """The directory that the user named, or the full name on the hub."""
     kind: str
     """hub or directory."""
     directory: Path
-    """Where its files are."""
+    """Its files."""
     revision: str | None
-    """The hub's commit."""
+    """The commit on the hub; None for a directory."""
 
 
-def locate(model: str, revision: str | None, tell: Tell) -> Source:
-    """Find a checkpoint, downloading what is needed of it.
-
-    Raises UserError if there is none, and if the network is needed and is not there.
-    """
+def locate(model: str, revision: str | None, on_event: OnEvent) -> SourceCheckpoint:
+    """Find a checkpoint; from the hub, download the files that are needed."""
     path = Path(model)
     try:
         is_directory, exists = path.is_dir(), path.exists()
-    except OSError:  # not a name that a file can have
+    except OSError:  # not a possible file name
         is_directory = exists = False
     if is_directory:
         if revision is not None:
             raise UserError(f"{model} is a directory and has no revisions; leave --revision out")
-        if lack := gone(path, wanted(names(path))):
-            raise UserError(f"{lack}; get the checkpoint again")
-        return Source(str(path), "directory", path, None)
+        if missing := first_missing(path, needed_files(list_files(path))):
+            raise UserError(f"{missing}; get the checkpoint again")
+        return SourceCheckpoint(str(path), "directory", path, None)
     if not _HUB_ID.fullmatch(model) or exists:
         raise UserError(f"{model} is neither a directory nor a name on the hub")
     with _client() as hub:
-        return _from_hub(hub, model, revision, tell)
+        return _from_hub(hub, model, revision, on_event)
 
 
 @contextmanager
 def _client() -> Iterator[Any]:
-    """huggingface_hub, which prints nothing meanwhile and leaves all waiting to us."""
-    quiet = logging.root.manager.disable
+    """huggingface_hub, kept from printing and from waiting for a busy hub."""
+    logging_level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
@@ -92,57 +103,59 @@ def _client() -> Iterator[Any]:
             finally:
                 hooks.remove(_check_busy)
     finally:
-        logging.disable(quiet)
+        logging.disable(logging_level)
 
 
 def _check_busy(response: Any) -> None:
-    """Raises Busy if an answer asks to come back; the client would wait without a word."""
-    if response.status_code in AGAIN:
+    """Raise HubBusyError for an answer on which huggingface_hub would wait silently."""
+    if response.status_code in RETRY_STATUSES:
         seconds = re.fullmatch("[0-9]{1,6}", response.headers.get("Retry-After", ""))
-        raise Busy(response.status_code, float(seconds[0]) if seconds else None)
+        raise HubBusyError(response.status_code, float(seconds[0]) if seconds else None)
 
 
-def _patiently(call: Callable[[], T], tell: Tell) -> T:
-    """The result of a call, made again after a pause as long as the hub is busy.
+def _with_retries(call: Callable[[], T], on_event: OnEvent) -> T:
+    """The result of a call, repeated after each of RETRY_DELAYS while the hub is busy.
 
-    Raises Busy if it stays so, or names a longer time than LONGEST_PAUSE.
+    Raises HubBusyError if it stays busy, or asks to wait longer than MAX_RETRY_SECONDS.
     """
-    for pause in PAUSES:
+    for delay in RETRY_DELAYS:
         try:
             return call()
-        except Busy as busy:
-            if (busy.seconds or 0) > LONGEST_PAUSE:
+        except HubBusyError as busy:
+            if (busy.seconds or 0) > MAX_RETRY_SECONDS:
                 raise
-            seconds = max(pause, busy.seconds or 0)
-            tell(Notice(f"{busy}; trying again in {seconds:.0f} s"))
+            seconds = max(delay, busy.seconds or 0)
+            on_event(Notice(f"{busy}; trying again in {seconds:.0f} s"))
         time.sleep(seconds)
     return call()
 
 
-def _from_hub(hub: Any, model: str, revision: str | None, tell: Tell) -> Source:
-    """The hub's files, or what its cache has of them if the hub does not answer."""
-    asked = Question(model, revision, hub.constants.ENDPOINT)
+def _from_hub(hub: Any, model: str, revision: str | None, on_event: OnEvent) -> SourceCheckpoint:
+    """Download a model, or use its complete copy in the cache if the hub does not answer."""
+    request = HubRequest(model, revision, hub.constants.ENDPOINT)
     api = hub.HfApi()
     try:
-        info = _patiently(
-            lambda: api.model_info(model, revision=revision, files_metadata=True, timeout=10), tell
+        info = _with_retries(
+            lambda: api.model_info(model, revision=revision, files_metadata=True, timeout=10),
+            on_event,
         )
         sizes = _sizes(info)
-    except _NOT_THE_HUBS:
+    except _CALLER_ERRORS:
         raise
-    except Exception as error:  # the client's and its network library's have no common class
-        if sentence := refusal(error, asked):
+    except Exception as error:  # huggingface_hub and its HTTP library share no base class
+        if sentence := explain_refusal(error, request):
             raise UserError(sentence) from error
-        why = trouble(error, asked)
-        source = _from_cache(Path(hub.constants.HF_HUB_CACHE), asked, why)
+        problem = explain_problem(error, request)
+        source = _from_cache(Path(hub.constants.HF_HUB_CACHE), request, problem)
         if not hub.constants.HF_HUB_OFFLINE:
-            tell(Notice(f"{why.what}; the copy on this machine is used"))
+            on_event(Notice(f"{problem.reason}; the copy on this machine is used"))
         return source
-    return Source(info.id, "hub", _Download(hub, asked, info.sha, sizes, tell).run(), info.sha)
+    directory = _Download(hub, request, info.sha, sizes, on_event).run()
+    return SourceCheckpoint(info.id, "hub", directory, info.sha)
 
 
 def _sizes(info: Any) -> dict[str, int]:
-    """The files of a model and how large they are. Raises ValueError if it is not the hub's."""
+    """File of a model → its bytes. Raises ValueError if the answer is not one of the hub's."""
     sizes = {file.rfilename: file.size or 0 for file in info.siblings}
     if not (isinstance(info.id, str) and _COMMIT.fullmatch(info.sha)):
         raise ValueError("not a model")
@@ -151,107 +164,116 @@ def _sizes(info: Any) -> dict[str, int]:
     return sizes
 
 
-def _from_cache(cache: Path, asked: Question, why: Trouble) -> Source:
-    """What an earlier download left, complete. Raises UserError saying what to do if nothing."""
-    state, advice = "not on this machine", why.advice
-    same = next((group for group in _SAME_MODEL if asked.model in group), set())
-    for name in (asked.model, *sorted(same - {asked.model})):
-        place = cache / f"models--{name.replace('/', '--')}"
-        commit = asked.revision or "main"
+def _from_cache(cache: Path, request: HubRequest, problem: HubProblem) -> SourceCheckpoint:
+    """The complete copy of an earlier download; otherwise an error that says what to do."""
+    state, advice = "not on this machine", problem.advice
+    aliases = next((group for group in _ALIASES if request.model in group), set())
+    for name in (request.model, *sorted(aliases - {request.model})):
+        repository = cache / f"models--{name.replace('/', '--')}"
+        commit = request.revision or "main"
         with suppress(OSError, ValueError):
-            commit = (place / "refs" / commit).read_text().strip()
-        for snapshot in sorted((place / "snapshots").glob("*"), key=lambda p: p.name != commit):
-            lack = lacking(snapshot)
-            if snapshot.name == commit and lack is None:
-                return Source(name, "hub", snapshot, commit)
+            commit = (repository / "refs" / commit).read_text().strip()
+        snapshots = (repository / "snapshots").glob("*")
+        for snapshot in sorted(snapshots, key=lambda path: path.name != commit):
+            missing = why_incomplete(snapshot)
+            if snapshot.name == commit and missing is None:
+                return SourceCheckpoint(name, "hub", snapshot, commit)
             if snapshot.name == commit:
-                state = f"not complete on this machine ({lack})"
-            elif lack is None:
-                advice = f"{why.advice}; --revision {snapshot.name} is complete here"
-    raise UserError(f"{asked.model} is {state} and {why.what}: {advice}")
+                state = f"not complete on this machine ({missing})"
+            elif missing is None:
+                advice = f"{problem.advice}; --revision {snapshot.name} is complete here"
+    raise UserError(f"{request.model} is {state} and {problem.reason}: {advice}")
 
 
 @dataclass
 class _Download:
-    """The files of one model at one commit, into the hub's cache."""
+    """Downloads the files of one model at one commit into the hub's cache."""
 
     hub: Any
-    asked: Question
+    request: HubRequest
     commit: str
     sizes: dict[str, int]
-    tell: Tell
+    on_event: OnEvent
     done: int = 0
     total: int = 0
 
     def run(self) -> Path:
-        """The directory of the files."""
-        model, facts = self.asked.model, wanted(self.sizes)
+        """Download and return the directory of the files."""
+        model, settings = self.request.model, needed_files(self.sizes)
         try:
-            chosen = checkpoint_directory.choose_weights(set(self.sizes))
+            chosen = choose_weights(set(self.sizes))
         except UserError as error:
-            raise UserError(f"{model} on the hub holds {error}") from error
-        self.total = sum(self.sizes[name] for name in facts)
+            raise UserError(f"{model} on the hub has {error}") from error
+        self.total = sum(self.sizes[name] for name in settings)
         weights = [chosen]
         if chosen in INDEXES:
             self.total += self.sizes[chosen]
-            place = self._fetch(chosen)
-            index = checkpoint_directory.read_json(place.parent, chosen, LARGEST_INDEX)
-            weights = sorted(set(checkpoint_directory.shards(index, chosen).values()))
+            path = self._fetch(chosen)
+            index = read_json(path.parent, chosen, MAX_INDEX_BYTES)
+            weights = sorted(set(parse_index(index, chosen).values()))
         self.total += sum(self.sizes.get(name, 0) for name in weights)
-        self.tell(Found(model, "hub", self.total))
-        for name in [*facts, *weights]:
+        self.on_event(CheckpointFound(model, "hub", self.total))
+        for name in [*settings, *weights]:
             if name not in self.sizes:
-                raise UserError(f"{chosen} names {name}, which {model} does not have")
+                raise UserError(
+                    f"{chosen} names {name}, which {model} does not have: choose another --revision"
+                )
             path = self._fetch(name)
-        if CONFIG in facts:
-            self._remember()
+        if CONFIG in settings:
+            self._record_revision()
         return path.parent
 
-    def _remember(self) -> None:
-        """Let the client note in its cache which commit the revision's name means.
+    def _record_revision(self) -> None:
+        """Have huggingface_hub record in its cache which commit the revision's name means.
 
-        Only now, so that a download that breaks off leaves the previous one in use.
+        This is the last step, so that a failed download leaves the previous one in use.
         """
-        with suppress(Exception):  # the files are here; without the note, offline needs a commit
-            revision = self.asked.revision or "main"
-            _patiently(lambda: self._from_client(CONFIG, revision, lambda _: None), self.tell)
+        with suppress(Exception):  # without the record, offline use needs --revision COMMIT
+            revision = self.request.revision or "main"
+            _with_retries(
+                lambda: self._hub_download(CONFIG, revision, lambda _: None), self.on_event
+            )
 
     def _fetch(self, name: str) -> Path:
         size, before = self.sizes[name], self.done
 
         def advance(n_bytes: float) -> None:
             self.done = max(before, min(before + size, self.done + int(n_bytes)))
-            self.tell(Progress("download", name, self.done - before, size, self.done, self.total))
+            file_done = self.done - before
+            self.on_event(
+                ConversionProgress("download", name, file_done, size, self.done, self.total)
+            )
 
         def begin() -> Path:
             advance(before - self.done)
-            return self._from_client(name, self.commit, advance)
+            return self._hub_download(name, self.commit, advance)
 
-        asked = replace(self.asked, file=name)
+        request = replace(self.request, file=name)
         try:
-            path = _patiently(begin, self.tell)
-        except _NOT_THE_HUBS:
+            path = _with_retries(begin, self.on_event)
+        except _CALLER_ERRORS:
             raise
-        except Exception as error:  # as of the list
-            sentence = refusal(error, asked)
-            stopped = f"the download of {asked.model} stopped at {name}: {trouble(error, asked)}"
-            raise UserError(sentence or stopped) from error
+        except Exception as error:  # as in _from_hub
+            refusal = explain_refusal(error, request)
+            stopped = (
+                f"the download of {request.model} stopped at {name}: "
+                f"{explain_problem(error, request)}"
+            )
+            raise UserError(refusal or stopped) from error
         advance(before + size - self.done)
         return path
 
-    def _from_client(self, name: str, revision: str, advance: Callable[[float], None]) -> Path:
+    def _hub_download(self, name: str, revision: str, advance: Callable[[float], None]) -> Path:
+        bar = _progress_bar(self.hub.utils.tqdm, advance)
         download = self.hub.hf_hub_download
-        bar = _bar(advance)
-        return Path(download(self.asked.model, name, revision=revision, tqdm_class=bar))
+        return Path(download(self.request.model, name, revision=revision, tqdm_class=bar))
 
 
-def _bar(advance: Callable[[float], None]) -> Any:
-    """A tqdm that shows nothing and passes on what it is told."""
-    from tqdm.auto import tqdm
+def _progress_bar(base: Any, advance: Callable[[float], None]) -> Any:
+    """A class derived from huggingface_hub's progress bar that calls advance and shows nothing."""
 
-    class Bar(tqdm):  # type: ignore[misc]
+    class Bar(base):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
             super().__init__(*args, **{**kwargs, "disable": True})
             advance(kwargs.get("initial") or 0)
 

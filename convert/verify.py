@@ -1,6 +1,6 @@
-"""The same prompt through transformers and through our network, compared in float32.
+"""Compares the logits of our network and of transformers for the same tokens in float32.
 
-The only place that imports transformers.
+Only this module imports transformers, and only while it compares.
 """
 
 from __future__ import annotations
@@ -18,44 +18,49 @@ from torch import Tensor
 from gpt.checkpoint import load_network
 from gpt.config import ModelConfig
 from gpt.errors import UserError
-from gpt.quantize import DTYPES, dequantize, quantize
 from gpt.tokenizer import Tokenizer
+from gpt.weights.quantize import DTYPES, dequantize, quantize
 
 TOLERANCE = 1e-3
-"""The largest difference of a logit or a log-probability that is still rounding."""
+"""Differences of logits and log-probabilities up to this are rounding."""
 _PROMPT = "The quick brown fox jumps over the lazy dog. 1 + 1 = 2; naïve café, 東京."
-_LENGTH = 64
+_MAX_TOKENS = 64
 
 
 @dataclass(frozen=True)
 class Verification:
-    """How a conversion was compared with transformers."""
+    """The result of a comparison with transformers."""
 
     status: str
-    """passed, or skipped."""
+    """passed or skipped."""
     reason: str = ""
-    """Why it was skipped."""
+    """Why the comparison was skipped."""
     logits: float | None = None
     """Largest difference of a logit."""
     logprobs: float | None = None
-    """Largest difference of a log-probability."""
+    """Largest difference of a log-probability, in nats."""
     n_tokens: int | None = None
-    """Length of the prompt."""
+    """Tokens that were compared."""
     transformers: str = ""
-    """The version that was compared with."""
+    """Version of transformers."""
 
 
-class Skip(Exception):  # noqa: N818
-    """There is nothing to compare with; the text says why."""
+class NotComparableError(Exception):
+    """transformers cannot compute reference logits; the text says why."""
 
 
 def verify(
-    theirs: Path, draft: Path, config: ModelConfig, tokenizer: Tokenizer, dtype: str, n_params: int
+    source: Path,
+    draft: Path,
+    config: ModelConfig,
+    tokenizer: Tokenizer,
+    dtype: str,
+    n_params: int,
 ) -> Verification:
-    """Compare a checkpoint of transformers with what was made of it.
+    """Compare a checkpoint of transformers with the draft that was converted from it.
 
-    dtype: what the draft stores; transformers' weights are rounded to it as well. Raises
-    UserError where the two differ by more than TOLERANCE.
+    dtype: the draft's dtype, to which the weights of transformers are rounded too. Raises
+    UserError if logits or log-probabilities differ by more than TOLERANCE.
     """
     needed, free = 2 * 4 * n_params, available_memory()
     if free is not None and needed > free:
@@ -67,61 +72,67 @@ def verify(
     with torch.inference_mode():
         ours = load_network(draft)(ids)[0]  # (T, V)
         try:
-            reference, version = _reference(theirs, config, ids, dtype)
-        except Skip as skip:
-            return Verification("skipped", str(skip))
+            reference, version = _reference(source, config, ids, dtype)
+        except NotComparableError as error:
+            return Verification("skipped", str(error))
         logits = (ours - reference).abs().max().item()
         logprobs = (ours.log_softmax(-1) - reference.log_softmax(-1)).abs().max().item()
-    if not max(logits, logprobs) <= TOLERANCE:  # also where one is NaN
+    if not max(logits, logprobs) <= TOLERANCE:  # true for NaN too
         raise UserError(
-            f"the converted model is not what transformers {version} computes: logits differ by "
-            f"up to {logits:.2g}, log-probabilities by {logprobs:.2g} (at most {TOLERANCE:g} is "
-            "rounding), so nothing was installed; --no-verify installs it all the same"
+            f"the converted model differs from transformers {version}: logits by up to "
+            f"{logits:.2g}, log-probabilities by up to {logprobs:.2g} (rounding is at most "
+            f"{TOLERANCE:g}), so nothing was installed; --no-verify installs it anyway"
         )
     return Verification("passed", "", logits, logprobs, ids.size(1), version)
 
 
 def _prompt(config: ModelConfig, tokenizer: Tokenizer) -> Tensor:
-    """Ids (1, T): some text, and then tokens from all over the vocabulary."""
-    front = [] if config.bos_id is None else [config.bos_id]
+    """Ids (1, T): some text, then tokens spread over the vocabulary."""
+    start = [] if config.bos_id is None else [config.bos_id]
     text = [i for i in tokenizer.encode(_PROMPT) if i < config.vocab_size]
-    spread = [i * 7919 % config.vocab_size for i in range(1, _LENGTH + 1)]
-    ids = (front + text[: _LENGTH // 2] + spread)[: min(_LENGTH, config.block_size)]
+    spread = [i * 7919 % config.vocab_size for i in range(1, _MAX_TOKENS + 1)]
+    ids = (start + text[: _MAX_TOKENS // 2] + spread)[: min(_MAX_TOKENS, config.block_size)]
     return torch.tensor([ids])
 
 
-def _reference(theirs: Path, config: ModelConfig, ids: Tensor, dtype: str) -> tuple[Tensor, str]:
-    """transformers' logits (T, V) in float32, and its version."""
+def _reference(source: Path, config: ModelConfig, ids: Tensor, dtype: str) -> tuple[Tensor, str]:
+    """The logits of transformers (T, V) in float32, and its version."""
     try:
         with _quiet():
             import transformers
 
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                str(theirs),
+                str(source),
                 dtype=torch.float32,
                 attn_implementation="eager",
                 local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
-    except Exception as error:  # whatever it cannot do is its own affair, not the conversion's
+    except Exception as error:  # not an error of the conversion
         reason = str(error).strip().partition("\n")[0][:200]
-        raise Skip(f"transformers cannot load it: {reason or type(error).__name__}") from error
+        raise NotComparableError(
+            f"transformers cannot load it: {reason or type(error).__name__}"
+        ) from error
     model, info = loaded
     if missing := sorted(map(str, info["missing_keys"])) or sorted(
         map(str, info["mismatched_keys"])
     ):
-        raise Skip(f"transformers does not find {missing[0]} and would invent it")
+        raise NotComparableError(
+            f"transformers does not find {missing[0]} and would use random numbers for it"
+        )
     tied = model.get_input_embeddings().weight is model.get_output_embeddings().weight
     if tied and not config.tied:
-        raise Skip("transformers takes the embedding for the output matrix, which differs")
+        raise NotComparableError(
+            "transformers uses the embedding as output matrix, but the checkpoint has another one"
+        )
     model.eval()
-    _round(model, dtype)
+    _round_weights(model, dtype)
     return model(input_ids=ids, use_cache=False).logits[0].float(), transformers.__version__
 
 
-def _round(model: Any, dtype: str) -> None:
-    """Give transformers' network the numbers that a dtype leaves of its weights."""
+def _round_weights(model: Any, dtype: str) -> None:
+    """Round the weights of transformers' network in place, as storing them in a dtype would."""
     if dtype != "int8":
         for weight in model.parameters():
             weight.copy_(weight.to(DTYPES[dtype]))
@@ -137,7 +148,7 @@ def _round(model: Any, dtype: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """transformers draws bars and warns; what matters of it we say ourselves."""
+    """Hide the progress bars and warnings of transformers."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -148,7 +159,7 @@ def _quiet() -> Any:
 
 
 def available_memory() -> int | None:
-    """Bytes of memory that a process may still take, without swapping; None where unknown."""
+    """Bytes that this process can still allocate without swapping; None if unknown."""
     found = []
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():

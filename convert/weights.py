@@ -1,7 +1,8 @@
-"""The tensors of a checkpoint, whatever files they lie in, one at a time."""
+"""The tensors of a checkpoint, read one at a time from any number of files of any format."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,78 +13,76 @@ from torch import Tensor
 
 from gpt.errors import UserError
 
-PIECE = 1 << 18
-"""Numbers of a tensor that are in memory at a time; few enough for a processor's cache."""
-
 
 @dataclass(frozen=True)
-class Info:
+class TensorInfo:
     """What is known of a tensor without reading it."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     file: Path
-    """Where it lies."""
+    """The file that holds it."""
 
     @property
     def nbytes(self) -> int:
-        """Size of its numbers."""
-        size = self.dtype.itemsize
-        for length in self.shape:
-            size *= length
-        return size
+        """Bytes of its numbers."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class WeightFile(Protocol):
     """One file of tensors."""
 
-    tensors: dict[str, Info]
+    tensors: dict[str, TensorInfo]
 
     def read(self, name: str) -> Tensor:
         """One tensor."""
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """The same numbers in order, at most PIECE at a time."""
+        """The numbers of a tensor in order, at most PIECE of them at a time."""
 
     def close(self) -> None:
-        """Give its memory back; reading again opens it again or fails."""
+        """Free the file's memory. A later read opens the file again."""
 
 
 class Weights:
-    """The tensors of all files together.
+    """The tensors of several files.
 
-    declared: tensor → file name, from an index; None where there is none. Raises UserError
-    where a tensor is in two files or not in the file that the index says.
+    file_of: tensor → file name, from the index of the shards; None without an index. Refuses
+    tensors that are in two files or not in the file that the index names.
     """
 
-    def __init__(self, files: list[WeightFile], declared: Mapping[str, str] | None = None) -> None:
-        self.tensors: dict[str, Info] = {}
-        self._file_of: dict[str, WeightFile] = {}
-        self._current: WeightFile | None = None
+    def __init__(self, files: list[WeightFile], file_of: Mapping[str, str] | None = None) -> None:
+        self.tensors: dict[str, TensorInfo] = {}
+        self._files: dict[str, WeightFile] = {}
+        self._last: WeightFile | None = None
         for file in files:
             for name, info in file.tensors.items():
                 if name in self.tensors:
                     raise UserError(
                         f"the tensor {name!r} is in {self.tensors[name].file} "
-                        f"and in {info.file}; one of them is left over from another checkpoint"
+                        f"and in {info.file}; one of them is left over from another checkpoint: "
+                        "remove that file"
                     )
                 self.tensors[name] = info
-                self._file_of[name] = file
-        for name, place in (declared or {}).items():
-            if name not in self.tensors or self.tensors[name].file.name != place:
-                raise UserError(f"the index says that {place} holds {name!r}, but it does not")
+                self._files[name] = file
+        for name, file_name in (file_of or {}).items():
+            if name not in self.tensors or self.tensors[name].file.name != file_name:
+                raise UserError(
+                    f"the index says that {file_name} holds {name!r}, but it does not; get the "
+                    "checkpoint again"
+                )
 
     def read(self, name: str) -> Tensor:
-        """One tensor. Only the file that was read last keeps memory."""
+        """One tensor. Only the most recently read file uses memory."""
         return self._open(name).read(name)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """The same numbers in order, at most PIECE at a time."""
+        """The numbers of a tensor in order, at most PIECE of them at a time."""
         return self._open(name).pieces(name)
 
     def _open(self, name: str) -> WeightFile:
-        file = self._file_of[name]
-        if self._current not in (None, file):
-            self._current.close()
-        self._current = file
+        file = self._files[name]
+        if self._last is not None and self._last is not file:
+            self._last.close()
+        self._last = file
         return file

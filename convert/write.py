@@ -1,106 +1,123 @@
-"""A conversion from end to end: find, plan, write, verify, install."""
+"""A conversion from start to end: find, plan, write, verify, install."""
 
 from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import gpt
-from convert import directory as their_directory
-from convert import gpt2, opt, safetensors_file, stream
+from convert import gpt2, opt, safetensors_file
 from convert.chat_template import ends_turns
-from convert.events import Found, Notice, Progress, Tell, silent
-from convert.family import Family, Values
-from convert.generation import Generation, Note, read_generation, token_ids
+from convert.directory import CONFIG, open_weights, read_config
+from convert.events import (
+    CheckpointFound,
+    ConversionProgress,
+    Notice,
+    Notify,
+    OnEvent,
+    ignore_event,
+)
+from convert.family import ConfigReader, Family
+from convert.generation import SpecialTokens, read_special_tokens, valid_token_ids
 from convert.plan import Plan, make_plan
-from convert.source import Source, locate
+from convert.source import SourceCheckpoint, locate
+from convert.stream import converted_pieces, is_equal, quantised_pieces
 from convert.vocabulary import Vocabulary, read_vocabulary
 from convert.weights import Weights
 from gpt import checkpoint, models
+from gpt.atomic_directory import replacing
 from gpt.config import ModelConfig
-from gpt.draft import replacing
 from gpt.errors import UserError
-from gpt.quantize import DTYPES
 from gpt.sanitize import one_line
+from gpt.weights.quantize import DTYPES
 
 FAMILIES: dict[str, Family] = {family.model_type: family for family in (gpt2.FAMILY, opt.FAMILY)}
-_ROOM = 1 << 24
-"""Bytes on the disk for everything but the weights."""
+_OTHER_FILES_BYTES = 1 << 24
+"""Disk space for all files except the weights."""
 
 
 @dataclass(frozen=True)
-class Result:
+class ConversionOptions:
+    """Choices that most conversions leave alone."""
+
+    out: Path | None = None
+    """Directory of the new checkpoint; None: one among the user's models."""
+    dtype: str = "keep"
+    """One of models.DTYPES, or "keep" for that of the source."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    force: bool = False
+    """Replace an existing checkpoint."""
+
+
+@dataclass(frozen=True)
+class ConversionResult:
     """A finished conversion."""
 
     directory: Path
-    """Where the checkpoint is."""
+    """The new checkpoint."""
     name: str
-    """What the program calls it."""
+    """Name of the new model."""
     verification: dict[str, Any]
-    """How it was compared with transformers."""
+    """Result of the comparison with transformers; see convert.verify.Verification."""
 
 
 def convert(
     model: str,
     *,
-    out: Path | None = None,
     name: str | None = None,
-    dtype: str = "keep",
-    revision: str | None = None,
     verify: bool = True,
-    force: bool = False,
-    tell: Tell = silent,
-) -> Result:
-    """Make a checkpoint of ours out of a hub id or a directory.
+    options: ConversionOptions = ConversionOptions(),
+    on_event: OnEvent = ignore_event,
+) -> ConversionResult:
+    """Convert a model of the hub or a directory to a checkpoint of this program.
 
-    out: the checkpoint's directory; without it, `name` (or the model's own) among the user's
-    models. dtype: one of models.DTYPES, or keep. force: replace a checkpoint that is there.
-    Raises UserError and leaves everything as it was where anything is not as it should be.
+    name: name of the new model; None: as in the source. verify: compare with transformers before
+    installing. An error leaves everything as it was.
     """
-    directory = target(model, out, name)
-    _check_place(directory, force)
-    job = _prepare(locate(model, revision, tell), dtype, tell)
-    layout = checkpoint.layout(job.plan.config, job.dtype)
+    directory = output_directory(model, options.out, name)
+    _check_output(directory, options.force)
+    source = locate(model, options.revision, on_event)
+    prepared = _prepare(source, options.dtype, on_event)
+    layout = checkpoint.layout(prepared.plan.config, prepared.dtype)
     size = safetensors_file.file_size(layout)
-    if job.source.kind == "directory":
-        tell(Found(model, "directory", size))
-    _check_room(directory, size)
+    if source.kind == "directory":
+        on_event(CheckpointFound(model, "directory", size))
+    _check_disk_space(directory, size)
     with replacing(directory) as draft:
-        if job.dtype == "int8":
-            pieces = stream.pieces(job.plan, job.weights, torch.float32, tell)
-            pieces = stream.quantised(layout, pieces)
-        else:
-            pieces = stream.pieces(job.plan, job.weights, DTYPES[job.dtype], tell)
+        pieces = _pieces(prepared, layout, on_event)
         digest = safetensors_file.write(draft / checkpoint.WEIGHTS, layout, pieces)
-        checkpoint.write_config(draft, job.plan.config)
-        job.vocabulary.tokenizer.save(draft)
-        verification = _verify(job, draft, verify, tell)
+        checkpoint.write_config(draft, prepared.plan.config)
+        prepared.vocabulary.tokenizer.save(draft)
+        verification = _verify(prepared, draft, verify, on_event)
         checkpoint.write_manifest(
             draft,
-            dtype=job.dtype,
-            n_params=job.n_params,
-            origin=_origin(job, verification),
+            dtype=prepared.dtype,
+            n_params=prepared.n_params,
+            origin=_origin(prepared, verification),
             known={checkpoint.WEIGHTS: digest},
         )
-    return Result(directory, directory.name, verification)
+    return ConversionResult(directory, directory.name, verification)
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A conversion of which everything was checked but the numbers."""
+class _Prepared:
+    """A conversion of which everything is read and checked except the numbers."""
 
-    source: Source
+    source: SourceCheckpoint
     family: Family
     plan: Plan
     weights: Weights
     vocabulary: Vocabulary
-    generation: Generation
+    special_tokens: SpecialTokens
     ends_turns: bool
     notices: tuple[str, ...]
     dtype: str
@@ -110,61 +127,78 @@ class _Job:
         return sum(map(math.prod, self.plan.shapes.values()))
 
 
-def _prepare(source: Source, dtype: str, tell: Tell) -> _Job:
-    """Read everything but the tensors."""
+def _prepare(source: SourceCheckpoint, dtype: str, on_event: OnEvent) -> _Prepared:
+    """Read and check everything except the numbers."""
     notices: list[str] = []
 
-    def note(text: str) -> None:
+    def notify(text: str) -> None:
         notices.append(text)
-        tell(Notice(text))
+        on_event(Notice(text))
 
-    values = their_directory.read_config(source.directory)
-    family = choose_family(values, source)
-    reader = Values(values)
-    config = _read_config(family, reader, source)
-    vocabulary = read_vocabulary(source.directory, note)
-    generation = read_generation(
-        source.directory, values, family.token_ids, config.vocab_size, note
+    source_config = read_config(source.directory)
+    family = choose_family(source_config, source.model)
+    reader = ConfigReader(source_config)
+    config = _our_config(family, reader, source.directory / CONFIG)
+    vocabulary = read_vocabulary(source.directory, notify)
+    special_tokens = read_special_tokens(
+        source.directory, source_config, family.default_token_ids, config.vocab_size, notify
     )
-    config = _with_token_ids(config, vocabulary, generation, note)
-    weights = their_directory.open_weights(source.directory)
-    plan = make_plan(
-        family, config, family.fills(reader), weights.tensors, partial(stream.same, weights)
-    )
+    config = _with_token_ids(config, vocabulary, special_tokens, notify)
+    weights = open_weights(source.directory)
+    constants = family.constants(reader)
+    plan = make_plan(family, config, constants, weights.tensors, partial(is_equal, weights))
     for notice in plan.notices:
-        note(notice)
+        notify(notice)
     if vocabulary.ordinary_size > plan.config.vocab_size:
         raise UserError(
-            f"the tokenizer in {source.directory} makes ids up to {vocabulary.ordinary_size - 1}, "
-            f"but the network has {plan.config.vocab_size} tokens"
+            f"the tokenizer in {source.directory} has ids up to {vocabulary.ordinary_size - 1}, "
+            f"but the network has only {plan.config.vocab_size} tokens: get the tokenizer that "
+            "belongs to these weights"
         )
-    turns = ends_turns(source.directory, vocabulary.config, note)
-    stored = _stored_dtype(dtype, plan, weights, note)
-    return _Job(
-        source, family, plan, weights, vocabulary, generation, turns, tuple(notices), stored
+    return _Prepared(
+        source=source,
+        family=family,
+        plan=plan,
+        weights=weights,
+        vocabulary=vocabulary,
+        special_tokens=special_tokens,
+        ends_turns=ends_turns(source.directory, vocabulary.tokenizer_config, notify),
+        dtype=_stored_dtype(dtype, plan, weights, notify),
+        notices=tuple(notices),
     )
 
 
-def _origin(job: _Job, verification: dict[str, Any]) -> dict[str, Any]:
-    """What the manifest says of a conversion."""
-    files = {info.file for info in job.weights.tensors.values()}
+def _pieces(
+    prepared: _Prepared, layout: safetensors_file.Layout, on_event: OnEvent
+) -> Iterator[Tensor]:
+    """The numbers of the new checkpoint in the layout's order and dtypes."""
+    is_int8 = prepared.dtype == "int8"
+    dtype = torch.float32 if is_int8 else DTYPES[prepared.dtype]
+    pieces = converted_pieces(prepared.plan, prepared.weights, dtype, on_event)
+    return quantised_pieces(layout, pieces) if is_int8 else pieces
+
+
+def _origin(prepared: _Prepared, verification: dict[str, Any]) -> dict[str, Any]:
+    """The manifest's entry about the conversion."""
+    source = prepared.source
+    files = {info.file for info in prepared.weights.tensors.values()}
     return {
-        "kind": job.source.kind,
-        "model": one_line(job.source.model),
-        "revision": job.source.revision,
-        "family": job.family.model_type,
+        "kind": source.kind,
+        "model": one_line(source.model),
+        "revision": source.revision,
+        "family": prepared.family.model_type,
         "converted_by": f"gpt-tui {gpt.__version__}",
-        # Fine-tunes from before there were chat templates say it by their name alone.
-        "ends_turns": job.ends_turns or "dialogpt" in job.source.model.lower(),
-        "also_ends": list(job.generation.eos[1:]),
+        # Fine-tunes of DialoGPT without a chat template are recognised by their name.
+        "ends_turns": prepared.ends_turns or "dialogpt" in source.model.lower(),
+        "also_ends": list(prepared.special_tokens.eos[1:]),
         "files": {path.name: path.stat().st_size for path in sorted(files)},
-        "notices": [one_line(notice) for notice in job.notices],
+        "notices": [one_line(notice) for notice in prepared.notices],
         "verification": verification,
     }
 
 
-def target(model: str, out: Path | None, name: str | None) -> Path:
-    """Where a conversion goes. Raises UserError where that is no name for a model."""
+def output_directory(model: str, out: Path | None, name: str | None) -> Path:
+    """The directory of the new checkpoint. Refuses names that a model cannot have."""
     if out is not None:
         if name is not None:
             raise UserError("--out already names the checkpoint; leave --name out")
@@ -172,91 +206,99 @@ def target(model: str, out: Path | None, name: str | None) -> Path:
     if name is None:
         name = Path(model).absolute().name
     if name in ("", models.EMBEDDED) or name.startswith(".") or Path(name).name != name:
-        raise UserError(f"a model cannot be called {name!r}; choose another --name")
+        raise UserError(f"a model cannot have the name {name!r}; choose another --name")
     if not name.isprintable() or len(name.encode()) > 200 or "\\" in name:
-        raise UserError(f"the name {name[:50]!r} is no name for a directory; choose another --name")
+        raise UserError(
+            f"the name {name[:50]!r} is not a valid directory name; choose another --name"
+        )
     return models.home() / name
 
 
-def choose_family(values: dict[str, Any], source: Source) -> Family:
-    """The family of a configuration. Raises UserError naming those that there are."""
-    kind = values.get("model_type")
-    if kind is None and "n_embd" in values and "n_layer" in values:
-        kind = "gpt2"  # as configurations of 2019 are, which do not say so
-    if not isinstance(kind, str) or kind not in FAMILIES:
+def choose_family(config: dict[str, Any], model: str) -> Family:
+    """The family that config.json names. model: how an error names the checkpoint."""
+    model_type = config.get("model_type")
+    if model_type is None and "n_embd" in config and "n_layer" in config:
+        model_type = "gpt2"  # configurations of 2019 have no model_type
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise UserError(
-            f"{source.model} is a {str(kind)[:50]!r} model; convert knows {', '.join(FAMILIES)}"
+            f"{model} is a {str(model_type)[:50]!r} model; convert supports {', '.join(FAMILIES)}"
         )
-    return FAMILIES[kind]
+    return FAMILIES[model_type]
 
 
-def _read_config(family: Family, reader: Values, source: Source) -> ModelConfig:
+def _our_config(family: Family, reader: ConfigReader, path: Path) -> ModelConfig:
     try:
         return family.read_config(reader)
     except UserError as error:
-        path = source.directory / their_directory.CONFIG
         raise UserError(f"{path} cannot be used: {error}") from error
 
 
-def _check_place(directory: Path, force: bool) -> None:
+def _check_output(directory: Path, force: bool) -> None:
+    """Refuse a directory that must not be written."""
     try:
         if (directory / models.MANIFEST).is_file():
             if not force:
-                raise UserError(f"{directory} is there already; --force replaces it")
+                raise UserError(f"{directory} already exists; --force replaces it")
         elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise UserError(f"{directory} exists and is no checkpoint; choose another place")
-    except OSError as error:  # a name that is too long, a directory that nobody may read
+            raise UserError(f"{directory} exists and is not a checkpoint; choose another place")
+    except OSError as error:  # the name is too long, or the directory is not readable
         raise UserError(f"{directory} cannot be used: {error.strerror}") from error
 
 
 def _with_token_ids(
-    config: ModelConfig, vocabulary: Vocabulary, generation: Generation, note: Note
+    config: ModelConfig, vocabulary: Vocabulary, special_tokens: SpecialTokens, notify: Notify
 ) -> ModelConfig:
-    """The special tokens; a text that ends with others too says so in the manifest."""
-    first = token_ids("the tokenizer's bos token", vocabulary.bos, config.vocab_size, note)
-    bos, eos = next(iter(first), None), next(iter(generation.eos), None)
-    return replace(config, bos_id=bos, eos_id=eos, pad_id=generation.pad)
+    """The configuration with its special tokens. The manifest holds further end-of-text ids."""
+    bos = valid_token_ids("the tokenizer's bos token", vocabulary.bos_id, config.vocab_size, notify)
+    return replace(
+        config,
+        bos_id=next(iter(bos), None),
+        eos_id=next(iter(special_tokens.eos), None),
+        pad_id=special_tokens.pad,
+    )
 
 
-def _stored_dtype(wanted: str, plan: Plan, weights: Weights, note: Note) -> str:
-    """The one dtype of the checkpoint."""
-    if wanted != "keep":
-        return wanted
+def _stored_dtype(requested: str, plan: Plan, weights: Weights, notify: Notify) -> str:
+    """The dtype of the new checkpoint."""
+    if requested != "keep":
+        return requested
     names = {dtype: name for name, dtype in DTYPES.items() if dtype.is_floating_point}
     found = {weights.tensors[s.name].dtype for parts in plan.sources.values() for s in parts}
     if len(found) == 1 and (only := next(iter(found))) in names:
         return names[only]
-    kinds = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
-    note(f"the weights are {kinds}; they are stored as float32")
+    dtypes = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
+    notify(f"the weights are {dtypes}; they are stored as float32")
     return "float32"
 
 
-def _check_room(directory: Path, size: int) -> None:
+def _check_disk_space(directory: Path, size: int) -> None:
     parent = next(path for path in directory.parents if path.exists())
     free = shutil.disk_usage(parent).free
-    if free < size + _ROOM:
+    needed = size + _OTHER_FILES_BYTES
+    if free < needed:
         raise UserError(
-            f"{directory} needs {(size + _ROOM) / 1e9:.2f} GB and {parent} has {free / 1e9:.2f} GB "
-            "left; make room or choose another place with --out"
+            f"{directory} needs {needed / 1e9:.2f} GB and {parent} has {free / 1e9:.2f} GB free; "
+            "free some space or choose another place with --out"
         )
 
 
-def _verify(job: _Job, draft: Path, wanted: bool, tell: Tell) -> dict[str, Any]:
-    if not wanted:
+def _verify(prepared: _Prepared, draft: Path, enabled: bool, on_event: OnEvent) -> dict[str, Any]:
+    """The fields of a Verification that are set."""
+    if not enabled:
         return {"status": "skipped", "reason": "--no-verify"}
     from convert.verify import verify
 
     size = (draft / checkpoint.WEIGHTS).stat().st_size
-    tell(Progress("verify", "transformers", 0, size, 0, size))
+    on_event(ConversionProgress("verify", "transformers", 0, size, 0, size))
     found = verify(
-        job.source.directory,
+        prepared.source.directory,
         draft,
-        job.plan.config,
-        job.vocabulary.tokenizer,
-        job.dtype,
-        job.n_params,
+        prepared.plan.config,
+        prepared.vocabulary.tokenizer,
+        prepared.dtype,
+        prepared.n_params,
     )
     if found.status == "skipped":
-        tell(Notice(f"not verified: {found.reason}"))
-    tell(Progress("verify", "transformers", size, size, size, size))
+        on_event(Notice(f"not verified: {found.reason}"))
+    on_event(ConversionProgress("verify", "transformers", size, size, size, size))
     return {key: value for key, value in asdict(found).items() if value not in (None, "")}

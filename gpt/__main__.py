@@ -6,20 +6,17 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gpt
-from gpt import models, score_command, text_file, words
+from gpt import complete_command, models, score_command
 from gpt.errors import UserError
-from gpt.sanitize import one_line, sanitize
-from gpt.settings import Sampling
-from gpt.step import Step
+from gpt.sanitize import one_line
 
 if TYPE_CHECKING:
-    from gpt.ready import Ready
+    from gpt.loaded import LoadedModel
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -68,33 +65,12 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     complete = commands.add_parser("complete", help="draw a continuation of a prompt")
-    complete.add_argument("prompt", nargs="?", help="default: all of stdin")
-    complete.add_argument("-n", "--max-new-tokens", type=int, default=200, metavar="N")
-    defaults = Sampling()
-    for field in fields(Sampling):
-        default = getattr(defaults, field.name)
-        if not isinstance(default, tuple):
-            option = "--" + field.name.replace("_", "-")
-            complete.add_argument(option, type=type(default), default=default, metavar="X")
-    complete.add_argument(
-        "--ban", action="append", default=[], metavar="WORD", help="never write it; #12 is an id"
-    )
-    complete.add_argument(
-        "--boost",
-        action="append",
-        default=[],
-        metavar="WORD:NATS",
-        help="add to the logit of its tokens",
-    )
-    complete.add_argument("--stop", action="append", default=[], metavar="TEXT")
-    complete.add_argument("--slide", action="store_true", help="go on past the block size")
-    complete.add_argument("--json", action="store_true", help="one Step a line")
-    complete.add_argument("--top", type=int, default=10, help="candidates in a Step")
-    complete.set_defaults(run=_complete)
+    complete_command.add_arguments(complete)
+    complete.set_defaults(run=lambda args: complete_command.run(args, lambda: _load(args).context))
 
     score = commands.add_parser("score", help="how probable each token of a text is")
     score_command.add_arguments(score)
-    score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args).checkpoint))
+    score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args).context))
 
     bench = commands.add_parser("bench", help="how fast a model runs here, beside the limit")
     bench.add_argument("--json", action="store_true", help="one object")
@@ -125,112 +101,38 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="the published losses of a model on a text")
     # Their options are read off classes that import torch.
     if argv[:1] == ["train"]:
-        from gpt import train_command
+        from gpt.training import command as training
 
-        train_command.add_arguments(train)
-        train.set_defaults(run=train_command.run)
+        training.add_arguments(train)
+        train.set_defaults(run=training.run)
     if argv[:1] == ["evaluate"]:
-        from gpt import evaluate_command
+        from gpt.training import evaluate_command
 
         evaluate_command.add_arguments(evaluate)
         evaluate.set_defaults(run=evaluate_command.run)
     return parser
 
 
-def _load(args: argparse.Namespace) -> Ready:
+def _load(args: argparse.Namespace) -> LoadedModel:
     directory = models.find(args.model)
-    from gpt.ready import make_ready
+    from gpt.loaded import RunOptions, load_model
 
     compile = "on" if args.compile else "off"
-    ready = make_ready(directory, args.device, args.dtype, threads=args.threads, compile=compile)
-    notices = [ready.notice]
-    if ready.build:
-        ready.build.wait()
-        notices.append(ready.build.notice)
+    options = RunOptions(args.device, args.dtype, args.threads, compile=compile)
+    loaded = load_model(directory, options)
+    notices = [loaded.notice]
+    if loaded.build:
+        loaded.build.wait()
+        notices.append(loaded.build.notice)
     for notice in filter(None, dict.fromkeys(notices)):
         print(f"note: {one_line(notice)}", file=sys.stderr)
-    return ready
+    return loaded
 
 
 def _bench(args: argparse.Namespace) -> None:
     from gpt import bench
 
     bench.run(lambda: _load(args), as_json=args.json)
-
-
-def _complete(args: argparse.Namespace) -> None:
-    plain = [field.name for field in fields(Sampling) if field.name not in ("banned", "boosted")]
-    sampling = Sampling(**{name: getattr(args, name) for name in plain})
-    boosts = list(map(words.split_boost, args.boost))
-    prompt = args.prompt if args.prompt is not None else text_file.read_stdin()
-    ready = _load(args)
-    loaded = ready.checkpoint
-    from gpt.generate import blocked, encode, generate
-
-    vocabulary = loaded.tokenizer.encode, loaded.model.config.vocab_size
-    sampling = replace(
-        sampling,
-        banned=tuple(ids for word in args.ban for ids in words.sequences(word, *vocabulary)),
-        boosted=tuple(
-            (ids, nats) for word, nats in boosts for ids in words.sequences(word, *vocabulary)
-        ),
-    )
-    ids = encode(loaded, prompt)
-    reason = blocked(loaded, ids, args.max_new_tokens, args.slide)
-    steps = generate(
-        loaded,
-        ready.context,
-        ids,
-        sampling,
-        max_new_tokens=args.max_new_tokens,
-        stop=args.stop,
-        top=args.top if args.json else 0,
-        slide=args.slide,
-    )
-    if args.json:
-        for step in steps:
-            print(json.dumps(step.to_dict()), flush=True)
-            reason = step.finish_reason
-    else:
-        # A pipe gets what the model wrote; a terminal what it may see.
-        shown = sanitize if sys.stdout.isatty() else str
-        print(shown(prompt), end="", flush=True)
-        for text in _before_stop(_texts(steps), args.stop):
-            print(shown(text), end="", flush=True)
-        print()
-    if reason == "context full":
-        size = loaded.model.config.block_size
-        print(f"context full: {size} of {size} tokens (--slide goes on)", file=sys.stderr)
-
-
-def _texts(steps: Iterable[Step]) -> Iterator[str]:
-    """The text of each step, then what can never become a whole character."""
-    from gpt.tokenizer import StreamDecoder
-
-    decoder = StreamDecoder()
-    for step in steps:
-        yield decoder.feed(step.bytes)
-    yield decoder.feed(b"", final=True)
-
-
-def _before_stop(texts: Iterable[str], stops: list[str]) -> Iterator[str]:
-    """The text up to a stop string; what may be the beginning of one is held back."""
-    held = ""
-    for text in texts:
-        held += text
-        if found := [held.index(stop) for stop in stops if stop in held]:
-            yield held[: min(found)]
-            return
-        keep = max((_overlap(held, stop) for stop in stops), default=0)
-        yield held[: len(held) - keep]
-        held = held[len(held) - keep :]
-    yield held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of text with which stop begins."""
-    sizes = range(min(len(text), len(stop) - 1), 0, -1)
-    return next((n for n in sizes if text.endswith(stop[:n])), 0)
 
 
 def _models(args: argparse.Namespace) -> None:

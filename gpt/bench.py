@@ -18,14 +18,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gpt.checkpoint import Checkpoint
 from gpt.context import Context
-from gpt.generate import generate
+from gpt.generate import Limits, generate
+from gpt.loaded import LoadedModel
 from gpt.model import GPT
-from gpt.ready import Ready
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
-from gpt.weights_file import large_pages
+from gpt.weights.read import large_pages
 
 PROMPT, DRAWN, LONG_PROMPT = 64, 128, 512
 """Tokens before and in a text that is drawn, and of a long prompt; fewer where fewer fit."""
@@ -64,9 +63,9 @@ class Speed:
         return self.decode_tokens_per_second / self.limit_tokens_per_second
 
 
-def measure(checkpoint: Checkpoint, context: Context) -> Speed:
+def measure(context: Context) -> Speed:
     """Decode, read a long prompt and read memory in turn, so that what disturbs hits all alike."""
-    model, size = checkpoint.model, checkpoint.model.config.block_size
+    model, size = context.model, context.config.block_size
     n_long, n_prompt = min(LONG_PROMPT, size), max(1, min(PROMPT, size // 3))
     n_drawn = min(DRAWN, size - n_prompt)
     ids = [i * 7919 % model.config.vocab_size for i in range(n_long)]
@@ -75,7 +74,7 @@ def measure(checkpoint: Checkpoint, context: Context) -> Speed:
     first, decode, prefill, bandwidth = [], [], [], []
     for _ in range(_ROUNDS):
         context.truncate(0)
-        steps = _draw(checkpoint, context, ids[:n_prompt], n_drawn)
+        steps = _draw(context, ids[:n_prompt], n_drawn)
         started = time.perf_counter()
         next(steps)
         begun = time.perf_counter()
@@ -99,14 +98,12 @@ def measure(checkpoint: Checkpoint, context: Context) -> Speed:
     )
 
 
-def _draw(checkpoint: Checkpoint, context: Context, ids: list[int], n: int) -> Iterator[None]:
+def _draw(context: Context, ids: list[int], n: int) -> Iterator[None]:
     """n tokens with all that a Step says of each, whatever ends a text in between."""
     path = list(ids)
     while len(path) < len(ids) + n:
         left = len(ids) + n - len(path)
-        for step in generate(
-            checkpoint, context, path.copy(), Sampling(temperature=0.0), max_new_tokens=left
-        ):
+        for step in generate(context, path.copy(), Sampling(temperature=0.0), Limits(left)):
             path.append(step.token_id)
             yield
 
@@ -149,34 +146,34 @@ def peak_memory() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def run(load: Callable[[], Ready], *, as_json: bool) -> None:
+def run(load: Callable[[], LoadedModel], *, as_json: bool) -> None:
     """Load, measure and print."""
     before = peak_memory()
-    ready = load()
-    loaded, threads = peak_memory(), ready.use_threads()
-    name, how = ready.checkpoint.name, {**ready.how(), "threads": threads}
-    speed = measure(ready.checkpoint, ready.context)
-    code = ready.code()  # only known when graphs have been tried
+    loaded = load()
+    peak, threads = peak_memory(), loaded.use_threads()
+    name, how = loaded.checkpoint.name, {**loaded.how(), "threads": threads}
+    speed = measure(loaded.context)
+    code = loaded.code()  # only known when graphs have been tried
     if as_json:
         derived = {
             "limit_tokens_per_second": speed.limit_tokens_per_second,
             "share_of_limit": speed.share_of_limit,
         }
-        memory = {"memory_before_loading": before, "peak_memory_of_loading": loaded}
-        facts = {"model": name, **how, "code": code, "load_seconds": ready.seconds, **memory}
+        memory = {"memory_before_loading": before, "peak_memory_of_loading": peak}
+        facts = {"model": name, **how, "code": code, "load_seconds": loaded.seconds, **memory}
         print(json.dumps({**facts, **asdict(speed), **derived}))
         return
-    n_params = ready.checkpoint.manifest.n_params
+    n_params = loaded.checkpoint.manifest.n_params
     rows = [
         ("model", f"{one_line(name)}, {n_params / 1e6:.1f}M weights"),
         ("runs on", f"{how['device']}, {how['dtype']}, {how['threads']} threads, {one_line(code)}"),
     ]
-    if before and loaded:
+    if before and peak:
         rows.append(
-            ("memory", f"{loaded / 1e6:,.0f} MB, of them {before / 1e6:,.0f} for Python and torch")
+            ("memory", f"{peak / 1e6:,.0f} MB, of them {before / 1e6:,.0f} for Python and torch")
         )
     rows += [
-        ("loading", f"{ready.seconds:.2f} s"),
+        ("loading", f"{loaded.seconds:.2f} s"),
         (
             "first token",
             f"{1000 * speed.first_token_seconds:,.0f} ms behind a prompt of {speed.n_prompt}",

@@ -19,14 +19,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from gpt import models, text_file, tokenizer
+from gpt import models, text_file, tokenizer_files
+from gpt.atomic_directory import replacing
 from gpt.config import ModelConfig
-from gpt.draft import replacing
+from gpt.context import Context
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.models import MANIFEST, Manifest
-from gpt.quantize import DTYPES, PACKED, HalfGPT, SmallGPT, quantize
-from gpt.weights_file import Info, read_header, read_weights
+from gpt.tokenizer import Tokenizer
+from gpt.weights.quantize import DTYPES, PACKED, HalfGPT, SmallGPT, quantize
+from gpt.weights.read import read_header, read_weights
+from gpt.weights.safetensors_header import HeaderEntry
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -38,7 +41,7 @@ class Checkpoint:
     """A model that is ready to run."""
 
     model: GPT
-    tokenizer: tokenizer.Tokenizer
+    tokenizer: Tokenizer
     manifest: Manifest
     name: str
 
@@ -49,13 +52,17 @@ class Checkpoint:
         found = [self.model.config.eos_id, *(more if isinstance(more, list) else ())]
         return frozenset(i for i in found if type(i) is int)
 
+    def new_context(self) -> Context:
+        """A context in which nothing is read yet."""
+        return Context(self.model, self.tokenizer, self.ends)
+
 
 def load(
     directory: Path, device: str = "cpu", dtype: str = "float32", *, packed: bool = False
 ) -> Checkpoint:
     """Read a checkpoint onto a device. dtype: a name of DTYPES, or "stored".
 
-    packed: int8 weights as in gpt/packed.py, of which compiled code knows nothing.
+    packed: int8 weights as in gpt/weights/packed_int8.py, of which compiled code knows nothing.
 
     What has another dtype is turned piece by piece, so that nothing is in memory twice. Raises
     UserError where anything is missing, damaged or does not fit together.
@@ -68,7 +75,7 @@ def load(
     _check_files(directory)
     model = load_network(directory, device, dtype, packed=packed)
     try:
-        tokens = tokenizer.load(directory)
+        tokens = tokenizer_files.load(directory)
     except UserError as error:  # a damaged file may be quoted at any length
         raise UserError(str(error)[:500]) from error
     return Checkpoint(model, tokens, manifest, directory.name)
@@ -154,7 +161,7 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _check_names(directory: Path, header: Mapping[str, Info], network: GPT) -> None:
+def _check_names(directory: Path, header: Mapping[str, HeaderEntry], network: GPT) -> None:
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: info.shape for name, info in header.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -178,7 +185,7 @@ def layout(config: ModelConfig, dtype: str) -> dict[str, tuple[torch.dtype, tupl
 def save(
     directory: Path,
     model: GPT,
-    tokens: tokenizer.Tokenizer,
+    tokens: Tokenizer,
     *,
     dtype: str = "float32",
     origin: dict[str, Any] | None = None,

@@ -1,72 +1,100 @@
-"""What a model has read: ids, their keys and values, their hidden states."""
+"""A model with its tokenizer, and what it has read: ids, their keys and values, hidden states."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gpt.cache import KVCache
+from gpt.draw import Drawn
+from gpt.errors import UserError
 from gpt.model import GPT
-from gpt.prediction import Prediction, predict
-
-if TYPE_CHECKING:
-    from gpt.cuda import Graphs
+from gpt.prediction import Prediction, ReadOut, predict
+from gpt.progress import NOBODY, Watcher
+from gpt.settings import Sampling
+from gpt.tokenizer import Tokenizer
 
 PREFILL = 256
 """Tokens that the network reads at once: enough to be fast, few enough to stop soon."""
 
 
-def never() -> bool:
-    """The default for `cancelled`."""
-    return False
-
-
 class FastStep(Protocol):
-    """The network for one more token of one sequence, on a shorter way (gpt/compiled.py)."""
+    """The network for one more token of one sequence, as machine code (gpt/fast/cpu_step.py)."""
 
     def hidden(self, token_id: int, cache: KVCache) -> Tensor:
-        """→ (E); the cache is one token longer afterwards."""
+        """→ (E). Afterwards the cache is one token longer."""
 
     def race(
-        self, scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor, everyone: Tensor
+        self, scores: Tensor, ids: Tensor, settings: Tensor, noise_key: Tensor, all_scores: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As in gpt/settle.py, for all tokens or as many as a Prediction has looked up."""
+        """As gpt.draw.race, for all tokens or for as many as a Prediction has looked up."""
 
     def prediction(self, hidden: Tensor) -> Prediction | None:
-        """Of the hidden state (E) that was computed last; None for any other."""
+        """For the hidden state (E) that was computed last; None for any other."""
+
+
+class FastDraw(Protocol):
+    """Tokens drawn one after another by CUDA graphs (gpt/fast/cuda_graph.py)."""
+
+    def draw(
+        self, path: list[int], sampling: Sampling, start: int, n: int, top: int
+    ) -> Iterator[tuple[ReadOut, Drawn]]:
+        """Up to n tokens after path, which grows by each.
+
+        start: index in path where the context begins. top: how many candidates are wanted.
+        """
 
 
 class Context:
-    """The ids that a model has read last, with their KV cache and hidden states.
+    """A model with its tokenizer, and the ids it has read, with their KV cache and hidden states.
 
-    Reading a path that shares its beginning costs only what differs. The hidden states give
-    the distribution at any position read with one product and without the network.
+    Reading ids that share a prefix with those read before costs only what differs. The hidden
+    states give the distribution at any position by one product, without running the network.
     """
 
-    def __init__(self, model: GPT) -> None:
-        self.model = model
+    def __init__(
+        self, model: GPT, tokenizer: Tokenizer, ends: frozenset[int] = frozenset()
+    ) -> None:
+        """ends: ids that end a text."""
+        self.model, self.tokenizer, self.ends = model, tokenizer, ends
+        self.config = model.config
         self.step: FastStep | None = None
-        """What reads single tokens in the place of the model."""
-        self.graphs: Graphs | None = None
-        """What draws tokens on a GPU."""
+        """Runs the network for single tokens, if there is machine code for it."""
+        self.graphs: FastDraw | None = None
+        """Draws tokens on a GPU, if CUDA graphs can."""
         self.ids: list[int] = []
         self.hidden: list[Tensor] = []
         """One (E) per id."""
         self.cache = model.new_cache()
         self._device = model.wte.weight.device
 
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, with the token in front of it that the model expects."""
+        bos = self.config.bos_id
+        return ([] if bos is None else [bos]) + self.tokenizer.encode(text)
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        """Raise UserError naming an id that the model does not have."""
+        size = self.config.vocab_size
+        if bad := next((i for i in ids if not 0 <= i < size), None):
+            raise UserError(f"there is no token {bad}; this model has the ids 0 to {size - 1}")
+
+    def window_start(self, n_tokens: int) -> int:
+        """Index at which the context of a text of n tokens begins."""
+        return window_start(n_tokens, self.config.block_size)
+
     @torch.inference_mode()
-    def read(self, ids: Sequence[int], cancelled: Callable[[], bool] = never) -> list[Tensor]:
-        """Hidden states of ids, at most block_size; fewer where it was cancelled."""
+    def read(self, ids: Sequence[int], watcher: Watcher = NOBODY) -> list[Tensor]:
+        """Hidden states of ids, at most block_size; fewer if it was cancelled."""
         same = _common_prefix(self.ids, ids)
         if same == len(ids):
-            return self.hidden[:same]  # a look back: what was read behind it stays
+            return self.hidden[:same]  # looking back: what was read after it stays
         self.truncate(same)
         for start in range(same, len(ids), PREFILL):
-            if cancelled():
+            if watcher.cancelled():
                 break
             chunk = list(ids[start : start + PREFILL])
             if self.step and len(chunk) == 1:
@@ -77,38 +105,57 @@ class Context:
             self.ids += chunk
         return self.hidden
 
+    def read_end(self, ids: Sequence[int], watcher: Watcher = NOBODY) -> list[Tensor]:
+        """Hidden states of the end of a text that its next token depends on.
+
+        Tells the watcher how much is read. Fewer states if it was cancelled.
+        """
+        start = self.window_start(len(ids))
+        return self.read(ids[start:], self.reading(start, len(ids), watcher))
+
+    def reading(self, start: int, total: int, watcher: Watcher) -> Watcher:
+        """A watcher for `read` that also tells how much of a text is read.
+
+        start: index of the context's first token. total: tokens that will be read in all.
+        """
+
+        def cancelled() -> bool:
+            watcher.tell(f"reading {start + len(self.ids):,} of {total:,} tokens")
+            return watcher.cancelled()
+
+        return Watcher(cancelled, watcher.tell)
+
     def truncate(self, n_tokens: int) -> None:
-        """Forget all tokens but the first ones; no more than were read."""
+        """Forget all tokens but the first n, of at least n that were read."""
         del self.ids[n_tokens:], self.hidden[n_tokens:]
         self.cache.truncate(n_tokens)
 
     def count(self, token_id: int, hidden: Tensor) -> None:
-        """Take a token as read whose keys and values are in the cache; hidden (E): its state."""
+        """Add a token whose keys and values are in the cache already; hidden (E): its state."""
         self.ids.append(token_id)
         self.hidden.append(hidden)
         self.cache.advance(1)
 
     def predict(self, hidden: Tensor) -> Prediction:
-        """What a hidden state (E) that was read says of the next token."""
+        """The next token's distribution after a position with this hidden state (E)."""
         known = self.step.prediction(hidden) if self.step else None
-        return predict(raw_logits(self.model, hidden[None])) if known is None else known
+        return predict(self.raw_logits(hidden[None])) if known is None else known
+
+    @torch.inference_mode()
+    def raw_logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (…, E) → logits (…, V) float32."""
+        return self.model.logits(hidden).float()
 
     def fork(self, n_tokens: int) -> KVCache:
-        """A cache of its own with the first tokens that were read."""
+        """A copy of the cache with the first n tokens."""
         return self.cache.copies(n_tokens, [0])
 
 
-@torch.inference_mode()
-def raw_logits(model: GPT, hidden: Tensor) -> Tensor:
-    """Hidden states (…, E) → logits (…, V) float32."""
-    return model.logits(hidden).float()
-
-
 def window_start(n_tokens: int, block_size: int) -> int:
-    """Where the context of n tokens begins when a text outgrows the block size.
+    """Index at which the context of a text of n tokens begins; 0 while the text fits.
 
-    The window moves on by quarters of a block, so it is recomputed once in a while and not
-    for every token, and a position has the same context whoever asks for it.
+    The window moves by quarters of a block, so it is recomputed rarely and not for every token,
+    and a position always has the same context.
     """
     quarter = max(1, block_size // 4)
     return max(0, -(-(n_tokens - block_size) // quarter) * quarter)

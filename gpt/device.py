@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import shutil
 from collections.abc import Callable
 from typing import Literal
 
 import torch
 
-from gpt.background import compiler
 from gpt.errors import UserError
 from gpt.model import GPT
-from gpt.packed import pack
-from gpt.quantize import DTYPES, packing_pays, product, quantize
-from gpt.timing import least_seconds
+from gpt.weights.packed_int8 import pack
+from gpt.weights.quantize import DTYPES, packing_pays, product, quantize
+from gpt.weights.timing import least_seconds
 
 SMALL = 20_000_000
 """Multiplications of a pass under which a second thread may cost more than it saves."""
@@ -102,6 +103,12 @@ def fast_storage(dtype: str) -> bool:
         if dtype == "int8" and not compiler() and packing_pays():
             stored = pack(stored)
         return seconds(stored, scale) < seconds(exact, None) * (_MUCH if compiler() else 1)
+
+
+def compiler() -> str | None:
+    """The C++ compiler that would be used, or None."""
+    names = [os.environ.get("CXX", ""), "g++", "clang++"]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tuple[str, str]:

@@ -1,7 +1,7 @@
-"""Serves one model at a time to another process: JSON lines on stdin and stdout.
+"""Serves models to another process: JSON lines on stdin and stdout.
 
-`python -m gpt.engine`; docs/engine.md describes the lines. It knows no terminal. torch is
-imported with the first model, so that the first line is out at once.
+`python -m gpt.engine`; docs/engine.md describes the lines. It does not depend on a terminal. torch
+is imported with the first model, so that the first line is out at once.
 """
 
 from __future__ import annotations
@@ -13,21 +13,20 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import gpt
 from gpt import models
 from gpt.errors import UserError
-from gpt.inbox import Inbox, Job
-from gpt.progress import Tell
-from gpt.reply import NobodyListensError, Reply
-from gpt.request import Request, path_of, text, texts, typed, whole
-from gpt.settings import Sampling
+from gpt.progress import Watcher
+from gpt.protocol import request as requests
+from gpt.protocol.inbox import Inbox, Job
+from gpt.protocol.reply import NobodyListensError, Reply
+from gpt.protocol.request import PathRequest, Request, parse
 
 if TYPE_CHECKING:
-    from gpt.checkpoint import Checkpoint
     from gpt.context import Context
-    from gpt.ready import Pair, Ready
+    from gpt.loaded import LoadedModel, LoadedModels, Role
 
 
 class Engine:
@@ -35,10 +34,10 @@ class Engine:
 
     def __init__(self, output: IO[str]) -> None:
         self._output = output
-        self._inbox = Inbox(frozenset(_OPERATIONS))
-        self._reply = Reply(output, Job(None, {}))
+        self._inbox = Inbox()
+        self._reply = Reply(output, Job(None))
         """To the request in hand."""
-        self._pair: Pair | None = None
+        self._models: LoadedModels | None = None
         """None until the first load request, which imports torch."""
 
     def read(self, lines: Iterator[bytes]) -> None:
@@ -72,15 +71,16 @@ class Engine:
         if job.is_cancelled():
             self._reply.send_cancelled()
             return
-        request, operation = job.request, _OPERATIONS[job.request["op"]]
+        request = parse(job.op, job.values)
+        operation = _OPERATIONS[type(request)]
         try:
             operation(self, request)
         except Exception as error:
-            if self._pair is None:
+            if self._models is None:
                 raise
             from gpt import device
 
-            if not device.is_lost(error) or not self._pair.leave_gpu():
+            if not device.is_lost(error) or not self._models.leave_gpu():
                 raise
             notice = f"{device.describe(error)}; the model runs on the CPU from now on"
             if self._reply.has_steps:
@@ -88,53 +88,60 @@ class Engine:
             self._reply.send("status", message=notice, is_notice=True)
             operation(self, request)
 
-    def _load(self, request: Request) -> None:
-        beside = typed(request, "beside", bool, False)
+    def close(self) -> None:
+        """End what was started in the background."""
+        if self._models:
+            self._models.close()
+
+    def _load(self, request: requests.Load) -> None:
         started = time.perf_counter()
-        directory = models.find(text(request, "model", models.EMBEDDED))
+        directory = models.find(request.model)
         if "torch" not in sys.modules:
             self._reply.send("status", message="loading PyTorch")
-        from gpt.ready import Pair
+        from gpt.loaded import LoadedModels, RunOptions
 
-        self._pair = self._pair or Pair()
+        self._models = self._models or LoadedModels()
         self._reply.send("status", message=f"loading {directory.name}")
-        ready = self._pair.load(
-            beside,
-            directory,
-            where=text(request, "device", "auto"),
-            dtype=text(request, "dtype", "auto"),
-            threads=whole(request, "threads", 0) or None,
-            spare=1,  # for whoever reads our lines
-            compile=text(request, "compile", "off"),
+        options = RunOptions(
+            request.device,
+            request.dtype,
+            request.threads or None,
+            spare=1,  # for the program that reads our lines
+            compile=request.compile,
         )
+        loaded = self._models.load(_role(request), directory, options)
         self._reply.send(
             "loaded",
-            name=ready.checkpoint.name,
-            manifest=asdict(ready.checkpoint.manifest),
-            config=ready.checkpoint.model.config.to_dict(),
-            **ready.how(),
-            notice=ready.notice,
+            name=loaded.checkpoint.name,
+            manifest=asdict(loaded.checkpoint.manifest),
+            config=loaded.checkpoint.model.config.to_dict(),
+            **loaded.how(),
+            notice=loaded.notice,
             seconds=time.perf_counter() - started,
         )
 
-    def _models(self, request: Request) -> None:
+    def _unload(self, request: requests.Unload) -> None:
+        if self._models:
+            self._models.forget("second")
+        self._reply.send("unloaded")
+
+    def _list_models(self, request: requests.Models) -> None:
         found = {name: asdict(manifest) for name, manifest in models.available().items()}
         self._reply.send("models", models=found)
 
-    def _tokenize(self, request: Request) -> None:
-        checkpoint, _ = self._loaded(request)
-        ids = checkpoint.tokenizer.encode(text(request, "text"))
-        parts = [list(checkpoint.tokenizer.token_bytes(i)) for i in ids]
+    def _tokenize(self, request: requests.Tokenize) -> None:
+        tokenizer = self._loaded(_role(request)).context.tokenizer
+        ids = tokenizer.encode(request.text)
+        parts = [list(tokenizer.token_bytes(i)) for i in ids]
         self._reply.end("tokens", ids=ids, bytes=parts)
 
-    def _score(self, request: Request) -> None:
+    def _score(self, request: requests.Score) -> None:
         from gpt.generate import score
 
-        checkpoint, context = self._loaded(request)
+        context = self._loaded(_role(request)).context
         started = time.perf_counter()
-        ids, top = self._ids(request), whole(request, "top", 10)
-        cancelled, tell = self._watch()
-        steps = score(checkpoint, context, ids, top=top, cancelled=cancelled, tell=tell)
+        ids = self._path(request, context)
+        steps = score(context, ids, top=request.top, watcher=self._watcher())
         count, _ = self._reply.stream("steps", steps)
         self._reply.send(
             "done",
@@ -143,75 +150,41 @@ class Engine:
             seconds=time.perf_counter() - started,
         )
 
-    def _ask(self, request: Request) -> None:
-        from gpt.questions import ask
-
-        found = ask(*self._loaded(request), self._ids(request), request, *self._watch())
-        self._reply.end(request["op"], **found)
-
-    def close(self) -> None:
-        """End what was started in the background."""
-        if self._pair:
-            self._pair.close()
-
-    def _unload(self, request: Request) -> None:
-        if self._pair:
-            self._pair.forget(True)
-        self._reply.send("unloaded")
-
-    def _compare(self, request: Request) -> None:
-        from gpt.compare import divergence, same_vocabulary
+    def _compare(self, request: requests.Compare) -> None:
         from gpt.generate import score
+        from gpt.interpret.compare import divergence, same_vocabulary
 
-        own, in_own = self._loaded(request)
-        other, in_other = self._loaded({"beside": True})
-        ids, theirs = self._ids(request), self._ids({**request, "beside": True})
-        top, (cancelled, tell) = whole(request, "top", 10), self._watch()
-        steps = score(other, in_other, theirs, top=top, cancelled=cancelled, tell=tell)
-        self._reply.stream("steps", steps)
+        first, second = (self._loaded(role).context for role in ("first", "second"))
+        ids, watcher = self._path(request, first), self._watcher()
+        theirs = self._path(request, second)
+        self._reply.stream("steps", score(second, theirs, top=request.top, watcher=watcher))
         found = None
-        if same_vocabulary(own, other):
-            found = divergence(own, in_own, other, in_other, ids, cancelled=cancelled, tell=tell)
+        if same_vocabulary(first, second):
+            found = divergence(first, second, ids, watcher=watcher)
         self._reply.end("compared", divergence=found)
 
-    def _generate(self, request: Request) -> None:
+    def _generate(self, request: requests.Generate) -> None:
         from gpt.chat import turn
-        from gpt.compare import translate_settings
-        from gpt.generate import blocked, generate, score
+        from gpt.generate import Limits, blocked, generate, score
+        from gpt.interpret.compare import translate_settings
 
-        checkpoint, context = self._loaded(request)
-        how = self._ready(request).how()
-        cancelled, tell = self._watch()
-        ids, top = self._ids(request), whole(request, "top", 10)
-        sampling = Sampling.from_dict(typed(request, "sampling", dict, {}))
-        if request.get("beside"):
-            sampling = translate_settings(self._loaded({})[0], checkpoint, sampling)
-        max_new_tokens = whole(request, "max_new_tokens", 200)
-        slide = typed(request, "slide", bool, False)
-        stop = texts(request, "stop", [])
-        if typed(request, "chat", bool, False) and (said := text(request, "text", "")):
-            ids, ends = turn(checkpoint, path_of(request), said)
-            stop = [*stop, *ends]
-        reason = blocked(checkpoint, ids, max_new_tokens, slide)
+        sampling, stop = request.sampling, request.stop
+        first, loaded = self._loaded("first").context, self._loaded(_role(request))
+        context, how, watcher = loaded.context, loaded.how(), self._watcher()
+        if context is not first:
+            sampling = translate_settings(first, context, sampling)
+        if request.chat and request.text:
+            ids, ends = turn(loaded.checkpoint, request.ids, request.text)
+            stop = (*stop, *ends)
+        else:
+            ids = self._path(request, context)
+        limits = Limits(request.max_new_tokens, stop, request.slide)
+        reason = blocked(context, ids, limits)
         started = time.perf_counter()
-        if "echo_from" in request:
-            first = whole(request, "echo_from", 0)
-            prompt = score(
-                checkpoint, context, ids, start=first, top=top, cancelled=cancelled, tell=tell
-            )
+        if request.echo_from is not None:
+            prompt = score(context, ids, start=request.echo_from, top=request.top, watcher=watcher)
             self._reply.stream("prompt", prompt)
-        steps = generate(
-            checkpoint,
-            context,
-            ids,
-            sampling,
-            max_new_tokens=max_new_tokens,
-            stop=stop,
-            top=top,
-            slide=slide,
-            cancelled=cancelled,
-            tell=tell,
-        )
+        steps = generate(context, ids, sampling, limits, top=request.top, watcher=watcher)
         decoding = time.perf_counter()
         count, last = self._reply.stream("steps", steps)
         self._reply.send(
@@ -223,48 +196,55 @@ class Engine:
             **how,
         )
 
-    def _watch(self) -> tuple[Callable[[], bool], Tell]:
-        """Whether to stop, and whom to tell how far it is."""
-        return self._reply.is_cancelled, self._reply.tell
+    def _ask(self, request: PathRequest) -> None:
+        from gpt.protocol.operations import ask
 
-    def _ready(self, request: Request) -> Ready:
-        if self._pair is None:
+        context = self._loaded(_role(request)).context
+        found = ask(context, self._path(request, context), request, self._watcher())
+        self._reply.end(self._reply.op, **found)
+
+    def _watcher(self) -> Watcher:
+        """Whoever sent the request in hand."""
+        return Watcher(self._reply.is_cancelled, self._reply.tell)
+
+    def _loaded(self, role: Role) -> LoadedModel:
+        """One of the two models, torch's threads set for it."""
+        if self._models is None:
             raise UserError("no model is loaded; send a load request first")
-        return self._pair.get(typed(request, "beside", bool, False))
+        loaded = self._models.get(role)
+        loaded.use_threads()
+        return loaded
 
-    def _loaded(self, request: Request) -> tuple[Checkpoint, Context]:
-        ready = self._ready(request)
-        return ready.checkpoint, ready.context
+    def _path(self, request: PathRequest, context: Context) -> list[int]:
+        """The path of a request as this model reads it."""
+        from gpt.interpret.compare import translate
 
-    def _ids(self, request: Request) -> list[int]:
-        """The path that a request names: ids of the first model, then text after them."""
-        from gpt.compare import translate
-        from gpt.generate import check_ids, encode
-
-        checkpoint, _ = self._loaded(request)
-        ids, behind = path_of(request), text(request, "text", "")
-        if not ids:
-            return encode(checkpoint, behind)
-        if request.get("beside"):
-            first, _ = self._loaded({})
-            check_ids(first, ids)
-            ids = translate(first, checkpoint, ids)
-        return ids + checkpoint.tokenizer.encode(behind)
+        if not request.ids:
+            return context.encode(request.text)
+        ids = list(request.ids)
+        if self._models and (first := self._models.get("first").context) is not context:
+            first.check_ids(ids)
+            ids = translate(first, context, ids)
+        return ids + context.tokenizer.encode(request.text)
 
 
-_OPERATIONS: dict[str, Callable[[Engine, Request], None]] = {
-    "load": Engine._load,
-    "models": Engine._models,
-    "tokenize": Engine._tokenize,
-    "score": Engine._score,
-    "generate": Engine._generate,
-    "waterfall": Engine._ask,
-    "paths": Engine._ask,
-    "inside": Engine._ask,
-    "left_out": Engine._ask,
-    "options": Engine._ask,
-    "compare": Engine._compare,
-    "unload": Engine._unload,
+def _role(request: Request) -> Role:
+    return "second" if request.second else "first"
+
+
+_OPERATIONS: dict[type[Request], Callable[[Engine, Any], None]] = {
+    requests.Load: Engine._load,
+    requests.Unload: Engine._unload,
+    requests.Models: Engine._list_models,
+    requests.Tokenize: Engine._tokenize,
+    requests.Score: Engine._score,
+    requests.Compare: Engine._compare,
+    requests.Generate: Engine._generate,
+    requests.Waterfall: Engine._ask,
+    requests.Paths: Engine._ask,
+    requests.Layers: Engine._ask,
+    requests.Attribution: Engine._ask,
+    requests.Options: Engine._ask,
 }
 
 
@@ -280,7 +260,7 @@ def main() -> None:
     try:
         engine.serve()
     except (NobodyListensError, KeyboardInterrupt):
-        # Nobody listens any more; a second failure at exit would only be noise.
+        # The reader is gone; a second failure at exit would only be noise.
         engine.close()
         os._exit(1)
     engine.close()

@@ -1,20 +1,19 @@
-"""Steps of a text that exists (score) and of one that is being drawn (generate)."""
+"""Steps of a text that exists (score), and of one that is being drawn (generate)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gpt.checkpoint import Checkpoint
-from gpt.context import Context, never, raw_logits, window_start
+from gpt.context import Context
+from gpt.draw import Drawn, choose
 from gpt.errors import UserError
 from gpt.prediction import ReadOut, check_finite, predict, read_out
-from gpt.progress import Tell, reading, silent
+from gpt.progress import NOBODY, Watcher
 from gpt.settings import Sampling, check
-from gpt.settle import Drawn, choose
 from gpt.step import Candidate, FinishReason, Step
 from gpt.tokenizer import StreamDecoder, Tokenizer
 
@@ -22,122 +21,101 @@ ROWS = 64
 """Positions whose logits are held at once, so that memory does not grow with the text."""
 
 
-def _tail(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
-    """Bytes of the last tokens, in which a character may be half written."""
-    return b"".join(tokenizer.token_bytes(i) for i in ids[-4:])
+@dataclass(frozen=True)
+class Limits:
+    """When drawing ends, apart from the tokens that end a text."""
 
-
-def encode(checkpoint: Checkpoint, text: str) -> list[int]:
-    """Ids of a text with what the model wants in front of it."""
-    bos = checkpoint.model.config.bos_id
-    return ([] if bos is None else [bos]) + checkpoint.tokenizer.encode(text)
+    max_new_tokens: int = 200
+    stop: Sequence[str] = ()
+    """Strings that end the text once they are complete; they stay in it."""
+    slide: bool = False
+    """Whether to continue past the block size with a window over the end of the text."""
 
 
 def score(
-    checkpoint: Checkpoint,
     context: Context,
     ids: Sequence[int],
     *,
     start: int = 0,
     top: int = 10,
-    cancelled: Callable[[], bool] = never,
-    tell: Tell = silent,
+    watcher: Watcher = NOBODY,
 ) -> Iterator[Step]:
-    """A Step for every token of a text from start on: what the model thought of it.
+    """A Step for every token of a text from start on: how probable the model finds it.
 
-    A text longer than the block size is read in sliding windows (see window_start).
+    A text longer than the block size is read in sliding windows (see `window_start`).
     """
-    check_ids(checkpoint, ids)
-    decoder = StreamDecoder()
-    decoder.feed(_tail(checkpoint.tokenizer, ids[:start]))
+    context.check_ids(ids)
+    decoder = _decoder_after(context.tokenizer, ids[:start])
     if ids and start == 0:
-        yield _step(checkpoint.tokenizer, decoder, 0, ids[0])
+        yield _step(context.tokenizer, decoder, 0, ids[0])
     position = max(1, start)
-    blocks = logits_of(checkpoint, context, ids, start=position, cancelled=cancelled, tell=tell)
-    for logits in blocks:
+    for logits in logits_of(context, ids, start=position, watcher=watcher):
         chosen = ids[position : position + len(logits)]
         found = read_out(predict(logits), chosen, top)
         for read, token_id in zip(found, chosen, strict=True):
-            if cancelled():
+            if watcher.cancelled():
                 return
-            yield _step(checkpoint.tokenizer, decoder, position, token_id, read)
+            yield _step(context.tokenizer, decoder, position, token_id, read)
             position += 1
 
 
 def logits_of(
-    checkpoint: Checkpoint,
-    context: Context,
-    ids: Sequence[int],
-    *,
-    start: int = 1,
-    cancelled: Callable[[], bool] = never,
-    tell: Tell = silent,
+    context: Context, ids: Sequence[int], *, start: int = 1, watcher: Watcher = NOBODY
 ) -> Iterator[Tensor]:
-    """Logits (n, V) for the tokens of ids from start on, ROWS positions at a time.
+    """Logits (n, V) for the tokens of ids from start on, n at most ROWS.
 
-    They end early where it was cancelled. start: at least 1, for the first token has none.
+    They end early if it was cancelled. start: at least 1, for the first token has no context.
     """
-    block_size = checkpoint.model.config.block_size
     position = start
     while position < len(ids):
-        left = window_start(position, block_size)
-        right = min(left + block_size, len(ids) - 1)  # the last id predicts nothing here
-        hidden = context.read(ids[left:right], reading(context, left, len(ids), cancelled, tell))
+        left = context.window_start(position)
+        right = min(left + context.config.block_size, len(ids) - 1)  # the last id predicts nothing
+        hidden = context.read(ids[left:right], context.reading(left, len(ids), watcher))
         if len(hidden) < right - left:
             return
         while position <= right:
             stop = min(position + ROWS, right + 1)
-            rows = torch.stack(hidden[position - 1 - left : stop - 1 - left])
-            logits = raw_logits(checkpoint.model, rows)
+            logits = context.raw_logits(torch.stack(hidden[position - 1 - left : stop - 1 - left]))
             check_finite(float(logits.sum()), position)
             yield logits
             position = stop
 
 
 def generate(
-    checkpoint: Checkpoint,
     context: Context,
     ids: Sequence[int],
     sampling: Sampling,
+    limits: Limits = Limits(),
     *,
-    max_new_tokens: int,
-    stop: Sequence[str] = (),
     top: int = 10,
-    slide: bool = False,
-    cancelled: Callable[[], bool] = never,
-    tell: Tell = silent,
+    watcher: Watcher = NOBODY,
 ) -> Iterator[Step]:
-    """Draw tokens behind ids, a Step each; the last one says why it ends.
+    """Draw tokens after ids, a Step each; the last Step says why the text ends.
 
-    stop: strings that end the text where they are complete; they stay in it. slide: go on
-    past the block size with the window of window_start, else the reason is "context full".
-    Where nothing can be drawn at all there is no Step: `blocked` tells why beforehand.
-    Raises UserError for a prompt that does not fit.
+    top: candidates in a Step. If nothing can be drawn there is no Step: `blocked` says why
+    beforehand. Raises UserError for a prompt that does not fit.
     """
-    config, tokenizer, ends = checkpoint.model.config, checkpoint.tokenizer, checkpoint.ends
-    check_ids(checkpoint, ids)
-    path = list(ids)
-    if blocked(checkpoint, path, max_new_tokens, slide):
+    context.check_ids(ids)
+    if blocked(context, ids, limits):
         return
-    decoder = StreamDecoder()
-    decoder.feed(_tail(tokenizer, path))
-    longest_stop = max(map(len, stop), default=0)
+    path = list(ids)
+    decoder = _decoder_after(context.tokenizer, path)
+    longest_stop = max(map(len, limits.stop), default=0)
     tail = ""
-    drawing = draws(context, path, sampling, max_new_tokens, top, cancelled, tell)
+    drawing = draws(context, path, sampling, limits.max_new_tokens, top, watcher)
     for count, (read, drawn) in enumerate(drawing, 1):
-        token_id, position = drawn.token_id, len(path) - 1
-        step = _step(tokenizer, decoder, position, token_id, read, drawn)
+        step = _step(context.tokenizer, decoder, len(path) - 1, drawn.token_id, read, drawn)
         tail = (tail + step.text)[-(longest_stop + len(step.text)) :]
         reason: FinishReason | None = None
-        if token_id in ends:
+        if drawn.token_id in context.ends:
             reason = "eos"
-        elif any(text in tail for text in stop):
+        elif any(text in tail for text in limits.stop):
             reason = "stop"
-        elif cancelled():
+        elif watcher.cancelled():
             reason = "cancelled"
-        elif count == max_new_tokens:
+        elif count == limits.max_new_tokens:
             reason = "length"
-        elif len(path) >= config.block_size and not slide:
+        elif len(path) >= context.config.block_size and not limits.slide:
             reason = "context full"
         if reason:
             yield replace(step, finish_reason=reason)
@@ -151,21 +129,19 @@ def draws(
     sampling: Sampling,
     n: int,
     top: int,
-    cancelled: Callable[[], bool] = never,
-    tell: Tell = silent,
+    watcher: Watcher = NOBODY,
 ) -> Iterator[tuple[ReadOut, Drawn]]:
-    """n tokens behind path, which grows by each; fewer where a long prompt is cancelled.
+    """n tokens after path, which grows by each; fewer if reading a long prompt is cancelled.
 
     Raises NonFiniteLogitsError.
     """
     end = len(path) + n
-    stop = cancelled
     while len(path) < end:
-        start = window_start(len(path), context.model.config.block_size)
-        hidden = context.read(path[start:], reading(context, start, len(path), stop, tell))
+        start = context.window_start(len(path))
+        hidden = context.read_end(path, watcher)
         if len(hidden) < len(path) - start:
             return
-        stop, tell = never, silent  # only a long prompt is left half read
+        watcher = NOBODY  # only a long prompt is left half read
         position = len(path)
         prediction = context.predict(hidden[-1])
         check_finite(float(prediction.total), position)
@@ -173,30 +149,35 @@ def draws(
         drawn = choose(prediction, sampling, path, position, compiled)
         path.append(drawn.token_id)
         yield read_out(prediction, [drawn.token_id], top)[0], drawn
-        if context.graphs and start == window_start(len(path), context.model.config.block_size):
+        if context.graphs and start == context.window_start(len(path)):
             yield from context.graphs.draw(path, sampling, start, end - len(path), top)
 
 
-def blocked(
-    checkpoint: Checkpoint, ids: Sequence[int], max_new_tokens: int, slide: bool
-) -> FinishReason | None:
-    """Why no token at all can be drawn behind ids, or None.
+def blocked(context: Context, ids: Sequence[int], limits: Limits) -> FinishReason | None:
+    """Why no token at all can be drawn after ids, or None.
 
-    Raises UserError where the ids are more than the model can read, or none, or if
-    max_new_tokens is out of range.
+    Raises UserError if there are no ids, or more than the model can read, or if max_new_tokens is
+    out of range.
     """
-    block_size = checkpoint.model.config.block_size
-    check("max_new_tokens", max_new_tokens)
+    block_size = context.config.block_size
+    check("max_new_tokens", limits.max_new_tokens)
     if not ids:
-        raise UserError("the prompt is empty; give the model at least one token to go on from")
-    if len(ids) > block_size and not slide:
+        raise UserError("the prompt is empty; give the model at least one token to continue from")
+    if len(ids) > block_size and not limits.slide:
         raise UserError(
             f"the prompt has {len(ids)} tokens and this model reads {block_size}; "
             "shorten it, or let the window slide"
         )
-    if max_new_tokens < 1:
+    if limits.max_new_tokens < 1:
         return "length"
-    return "context full" if len(ids) == block_size and not slide else None
+    return "context full" if len(ids) == block_size and not limits.slide else None
+
+
+def _decoder_after(tokenizer: Tokenizer, ids: Sequence[int]) -> StreamDecoder:
+    """A decoder that has seen the last tokens, which may end in half a character."""
+    decoder = StreamDecoder()
+    decoder.feed(b"".join(tokenizer.token_bytes(i) for i in ids[-4:]))
+    return decoder
 
 
 def _step(
@@ -227,10 +208,3 @@ def _step(
         candidates=candidates,
         sampling_logprob=drawn.logprob(token_id) if drawn else None,
     )
-
-
-def check_ids(checkpoint: Checkpoint, ids: Sequence[int]) -> None:
-    """Raise UserError naming an id that the model does not have."""
-    size = checkpoint.model.config.vocab_size
-    if bad := next((i for i in ids if not 0 <= i < size), None):
-        raise UserError(f"there is no token {bad}; this model has the ids 0 to {size - 1}")

@@ -1,31 +1,28 @@
-"""What a long computation says meanwhile to a person who waits."""
+"""Who waits for a long computation: may cancel it, and is told how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gpt.context import Context
-
-Tell = Callable[[str], object]
-"""Takes a few words that say how far it is; called often."""
+from dataclasses import dataclass
 
 
-def silent(message: str) -> None:
-    """The default: nobody waits."""
+def _never() -> bool:
+    return False
 
 
-def reading(
-    context: Context, before: int, total: int, cancelled: Callable[[], bool], tell: Tell
-) -> Callable[[], bool]:
-    """`cancelled` for `Context.read`, which also tells how much is read whenever it is asked.
+def _silent(message: str) -> None:
+    pass
 
-    before: tokens of the text that stand before the context; total: all that will be read.
-    """
 
-    def asked() -> bool:
-        tell(f"reading {before + len(context.ids):,} of {total:,} tokens")
-        return cancelled()
+@dataclass(frozen=True)
+class Watcher:
+    """Who waits for a long computation."""
 
-    return asked
+    cancelled: Callable[[], bool] = _never
+    """Whether to stop soon; called often."""
+    tell: Callable[[str], object] = _silent
+    """Receives a few words that say how far the computation is; called often."""
+
+
+NOBODY = Watcher()
+"""The default: nobody waits."""

@@ -14,7 +14,7 @@ from gpt.errors import UserError
 from gpt.step import Step
 
 if TYPE_CHECKING:
-    from gpt.checkpoint import Checkpoint
+    from gpt.context import Context
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--top", type=int, default=10, help="candidates in a Step")
 
 
-def run(args: argparse.Namespace, load: Callable[[], Checkpoint]) -> None:
-    """Measure and print. load: gives the model once the arguments make sense."""
+def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
+    """Measure and print. load: called once the arguments make sense."""
     if args.options is not None:
         if not args.prompt:
             raise UserError("give what the options continue with --prompt")
@@ -40,13 +40,11 @@ def run(args: argparse.Namespace, load: Callable[[], Checkpoint]) -> None:
         _score(args, load(), text)
 
 
-def _score(args: argparse.Namespace, loaded: Checkpoint, text: str) -> None:
-    from gpt.context import Context
-    from gpt.generate import encode, score
+def _score(args: argparse.Namespace, context: Context, text: str) -> None:
+    from gpt.generate import score
 
-    ids = encode(loaded, text)
     known = []
-    for step in score(loaded, Context(loaded.model), ids, top=args.top if args.json else 0):
+    for step in score(context, context.encode(text), top=args.top if args.json else 0):
         if step.logprob is not None:
             known.append(step)
         if args.json:
@@ -66,20 +64,19 @@ def _score(args: argparse.Namespace, loaded: Checkpoint, text: str) -> None:
         )
 
 
-def _compare(args: argparse.Namespace, loaded: Checkpoint) -> None:
+def _compare(args: argparse.Namespace, context: Context) -> None:
     """Each option after the prompt. The prompt is read once, and an option's tokens are those that
     it has by itself after the prompt's, as in what a model would write there."""
-    from gpt.context import Context
-    from gpt.generate import encode, score
+    from gpt.generate import score
 
-    context, prompt = Context(loaded.model), encode(loaded, args.prompt)
+    prompt = context.encode(args.prompt)
     found = []
     for option in args.options:
-        ids = loaded.tokenizer.encode(option)
+        ids = context.tokenizer.encode(option)
         if not ids:
             raise UserError("an option is empty; give at least one character")
         top = args.top if args.json else 0
-        steps = list(score(loaded, context, prompt + ids, start=len(prompt), top=top))
+        steps = list(score(context, prompt + ids, start=len(prompt), top=top))
         found.append((option, steps, _totals(steps)))
     if args.json:
         for option, steps, totals in found:

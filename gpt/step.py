@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from gpt.checked import check, is_list, is_number, is_text, is_whole, or_none
+from gpt.typed_values import check, is_list, is_number, is_text, is_whole, or_none
 
 FinishReason = Literal["length", "stop", "eos", "context full", "cancelled"]
 

@@ -19,6 +19,8 @@ VOCAB_FILE = "vocab.json"
 MERGES_FILE = "merges.txt"
 JSON_FILE = "tokenizer.json"
 
+LONGEST_TEXT = 10_000_000
+"""Characters in a text that is accepted at once: more would only fill the memory."""
 # How GPT-2 cuts text before it merges bytes (Radford et al. 2019, encoder.py), with the
 # possessive quantifiers of tiktoken's r50k_base, which cut alike and need no backtracking.
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
@@ -189,36 +191,6 @@ def byte_alphabet() -> dict[str, int]:
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
     others = [b for b in range(256) if b not in printable]
     return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
-
-
-def load(directory: Path) -> Tokenizer:
-    """The tokenizer beside a checkpoint. Raises UserError where there is none to read."""
-    try:
-        if (path := directory / CHARACTERS_FILE).exists():
-            return CharTokenizer(json.loads(path.read_text(encoding="utf-8")))
-        if (path := directory / VOCAB_FILE).exists():
-            vocab = json.loads(path.read_text(encoding="utf-8"))
-            path = directory / MERGES_FILE
-            return BPETokenizer(vocab, read_merges(path.read_text(encoding="utf-8")))
-        if (path := directory / JSON_FILE).exists():
-            from gpt.tokenizer_json import JsonTokenizer
-
-            return JsonTokenizer(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UserError(f"cannot read the tokenizer file {path}: {error}") from error
-    raise UserError(
-        f"{directory} holds no tokenizer ({CHARACTERS_FILE}, {VOCAB_FILE} or {JSON_FILE})"
-    )
-
-
-def read_merges(text: str) -> list[tuple[str, str]]:
-    """The pairs of a merges.txt, in order. Raises UserError quoting a line that is none."""
-    lines = [line.rstrip("\r") for line in text.split("\n")]
-    lines = [line for line in lines if line and not line.startswith("#version")]
-    merges = [tuple(line.split(" ")) for line in lines]
-    if bad := next((line for line, pair in zip(lines, merges, strict=True) if len(pair) != 2), ""):
-        raise UserError(f"merges.txt has a line that is no pair: {bad[:50]!r}")
-    return merges  # type: ignore[return-value]
 
 
 class StreamDecoder:

@@ -13,8 +13,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from gpt.errors import UserError
-from gpt.request import LONGEST_TEXT
-from gpt.tokenizer import JSON_FILE, byte_alphabet, panics_as_errors
+from gpt.tokenizer import JSON_FILE, LONGEST_TEXT, byte_alphabet, panics_as_errors
 
 _MOST_GROWTH = 64
 """Times as long as a text may become: several real tokenizers know an 18-letter ligature."""

@@ -10,6 +10,7 @@ import torch
 
 from gpt.checkpoint import Checkpoint, load, save
 from gpt.config import ModelConfig
+from gpt.context import Context
 from gpt.model import GPT
 from gpt.tokenizer import CharTokenizer
 
@@ -33,6 +34,11 @@ def random_model(**changes: Any) -> GPT:
         else:
             weight.add_(torch.randn_like(weight) * 0.1)
     return model
+
+
+def context_of(model: GPT) -> Context:
+    """A context for a network without a checkpoint."""
+    return Context(model, CharTokenizer(CHARACTERS))
 
 
 @pytest.fixture

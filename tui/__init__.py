@@ -1,1 +1,1 @@
-"""The interface in the terminal. It never imports torch."""
+"""The interface in the terminal. It never imports torch. Bad input raises UserError."""

@@ -1,4 +1,4 @@
-"""gpt-tui: arguments, the engine's start, then the interface.
+"""gpt-tui: reads the arguments, starts the engine, then the interface.
 
 The engine starts before Textual is imported, so that both load at once.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import gc
 import os
 import subprocess
 import sys
@@ -20,17 +19,18 @@ from gpt import models, text_file
 from gpt.child import own_code
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
-from tui import preferences
+from tui import garbage, preferences
 from tui.backend import Connection
 from tui.local_backend import LocalBackend
+from tui.session import Session
 from tui.store import Entry, entries
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the interface; its errors before the first frame are one line and status 1."""
+    """Run the interface; an error before the first frame is one line and exit status 1."""
     try:
         _run(_parser().parse_args(argv))
-    except KeyboardInterrupt:  # before Textual takes the signals
+    except KeyboardInterrupt:  # before Textual handles signals
         sys.exit(130)
 
 
@@ -42,8 +42,8 @@ def _run(args: argparse.Namespace) -> None:
     in_browser = "TEXTUAL_DRIVER" in os.environ
     if not in_browser and not (sys.stdout.isatty() and (sys.stdin.isatty() or piped)):
         sys.exit(
-            "error: gpt-tui needs a terminal; for pipes and scripts there is: "
-            "python -m gpt complete --json, and python -m gpt score"
+            "error: gpt-tui needs a terminal; for pipes and scripts use "
+            "python -m gpt complete --json or python -m gpt score"
         )
     try:
         if not in_browser:
@@ -55,7 +55,7 @@ def _run(args: argparse.Namespace) -> None:
         model = _find_or_convert(args.model or models.EMBEDDED)
     except UserError as error:
         sys.exit(f"error: {one_line(str(error))}")
-    gc.disable()  # collecting among modules that are all needed delays the first frame
+    garbage.pause()
     connect = partial(
         _connect,
         device=args.device,
@@ -67,12 +67,9 @@ def _run(args: argparse.Namespace) -> None:
     chosen, problems = preferences.load()
 
     from tui.app import GPTApp
-    from tui.screens.main import MainScreen
+    from tui.screens.main import MainScreen, Opening
 
-    main_screen = MainScreen(
-        connect,
-        connection,
-        model,
+    opening = Opening(
         prompt=args.prompt,
         text=text.path if text else None,
         score=score,
@@ -81,15 +78,16 @@ def _run(args: argparse.Namespace) -> None:
         chat=args.chat,
         dials=chosen.settings,
     )
-    app = GPTApp(main_screen, chosen, problems)
+    session = Session(connect, connection, model)
+    app = GPTApp(MainScreen(session, opening), chosen, problems)
     app.run()
     if args.print:
-        print(sanitize(main_screen.document.text))
+        print(sanitize(session.document.text))
     sys.exit(app.return_code)
 
 
 def _serve(args: argparse.Namespace) -> None:
-    """The same program in a browser on this machine."""
+    """Show the program in a browser on this machine."""
     from tui.serve import serve
 
     try:
@@ -105,47 +103,47 @@ def _serve(args: argparse.Namespace) -> None:
 
 
 def _check_terminal() -> None:
-    """Raise UserError if nothing can be drawn here."""
+    """Raise UserError if this terminal cannot show the program."""
     if (kind := os.environ.get("TERM", "")) in ("", "dumb"):
         raise UserError(
-            f"TERM is {kind!r}: a terminal that cannot move its cursor; use another one, or "
+            f"TERM is {kind!r}: this terminal cannot move its cursor; use another one, or "
             "python -m gpt complete"
         )
     encoding = getattr(sys.__stderr__, "encoding", None) or "utf-8"
     if codecs.lookup(encoding).name != "utf-8":
         raise UserError(
-            f"the terminal's encoding is {encoding}, which cannot show what gpt-tui draws; choose "
-            "a UTF-8 locale, for example: LC_ALL=C.UTF-8 gpt-tui"
+            f"the terminal's encoding is {encoding}, which lacks characters that gpt-tui draws; "
+            "choose a UTF-8 locale, for example: LC_ALL=C.UTF-8 gpt-tui"
         )
 
 
 def _last_text() -> Entry:
     found = entries()
     if not found:
-        raise UserError("no text was saved yet; leave --last out")
+        raise UserError("no text was saved yet; start without --last")
     return found[0]
 
 
 def _text_to_score(name: str) -> str:
-    """A file's text, or what is piped in; the keys come from the terminal then."""
+    """The text of a file, or of stdin; in that case the keys come from /dev/tty."""
     if name == "-":
         text = text_file.read_stdin()
         try:
             os.dup2(os.open("/dev/tty", os.O_RDONLY), 0)
         except OSError as error:
-            raise UserError(f"there is no terminal for the keys: {error.strerror}") from error
+            raise UserError(f"cannot read keys from the terminal: {error.strerror}") from error
     else:
         text = text_file.read(Path(name))
     if not text:
-        raise UserError(f"{name} is empty; there is nothing to score")
+        raise UserError(f"{name} is empty: nothing to score")
     return text
 
 
 def _find_or_convert(model: str) -> str:
-    """A name that the engine knows.
+    """The name of an installed model.
 
-    A model that is not there yet is converted if the person agrees; where that fails, the
-    converter has said why and the program ends.
+    A missing model is converted if the person agrees. If the converter fails, it has said why, and
+    the program ends.
     """
     try:
         models.read_manifest(models.find(model))
@@ -156,7 +154,7 @@ def _find_or_convert(model: str) -> str:
     installed = models.available().get(name)
     if installed and installed.origin.get("model") == model:
         return name
-    print(f"{missing}; looking whether it can be converted", file=sys.stderr)
+    print(f"{missing}; trying to convert it", file=sys.stderr)
     command = [sys.executable, "-P", "-m", "convert", model, "--ask"]
     if status := subprocess.run(command, env=own_code(), check=False).returncode:
         sys.exit(status)
@@ -172,40 +170,53 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpt-tui", description="Watch and play a language model from the inside."
     )
-    parser.add_argument("model", nargs="?", help="a name or a directory; default: shakespeare")
+    parser.add_argument("model", nargs="?", help="name or directory; default: shakespeare")
     begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--score", metavar="FILE", help="read a text and colour it; - is stdin")
-    begin.add_argument("--last", action="store_true", help="open the text that was saved last")
-    parser.add_argument("--print", action="store_true", help="print the text on leaving")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="send this at once")
+    begin.add_argument("--score", metavar="FILE", help="read a text and colour it; - for stdin")
+    begin.add_argument("--last", action="store_true", help="open the latest text")
+    parser.add_argument("--print", action="store_true", help="print the text at the end")
+    parser.add_argument(
+        "--prompt", default="", metavar="TEXT", help="send this prompt at the start"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--dtype", default="auto", choices=["auto", *models.DTYPES], help="how weights are stored"
+        "--dtype",
+        default="auto",
+        choices=["auto", *models.DTYPES],
+        help="number format of the weights",
     )
     parser.add_argument(
         "--threads",
         type=int,
         default=0,
         metavar="N",
-        help="of the model; default: as many as suit it, all cores but one at most",
+        help="threads of the model; default: chosen for the model, at most all cores but one",
     )
     parser.add_argument(
         "--compile",
         action="store_const",
         const="on",
         default="auto",
-        help="build faster code for the model in the background, once, for a GPU as well",
+        help="build faster code for the model in the background, once; also for a GPU",
     )
     parser.add_argument(
-        "--no-compile", dest="compile", action="store_const", const="off", help="and for no device"
+        "--no-compile",
+        dest="compile",
+        action="store_const",
+        const="off",
+        help="never build faster code",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="repeat the same dice every run")
-    parser.add_argument("-n", "--length", type=int, metavar="N", help="tokens of a run")
-    parser.add_argument("--chat", action="store_true", help="what you send is a turn")
-    parser.add_argument("--serve", action="store_true", help="in a browser, on 127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="of --serve; 8000")
+    parser.add_argument("--seed", type=int, metavar="N", help="random seed of every run")
+    parser.add_argument("-n", "--length", type=int, metavar="N", help="most tokens of a run")
+    parser.add_argument("--chat", action="store_true", help="each prompt is a message of a chat")
     parser.add_argument(
-        "--no-open", action="store_true", help="--serve only prints the address, opens no browser"
+        "--serve", action="store_true", help="show the program in a browser, on 127.0.0.1"
+    )
+    parser.add_argument(
+        "--port", type=int, default=8000, metavar="N", help="port of --serve; default: 8000"
+    )
+    parser.add_argument(
+        "--no-open", action="store_true", help="--serve prints the address and opens no browser"
     )
     parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
     return parser

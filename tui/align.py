@@ -1,4 +1,4 @@
-"""Two readings of one text by models of any vocabulary; it knows no widget and no model."""
+"""Aligns two models' tokens of one text, whatever their vocabularies; no widgets, no model."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from gpt.step import Step
 
 @dataclass(frozen=True)
 class Span:
-    """The shortest stretch of text at both of whose ends tokens of both readings end."""
+    """The shortest stretch of text that consists of whole tokens of both models."""
 
     own: range
-    """Indices of tokens."""
+    """Indices of the first model's tokens."""
     other: range
+    """Indices of the second model's tokens."""
     text: bytes
     own_nats: float | None
-    """Surprisal of the stretch; None where it has a token without a context, or no text."""
+    """Surprisal of the stretch; None if it has no text, or holds the first token."""
     other_nats: float | None
 
     @property
     def gap(self) -> float | None:
-        """Bits between the two: 3 where one gives the stretch eight times the probability."""
+        """Difference of the surprisals in bits: 3 means a factor of 8 in probability."""
         if self.own_nats is None or self.other_nats is None:
             return None
         return (self.own_nats - self.other_nats) / math.log(2)
 
 
 def align(own: Sequence[Step], other: Sequence[Step]) -> list[Span]:
-    """Stretches of the text, in order; every token of both readings is in exactly one."""
+    """The stretches in order; every token of both models is in exactly one."""
     ends, others = _ends(own), _ends(other)
     spans, i, j = list[Span](), 0, 0
     while i < len(own) or j < len(other):
@@ -51,7 +52,10 @@ def align(own: Sequence[Step], other: Sequence[Step]) -> list[Span]:
 
 
 def bits_per_character(spans: Iterable[Span]) -> tuple[float, float] | None:
-    """Of both readings, over the stretches for which both have numbers; None where none has."""
+    """Bits per character of both models, over the stretches that both have numbers for.
+
+    None if there is no such stretch.
+    """
     known = [
         (span.own_nats, span.other_nats, span.text)
         for span in spans
@@ -66,7 +70,7 @@ def bits_per_character(spans: Iterable[Span]) -> tuple[float, float] | None:
 
 
 def _ends(steps: Sequence[Step]) -> list[int]:
-    """Bytes before the first token, and up to the end of each."""
+    """Byte offsets: 0, then the end of each token."""
     ends = [0]
     for step in steps:
         ends.append(ends[-1] + len(step.bytes))

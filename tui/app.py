@@ -1,4 +1,4 @@
-"""The application: themes, keys, signals. It knows no model and no text."""
+"""The application: themes, keys, signals; no model, no text."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+from textual import actions, on
 from textual.app import App, SystemCommand
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
+from textual.dom import DOMNode
 from textual.driver import Driver
 from textual.notifications import Notify
 from textual.screen import Screen
@@ -22,9 +24,11 @@ from textual.screen import Screen
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import preferences
-from tui.keys import key_problems
+from tui.keys import KEYS, QUIT, key_problems
+from tui.possible import Refusal
 from tui.preferences import Preferences
 from tui.screens.main import MainScreen
+from tui.screens.session_screen import SessionScreen
 from tui.terminal import outliving
 from tui.widgets.token_view import TokenView
 
@@ -34,9 +38,7 @@ class GPTApp(App[None]):
 
     TITLE = "gpt-tui"
     CSS_PATH = "app.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+q", "quit", "quit", priority=True, id="quit"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [QUIT.binding]
 
     def __init__(
         self,
@@ -51,28 +53,28 @@ class GPTApp(App[None]):
         self._is_whole = False
         self._is_leaving = False
         self._status: int | None = None
-        """With which it ends, once it is whole."""
+        """Exit status to end with as soon as the screen is complete."""
         if self.preferences.theme in self.available_themes:
             self.theme = self.preferences.theme
         else:
-            self._problems.append(f"there is no theme {self.preferences.theme!r}")
+            self._problems.append(f"unknown theme {self.preferences.theme!r}")
         self.set_keymap(dict(self.preferences.keys))
 
     def get_default_screen(self) -> Screen[None]:
-        """The one screen."""
+        """The main screen."""
         return self._main
 
     def get_driver_class(self) -> type[Driver]:
-        """A terminal that vanishes ends the app as a hang-up does, and nothing is lost."""
+        """A driver that ends the program properly if the terminal disappears."""
         return outliving(super().get_driver_class(), partial(self.end, 129))
 
     def on_mount(self) -> None:
-        """Keep what is chosen."""
+        """Save a theme when it is chosen, and report problems."""
         self.theme_changed_signal.subscribe(self, lambda theme: self._theme_chosen(theme.name))
         self.call_after_refresh(self._complain)
 
     async def run_async(self, **options: Any) -> None:
-        """Run. A signal ends it, also in its first moment, and leaves the terminal as it was."""
+        """Run until the end or a signal; the terminal is restored in both cases."""
         loop = asyncio.get_running_loop()
         for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"):
             if number := getattr(signal, name, None):
@@ -81,8 +83,8 @@ class GPTApp(App[None]):
         await super().run_async(**options)
 
     def end(self, status: int) -> None:
-        """Leave with this exit status, as soon as the screen is whole."""
-        if not self._is_whole:  # its parts that are still on their way would not find it
+        """End with this exit status, as soon as the screen is complete."""
+        if not self._is_whole:  # widgets that are still being mounted would fail
             self._status = status
         elif not getattr(self.screen, "is_shown", True):
             self.call_after_refresh(self.end, status)
@@ -90,30 +92,31 @@ class GPTApp(App[None]):
             self._is_leaving = True
             self.exit(return_code=status)
 
-    def whole(self) -> None:
-        """The screen has all its parts."""
+    @on(MainScreen.Whole)
+    def _whole(self) -> None:
+        """The screen is complete; end now if somebody asked for it."""
         self._is_whole = True
         if self._status is not None:
             self.end(self._status)
 
     async def action_quit(self) -> None:
-        """Leave."""
+        """End the program."""
         self.end(0)
 
     def _complain(self) -> None:
-        """What of the preferences could not be used."""
+        """Report problems in the preferences."""
         for problem in [*self._problems, *key_problems(self.preferences.keys)]:
             self.notify(one_line(problem), severity="warning", markup=False, timeout=10)
 
     def on_notify(self, event: Notify) -> None:
-        """An answer takes the place of what was said before and has been seen."""
+        """A new information replaces the older messages."""
         if event.notification.severity == "information":
             self.clear_notifications()
-            # Textual would leave the room that they took.
+            # Textual would leave empty space in their place.
             self.screen.query("ToastHolder").remove()
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
-        """What the heat map looks like, among the theme's colours."""
+        """The heat map's look, as variables of the theme."""
         marks = self.preferences.marks or "NO_COLOR" in os.environ
         return {
             "heat-map": self.preferences.heat_map,
@@ -125,7 +128,7 @@ class GPTApp(App[None]):
             self.prefer(theme=theme)
 
     def prefer(self, **changes: Any) -> None:
-        """Let choices hold from now on, and next time too. Mappings are whole ones."""
+        """Apply and save choices. A mapping replaces the whole old one."""
         old = self.preferences
         self.preferences = replace(old, **changes)
         self.set_keymap(dict(self.preferences.keys))
@@ -144,34 +147,61 @@ class GPTApp(App[None]):
             self.notify(one_line(str(error)), severity="error", markup=False, timeout=10)
 
     def action_toggle_help(self) -> None:
-        """The keys of what has the focus, beside everything else; once more hides them."""
+        """Show or hide the list of keys at the side."""
         if self.screen.query("HelpPanel"):
             self.action_hide_help_panel()
         elif getattr(self.screen, "is_shown", True):
             self.action_show_help_panel()
 
-    async def run_action(self, *arguments: Any, **options: Any) -> bool:
-        """Run what a key does. A mistake in it is said, and the program goes on."""
-        if self._is_leaving:  # a screen that is opened now would get no parts
+    async def run_action(
+        self,
+        action: str | actions.ActionParseResult,
+        default_namespace: DOMNode | None = None,
+        namespaces: Mapping[str, DOMNode] | None = None,
+    ) -> bool:
+        """Run an action, or say why it is not possible now.
+
+        If it raises, a message says so and the program continues.
+        """
+        if self._is_leaving:  # a screen opened now would get no widgets
             return True
         try:
-            return await super().run_action(*arguments, **options)
+            if refused := self._refusal(action, default_namespace):
+                timeout = 10 if refused.severity == "error" else None
+                self.notify(
+                    one_line(refused.reason),
+                    severity=refused.severity,
+                    markup=False,
+                    timeout=timeout,
+                )
+                return True
+            return await super().run_action(action, default_namespace, namespaces)
         except Exception as error:
-            if self.is_headless:  # nobody would see it
+            if self.is_headless:  # a test must see it
                 raise
-            said = f"That key failed ({type(error).__name__}: {error}). Nothing is lost."
+            said = f"That key failed ({type(error).__name__}: {error}). Your text is safe."
             self.notify(one_line(said), severity="error", markup=False, timeout=10)
             return True
 
+    def _refusal(
+        self, action: str | actions.ActionParseResult, default_namespace: DOMNode | None
+    ) -> Refusal | None:
+        """The reason against an action now; None if it is possible or has no entry in the table."""
+        place, name, parameters = actions.parse(action) if isinstance(action, str) else action
+        target = {"screen": self.screen, "app": self}.get(place, default_namespace)
+        if isinstance(target, SessionScreen | TokenView):
+            return target.refusal(name, parameters)
+        return None
+
     def action_command_palette(self) -> None:
-        """All commands, in a list that can be answered once."""
+        """Show all commands in a list."""
         from tui.screens.dialog import Palette
 
         if not isinstance(self.screen, Palette):
             self.push_screen(Palette(id="--command-palette"))
 
     def search_themes(self) -> None:
-        """All themes, likewise."""
+        """Show all themes in a list."""
         from textual.theme import ThemeProvider
 
         from tui.screens.dialog import Palette
@@ -191,28 +221,26 @@ class GPTApp(App[None]):
             self.notify(one_line(f"wrote {path}"), markup=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The palette offers what the keys do."""
+        """The commands of the palette: Textual's own and the actions of the keys."""
         for command in super().get_system_commands(screen):
             if command.title != "Screenshot":
                 yield command
-        if not self.is_web:  # the file would be on the other side
+        if not self.is_web:  # in a browser the file would be on the wrong machine
             yield SystemCommand(
                 "Screenshot", "Save a picture of the screen as an SVG file", self.action_picture
             )
-        if not isinstance(screen, MainScreen):
-            return
-        view = screen.query_one(TokenView)
-        for owner, bindings in (
-            (
-                screen,
-                [b for part in MainScreen.__mro__ for b in part.__dict__.get("BINDINGS", ())],
-            ),
-            (view, TokenView.BINDINGS),
-        ):
-            for binding in bindings:
-                if isinstance(binding, Binding):
-                    yield SystemCommand(
-                        binding.description.capitalize(),
-                        f"key {binding.key}" + (" in the text" if owner is view else ""),
-                        partial(owner.run_action, binding.action),
-                    )
+        if isinstance(screen, MainScreen):
+            yield from self._actions(screen)
+
+    def _actions(self, screen: MainScreen) -> Iterable[SystemCommand]:
+        """The actions of the keys; the help of an impossible one is the reason."""
+        owners = {"everywhere": screen, "in the text": screen.view}
+        for key in KEYS:
+            if owner := owners.get(key.place):
+                refused = self._refusal(key.action, owner)
+                where = " in the text" if owner is screen.view else ""
+                yield SystemCommand(
+                    key.description[:1].upper() + key.description[1:],
+                    f"Not now. {refused.reason}" if refused else f"key {key.keys}{where}",
+                    partial(owner.run_action, key.action),
+                )

@@ -1,4 +1,4 @@
-"""A file that is the old one or the new one and nothing between."""
+"""Replaces a file in one step: a reader sees the old file or the new one, never a half."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def write(path: Path, parts: Iterable[str]) -> None:
-    """Replace a file by these texts, one after the other. Raises OSError; then it is as it was."""
+    """Replace a file by these texts, joined. Raises OSError; the file is then unchanged."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".draft")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:

@@ -1,4 +1,7 @@
-"""Where tokens come from: what the interface asks of a model. It knows no widget and no torch."""
+"""What the interface asks of a model, and the answers; no widgets, no torch.
+
+Every request may raise BackendError.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gpt.inside import Layer
+from gpt.interpret.answers import Layer, LikelyPath, Waterfall
 from gpt.settings import Sampling
 from gpt.step import Step
-from gpt.waterfall import LikelyPath, Waterfall
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Status:
 
     message: str
     is_notice: bool = False
-    """It says what a person must know later as well: a GPU that was lost."""
+    """The person must know it later as well: a GPU was lost."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Loaded:
     vocab_size: int
     block_size: int
     compiled: bool = False
-    """Whether machine code that was built for it draws the tokens."""
+    """Whether machine code that was built for this model computes the tokens."""
     notice: str = ""
-    """Why it does not run where it should."""
+    """Why it does not run on the device that was asked for."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Tokens, of the prompt or drawn."""
+    """Tokens of the prompt, or sampled ones."""
 
     steps: list[Step]
     is_prompt: bool
@@ -47,14 +49,14 @@ class Steps:
 
 @dataclass(frozen=True)
 class Done:
-    """The last event of a request that gave Steps."""
+    """The last event of a request that has Steps."""
 
     finish_reason: str | None
     tokens: int
     seconds: float
-    """Time of decoding, as the engine measured it."""
+    """Time of decoding, measured by the engine."""
     how: Mapping[str, Any] = field(default_factory=dict)
-    """What Loaded says of `device`, `dtype` and `compiled`, as it was for this run."""
+    """The fields `device`, `dtype` and `compiled` of Loaded, as they were for this run."""
 
 
 @dataclass(frozen=True)
@@ -66,29 +68,29 @@ class Paths:
 
 @dataclass(frozen=True)
 class Tokens:
-    """How a text is cut."""
+    """A text as tokens."""
 
     ids: tuple[int, ...]
     parts: list[bytes]
 
 
 @dataclass(frozen=True)
-class Inside:
-    """What the network holds behind the embedding and behind each layer."""
+class Layers:
+    """The guess after the embedding and after each layer (logit lens)."""
 
     layers: list[Layer]
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """What a token owes to each of those before it, in nats; None where nobody has asked."""
+class Attribution:
+    """Influence of each earlier token on a token, in nats; None for those not measured."""
 
-    owed: list[float | None]
+    nats: list[float | None]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the model thinks of each of several continuations."""
+    """The Steps of each of several continuations."""
 
     options: list[list[Step]]
 
@@ -98,13 +100,13 @@ class Compared:
     """Two models have read the same text."""
 
     divergence: list[float] | None
-    """KL(model ‖ the one beside it) in nats for each token but the first; None where their
-    vocabularies are different."""
+    """KL(model ‖ second model) in nats for each token except the first; None if their
+    vocabularies differ."""
 
 
 @dataclass(frozen=True)
 class Unloaded:
-    """No model stands beside the first one any more."""
+    """The second model is gone."""
 
 
 Event = (
@@ -115,8 +117,8 @@ Event = (
     | Waterfall
     | Paths
     | Tokens
-    | Inside
-    | LeftOut
+    | Layers
+    | Attribution
     | Options
     | Compared
     | Unloaded
@@ -124,7 +126,7 @@ Event = (
 
 
 class BackendError(Exception):
-    """One sentence from outside: sanitise it before showing it."""
+    """One sentence from outside: sanitize it before you show it."""
 
 
 class EngineDiedError(BackendError):
@@ -133,66 +135,66 @@ class EngineDiedError(BackendError):
 
 @dataclass(frozen=True)
 class Completion:
-    """What to go on from, and how."""
+    """What to continue from, and how."""
 
     ids: list[int]
     text: str
-    """Stands behind the ids; its tokens come back as Steps of the prompt."""
+    """Comes after the ids; its tokens come back as Steps of the prompt."""
     sampling: Sampling
     max_new_tokens: int
     slide: bool = False
     chat: bool = False
     """The text is a turn of a conversation."""
     new_ids: int = 0
-    """So many of the ids, the last ones, are new: their Steps come back with the prompt's."""
-    beside: bool = False
-    """By the model that stands beside the first one."""
+    """Number of ids at the end that are new: their Steps come back with the prompt's."""
+    second: bool = False
+    """The second model continues the text."""
 
 
 class Backend(Protocol):
-    """What the interface asks of anything that can run a model."""
+    """Anything that can run a model."""
 
-    def load(self, model: str, *, beside: bool = False) -> AsyncIterator[Event]:
-        """Make a model ready, by name or directory. Raises BackendError.
+    def load(self, model: str, *, second: bool = False) -> AsyncIterator[Event]:
+        """Load a model, by name or directory.
 
-        beside: as a second one, until `unload`; the first one stays.
+        second: as the second model, until `unload`; the first one stays.
         """
 
     async def unload(self) -> None:
-        """The second model is not needed any more. Raises BackendError."""
+        """Drop the second model."""
 
     def compare(self, ids: list[int]) -> AsyncIterator[Event]:
-        """The second model's Steps of the text of these ids, then Compared. Raises BackendError."""
+        """The second model's Steps of the text of these ids, then Compared."""
 
     def score(self, text: str) -> AsyncIterator[Event]:
-        """A text that exists, as Steps. Raises BackendError."""
+        """The Steps of an existing text."""
 
     def complete(self, request: Completion) -> AsyncIterator[Event]:
-        """The prompt's new tokens, then drawn ones. Raises BackendError."""
+        """The Steps of the prompt's new tokens, then of sampled ones."""
 
     async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
-        """What settings do to the token behind ids, where chosen stands. Raises BackendError."""
+        """What the settings do to the distribution after ids; chosen is the token there."""
 
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
-        """The most probable continuations of ids. Raises BackendError."""
+        """The most probable continuations of ids."""
 
-    async def inside(self, ids: list[int], chosen: int) -> list[Layer]:
-        """What each layer makes of ids, behind which chosen stands. Raises BackendError."""
+    async def layers(self, ids: list[int], chosen: int) -> list[Layer]:
+        """Each layer's guess after ids; chosen is the token there."""
 
-    async def left_out(self, ids: list[int], chosen: int) -> list[float | None]:
-        """What chosen owes to each of ids before it. Raises BackendError."""
+    async def attribution(self, ids: list[int], chosen: int) -> list[float | None]:
+        """Influence of each of ids on chosen, the token after them, in nats."""
 
     async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
-        """What the model thinks of each of these texts behind ids. Raises BackendError."""
+        """The Steps of each of these texts after ids."""
 
     async def tokens(self, text: str) -> Tokens:
-        """A text as the model cuts it. Raises BackendError."""
+        """A text as the model's tokens."""
 
     def cancel(self) -> None:
-        """End what runs, except loading, as soon as that is possible."""
+        """Stop all requests except loading as soon as possible."""
 
     def close(self) -> None:
-        """Nothing more is wanted."""
+        """End the backend."""
 
 
 Connection = tuple[Backend, AsyncIterator[Event]]

@@ -1,47 +1,54 @@
-"""The text as a tree of tokens; it knows no widget and no model.
+"""The text as a tree of tokens; no widgets, no model.
 
-Going on from the middle of a text begins a branch and keeps what stood there before.
+To continue from the middle of a text starts a branch and keeps the old continuation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
 
 from gpt.settings import Sampling
 from gpt.step import Step
 
+T = TypeVar("T")
+
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One token at one place of the tree."""
+    """One token at one position of the tree."""
 
     step: Step
     is_prompt: bool
-    """Written by the person, not drawn by the model."""
+    """The person wrote it; otherwise a model sampled it."""
     children: list[Node] = field(default_factory=list)
     last: int = 0
-    """Which child was on the path most recently."""
+    """Index of the child that was on the path most recently."""
     is_marked: bool = False
     """The reader's bookmark."""
     sampling: Sampling | None = None
-    """The settings it was drawn with."""
+    """The settings it was sampled with."""
 
     def become(self, newer: Node) -> None:
-        """Take over what is said of the same token: the newest is of the newest settings."""
+        """Copy the numbers of a newer node with the same token: they are of the newest settings."""
         self.step, self.is_prompt, self.sampling = newer.step, newer.is_prompt, newer.sampling
 
 
 class Document:
-    """A tree of tokens and the path through it that is on the screen."""
+    """A tree of tokens, and the path through it that is on the screen."""
 
     def __init__(self) -> None:
         self.path: list[Node] = []
-        """From the first token to the last one."""
+        """Nodes from the first token to the last one."""
         self._roots: list[Node] = []
         self._deleted: list[tuple[list[Node], int, Node]] = []
-        """What stood before, the place among its siblings, and the branch."""
+        """For each deletion: the path before it, the index among its siblings, and the branch."""
+        self.version = 0
+        """Increases with every change."""
+        self._facts: dict[str, Any] = {}
+        """Values computed for this version."""
 
     @property
     def ids(self) -> list[int]:
@@ -50,13 +57,14 @@ class Document:
 
     @property
     def text(self) -> str:
-        """The path as text; bytes that are no UTF-8 become U+FFFD."""
+        """The path as text; bytes that are not UTF-8 become U+FFFD."""
         return b"".join(node.step.bytes for node in self.path).decode("utf-8", "replace")
 
     def append(
         self, steps: Iterable[Step], *, is_prompt: bool, sampling: Sampling | None = None
     ) -> None:
-        """Put tokens behind the path. The same token as in another branch joins that branch."""
+        """Add tokens after the path. If another branch has the same token, the path joins it."""
+        self._changed()
         for step in steps:
             node = Node(step, is_prompt, sampling=sampling)
             siblings = self._siblings(len(self.path))
@@ -67,17 +75,18 @@ class Document:
             self._step_to(same or node)
 
     def cut(self, length: int) -> None:
-        """End the path after its first `length` tokens; what follows stays in the tree."""
+        """End the path after its first `length` tokens; the rest stays in the tree."""
+        self._changed()
         del self.path[length:]
 
     def branches(self, position: int) -> int:
-        """How many continuations the tree has at this position of the path."""
+        """Number of continuations that the tree has at this position of the path."""
         return len(self._siblings(position))
 
     def next_branch(self, position: int, by: int = 1) -> None:
         """Replace the path from this position on by another branch, followed to its end.
 
-        by: 1 for the next one, -1 for the one before; they go round.
+        by: 1 for the next branch, -1 for the previous one; after the last one comes the first.
         """
         siblings = self._siblings(position)
         index = (siblings.index(self.path[position]) + by) % len(siblings)
@@ -85,9 +94,9 @@ class Document:
         self._follow(siblings[index])
 
     def delete(self, position: int) -> None:
-        """Take the token at this position and all behind it out of the tree.
+        """Remove the token at this position and everything after it from the tree.
 
-        The path goes on with what else stands there, if there is something.
+        If there is another branch at this position, the path continues with it.
         """
         siblings = self._siblings(position)
         index = siblings.index(self.path[position])
@@ -99,12 +108,13 @@ class Document:
             self._follow(siblings[min(index, len(siblings) - 1)])
 
     def undo(self) -> bool:
-        """Put back what was deleted last, and show it; False where nothing was.
+        """Restore the latest deletion and show it; False if nothing was deleted.
 
-        What was written anew in the meantime joins it where its tokens are the same.
+        Text that was written since then joins it wherever the tokens are the same.
         """
         if not self._deleted:
             return False
+        self._changed()
         before, index, node = self._deleted.pop()
         self._show(before)
         siblings = self._siblings(len(before))
@@ -116,9 +126,9 @@ class Document:
         return True
 
     def show(self, node: Node) -> int:
-        """Make the path go through a node, and on as it went last; its position.
+        """Make the path go through a node and follow its most recent children; its position.
 
-        Raises ValueError where the node is not in the tree.
+        Raises ValueError if the node is not in the tree.
         """
         parents: dict[Node, Node | None] = dict.fromkeys(self._roots)
         for each in self.nodes():
@@ -135,7 +145,7 @@ class Document:
         return len(before)
 
     def nodes(self) -> Iterator[Node]:
-        """All tokens of all branches, each before those behind it."""
+        """All tokens of all branches, each one before its children."""
         waiting = list(reversed(self._roots))
         while waiting:
             node = waiting.pop()
@@ -147,13 +157,72 @@ class Document:
         """The first tokens of all branches."""
         return self._roots
 
+    def toggle_mark(self, position: int) -> None:
+        """Set or remove the bookmark of a token of the path."""
+        self._changed()
+        self.path[position].is_marked ^= True
+
+    def next_mark(self, position: int) -> Node | None:
+        """The next bookmarked token of any branch; after the last one, the first. None if none."""
+        order = list(self.nodes())
+        marks = [i for i, node in enumerate(order) if node.is_marked]
+        here = order.index(self.path[position])
+        after = next((i for i in marks if i > here), marks[0] if marks else None)
+        return None if after is None else order[after]
+
+    def fork(self, position: int) -> int | None:
+        """The last position of the path, at most this one, that has another branch."""
+        return next((i for i in range(position, -1, -1) if self.branches(i) > 1), None)
+
+    def first_drawn(self, position: int) -> int | None:
+        """Position of the first sampled token of the path, not before this one."""
+        places = range(position, len(self.path))
+        return next((i for i in places if self.path[i].sampling is not None), None)
+
+    # Every key press asks for these, so they are computed once per version.
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether a deletion can be undone."""
+        return bool(self._deleted)
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether any token has a bookmark."""
+        return self._fact("marks", lambda: any(node.is_marked for node in self.nodes()))
+
+    def has_fork(self, position: int) -> bool:
+        """Whether the tree has another branch at this position of the path or before it."""
+        length = len(self.path)
+        first = self._fact(
+            "fork", lambda: next((i for i in range(length) if self.branches(i) > 1), length)
+        )
+        return first <= position
+
+    def has_drawn(self, position: int) -> bool:
+        """Whether a model sampled this token of the path or one after it."""
+        places = range(len(self.path) - 1, -1, -1)
+        last = self._fact(
+            "drawn", lambda: next((i for i in places if self.path[i].sampling is not None), -1)
+        )
+        return position <= last
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._facts.clear()
+
+    def _fact(self, name: str, compute: Callable[[], T]) -> T:
+        if name not in self._facts:
+            self._facts[name] = compute()
+        return cast(T, self._facts[name])
+
     def _show(self, nodes: list[Node]) -> None:
-        self.path[:] = []
+        self.cut(0)
         for node in nodes:
             self._step_to(node)
 
     def _follow(self, node: Node) -> None:
-        """Put a node behind the path, and what was on the path behind it most recently."""
+        """Add a node after the path, then its most recent children."""
         self._step_to(node)
         while node.children:
             node = node.children[min(node.last, len(node.children) - 1)]
@@ -168,21 +237,24 @@ class Document:
         return self.path[position - 1].children if position else self._roots
 
     def surprisal(self) -> tuple[float, int]:
-        """Nats of the drawn tokens of the path by the model's own probabilities, and how many."""
+        """Total nats of the sampled tokens of the path at temperature 1, and their number."""
+        return self._fact("surprisal", self._surprisal)
+
+    def _surprisal(self) -> tuple[float, int]:
         drawn = [node.step.logprob for node in self.path if not node.is_prompt]
         known = [logprob for logprob in drawn if logprob is not None]
         return -math.fsum(known), len(known)
 
 
 def _same(node: Node, among: list[Node]) -> Node | None:
-    """The one that is the same token."""
+    """The node among these that has the same token."""
     return next((each for each in among if each.step.token_id == node.step.token_id), None)
 
 
 def _join(node: Node, newer: Node) -> None:
-    """Make one branch of two that begin with the same token; its nodes are the older ones.
+    """Merge two branches that start with the same token; the older nodes stay.
 
-    Deletions that can still be undone may stand behind an older node, but behind no newer one.
+    A deletion that can still be undone refers to older nodes, never to newer ones.
     """
     waiting = [(node, newer)]
     while waiting:

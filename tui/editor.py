@@ -1,4 +1,4 @@
-"""A text in the person's own editor; it knows no screen."""
+"""Opens a text in the person's own editor; no screen."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gpt import text_file
 from gpt.errors import UserError
 
 LARGEST = 2**24
-"""Bytes of a text that is taken from an editor."""
+"""Most bytes of a text that are read back from an editor."""
 
 
 def edit(text: str) -> str:
-    """What the editor of VISUAL or EDITOR makes of a text; the terminal must be free for it.
+    """Edit a text with the program in VISUAL or EDITOR; it uses the terminal.
 
-    Its line break at the end of the file is not part of the text. Raises UserError if there is
-    no editor, or if it fails; the text is then as it was.
+    The line break at the end of the file is not part of the text. Raises UserError if there is no
+    editor, or if it fails.
     """
     command = _command()
     with tempfile.TemporaryDirectory() as directory:
@@ -42,7 +42,7 @@ def _command() -> list[str]:
         try:
             command = shlex.split(value)
         except ValueError as error:
-            raise UserError(f"{name} is {value}, which is no command: {error}") from error
+            raise UserError(f"{name} is {value}, which is not a command: {error}") from error
         if command and command[0]:
             return command
-    raise UserError("name your editor in the environment: EDITOR=nano gpt-tui")
+    raise UserError("no editor is set; start with: EDITOR=nano gpt-tui")

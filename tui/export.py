@@ -1,4 +1,4 @@
-"""A text with its numbers as a file for others; it knows no widget and no model."""
+"""Writes a text with its numbers to a file for others; no widgets, no model."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from gpt.sanitize import one_line, sanitize
 from gpt.step import Step
 from tui.document import Node
 from tui.heat import STEPS, heat
-from tui.widgets.inspector import percent, visible
+from tui.labels import percent, visible
 
 
 def write(path: Path, nodes: Sequence[Node], model: str) -> None:
-    """Write a path of tokens in the format that the name ends with. Raises UserError."""
+    """Write a path of tokens in the format that the file name ends with."""
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise UserError(f"{path.name} should end with one of {', '.join(FORMATS)}")
+        raise UserError(f"the name {path.name} must end with one of {', '.join(FORMATS)}")
     text = kind(nodes, model)
     try:
         with ExitStack() as undo, path.open("x", encoding="utf-8", newline="") as file:
@@ -38,14 +38,14 @@ def write(path: Path, nodes: Sequence[Node], model: str) -> None:
             os.fsync(file.fileno())
             undo.pop_all()
     except FileExistsError as error:
-        raise UserError(f"{path} is there already; choose another name") from error
-    except (OSError, ValueError) as error:  # ValueError: no file can have this name
+        raise UserError(f"{path} exists already; choose another name") from error
+    except (OSError, ValueError) as error:  # ValueError: not a valid file name
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"cannot write {path}: {reason}") from error
 
 
 def _texts(nodes: Sequence[Node]) -> list[str]:
-    """What each token adds to the document's text; half a character waits for its other half."""
+    """The text of each token; half a character is added to the token that completes it."""
     decode = getincrementaldecoder("utf-8")("replace").decode
     texts = [decode(node.step.bytes) for node in nodes]
     if texts:
@@ -58,12 +58,12 @@ def _text(nodes: Sequence[Node]) -> str:
 
 
 def to_text(nodes: Sequence[Node], model: str) -> str:
-    """What was written, and nothing else."""
+    """Only the text."""
     return _text(nodes)
 
 
 def to_markdown(nodes: Sequence[Node], model: str) -> str:
-    """Who wrote what, in the order of the text, and a table of the least expected tokens."""
+    """The parts of the text with their authors, and a table of the least expected tokens."""
     parts = [
         _fenced("prompt" if is_prompt else "the model", "".join(text for _, text in part))
         for is_prompt, part in groupby(
@@ -98,7 +98,7 @@ def _cell(step: Step) -> str:
 
 
 def _code(text: str) -> str:
-    """A text that cannot end the code that it stands in."""
+    """A text without backticks, safe inside inline code."""
     return text.replace("`", "ˋ")
 
 
@@ -107,7 +107,7 @@ def _probability(step: Step) -> str:
 
 
 def to_json(nodes: Sequence[Node], model: str) -> str:
-    """The trace: every Step as docs/engine.md describes it, and who wrote it."""
+    """The trace: every Step as in docs/engine.md, and who wrote it."""
     tokens = [{**node.step.to_dict(), "is_prompt": node.is_prompt} for node in nodes]
     trace = {"model": model, "text": _text(nodes), "tokens": tokens}
     return json.dumps(trace, indent=1) + "\n"
@@ -130,13 +130,13 @@ body {{ font: 16px/1.7 ui-monospace, monospace; max-width: 48em; margin: 2em aut
 </style>
 <h1>{title}</h1>
 <p>Coloured by the model's own probability of each token, at temperature 1: white is 70 % and more.
-Point at a token to see what else it could have been.</p>
+Point at a token to see its other candidates.</p>
 <p class="text">{tokens}</p>
 """
 
 
 def to_html(nodes: Sequence[Node], model: str) -> str:
-    """One page without scripts: the heat map, with the candidates where one points."""
+    """A page without scripts: the heat map; pointing at a token shows its candidates."""
     heats = "\n".join(
         f".h{level} {{ background: rgb(220 38 38 / {0.08 + 0.62 * level / (STEPS - 1):.2f}); }}"
         for level in range(1, STEPS)
@@ -151,7 +151,7 @@ def _span(node: Node, text: str) -> str:
     names = f"t h{heat(step.logprob)}" + (" p" if node.is_prompt else "")
     lines = [f"{visible(step.bytes, step.token_id)}  {_probability(step)}, rank {step.rank}"]
     if step.logprob is None:
-        lines = ["the first token has no context"]
+        lines = ["first token: nothing to predict it from"]
     if step.sampling_logprob is not None:
         lines.append(f"drawn at {percent(math.exp(step.sampling_logprob))} after settings")
     lines += [
@@ -165,7 +165,7 @@ def _span(node: Node, text: str) -> str:
 
 
 def to_svg(nodes: Sequence[Node], model: str) -> str:
-    """A picture of the heat map."""
+    """The heat map as an SVG picture."""
     console = Console(record=True, width=80, file=StringIO(), force_terminal=True)
     picture = Text()
     for node, text in zip(nodes, _texts(nodes), strict=True):

@@ -1,4 +1,4 @@
-"""Colours of probabilities; it knows numbers and a theme and no widget."""
+"""Colours of tokens by a number, for a theme; no widgets."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from gpt.step import Step
 
 STEPS = 16
 CERTAIN = 0.7
-"""Tokens at least this probable stay uncoloured, so that the eye lands on real choices."""
+"""Tokens at least this probable have no colour, so that real choices stand out."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """One thing to colour tokens by."""
+    """One way to colour tokens."""
 
     title: str
     heat: Callable[[Step], int]
-    """0 for a token that is nothing special in this respect or has no such number, to 15."""
+    """0 (no colour, or no number) to 15."""
     legend: dict[str, int]
-    """Heats of a few values."""
+    """Label → heat of a few example values."""
 
 
 def heat(logprob: float | None) -> int:
-    """Of a probability: 0 from 70 % on, then steps of 0.75 bits of surprisal to about 0.05 %."""
+    """Heat of a probability: 0 from 70 % up, then a step for each 0.75 bits of surprisal."""
     if logprob is None or logprob >= math.log(CERTAIN):
         return 0
     return _limit(1 + (math.log(CERTAIN) - logprob) / math.log(2) / 0.75)
 
 
 def _rank(rank: int | None) -> int:
-    """A step for every doubling behind the first."""
+    """A step for every doubling of the rank."""
     return 0 if rank is None or rank < 2 else _limit(1 + math.log2(rank - 1))
 
 
@@ -47,7 +47,7 @@ def _entropy(nats: float | None) -> int:
 
 
 def _change(before: float | None, after: float | None) -> int:
-    """Of a probability by the settings, either way: steps of a quarter of a doubling."""
+    """Heat of a change of probability, up or down: a step for each 0.25 bits."""
     if before is None or after is None:
         return 0
     return _limit(abs(after - before) / math.log(2) / 0.25)
@@ -63,7 +63,7 @@ def _legend(heat_of: Callable[[float], int], values: dict[str, float]) -> dict[s
 
 SCALES = (
     Scale(
-        "coloured by the model's own probability",
+        "Text · colour: probability",
         lambda step: heat(step.logprob),
         _legend(
             lambda p: heat(math.log(p)),
@@ -71,31 +71,31 @@ SCALES = (
         ),
     ),
     Scale(
-        "coloured by rank: 1 is the model's first choice",
+        "Text · colour: rank (1 is the first choice)",
         lambda step: _rank(step.rank),
         _legend(lambda r: _rank(int(r)), {"1": 1, "2": 2, "5": 5, "20": 20, "100": 100}),
     ),
     Scale(
-        "coloured by how many tokens the model chose among",
+        "Text · colour: number of equally likely tokens",
         lambda step: _entropy(step.entropy),
         _legend(lambda n: _entropy(math.log(n)), {"1": 1, "2": 2, "5": 5, "20": 20, "100": 100}),
     ),
     Scale(
-        "coloured by what the settings changed",
+        "Text · colour: change by the settings",
         lambda step: _change(step.logprob, step.sampling_logprob),
         _legend(lambda f: _change(0.0, math.log(f)), {"×1": 1, "×1.5": 1.5, "×2": 2, "×4": 4}),
     ),
 )
-"""All but the last are the model's own numbers, at temperature 1 before any setting."""
+"""All except the last one show the model's own numbers: temperature 1, no other setting."""
 
 
 def _bits(bits: float) -> int:
-    """Steps of 0.4 bits, either way."""
+    """A step for each 0.4 bits, positive or negative."""
     return _limit(abs(bits) / 0.4)
 
 
 def between(title: str, bits: Sequence[float | None]) -> Scale:
-    """A scale of what two models make of one text: bits of the token at each position."""
+    """A scale by a number of bits for each position of a text."""
 
     def of(step: Step) -> int:
         return _bits(bits[step.position] or 0.0) if step.position < len(bits) else 0
@@ -106,15 +106,15 @@ def between(title: str, bits: Sequence[float | None]) -> Scale:
 SURPRISED = math.log(0.05)
 UNCERTAIN = math.log(4)
 FORKS: dict[str, Callable[[Step], bool]] = {
-    "the model chose among four tokens or more": lambda s: (s.entropy or 0) >= UNCERTAIN,
-    "the model's first choice is another": lambda s: (s.rank or 1) > 1,
-    "the model gave 5 % or less": lambda s: s.logprob is not None and s.logprob <= SURPRISED,
+    "uncertain token (4 or more equally likely)": lambda s: (s.entropy or 0) >= UNCERTAIN,
+    "token that was not the first choice": lambda s: (s.rank or 1) > 1,
+    "surprising token (5 % or less)": lambda s: s.logprob is not None and s.logprob <= SURPRISED,
 }
-"""Places worth looking at; by the model's own numbers."""
+"""Kinds of tokens worth a look, by the model's own numbers."""
 
 
 CIVIDIS = ("#00224e", "#575d6d", "#a59c74", "#fee838")
-"""Stops of a scale that is read the same with every colour vision (Nuñez et al. 2018)."""
+"""Stops of a scale that looks the same with every colour vision (Nuñez et al. 2018)."""
 _MARKS = (
     RichStyle(),
     RichStyle(underline=True),
@@ -124,10 +124,10 @@ _MARKS = (
 
 
 def _grounds(ground: Color, variables: dict[str, str]) -> list[Color]:
-    """Of each heat, from that of the theme on."""
+    """Background colour of each heat; the first is the theme's."""
     kind = variables.get("heat-map", "theme")
     if kind == "colour-blind":
-        # From the ground away, so that what is more surprising stands out more on every theme.
+        # Away from the theme's background, so that more surprising tokens stand out more.
         ends = CIVIDIS[:3] if ground.brightness > 0.5 else CIVIDIS[:0:-1]
         stops = [ground, *map(Color.parse, reversed(ends))]
         scale = Gradient(*((i / (len(stops) - 1), stop) for i, stop in enumerate(stops)))
@@ -139,17 +139,17 @@ def _grounds(ground: Color, variables: dict[str, str]) -> list[Color]:
 
 
 class Palette:
-    """Styles of a theme for tokens of each heat.
+    """The styles of each heat in a theme.
 
-    variables: the theme's, with heat-map (one of the preferences' HEAT_MAPS) and heat-marks: "true"
-    shows heat without colour as well.
+    variables: the theme's, with heat-map (one of the preferences' HEAT_MAPS) and heat-marks ("true"
+    shows heat by bold and underlined letters as well).
     """
 
     def __init__(self, variables: dict[str, str]) -> None:
         ground = Color.parse(variables["background"])
         text = Color.parse(variables["foreground"])
         prompt = Color.parse(variables["accent"])
-        # A terminal's own colours cannot be mixed.
+        # The terminal's own colours cannot be blended.
         has_marks = variables.get("heat-marks") == "true" or ground.ansi is not None
         self._grounds = _grounds(ground, variables)
         self._styles: dict[tuple[int, bool], RichStyle] = {}
@@ -161,7 +161,7 @@ class Palette:
         self.selected = RichStyle(color=ground.rich_color, bgcolor=text.rich_color, bold=True)
 
     def legend(self, scale: Scale) -> Content:
-        """The colours of a few values, for a border."""
+        """The colours of a few example values, for a border."""
         parts = [
             (f" {label} ", Style.from_rich_style(self._styles[level, False]))
             for label, level in scale.legend.items()
@@ -169,28 +169,28 @@ class Palette:
         return Content.assemble(*parts)
 
     def style(self, level: int, is_prompt: bool) -> RichStyle:
-        """How a token of this heat looks."""
+        """The style of a token with this heat."""
         return self._styles[level, is_prompt]
 
 
 def _marks(level: int) -> RichStyle:
-    """Nothing for what is certain, then more for every third of the scale."""
+    """No mark for heat 0, then a stronger one for every third of the scale."""
     return _MARKS[0 if level == 0 else 1 + (level - 1) * 3 // (STEPS - 1)]
 
 
 def readable(ink: Color, ground: Color) -> Color:
-    """The ink, as far as it must be moved towards black or white to be read on a ground."""
+    """The ink, blended with black or white until it is readable on the ground."""
     goal = max(BLACK, WHITE, key=lambda colour: contrast(colour, ground))
     steps = (ink.blend(goal, step / 10) for step in range(11))
     return next((colour for colour in steps if contrast(colour, ground) >= READABLE), goal)
 
 
 READABLE = 4.5
-"""Contrast of letters that the Web Content Accessibility Guidelines ask for (WCAG 2.2, 1.4.3)."""
+"""Least contrast of letters (Web Content Accessibility Guidelines: WCAG 2.2, 1.4.3)."""
 
 
 def contrast(a: Color, b: Color) -> float:
-    """Of two colours, 1 to 21, as the guidelines define it."""
+    """Contrast of two colours, 1 to 21, as the guidelines define it."""
     low, high = sorted((_luminance(a), _luminance(b)))
     return (high + 0.05) / (low + 0.05)
 

@@ -1,4 +1,4 @@
-"""The engine as a child process. It knows no widget and no torch."""
+"""The engine as a child process; no widgets, no torch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from dataclasses import fields
 from typing import IO, Any, TypeVar, cast
 
 from gpt.child import own_code
-from gpt.inside import Layer
+from gpt.interpret.answers import Layer, LikelyPath, Waterfall
 from gpt.settings import Sampling
 from gpt.step import Step
-from gpt.waterfall import LikelyPath, Waterfall
 from tui.backend import (
+    Attribution,
     BackendError,
     Compared,
     Completion,
     Done,
     EngineDiedError,
     Event,
-    Inside,
-    LeftOut,
+    Layers,
     Loaded,
     Options,
     Paths,
@@ -38,11 +37,11 @@ from tui.backend import (
     Unloaded,
 )
 
-Answer = TypeVar("Answer", Waterfall, Paths, Tokens, Inside, LeftOut, Options, Unloaded)
+Answer = TypeVar("Answer", Waterfall, Paths, Tokens, Layers, Attribution, Options, Unloaded)
 
 
 class LocalBackend:
-    """The engine as a child process, JSON lines through its pipes.
+    """Talks to the engine in JSON lines through its pipes.
 
     Requests may be sent before an event loop runs: their answers wait.
     """
@@ -55,10 +54,10 @@ class LocalBackend:
         threads: int = 0,
         compile: str = "off",
     ) -> None:
-        """engine: the module that runs it, for one that stands in for ours.
+        """engine: the module to run; tests use another one.
 
-        threads: 0 for as many as suit the model. compile: "auto" lets it build machine code for
-        a CPU in the background, "on" for a GPU as well.
+        threads: 0 lets the engine choose. compile: "auto" builds machine code for a CPU in the
+        background, "on" for a GPU as well.
         """
         self._how = {"device": device, "dtype": dtype, "threads": threads, "compile": compile}
         self._numbers = itertools.count(1)
@@ -68,7 +67,7 @@ class LocalBackend:
         self._lock = threading.Lock()
         self._dead = False
         self._long: set[int] = set()
-        """Requests that run and that `cancel` ends."""
+        """Numbers of the running requests that `cancel` stops."""
         self._last_words: deque[str] = deque(maxlen=20)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", engine],
@@ -84,12 +83,12 @@ class LocalBackend:
         ):
             threading.Thread(target=target, args=(stream,), daemon=True).start()
 
-    def load(self, model: str, *, beside: bool = False) -> AsyncIterator[Event]:
-        """Make a model ready. The request is sent at once, before the first answer is awaited."""
-        return self._events(self._send("load", model=model, beside=beside, **self._how))
+    def load(self, model: str, *, second: bool = False) -> AsyncIterator[Event]:
+        """Load a model. The request is sent at once, before anyone awaits an answer."""
+        return self._events(self._send("load", model=model, second=second, **self._how))
 
     async def unload(self) -> None:
-        """The second model is not needed any more."""
+        """Drop the second model."""
         await self._answer("unload", Unloaded)
 
     def compare(self, ids: list[int]) -> AsyncIterator[Event]:
@@ -97,11 +96,11 @@ class LocalBackend:
         return self._long_events("compare", ids=ids)
 
     def score(self, text: str) -> AsyncIterator[Event]:
-        """A text that exists, as Steps."""
+        """The Steps of an existing text."""
         return self._long_events("score", text=text)
 
     def complete(self, request: Completion) -> AsyncIterator[Event]:
-        """The prompt's new tokens, then drawn ones."""
+        """The Steps of the prompt's new tokens, then of sampled ones."""
         return self._long_events(
             "generate",
             ids=request.ids,
@@ -111,11 +110,11 @@ class LocalBackend:
             max_new_tokens=request.max_new_tokens,
             slide=request.slide,
             chat=request.chat,
-            beside=request.beside,
+            second=request.second,
         )
 
     async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
-        """What settings do to the token behind ids, where chosen stands."""
+        """What the settings do to the distribution after ids; chosen is the token there."""
         request = {"ids": ids, "chosen": chosen, "sampling": sampling.to_dict()}
         return await self._answer("waterfall", Waterfall, **request)
 
@@ -123,24 +122,24 @@ class LocalBackend:
         """The most probable continuations of ids."""
         return (await self._answer("paths", Paths, ids=ids)).paths
 
-    async def inside(self, ids: list[int], chosen: int) -> list[Layer]:
-        """What each layer makes of ids, behind which chosen stands."""
-        return (await self._answer("inside", Inside, ids=ids, chosen=chosen)).layers
+    async def layers(self, ids: list[int], chosen: int) -> list[Layer]:
+        """Each layer's guess after ids; chosen is the token there."""
+        return (await self._answer("layers", Layers, ids=ids, chosen=chosen)).layers
 
-    async def left_out(self, ids: list[int], chosen: int) -> list[float | None]:
-        """What chosen owes to each of ids before it."""
-        return (await self._answer("left_out", LeftOut, ids=ids, chosen=chosen)).owed
+    async def attribution(self, ids: list[int], chosen: int) -> list[float | None]:
+        """Influence of each of ids on chosen, the token after them, in nats."""
+        return (await self._answer("attribution", Attribution, ids=ids, chosen=chosen)).nats
 
     async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
-        """What the model thinks of each of these texts behind ids."""
+        """The Steps of each of these texts after ids."""
         return (await self._answer("options", Options, ids=ids, options=options)).options
 
     async def tokens(self, text: str) -> Tokens:
-        """A text as the model cuts it."""
+        """A text as the model's tokens."""
         return await self._answer("tokenize", Tokens, text=text)
 
     async def _answer(self, op: str, kind: type[Answer], **request: Any) -> Answer:
-        """A request that has one answer."""
+        """Send a request that has one answer, and wait for it."""
         async for event in self._long_events(op, **request):
             if isinstance(event, kind):
                 return event
@@ -149,18 +148,18 @@ class LocalBackend:
         raise BackendError("the engine did not answer")
 
     def cancel(self) -> None:
-        """End what runs, except loading, as soon as the engine can."""
+        """Stop all requests except loading as soon as the engine can."""
         for number in self._long:
             self._write({"op": "cancel", "id": number})
 
     def close(self) -> None:
-        """Ends the engine and what it has started, whatever they do."""
+        """Kill the engine and the processes that it started."""
         if self._process.poll() is None and hasattr(os, "killpg"):
             os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
         self._process.kill()
 
     def _long_events(self, op: str, **fields: Any) -> AsyncIterator[Event]:
-        """The answers to a request that `cancel` ends."""
+        """The answers to a request that `cancel` stops."""
         number = self._send(op, **fields)
         self._long.add(number)
         return self._events(number)
@@ -177,7 +176,7 @@ class LocalBackend:
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
         except OSError:
-            self._dead = True  # whoever waits for an answer is told
+            self._dead = True  # requests that wait for an answer are told
 
     async def _events(self, number: int) -> AsyncIterator[Event]:
         self._attach(asyncio.get_running_loop())
@@ -187,7 +186,7 @@ class LocalBackend:
                 if self._dead and queue.empty():
                     raise EngineDiedError(self._obituary())
                 line = await queue.get()
-                await asyncio.sleep(0)  # keys have their turn, too, where the queue is never empty
+                await asyncio.sleep(0)  # let keys have their turn if the queue is never empty
                 if line is None:
                     continue
                 if line["event"] == "error":
@@ -215,7 +214,7 @@ class LocalBackend:
                     line["steps"] = [Step.from_dict(step) for step in line["steps"]]
                 self._deliver(line)
         except (ValueError, TypeError, KeyError, AttributeError):
-            # It has died in the middle of a line, or is not an engine.
+            # It died in the middle of a line, or it is not an engine.
             self._last_words.append("its last line cannot be read")
             self.close()
         finally:
@@ -270,10 +269,10 @@ def _event(line: dict[str, Any]) -> Event:
             return Waterfall.from_dict({name: line[name] for name in names})
         case "tokens":
             return Tokens(tuple(line["ids"]), [bytes(part) for part in line["bytes"]])
-        case "inside":
-            return Inside([Layer.from_dict(layer) for layer in line["layers"]])
-        case "left_out":
-            return LeftOut(line["owed"])
+        case "layers":
+            return Layers([Layer.from_dict(layer) for layer in line["layers"]])
+        case "attribution":
+            return Attribution(line["nats"])
         case "options":
             return Options([[Step.from_dict(step) for step in one] for one in line["options"]])
         case "compared":
@@ -290,4 +289,4 @@ def _event(line: dict[str, Any]) -> Event:
                 {name: line[name] for name in ("device", "dtype", "compiled") if name in line},
             )
         case other:
-            raise BackendError(f"the engine sent an event that is not known here: {other}")
+            raise BackendError(f"the engine sent an unknown event: {other}")

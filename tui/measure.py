@@ -1,4 +1,4 @@
-"""How surprising each line of a text was; it knows no widget and no model."""
+"""How surprising each line of a text was; no widgets, no model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpt.step import Step
 
 @dataclass(frozen=True)
 class Measure:
-    """The model's own numbers over some tokens; tokens without a context do not count."""
+    """The model's own numbers over some tokens; the first token of a text does not count."""
 
     first: int
     """Index of the first token."""
@@ -23,7 +23,7 @@ class Measure:
 
     @property
     def bits(self) -> float:
-        """Surprisal in all: nats / ln 2."""
+        """Total surprisal: nats / ln 2."""
         return self.nats / math.log(2)
 
     @property
@@ -38,12 +38,12 @@ class Measure:
 
 
 def perplexity(nats: float, n_tokens: int) -> float | None:
-    """exp(nats / tokens); None of no tokens."""
+    """exp(nats / tokens); None without tokens."""
     return math.exp(min(700.0, nats / n_tokens)) if n_tokens else None
 
 
 def measure(steps: Sequence[Step], first: int = 0) -> Measure:
-    """Of these tokens together."""
+    """The measure of these tokens; first: index of the first one."""
     known = [(step.logprob, len(step.bytes)) for step in steps if step.logprob is not None]
     return Measure(
         first,
@@ -55,7 +55,7 @@ def measure(steps: Sequence[Step], first: int = 0) -> Measure:
 
 
 def by_line(steps: Iterable[Step]) -> list[Measure]:
-    """Of each line; a token belongs to the line in which it begins."""
+    """The measure of each line; a token belongs to the line in which it starts."""
     lines: list[list[Step]] = [[]]
     starts = [0]
     for i, step in enumerate(steps):
@@ -68,7 +68,7 @@ def by_line(steps: Iterable[Step]) -> list[Measure]:
 
 
 def find(steps: Sequence[Step], wanted: str) -> list[int]:
-    """Indices of the tokens in which a text that was searched for begins; any case."""
+    """Indices of the tokens in which the matches of a search start; upper and lower case match."""
     starts, text = [], ""
     for step in steps:
         starts.append(len(text))

@@ -1,7 +1,7 @@
-"""What a person has chosen for good: one file, read at the start; it knows no widget.
+"""A person's lasting choices: one TOML file, read at the start; no widgets.
 
-The file is theirs to edit: a value that cannot be used is left out and named, and saving changes
-nothing but what was chosen anew.
+People edit the file by hand: a bad value is skipped and named, and saving changes only the values
+that were chosen since.
 """
 
 from __future__ import annotations
@@ -12,38 +12,47 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gpt import text_file
-from gpt.checked import Check, is_flag, is_number, is_text
 from gpt.errors import UserError
+from gpt.typed_values import Check, is_flag, is_number, is_text
 from tui.atomic import write
 
 LARGEST = 2**16
-"""Bytes of a file that is still read."""
+"""Most bytes of a file that are read."""
 _MANY = 5
-"""Problems that are said one by one."""
+"""Most problems that are listed one by one."""
 HEAT_MAPS = ("theme", "colour-blind", "monochrome")
 
 
 @dataclass(frozen=True)
 class Preferences:
-    """The file as far as it could be used."""
+    """The usable values of the file."""
 
     theme: str = "textual-dark"
-    """One of Textual's."""
+    """Name of a theme of Textual."""
     heat_map: str = "theme"
     """One of HEAT_MAPS."""
     marks: bool = False
-    """Show heat by underlined, bold, and bold and underlined letters as well."""
+    """Show heat also without colour: underlined, bold, or both."""
     settings: Mapping[str, float] = field(default_factory=dict)
-    """What the dials begin with, by name."""
+    """Name of a sampling setting → its value at the start."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """Id of a binding → its keys, with commas between."""
+    """Id of an action → its keys, separated by commas."""
+
+
+class Chooser(Protocol):
+    """Holds the preferences while the program runs: the application."""
+
+    preferences: Preferences
+
+    def prefer(self, **changes: Any) -> None:
+        """Apply and save choices. A mapping replaces the whole old one."""
 
 
 def path() -> Path:
-    """settings.toml in GPT_TUI_HOME or in the platform's directory for configuration."""
+    """settings.toml in $GPT_TUI_HOME or in the platform's configuration directory."""
     if root := os.environ.get("GPT_TUI_HOME"):
         return Path(root) / "settings.toml"
     import platformdirs
@@ -52,11 +61,11 @@ def path() -> Path:
 
 
 def load() -> tuple[Preferences, list[str]]:
-    """What the file says, and what of it could not be used, a sentence each."""
+    """The preferences, and a sentence for each problem in the file."""
     try:
         values = tomllib.loads(_text())
     except _UNREADABLE as error:
-        problem = f"{path()} cannot be read, so nothing of it holds: {error}"
+        problem = f"cannot read {path()}, so the defaults are used: {error}"
         return Preferences(), [problem]
     good, bad = dict[str, Any](), dict[str, Any]()
     for name, value in values.items():
@@ -68,26 +77,25 @@ def load() -> tuple[Preferences, list[str]]:
         else:
             bad[name] = value
     problems = [
-        f"{path().name}: {name[:80]} = {reprlib.repr(value)} makes no sense and is left out"
+        f"{path().name}: {name[:80]} = {reprlib.repr(value)} is not valid and is ignored"
         for name, value in sorted(bad.items())
     ]
     if len(problems) > _MANY:
-        problems[_MANY:] = [f"{path().name}: {len(problems) - _MANY} more values make no sense"]
+        problems[_MANY:] = [f"{path().name}: {len(problems) - _MANY} more values are not valid"]
     return Preferences(**good), problems
 
 
 def save(changes: Mapping[str, Any]) -> None:
-    """Put these values into the file; all else in it stays as it is, comments too.
+    """Write these values into the file; the rest stays unchanged, comments too.
 
-    A mapping is merged into its table, or takes the place of what is not a table; None in it takes
-    a value out. Raises UserError if the file cannot be written, or read as it is.
+    A mapping is merged into its table; None in it removes a value.
     """
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
     try:
         path().parent.mkdir(parents=True, exist_ok=True)
-        tomllib.loads(old := _text())  # it refuses more than tomlkit does
+        tomllib.loads(old := _text())  # stricter than tomlkit
         document = tomlkit.parse(old)
         for name, value in changes.items():
             if not isinstance(value, Mapping):
@@ -111,7 +119,7 @@ _UNREADABLE = (UserError, ValueError, RecursionError)
 
 
 def _text() -> str:
-    """Of the file; empty if there is none. Raises UserError."""
+    """The text of the file; empty if there is no file."""
     return text_file.read_small(path(), LARGEST) if os.path.lexists(path()) else ""
 
 
@@ -124,4 +132,4 @@ _TABLES: dict[str, Check] = {
     "settings": is_number(-(2.0**63), 2.0**63),
     "keys": lambda value: is_text(value) and bool(value.replace(",", " ").split()),
 }
-"""Of each value in them."""
+"""The check of each value in a table."""

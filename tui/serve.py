@@ -20,7 +20,7 @@ from asyncio import StreamReader
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import cast
+from typing import Any, cast
 
 import aiohttp_jinja2
 import jinja2
@@ -92,20 +92,6 @@ def application(command: Sequence[str], port: int, secret: str) -> web.Applicati
         hosts |= {HOST, "localhost"}
     open_sockets: set[web.WebSocketResponse] = set()
 
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        host, origin = request.headers.get("Host"), request.headers.get("Origin")
-        begin = request.path.removeprefix("/").partition("/")[0]
-        knows = hmac.compare_digest(begin.encode("utf-8", "replace"), secret.encode())
-        if host not in hosts or origin not in (None, f"http://{host}") or not knows:
-            raise web.HTTPForbidden(text="open the address that gpt-tui has printed\n")
-        return await handler(request)
-
-    async def protect(request: web.Request, response: web.StreamResponse) -> None:
-        host = request.headers.get("Host")
-        policy = POLICY.format(host=host if host in hosts else HOST)
-        response.headers.update(HEADERS | {"Content-Security-Policy": policy})
-
     async def page(request: web.Request) -> web.StreamResponse:
         context = {
             "font_size": 16,
@@ -141,6 +127,7 @@ def application(command: Sequence[str], port: int, secret: str) -> web.Applicati
     async def end(_: web.Application) -> None:
         await asyncio.gather(*(browser.close() for browser in tuple(open_sockets)))
 
+    guard, protect = _guards(hosts, secret)
     app = web.Application(middlewares=[guard])
     aiohttp_jinja2.setup(app, loader=jinja2.FileSystemLoader(library.templates_path))
     app.on_response_prepare.append(protect)
@@ -149,6 +136,26 @@ def application(command: Sequence[str], port: int, secret: str) -> web.Applicati
     app.router.add_get(f"/{secret}/ws", program)
     app.router.add_static(f"/{secret}/static", library.statics_path)
     return app
+
+
+def _guards(hosts: set[str], secret: str) -> tuple[Any, Any]:
+    """What refuses requests from elsewhere, and what puts the headers on every response."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        host, origin = request.headers.get("Host"), request.headers.get("Origin")
+        begin = request.path.removeprefix("/").partition("/")[0]
+        knows = hmac.compare_digest(begin.encode("utf-8", "replace"), secret.encode())
+        if host not in hosts or origin not in (None, f"http://{host}") or not knows:
+            raise web.HTTPForbidden(text="open the address that gpt-tui has printed\n")
+        return await handler(request)
+
+    async def protect(request: web.Request, response: web.StreamResponse) -> None:
+        host = request.headers.get("Host")
+        policy = POLICY.format(host=host if host in hosts else HOST)
+        response.headers.update(HEADERS | {"Content-Security-Policy": policy})
+
+    return guard, protect
 
 
 class _Session(AppService):
@@ -169,8 +176,10 @@ class _Session(AppService):
 
     async def run(self) -> None:
         """Show what the program draws; if it ends by itself the browser is told."""
-        await super().run()
-        await self.remote_close()
+        try:
+            await super().run()
+        finally:  # textual-serve is cancelled by itself if the program has ended before it looks
+            await self.remote_close()
 
     async def stop(self) -> None:
         """Ask the program to end, wait for it, kill it if it does not end in PATIENCE seconds."""

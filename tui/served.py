@@ -1,4 +1,4 @@
-"""A program that runs for a browser: what Textual's own driver for it lacks, and what it may do."""
+"""The program in a browser: additions to Textual's driver, and where it may write."""
 
 from __future__ import annotations
 
@@ -13,26 +13,23 @@ from tui import store
 
 
 class ServedDriver(WebDriver):
-    """Begins with the focus, and ends with its server."""
+    """Has the focus from the start, and ends with its server."""
 
     def start_application_mode(self) -> None:
-        """Textual waits, without focus and footer, until the page is clicked."""
+        """Take the focus; Textual would wait for a click, without a footer."""
         super().start_application_mode()
         self._app.call_later(self._app.post_message, events.AppFocus())
 
     def run_input_thread(self) -> None:
-        """Input that has ended means that the server has ended, or was killed."""
+        """End when the input ends: the server ended or was killed."""
         super().run_input_thread()
         if not self.exit_event.is_set():
             self._app.post_message(messages.ExitApp())
 
 
 def export_path(name: str) -> Path:
-    """Where a program in a browser may write: a file in the directory of texts.
-
-    Raises UserError for a name that leads to any other place.
-    """
+    """The path of an export from a browser: a file in the directory of texts and nowhere else."""
     path = store.home() / name
     if path.parent != store.home() or path.name == "..":
-        raise UserError(f"in a browser a name is without directories, and {one_line(name)} is not")
+        raise UserError(f"in a browser, use a name without directories; {one_line(name)} has some")
     return path

@@ -1,4 +1,4 @@
-"""Texts on the disk: saved as they grow, found again by their beginnings.
+"""Texts on the disk: saved while they grow, and listed by their first words.
 
 A file is JSON lines: a head with everything a list needs, then a line for every token of every
 branch, each after the token that it follows.
@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from gpt import models
-from gpt.checked import check, is_flag, is_list, is_text, is_whole, or_none
 from gpt.errors import UserError
 from gpt.settings import Sampling
 from gpt.step import Step
+from gpt.typed_values import check, is_flag, is_list, is_text, is_whole, or_none
 from tui.atomic import write
 from tui.document import Document, Node
 
 try:
     import fcntl
-except ImportError:  # Windows: two programs on one text both save, and the last one wins
+except ImportError:  # Windows: if two programs open one text, the later save wins
     fcntl = None  # type: ignore[assignment]
 
 FORMAT_VERSION = 1
@@ -36,11 +36,11 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"))
 _SUFFIX = ".jsonl"
 _TITLE = 80
 LARGEST = 2**30
-"""Bytes of a file that is still read."""
+"""Most bytes of a file that are read."""
 _LONGEST_HEAD = 2**26
 _UNKNOWN = datetime.fromtimestamp(0, UTC)
 _BROKEN = (
-    UserError,  # settings that make no sense
+    UserError,  # invalid settings
     ValueError,
     TypeError,
     KeyError,
@@ -51,7 +51,7 @@ _BROKEN = (
 
 
 def _is_model(value: object) -> bool:
-    """A name or a path, and short enough for a system to look for it."""
+    """A name or a path that is short enough for the file system."""
     if not isinstance(value, str):
         return False
     name = value.encode("utf-8", "replace")
@@ -77,31 +77,31 @@ _NODE = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A text in the list."""
+    """A saved text in the list."""
 
     path: Path
     title: str
-    """How it begins, or why it cannot be read."""
+    """First words of the text, or why it cannot be read."""
     model: str
     n_tokens: int
-    """Of the branch that was on the screen."""
+    """Tokens of the branch that was on the screen."""
     saved: datetime
 
 
 def home() -> Path:
-    """The directory of texts, beside the models."""
+    """The directory of texts, next to the models."""
     return models.home().parent / "texts"
 
 
 class Place:
-    """Where one document is saved; nobody else writes there while this one lives."""
+    """The file of one document, locked against other programs while it is open."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
         self._lock: IO[bytes] | None = None
         self._saving = threading.Lock()
         self.seconds = 0.0
-        """That the previous save took."""
+        """Duration of the previous save."""
 
     @property
     def path(self) -> Path | None:
@@ -109,12 +109,12 @@ class Place:
         return self._path
 
     def claim(self) -> bool:
-        """Whether it is ours: another program that has the text open keeps it."""
+        """Lock the file; False if another program has the text open."""
         if self._path is None or fcntl is None:
             return True
-        # Saving says what is wrong with a directory in which nothing can be locked or written.
+        # If the directory cannot be written, saving reports it.
         with suppress(OSError):
-            # No pipe in its place keeps us waiting for its other end.
+            # O_NONBLOCK: a named pipe in its place cannot block.
             flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK
             lock = os.fdopen(os.open(self._path.with_suffix(".lock"), flags, 0o666), "rb")
             try:
@@ -122,21 +122,18 @@ class Place:
             except OSError as error:
                 lock.close()
                 if isinstance(error, BlockingIOError):
-                    self._path = None  # what is changed here is saved as another text
+                    self._path = None  # changes are saved as another text
                     return False
                 raise
             self._lock = lock
         return True
 
     def save(self, model: str, nodes: list[Node], path: list[Node]) -> None:
-        """Write all tokens; the file is the old one or the new one and nothing between.
-
-        Raises UserError if the disk does not allow it.
-        """
+        """Write all tokens; the file is replaced in one step."""
         if not nodes and self._path is None:
             return
         try:
-            with self._saving:  # the last save of all may not be overtaken by one in a thread
+            with self._saving:  # no save in a thread may overwrite the last one
                 home().mkdir(parents=True, exist_ok=True)
                 if self._path is None:
                     name = datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S-%f")
@@ -150,7 +147,7 @@ class Place:
             raise UserError(f"cannot save the text in {home()}: {error.strerror}") from error
 
     def release(self) -> None:
-        """Let others have it."""
+        """Unlock the file."""
         if self._lock and self._path:
             with suppress(OSError):
                 self._path.with_suffix(".lock").unlink()
@@ -186,7 +183,7 @@ def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str
 
 
 def load(path: Path) -> tuple[Document, Entry]:
-    """A text that was saved. If it is broken it is set aside; raises UserError naming it."""
+    """Load a saved text. A broken file is renamed, and UserError names it."""
     try:
         with _open(path) as file:
             head = json.loads(file.readline(_LONGEST_HEAD))
@@ -201,18 +198,18 @@ def load(path: Path) -> tuple[Document, Entry]:
 
 
 def _open(path: Path) -> IO[str]:
-    """Raises ValueError for what is not a file of a sensible size, which opening may never end."""
+    """Open a text. Raises ValueError if it is not a regular file or too large."""
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
         raise ValueError("it is not a regular file")
     if facts.st_size > LARGEST:
-        raise ValueError(f"{facts.st_size} bytes are too many for a text")
+        raise ValueError(f"{facts.st_size} bytes are too many")
     return path.open(encoding="utf-8")
 
 
 def _set_aside(path: Path) -> Path | None:
-    """Its new name, which nothing has yet; None if it could not be renamed."""
-    stem = os.fsdecode(os.fsencode(path.stem)[:200])  # a name may be as long as one can be
+    """Rename a broken file to a free name; None if that fails."""
+    stem = os.fsdecode(os.fsencode(path.stem)[:200])  # leaves room for the suffix
     names = (f"{stem}{n}.broken" for n in ("", *(f"-{n}" for n in range(2, 1000))))
     free = (path.with_name(name) for name in names if not os.path.lexists(path.with_name(name)))
     try:
@@ -222,7 +219,7 @@ def _set_aside(path: Path) -> Path | None:
 
 
 def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document:
-    """Raises one of _BROKEN if it is not a document of ours."""
+    """Build the document of a file. Raises one of _BROKEN if the file is invalid."""
     document = Document()
     nodes: list[Node] = []
     settings = [Sampling.from_dict(values) for values in head["settings"]]
@@ -250,13 +247,13 @@ def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document
 
 
 def entries() -> list[Entry]:
-    """All texts, the newest first; then what cannot be read, which opening it sets aside."""
+    """All texts, newest first, then the unreadable files; `load` renames those."""
     found = [entry for path in home().glob(f"*{_SUFFIX}") if (entry := _listed(path))]
     return sorted(found, key=lambda entry: entry.saved, reverse=True)
 
 
 def _listed(path: Path) -> Entry | None:
-    """None if it is gone by now."""
+    """The entry of a file; None if the file is gone."""
     try:
         with _open(path) as file:
             return _entry(path, json.loads(file.readline(_LONGEST_HEAD)))

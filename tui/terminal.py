@@ -1,4 +1,4 @@
-"""The terminal as it may be: of an absurd size, gone, or full of bytes that are not text."""
+"""Drivers for bad terminals: absurd sizes, lost connections, bytes that are not text."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from textual.geometry import Size
 from textual.message import Message
 
 LARGEST = Size(1000, 400)
-"""Columns and rows that are drawn at most: each cell costs memory and time."""
+"""Most columns and rows that are drawn: each cell costs memory and time."""
 
 
 def clamped(size: Size) -> Size:
-    """A size that can be drawn."""
+    """The size, limited to what can be drawn."""
     return Size(max(1, min(size.width, LARGEST.width)), max(1, min(size.height, LARGEST.height)))
 
 
 def has_vanished() -> bool:
-    """Whether nobody is at the other end of the terminal any more."""
+    """Whether the other end of the terminal is closed."""
     if not hasattr(select, "poll"):
         return False
     poll = select.poll()
@@ -33,10 +33,10 @@ def has_vanished() -> bool:
 
 
 class _Output:
-    """What Textual's writing thread writes to.
+    """The file that Textual's writing thread writes to.
 
-    An error would end that thread, and whoever waits for room in its queue would wait for ever:
-    what comes after the first one is dropped, and the rest of the program told once.
+    An error would end that thread, and others would wait for its queue for ever. So output after
+    the first error is dropped, and `vanished` is called once.
     """
 
     def __init__(self, file: IO[str], vanished: Callable[[], object]) -> None:
@@ -63,9 +63,9 @@ class _Output:
 
 
 class Pastes:
-    """Takes escape characters out of what is pasted.
+    """Removes escape characters from pasted text.
 
-    Textual would read an escape sequence inside a paste as keys: a pasted text could press them.
+    Textual would read an escape sequence inside a paste as keys, so a pasted text could press keys.
     """
 
     BEGIN, END = "\x1b[200~", "\x1b[201~"
@@ -73,22 +73,22 @@ class Pastes:
     def __init__(self) -> None:
         self._is_inside = False
         self._kept = ""
-        """The end of what came last, where a mark may have begun."""
+        """The end of the previous data, which may be the beginning of a mark."""
 
     def clean(self, data: str) -> str:
-        """What a terminal sent → the same without them. It may be cut anywhere."""
+        """Data of the terminal → the same without them. Data may be split anywhere."""
         found = []
         while data:
             mark = self.END if self._is_inside else self.BEGIN
             whole = self._kept + data
             at = whole.find(mark)
             end = len(whole) if at < 0 else at + len(mark)
-            if self._is_inside:  # the end of a paste comes for certain, so its mark can wait
+            if self._is_inside:  # the end of a paste always comes, so its mark can wait
                 text = whole[:at] if at >= 0 else whole
                 kept = "" if at >= 0 else _beginning_of(mark, text)
                 found.append(text.removesuffix(kept).replace("\x1b", ""))
                 found.append(mark if at >= 0 else "")
-            else:  # an escape may be a key that was pressed: nothing waits
+            else:  # an escape may be a key press, which must not wait
                 found.append(whole[len(self._kept) : end])
                 kept = "" if at >= 0 else whole[1 - len(mark) :]
             data, self._kept = whole[end:], kept
@@ -110,29 +110,29 @@ class _Parser(XTermParser):
         return super().feed(self._pastes.clean(data) if data else data)
 
     def tick(self) -> Iterable[Message]:
-        if has_vanished():  # reading would give nothing at once, for ever
+        if has_vanished():  # reading would return nothing for ever
             raise OSError("the terminal is gone")
         return super().tick()
 
 
 def outliving(kind: type[Driver], vanished: Callable[[], object]) -> type[Driver]:
-    """A Textual driver for such a terminal.
+    """A subclass of a Textual driver that survives a bad terminal.
 
-    vanished: called from another thread when the terminal has.
+    vanished: called from another thread when the terminal is lost.
     """
 
     reader = sys.modules[kind.__module__]
-    if hasattr(reader, "XTermParser"):  # what its input thread makes one of
+    if hasattr(reader, "XTermParser"):  # used by its input thread
         reader.XTermParser = _Parser  # type: ignore[attr-defined]
 
     class Outliving(kind):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
-            if file := getattr(self, "_file", None):  # one that writes to a terminal
+            if file := getattr(self, "_file", None):  # the driver writes to a terminal
                 self._file = _Output(file, vanished)
 
         def run_input_thread(self) -> None:
-            """Read keys, whatever comes: what cannot be understood is lost, and nothing else."""
+            """Read keys; input that cannot be parsed is dropped."""
             while not self.exit_event.is_set():
                 try:
                     super().run_input_thread()
@@ -143,7 +143,7 @@ def outliving(kind: type[Driver], vanished: Callable[[], object]) -> type[Driver
                     continue
 
         def process_message(self, message: Message) -> None:
-            """A terminal may say that it has any size."""
+            """Limit the size that the terminal reports."""
             if isinstance(message, events.Resize):
                 size = clamped(message.size)
                 message = events.Resize(size, size, size, message.pixel_size)

@@ -1,4 +1,4 @@
-"""Tokens to rows of terminal cells; it knows no widget and no colour."""
+"""Breaks tokens into rows of terminal cells; no widgets, no colours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpt.sanitize import sanitize
 
 TAB = "    "
 Piece = tuple[int, str]
-"""Index of a token and the part of its text that stands in a row."""
+"""Index of a token and the part of its text that is in a row."""
 
 
 @dataclass(slots=True)
@@ -23,9 +23,9 @@ class _Cell:
 class Rows:
     """Text broken into rows at spaces, growing at its end.
 
-    Appending costs what is appended: rows but the last are never touched again. A line break
-    is one blank cell at the end of its row, so that it can be seen and pointed at. A token
-    that adds no text is a piece of no width.
+    The cost of appending depends only on the new text: all rows except the last stay as they are.
+    A line break is one blank cell at the end of its row, so that a reader can see it and point at
+    it. A token that adds no text is a piece of width 0.
     """
 
     def __init__(self, width: int) -> None:
@@ -43,7 +43,7 @@ class Rows:
         return self._done[row] if row < len(self._done) else _pieces(self._open)
 
     def append(self, text: str) -> None:
-        """Add the next token, with text from outside."""
+        """Add the text of the next token; it may hold control characters."""
         index = len(self.first_row)
         for character in sanitize(text).replace("\t", TAB) or [""]:
             is_break = character == "\n"
@@ -57,12 +57,12 @@ class Rows:
                 self._close(len(self._open))
 
     def _put(self, cell: _Cell) -> None:
-        # One cell stays free for the blank of a line break; a space may hang there too.
+        # One cell stays free for the blank of a line break; a space may use it too.
         limit = self.width - (0 if cell.text == " " else 1)
-        # A moved word may be too long for its new row as well, and breaks there once more.
+        # A moved word may be too long for its new row as well; then it breaks again.
         while self._open and self._used + cell.width > limit:
             spaces = (i for i in range(len(self._open), 0, -1) if self._open[i - 1].text == " ")
-            # A row breaks behind its last space, or right here where it has none.
+            # A row breaks after its last space, or right here if it has none.
             self._close(next(spaces, len(self._open)))
         self._open.append(cell)
         self._used += cell.width

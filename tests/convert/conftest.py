@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from convert.events import Notice
-from convert.write import convert
+from convert.write import ConversionOptions, convert
 from gpt.checkpoint import load
 from gpt.tokenizer import byte_alphabet
 
@@ -136,9 +136,11 @@ def converted(tmp_path: Path) -> Callable[..., tuple[Path, list[str]]]:
         result = convert(
             str(source),
             name="tiny",
-            force=True,
-            **{"verify": False, **options},
-            tell=lambda event: notices.append(event.text) if isinstance(event, Notice) else None,
+            verify=False,
+            options=ConversionOptions(force=True, **options),
+            on_event=lambda event: (
+                notices.append(event.text) if isinstance(event, Notice) else None
+            ),
         )
         return result.directory, notices
 

@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import convert.write
 from convert.__main__ import main
+from convert.write import ConversionOptions
 from gpt import checkpoint, models
 from gpt.errors import UserError
 
@@ -24,14 +25,14 @@ from gpt.errors import UserError
 POINTS = {
     "finding": ("convert.write.locate", 0),
     "planning": ("convert.write.make_plan", 0),
-    "first tensor": ("convert.stream._checked", 0),
-    "fifth tensor": ("convert.stream._checked", 4),
+    "first tensor": ("convert.stream._cast", 0),
+    "fifth tensor": ("convert.stream._cast", 4),
     "configuration": ("gpt.checkpoint.write_config", 0),
     "verifying": ("convert.write._verify", 0),
     "manifest": ("gpt.checkpoint.write_manifest", 0),
-    "installing": ("gpt.draft._swap", 0),
-    "between the renames": ("gpt.draft.Path.rename", 1),
-    "cleaning up": ("gpt.draft.shutil.rmtree", 0),
+    "installing": ("gpt.atomic_directory._swap", 0),
+    "between the renames": ("gpt.atomic_directory.Path.rename", 1),
+    "cleaning up": ("gpt.atomic_directory.shutil.rmtree", 0),
 }
 
 
@@ -102,7 +103,9 @@ def run(source: str) -> None:
             convert.write.convert(source, name="tiny", verify=False)
             status = child(arguments, place, calls, getattr(signal, name))
             after = state(home)
-            convert.write.convert(source, name="tiny", verify=False, force=True)
+            convert.write.convert(
+                source, name="tiny", verify=False, options=ConversionOptions(force=True)
+            )
             found = {"point": point, "signal": name, "status": status, "after": after}
             print(json.dumps({**found, "next": state(home)}), flush=True)
 

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convert import pickle_file
-from convert.write import convert
+from convert.write import ConversionOptions, convert
 from gpt.errors import UserError
 from tests.convert.conftest import config_of, gpt2, opt, saved, untied_state, written
 
@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).parents[2]
 def refused(source: Path, home: Path, match: str, **options: Any) -> str:
     """Converting fails with one printable-enough line and leaves nothing behind."""
     with pytest.raises(UserError, match=match) as caught:
-        convert(str(source), **{"verify": False, **options})
+        convert(str(source), verify=False, options=ConversionOptions(**options))
     models = home / "models"
     assert not models.exists() or not list(models.iterdir())
     assert "\n" not in str(caught.value)
@@ -65,7 +65,9 @@ def test_an_unknown_tensor_is_named(tmp_path: Path) -> None:
     model = gpt2()
     for i, name in enumerate(("transformer.h.0.attn.rotary.inv_freq", "reward.weight", "x\x1b[2J")):
         state = untied_state(model) | {name: torch.zeros(2)}
-        found = refused(written(tmp_path / f"{i}", config_of(model), state), tmp_path, "no tensor")
+        found = refused(
+            written(tmp_path / f"{i}", config_of(model), state), tmp_path, "not a tensor"
+        )
         assert repr(name) in found
         assert "\x1b" not in found
 
@@ -80,7 +82,7 @@ def test_layers_beyond_the_configuration_are_an_error(tmp_path: Path) -> None:
 def test_a_layer_that_is_no_number(number: str, tmp_path: Path) -> None:
     model = gpt2()
     state = untied_state(model) | {f"transformer.h.{number}.ln_1.bias": torch.zeros(16)}
-    refused(written(tmp_path / "x", config_of(model), state), tmp_path, "no tensor of a gpt2")
+    refused(written(tmp_path / "x", config_of(model), state), tmp_path, "not a tensor of a gpt2")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_numbers_that_float16_cannot_hold(tmp_path: Path) -> None:
     state = untied_state(model)
     state["transformer.wte.weight"][0, 0] = 1e6
     source = written(tmp_path / "x", config_of(model), state)
-    refused(source, tmp_path, "float16 cannot", dtype="float16")
+    refused(source, tmp_path, "too large for float16", dtype="float16")
 
 
 # Names that training left
@@ -281,7 +283,7 @@ def test_hostile_sizes_take_no_memory(source: Path, tmp_path: Path) -> None:
         ("model.ckpt.index", "TensorFlow"),
         ("rust_model.ot", "Rust"),
         ("model-00001-of-00002.safetensors", "not the index"),
-        ("consolidated.00.pth", "there is: .*consolidated.00.pth"),
+        ("consolidated.00.pth", "its files are: .*consolidated.00.pth"),
     ],
 )
 def test_other_kinds_of_weights_are_named(
@@ -299,12 +301,12 @@ def test_no_configuration(source: Path, tmp_path: Path) -> None:
 def test_no_tokenizer(source: Path, tmp_path: Path) -> None:
     (source / "merges.txt").unlink()
     (source / "vocab.json").rename(source / "vocab.txt")
-    refused(source, tmp_path, "holds no tokenizer .*vocab.txt.*save_pretrained")
+    refused(source, tmp_path, "has no tokenizer .*vocab.txt.*save_pretrained")
 
 
 def test_a_tokenizer_of_more_tokens_than_the_network(tmp_path: Path) -> None:
     source = saved(gpt2(vocab_size=262), tmp_path / "theirs")
-    refused(source, tmp_path, "makes ids up to 262, but the network has 262")
+    refused(source, tmp_path, "has ids up to 262, but the network has only 262")
 
 
 def index(source: Path, table: Any, **more: Any) -> None:
@@ -344,7 +346,7 @@ def test_indexes_that_lead_outside(
     source, table = shard
     (source.parent / "a.safetensors").write_bytes((source / "a.safetensors").read_bytes())
     index(source, {**table, "transformer.wte.weight": place})
-    refused(source, tmp_path, "names .*no file beside it")
+    refused(source, tmp_path, "names .*not a file next to it")
 
 
 @pytest.mark.parametrize("table", [None, [], {}, "x"])
@@ -381,7 +383,7 @@ def test_links_that_lead_out(name: str, source: Path, tmp_path: Path) -> None:
 def test_a_weight_file_that_is_no_file(source: Path, tmp_path: Path) -> None:
     (source / "model.safetensors").unlink()
     os.mkfifo(source / "model.safetensors")
-    refused(source, tmp_path, "missing or no file")
+    refused(source, tmp_path, "missing or is not a file")
 
 
 @pytest.mark.parametrize("how", ["pipe", "device", "loop", "dangling", "directory"])

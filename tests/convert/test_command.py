@@ -120,7 +120,7 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_ours(tiny_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     message = failing(capsys, str(tiny_directory), "--name", "again")
-    assert "is a checkpoint of ours already" in message
+    assert "is already a checkpoint of this program" in message
 
 
 def test_an_error_of_the_real_command_is_one_line(tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_an_error_of_the_real_command_is_one_line(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert (
         done.stderr
-        == f"error: {tmp_path} has no config.json, so it is no checkpoint of transformers\n"
+        == f"error: {tmp_path} has no config.json, so it is not a transformers checkpoint\n"
     )
 
 

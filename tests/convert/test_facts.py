@@ -16,11 +16,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from convert.chat_template import ends_turns
 from convert.directory import CHAT_TEMPLATE, GENERATION
-from convert.generation import read_generation, token_ids
+from convert.generation import read_special_tokens, valid_token_ids
 from convert.vocabulary import read_vocabulary
 from gpt.checkpoint import load, read_config
-from gpt.context import Context
-from gpt.generate import encode, generate
+from gpt.generate import Limits, generate
 from gpt.models import read_manifest
 from gpt.settings import Sampling
 from tests.convert.conftest import (
@@ -91,7 +90,7 @@ def test_a_template_is_found_wherever_it_lies(
     directory, notices = converted(source)
     assert read_manifest(directory).origin["ends_turns"] is expected
     default = template.get("default") if isinstance(template, dict) else template
-    assert any("names roles" in notice for notice in notices) is (default == ROLES)
+    assert any("uses roles" in notice for notice in notices) is (default == ROLES)
 
 
 def test_a_file_of_its_own_comes_before_the_settings(tmp_path: Path) -> None:
@@ -120,9 +119,9 @@ BAD_TEMPLATES = {
     "long": ("x" * 300_000, "does not parse"),
     "deep": ("{{" + "(" * 100_000 + "}}", "does not parse"),
     "long number": ("{{ " + "1" * 5000 + " }}", "does not parse"),
-    "number": (5, "which is no text"),
-    "table": ({"default": TURNS}, "which is no text"),
-    "list of numbers": ([{"name": "default", "template": 5}], "which is no text"),
+    "number": (5, "which is not a text"),
+    "table": ({"default": TURNS}, "which is not a text"),
+    "list of numbers": ([{"name": "default", "template": 5}], "which is not a text"),
 }
 
 
@@ -141,7 +140,7 @@ def drawn(directory: Path, n: int) -> list[int]:
     """What our model draws greedily after IDS."""
     loaded = load(directory)
     steps = generate(
-        loaded, Context(loaded.model), IDS[0].tolist(), Sampling(temperature=0.0), max_new_tokens=n
+        loaded.new_context(), IDS[0].tolist(), Sampling(temperature=0.0), Limits(n)
     )
     return [step.token_id for step in steps]
 
@@ -181,9 +180,9 @@ def test_settings_that_a_model_does_not_carry_are_told(
     }
     beside(source, GENERATION, {"eos_token_id": 5, **settings})
     expected = [
-        "generation_config.json asks for temperature 0.7: set that when you draw, for the model "
-        "does not carry it",
-        "generation_config.json asks for no_repeat_ngram_size 3, which this program does not do",
+        "generation_config.json sets temperature 0.7; a converted model does not keep such "
+        "settings, so set them when you generate",
+        "generation_config.json sets no_repeat_ngram_size 3, which this program does not support",
     ]
     assert converted(source)[1] == expected
     beside(source, GENERATION, {"eos_token_id": 5, **settings, "do_sample": False})
@@ -212,7 +211,7 @@ _anything = st.recursive(
 @given(_anything)
 def test_any_value_is_ids_or_a_notice(value: Any) -> None:
     notices: list[str] = []
-    found = token_ids("eos_token_id", value, 300, notices.append)
+    found = valid_token_ids("eos_token_id", value, 300, notices.append)
     assert all(type(i) is int and 0 <= i < 300 for i in found)
     parts = [] if value is None else value if isinstance(value, list) else [value]
     good = [each for each in parts if type(each) is int and 0 <= each < 300]
@@ -224,7 +223,9 @@ def test_any_value_is_ids_or_a_notice(value: Any) -> None:
     st.dictionaries(st.sampled_from(["temperature", "eos_token_id", "suppress_tokens"]), _anything)
 )
 def test_any_settings_are_read(values: dict[str, Any]) -> None:
-    read_generation(Path("/nonexistent"), {**values, "do_sample": True}, {}, 300, lambda _: None)
+    read_special_tokens(
+        Path("/nonexistent"), {**values, "do_sample": True}, {}, 300, lambda _: None
+    )
 
 
 # A byte order mark
@@ -313,7 +314,7 @@ def test_the_token_in_front_is_the_one_that_transformers_puts_there(
     )
     theirs = transformers.AutoTokenizer.from_pretrained(source)("hello")["input_ids"]
     directory, notices = converted(source)
-    assert encode(load(directory), "hello") == theirs
+    assert load(directory).new_context().encode("hello") == theirs
     assert notices == []
 
 

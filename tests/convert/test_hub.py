@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from convert.write import convert
+from convert.write import ConversionOptions, convert
 from gpt.checkpoint import Checkpoint, load
 from gpt.errors import UserError
 from gpt.tokenizer import decode
@@ -37,7 +37,7 @@ OPT_350M = [*OPT_125M[:1], "In the city of San Francisco, the city", *OPT_125M[2
 def real(model: str, out: Path) -> Checkpoint:
     """A converted and verified model."""
     try:
-        return load(convert(model, out=out).directory)
+        return load(convert(model, options=ConversionOptions(out=out)).directory)
     except UserError as error:
         if "cannot be reached" in str(error):
             pytest.skip(str(error))

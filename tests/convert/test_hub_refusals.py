@@ -41,15 +41,15 @@ def refusal(
 
 
 LICENCE = (
-    "someone/tiny may be read only by those who accepted its licence: accept it on "
-    "https://huggingface.co/someone/tiny, and then log in here with `hf auth login`"
+    "someone/tiny is gated: accept its licence on https://huggingface.co/someone/tiny, then log in "
+    "here with `hf auth login`"
 )
 NOT_LET_IN = (
-    "the hub does not let your account read someone/tiny: ask for it on "
+    "your account has no access to someone/tiny: ask for access on "
     "https://huggingface.co/someone/tiny, or log in with another token (`hf auth login`)"
 )
 TOKEN = "the hub does not accept your token: log in again with `hf auth login`"  # noqa: S105
-CLOSED = "the hub has closed someone/tiny, so it cannot be downloaded: choose another model"
+CLOSED = "the hub has disabled someone/tiny, so it cannot be downloaded: choose another model"
 NOT_THERE = "someone/tiny is not on this machine and "
 STOPPED = "the download of someone/tiny stopped at model.safetensors: "
 GATED = {"X-Error-Code": "GatedRepo"}
@@ -96,7 +96,7 @@ def test_a_file_that_is_gone(method: str, hub: Hub, capfd: pytest.CaptureFixture
     hub.repositories["someone/tiny"] = dict(FILES)
     hub.fault(method, WEIGHTS, 404, headers={"X-Error-Code": "EntryNotFound"}, times=1)
     hub.fault(method, WEIGHTS, 404)
-    expected = "the hub lists model.safetensors for someone/tiny and does not have it: "
+    expected = "the hub lists model.safetensors for someone/tiny but does not have it: "
     for _ in range(2):
         assert refusal(capfd) == expected + "choose another --revision"
 
@@ -107,7 +107,10 @@ def test_a_model_that_is_not_there(
 ) -> None:
     if status:
         hub.fault("GET", API, status)
-    sentence = "there is no nobody/nothing here or on the hub (or it is private: `hf auth login`)"
+    sentence = (
+        "nobody/nothing is neither on this machine nor on the hub (if it is private, log in with "
+        "`hf auth login`)"
+    )
     assert refusal(capfd, "nobody/nothing") == sentence
 
 
@@ -129,8 +132,8 @@ def test_what_is_not_a_name(
 
 BUSY = {
     429: "the hub gets too many requests from here (429): run it again later",
-    500: "the hub is out of order (500): run it again later",
-    503: "the hub is out of order (503): run it again later",
+    500: "the hub has a server error (500): run it again later",
+    503: "the hub has a server error (503): run it again later",
 }
 
 
@@ -152,7 +155,7 @@ def test_a_hub_that_stays_out_of_order(
 
 
 NO_HUB = (
-    "what answers at {} is not the hub: open a web page to see whether this network wants a "
+    "the server at {} is not the hub: open a web page to see whether this network requires a "
     "login, and check HF_ENDPOINT"
 )
 SHA = "0" * 40
@@ -221,7 +224,7 @@ def test_a_portal_in_the_place_of_a_file(hub: Hub, capfd: pytest.CaptureFixture[
     hub.repositories["someone/tiny"] = dict(FILES)
     hub.fault("GET", WEIGHTS, body=PORTAL)
     sentence = refusal(capfd)
-    assert sentence.startswith(STOPPED + "it came with another size than the hub says")
+    assert sentence.startswith(STOPPED + "its size differs from what the hub lists")
 
 
 def test_no_hub_at_all(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
@@ -229,15 +232,15 @@ def test_no_hub_at_all(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
         patch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
         sentence = refusal(capfd)
     assert sentence.startswith(NOT_THERE + "the hub cannot be reached (")
-    assert sentence.endswith("): connect, or name a directory that holds a copy")
+    assert sentence.endswith("): connect to the internet, or give a directory that holds a copy")
 
 
 def test_offline_mode(
     hub: Hub, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    reason = "the hub cannot be reached, as HF_HUB_OFFLINE is set: "
-    advice = "unset it, or name a directory that holds a copy"
+    reason = "the hub cannot be reached because HF_HUB_OFFLINE is set: "
+    advice = "unset it, or give a directory that holds a copy"
     assert refusal(capfd) == NOT_THERE + reason + advice
     assert hub.requests == []
 
@@ -248,8 +251,8 @@ def test_a_download_that_breaks_off_for_good(hub: Hub, capfd: pytest.CaptureFixt
     hub.repositories["someone/tiny"] = dict(FILES)
     hub.fault("GET", WEIGHTS, break_at=4500)
     sentence = refusal(capfd)
-    assert sentence.startswith(STOPPED + "the connection broke off (")
-    assert sentence.endswith("): run it again; the files that are complete are kept")
+    assert sentence.startswith(STOPPED + "the connection was lost (")
+    assert sentence.endswith("): run it again; complete files are kept")
     hub.faults.clear()
     hub.requests.clear()
     locate("someone/tiny", None, lambda _: None)
@@ -264,7 +267,7 @@ def test_a_cache_that_cannot_be_written(
     hub.repositories["someone/tiny"] = dict(FILES)
     sentence = refusal(capfd)
     assert sentence.startswith("the download of someone/tiny stopped at config.json: cannot write ")
-    assert sentence.endswith(": make room there, or name another place in HF_HOME")
+    assert sentence.endswith(": free some space, or set HF_HOME to another directory")
 
 
 def command(hub: Hub, home: Path, *arguments: str, **settings: str) -> tuple[int, str]:

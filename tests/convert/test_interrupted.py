@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from convert.write import convert
-from gpt import draft, models
+from convert.write import ConversionOptions, convert
+from gpt import atomic_directory, models
 from gpt.checkpoint import damaged, load
 from gpt.errors import UserError
 from tests.convert.conftest import GPT2, IDS, gpt2, saved
@@ -76,7 +76,7 @@ def test_a_new_conversion_that_is_killed_leaves_no_model(home: Path) -> None:
 
 
 def test_a_draft_in_use_is_not_swept(home: Path, source: Path) -> None:
-    with draft.replacing(home / "models" / "other") as other:
+    with atomic_directory.replacing(home / "models" / "other") as other:
         (other / "x").write_text("half")
         convert(str(source), verify=False)
         assert (other / "x").read_text() == "half"
@@ -96,7 +96,7 @@ def test_an_old_model_comes_back(home: Path, source: Path) -> None:
     """A process was killed between moving the old model aside and installing the new one."""
     directory = convert(str(source), verify=False).directory
     directory.rename(directory.with_name(".theirs.abcd1234.old"))
-    draft.sweep(directory.parent)
+    atomic_directory.sweep(directory.parent)
     assert damaged(directory) == []
     assert [path.name for path in directory.parent.iterdir()] == ["theirs"]
 
@@ -128,7 +128,7 @@ def test_swaps_that_cross(home: Path, source: Path, monkeypatch: pytest.MonkeyPa
         return moved
 
     monkeypatch.setattr(Path, "rename", crossed)
-    convert(str(source), verify=False, force=True, dtype="float16")
+    convert(str(source), verify=False, options=ConversionOptions(force=True, dtype="float16"))
     assert models.read_manifest(directory).dtype == "float16"
     assert damaged(directory) == []
     assert [path.name for path in directory.parent.iterdir()] == ["theirs"]
@@ -139,7 +139,7 @@ def test_converting_over_a_model_in_use(source: Path) -> None:
     model = load(directory).model
     before = model(IDS)
     other = saved(gpt2(n_layer=1), source.parent / "new" / "theirs")
-    convert(str(other), verify=False, force=True)
+    convert(str(other), verify=False, options=ConversionOptions(force=True))
     torch.testing.assert_close(model(IDS), before, rtol=0, atol=0)
     assert load(directory).model.config.n_layer == 1
 
@@ -147,7 +147,7 @@ def test_converting_over_a_model_in_use(source: Path) -> None:
 def test_a_model_is_not_replaced_without_force(source: Path) -> None:
     directory = convert(str(source), verify=False).directory
     time = directory.stat().st_mtime_ns
-    with pytest.raises(UserError, match="is there already; --force"):
+    with pytest.raises(UserError, match="already exists; --force"):
         convert(str(source), verify=False)
     assert directory.stat().st_mtime_ns == time
 
@@ -158,10 +158,13 @@ def test_what_is_no_checkpoint_is_never_replaced(source: Path, tmp_path: Path) -
     (precious / "thesis.txt").write_text("years of work")
     (tmp_path / "file").write_text("x")
     for out in (precious, tmp_path / "file"):
-        with pytest.raises(UserError, match="exists and is no checkpoint"):
-            convert(str(source), out=out, verify=False, force=True)
+        with pytest.raises(UserError, match="exists and is not a checkpoint"):
+            convert(str(source), verify=False, options=ConversionOptions(out=out, force=True))
     assert (precious / "thesis.txt").read_text() == "years of work"
-    with pytest.raises(UserError, match="exists and is no checkpoint"), draft.replacing(precious):
+    with (
+        pytest.raises(UserError, match="exists and is no checkpoint"),
+        atomic_directory.replacing(precious),
+    ):
         pass
     assert [path.name for path in precious.iterdir()] == ["thesis.txt"]
 
@@ -171,7 +174,7 @@ def test_a_full_disk_is_noticed_first(
 ) -> None:
     usage = shutil.disk_usage(home)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 24))
-    with pytest.raises(UserError, match="make room"):
+    with pytest.raises(UserError, match="free some space"):
         convert(str(source), verify=False)
     assert not (home / "models").exists()
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from convert.write import convert
+from convert.write import ConversionOptions, convert
 from gpt.checkpoint import load, read_config
 from gpt.errors import UserError
 from gpt.models import read_manifest
@@ -368,7 +368,8 @@ def test_verification_agrees(tmp_path: Path) -> None:
     for name, model in {"gpt2": gpt2(scale_attn_weights=False), "opt": opt()}.items():
         source = saved(model, tmp_path / name)
         for dtype in ("keep", "float16", "bfloat16"):
-            found = convert(str(source), dtype=dtype, force=True).verification
+            options = ConversionOptions(dtype=dtype, force=True)
+            found = convert(str(source), options=options).verification
             assert found["status"] == "passed"
             assert max(found["logits"], found["logprobs"]) < 1e-4
             assert read_manifest(tmp_path / "models" / name).origin["verification"] == found

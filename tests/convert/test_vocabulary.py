@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from convert.vocabulary import Vocabulary, is_canonical, read_vocabulary
-from gpt import tokenizer
+from gpt import tokenizer, tokenizer_files
 from gpt.errors import UserError
 from gpt.tokenizer import BPETokenizer, byte_alphabet
 from gpt.tokenizer_json import JsonTokenizer
@@ -103,7 +103,7 @@ def assert_agrees(directory: Path, found: Vocabulary, n: int, kind: str = "gpt2"
     saved = directory / "ours"
     saved.mkdir()
     found.tokenizer.save(saved)
-    again = tokenizer.load(saved)
+    again = tokenizer_files.load(saved)
     wrong = [
         text
         for text in texts(n)
@@ -126,7 +126,7 @@ def test_a_tiny_vocabulary(tmp_path: Path) -> None:
     write_vocab(tmp_path)
     found = read_vocabulary(tmp_path)
     assert isinstance(found.tokenizer, BPETokenizer)
-    assert (found.ordinary_size, found.bos) == (263, None)
+    assert (found.ordinary_size, found.bos_id) == (263, None)
     assert_agrees(tmp_path, found, 3000)
     assert_writes_what_it_read(found.tokenizer, 1000)
 
@@ -157,7 +157,7 @@ def test_opt_through_the_real_merges(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "pad_token": "<pad>"}))
     found = read_vocabulary(tmp_path)
     assert isinstance(found.tokenizer, BPETokenizer)
-    assert found.bos == 2
+    assert found.bos_id == 2
     assert_agrees(tmp_path, found, 3000, "opt")
     assert_writes_what_it_read(found.tokenizer, 1000)
     assert found.tokenizer.token_bytes(2) == b""
@@ -185,7 +185,7 @@ def put(directory: Path, made: tokenizers.Tokenizer, **settings: Any) -> Vocabul
 def test_a_byte_level_json_goes_through_tiktoken(tmp_path: Path) -> None:
     found = put(tmp_path, byte_level())
     assert isinstance(found.tokenizer, BPETokenizer)
-    assert (found.ordinary_size, found.bos) == (263, None)
+    assert (found.ordinary_size, found.bos_id) == (263, None)
     assert found.tokenizer.vocab_size == 264
     assert_agrees(tmp_path, found, 1000)
 
@@ -272,7 +272,7 @@ def test_an_added_special_token_beyond_the_network_does_no_harm(tmp_path: Path) 
 
 @needs_real
 def test_gpt2_is_canonical() -> None:
-    merges = tokenizer.read_merges((REAL / "merges.txt").read_text(encoding="utf-8"))
+    merges = tokenizer_files.read_merges((REAL / "merges.txt").read_text(encoding="utf-8"))
     assert len(merges) == 50_000
     assert is_canonical(merges)
 
@@ -496,9 +496,9 @@ def test_bytes_of_other_kinds() -> None:
 
 
 def test_what_stands_in_front_of_a_text(tmp_path: Path) -> None:
-    assert put(tmp_path, sentence_piece()).bos == 1
-    assert put(tmp_path, word_piece()).bos == 2
-    assert put(tmp_path, byte_level()).bos is None
+    assert put(tmp_path, sentence_piece()).bos_id == 1
+    assert put(tmp_path, word_piece()).bos_id == 2
+    assert put(tmp_path, byte_level()).bos_id is None
 
 
 # What cannot be read
@@ -513,11 +513,11 @@ def test_what_stands_in_front_of_a_text(tmp_path: Path) -> None:
         ("tokenizer.json", "{}", "describes no tokenizer"),
         ("tokenizer.json", '{"model": {"type": "BPE"}}', "cannot be read"),
         ("tokenizer.json", '{"model": {"type": "Magic"}}', "cannot be read"),
-        ("vocab.json", "[]", "no table"),
-        ("vocab.json", "{", "no JSON"),
-        ("vocab.json", '{"a": "b"}', "no table"),
-        ("vocab.json", '{"a": -1}', "no table"),
-        ("vocab.json", '{"a": 1e9}', "no table"),
+        ("vocab.json", "[]", "not a table"),
+        ("vocab.json", "{", "not valid JSON"),
+        ("vocab.json", '{"a": "b"}', "not a table"),
+        ("vocab.json", '{"a": -1}', "not a table"),
+        ("vocab.json", '{"a": 1e9}', "not a table"),
         ("vocab.json", "{}", "cannot be used"),
         ("merges.txt", "a b c\n", "no pair"),
         ("merges.txt", "x yz\n", "cannot be used"),

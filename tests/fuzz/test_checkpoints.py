@@ -21,11 +21,10 @@ import torch
 from tokenizers import Tokenizer
 
 from convert.events import Notice
-from convert.write import convert
+from convert.write import ConversionOptions, convert
 from gpt import models
 from gpt.checkpoint import damaged, load, save
 from gpt.errors import UserError
-from gpt.generate import encode
 from gpt.text_file import is_file, read_small
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
@@ -161,8 +160,9 @@ def no_file(rng: random.Random, path: Path) -> None:
 
 
 def of_another(rng: random.Random, path: Path) -> None:
-    """Another file of the checkpoint in its place."""
-    shutil.copy(rng.choice(sorted(p for p in path.parent.iterdir() if is_file(p))), path)
+    """Another file of the checkpoint in its place, but not the terabyte that no_file makes."""
+    files = sorted(p for p in path.parent.iterdir() if is_file(p) and p.stat().st_size < 1 << 20)
+    shutil.copy(rng.choice(files), path)
 
 
 def another_name(rng: random.Random, path: Path) -> None:
@@ -238,7 +238,7 @@ def make_ours(root: Path, theirs: list[Path]) -> list[Path]:
         save(found[-1], random_model(), CharTokenizer(CHARACTERS), dtype=dtype)
     for i, source in enumerate(theirs):
         found.append(root / f"converted{i}")
-        convert(str(source), out=found[-1], verify=False)
+        convert(str(source), verify=False, options=ConversionOptions(out=found[-1]))
     return found
 
 
@@ -264,7 +264,7 @@ def loads(directory: Path) -> bool:
     try:
         damaged(directory)
         loaded = load(directory)
-        ids = encode(loaded, "hello")
+        ids = loaded.new_context().encode("hello")
         assert all(isinstance(loaded.tokenizer.token_bytes(i), bytes) for i in range(300))
         assert loaded.ends is not None and ids is not None
     except UserError as error:
@@ -276,12 +276,13 @@ def loads(directory: Path) -> bool:
 def converts(directory: Path, out: Path) -> bool:
     """Whether one of theirs becomes one of ours, which is sound then."""
 
-    def tell(event: object) -> None:
+    def on_event(event: object) -> None:
         if isinstance(event, Notice):
             one_sentence(event.text)
 
     try:
-        convert(str(directory), out=out / "m", verify=False, tell=tell)
+        options = ConversionOptions(out=out / "m")
+        convert(str(directory), verify=False, options=options, on_event=on_event)
     except UserError as error:
         one_sentence(str(error))
         assert not list(out.iterdir())

@@ -40,7 +40,7 @@ TEXTS = ["", "a", "to be or not to be. " * 3, "z" * 31, "z" * 32, "z" * 33, "b" 
 GOOD: dict[str, Callable[[random.Random], Any]] = {
     "ids": lambda r: [r.randrange(29) for _ in range(r.choice((0, 1, 5, 31, 32, 33, 100)))],
     "text": lambda r: r.choice(TEXTS),
-    "beside": lambda r: r.random() < 0.3,
+    "second": lambda r: r.random() < 0.3,
     "top": lambda r: r.choice((0, 1, 5, 29, 10**6)),
     "echo_from": lambda r: r.choice((0, 1, 5, 10**6)),
     "sampling": lambda r: {"temperature": r.random() * 2, "top_k": r.randrange(5), "seed": 1},
@@ -55,7 +55,7 @@ GOOD: dict[str, Callable[[random.Random], Any]] = {
     "options": lambda r: r.choice((["a"], ["a", "be", "c" * 40], [])),
 }
 OPS = [
-    *("tokenize", "score", "generate", "waterfall", "paths", "inside", "left_out", "options"),
+    *("tokenize", "score", "generate", "waterfall", "paths", "layers", "attribution", "options"),
     *("compare", "models", "unload", "load"),
 ]
 
@@ -185,7 +185,7 @@ def storm(target: Target, directory: Path, budget: float, least: int) -> None:
                     "op": "load",
                     "model": str(directory / name),
                     "device": "cpu",
-                    "beside": name == "two",
+                    "second": name == "two",
                 }
             ).encode()
             for name in ("one", "two")[: r.randrange(3)]

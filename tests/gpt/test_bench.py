@@ -10,7 +10,6 @@ import torch
 from gpt import bench
 from gpt.__main__ import main
 from gpt.checkpoint import Checkpoint
-from gpt.context import Context
 from tests.conftest import random_model
 from tests.gpt.test_quantize import stored
 
@@ -42,7 +41,7 @@ def test_a_text_that_ends_does_not_end_the_measurement(tiny: Checkpoint) -> None
     object.__setattr__(tiny.model.config, "eos_id", 5)
     tiny.model.wte.weight.zero_()
     tiny.model.wte.weight[5] = tiny.model.ln_f.bias  # always the token that ends a text
-    for _ in bench._draw(tiny, Context(tiny.model), [1, 2], 9):
+    for _ in bench._draw(tiny.new_context(), [1, 2], 9):
         drawn.append(1)
     assert len(drawn) == 9
 

@@ -24,8 +24,8 @@ LONG: dict[str, Line] = {
     "generate without the prompt": {"text": TEXT, "max_new_tokens": 1},
     "waterfall": {"text": TEXT},
     "paths": {"text": TEXT},
-    "inside": {"text": TEXT},
-    "left_out": {"text": TEXT},
+    "layers": {"text": TEXT},
+    "attribution": {"text": TEXT},
     "options": {"text": TEXT, "options": ["a", "b"]},
     "compare": {"text": TEXT},
 }
@@ -36,7 +36,7 @@ def engine(tmp_path: Path) -> Iterator[Served]:
     """With two models that read 1024 tokens."""
     save(tmp_path / "tiny", random_model(block_size=1024), CharTokenizer(CHARACTERS))
     load = {"op": "load", "model": str(tmp_path / "tiny")}
-    served = Served({**load, "id": "load"}, {**load, "id": "second", "beside": True})
+    served = Served({**load, "id": "load"}, {**load, "id": "second", "second": True})
     yield served
     served.close()
 
@@ -87,20 +87,20 @@ def test_what_waits_can_be_cancelled(engine: Served) -> None:
 def test_a_long_request_says_how_far_it_is(
     name: str, engine: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpt.reply.TELL_SECONDS", 0.0)
+    monkeypatch.setattr("gpt.protocol.reply.TELL_SECONDS", 0.0)
     engine.ask(request(name, 1))
     said = [line["message"] for line in engine.of(1) if line["event"] == "status"]
     assert said
     known = r"(reading|layer|option|length|without) .*\d of [\d,]+( tokens)?"
     assert all(re.fullmatch(known, message) for message in said), said
-    if name != "inside":
+    if name != "layers":
         assert re.match(r"reading \d+ of 8\d\d tokens", said[0])
 
 
 def test_a_short_request_says_nothing_of_how_far_it_is(
     engine: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpt.reply.TELL_SECONDS", 3600.0)
+    monkeypatch.setattr("gpt.protocol.reply.TELL_SECONDS", 3600.0)
     for name in LONG:
         engine.ask(request(name, name))
         assert all(line["event"] != "status" for line in engine.of(name))

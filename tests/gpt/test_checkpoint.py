@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from gpt import models, weights_file
-from gpt.checkpoint import damaged, load, replacing, save
+from gpt import models
+from gpt.checkpoint import damaged, load, load_network, replacing, save
 from gpt.errors import UserError
-from gpt.quantize import DTYPES, dequantize
 from gpt.tokenizer import CharTokenizer
+from gpt.weights import read
+from gpt.weights.quantize import DTYPES, dequantize
 from tests.conftest import CHARACTERS, random_model
 
 
@@ -52,7 +54,7 @@ def test_dtypes_are_stored_and_asked_for(tmp_path: Path, dtype: str) -> None:
 def test_any_dtype_is_read_as_any_other(
     tmp_path: Path, stored: str, asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_file, "_PIECE", 100)  # several pieces a matrix
+    monkeypatch.setattr(read, "PIECE", 100)  # several pieces a matrix
     model = random_model(tied=False)
     save(tmp_path / "m", model, CharTokenizer(CHARACTERS), dtype=stored)
     again = load(tmp_path / "m", dtype=asked).model
@@ -97,12 +99,12 @@ def test_weights_lie_side_by_side_in_large_pages(tmp_path: Path, dtype: str) -> 
 
 
 def test_weights_that_shrink_while_they_are_read_are_an_error(tiny_directory: Path) -> None:
-    header = weights_file.read_header(tiny_directory / "model.safetensors")
+    header = read.read_header(tiny_directory / "model.safetensors")
     size = (tiny_directory / "model.safetensors").stat().st_size
     os.truncate(tiny_directory / "model.safetensors", size - 1)
     wanted = random_model().state_dict()
     with pytest.raises(OSError, match="ends early"):
-        weights_file.read_weights(tiny_directory / "model.safetensors", header, wanted)
+        read.read_weights(tiny_directory / "model.safetensors", header, wanted)
 
 
 def test_the_old_weights_stay_readable_while_they_are_replaced(tiny_directory: Path) -> None:
@@ -192,8 +194,16 @@ def test_a_weights_file_that_is_none_is_one_sentence(tiny_directory: Path, junk:
     manifest = json.loads((tiny_directory / "manifest.json").read_text())
     manifest["files"]["model.safetensors"]["size"] = len(junk)
     edit(tiny_directory, "manifest.json", files=manifest["files"])
-    with pytest.raises(UserError, match=r"cannot read .*model\.safetensors"):
+    with pytest.raises(UserError, match=r"model\.safetensors is not a valid safetensors file"):
         load(tiny_directory)
+
+
+def test_weights_in_a_dtype_that_we_never_write_are_refused(tiny_directory: Path) -> None:
+    path = tiny_directory / "model.safetensors"
+    tensors = {name: tensor.double() for name, tensor in load_file(path).items()}
+    save_file(tensors, path)
+    with pytest.raises(UserError, match="as float64, which our checkpoints never use"):
+        load_network(tiny_directory)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000, '{"format_version": 2}'])

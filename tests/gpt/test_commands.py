@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt.__main__ import _before_stop, main
+from gpt.__main__ import main
 from gpt.checkpoint import Checkpoint
-from gpt.context import Context
-from gpt.generate import encode, generate, score
+from gpt.complete_command import _before_stop
+from gpt.generate import Limits, generate, score
 from gpt.settings import Sampling
 
 
@@ -35,7 +35,7 @@ def test_complete_prints_prompt_and_text(
     options = ("--model", "tiny", "-n", "9", "--temperature", "0.8", "--seed", "1")
     shown = run(capsys, "complete", "to be", *options)
     sampling = Sampling(temperature=0.8, seed=1)
-    steps = generate(tiny, Context(tiny.model), encode(tiny, "to be"), sampling, max_new_tokens=9)
+    steps = generate(tiny.new_context(), tiny.new_context().encode("to be"), sampling, Limits(9))
     assert shown == "to be" + "".join(step.text for step in steps) + "\n"
     lines = run(capsys, "complete", "to be", *options, "--json", "--top", "3").splitlines()
     assert [json.loads(line)["text"] for line in lines] == list(shown[5:-1])
@@ -88,7 +88,7 @@ def test_score_prints_totals_that_are_the_sum_of_its_lines(
     assert totals["totals"]["nats"] == pytest.approx(nats)
     assert totals["totals"]["bits_per_byte"] == pytest.approx(nats / math.log(2) / 95)
     assert totals["totals"]["perplexity"] == pytest.approx(math.exp(nats / 95))
-    expected = score(tiny, Context(tiny.model), encode(tiny, path.read_text()))
+    expected = score(tiny.new_context(), tiny.new_context().encode(path.read_text()))
     assert [step["token_id"] for step in steps] == [step.token_id for step in expected]
     table = run(capsys, "score", str(path), "--model", "tiny").splitlines()
     assert "no context  't'" in table[0]
@@ -200,7 +200,7 @@ def test_named_continuations_have_the_probabilities_of_the_model(
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [each["option"] for each in found] == options
     for each in found:
-        ids = encode(tiny, "to " + each["option"])
+        ids = tiny.new_context().encode("to " + each["option"])
         logprobs = tiny.model(torch.tensor([ids])).log_softmax(-1)[0]
         nats = [-logprobs[i - 1, ids[i]].item() for i in range(3, len(ids))]
         assert [-token["logprob"] for token in each["tokens"]] == pytest.approx(nats, abs=1e-5)

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
-from gpt.compare import divergence, same_vocabulary, translate_settings
-from gpt.context import Context, window_start
-from gpt.generate import encode
+from gpt.context import window_start
+from gpt.interpret.compare import divergence, same_vocabulary, translate_settings
 from gpt.models import Manifest
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
@@ -33,28 +32,30 @@ A, B = checkpoint(), checkpoint(n_layer=1, block_size=16)
 @settings(max_examples=20, deadline=None)
 @given(st.text(CHARACTERS, min_size=2, max_size=50))
 def test_it_is_the_textbooks_divergence_with_each_models_own_context(text: str) -> None:
-    ids = encode(A, text)
-    found = divergence(A, Context(A.model), B, Context(B.model), ids)
+    ids = A.new_context().encode(text)
+    found = divergence(A.new_context(), B.new_context(), ids)
     assert len(found) == len(ids) - 1
     for position, nats in enumerate(found, 1):
         p, q = (own_distribution(one, ids, position) for one in (A, B))
         expected = torch.nn.functional.kl_div(q, p, log_target=True, reduction="sum")
         assert nats == pytest.approx(float(expected), abs=1e-4)
-    assert divergence(A, Context(A.model), A, Context(A.model), ids) == [0.0] * (len(ids) - 1)
+    assert divergence(A.new_context(), A.new_context(), ids) == [0.0] * (len(ids) - 1)
 
 
 def test_a_vocabulary_is_shared_where_every_id_has_the_same_bytes() -> None:
-    assert same_vocabulary(A, B)
-    assert not same_vocabulary(A, checkpoint(CHARACTERS[::-1]))
-    assert not same_vocabulary(A, checkpoint(CHARACTERS + "!", vocab_size=30))
+    assert same_vocabulary(A.new_context(), B.new_context())
+    assert not same_vocabulary(A.new_context(), checkpoint(CHARACTERS[::-1]).new_context())
+    assert not same_vocabulary(
+        A.new_context(), checkpoint(CHARACTERS + "!", vocab_size=30).new_context()
+    )
 
 
 def test_words_in_the_settings_are_the_other_models_words() -> None:
     other = checkpoint(CHARACTERS[::-1])
-    word, letter = tuple(encode(A, "king")), tuple(encode(A, "x"))
+    word, letter = tuple(A.new_context().encode("king")), tuple(A.new_context().encode("x"))
     sampling = Sampling(banned=(word,), boosted=((letter, 2.0),), seed=3)
-    theirs = translate_settings(A, other, sampling)
-    assert theirs.banned == (tuple(encode(other, "king")),) != sampling.banned
-    assert theirs.boosted == ((tuple(encode(other, "x")), 2.0),)
+    theirs = translate_settings(A.new_context(), other.new_context(), sampling)
+    assert theirs.banned == (tuple(other.new_context().encode("king")),) != sampling.banned
+    assert theirs.boosted == ((tuple(other.new_context().encode("x")), 2.0),)
     assert theirs.seed == 3
-    assert translate_settings(A, B, sampling) is sampling
+    assert translate_settings(A.new_context(), B.new_context(), sampling) is sampling

@@ -14,7 +14,7 @@ import pytest
 
 from gpt.checkpoint import Checkpoint, load, save
 from gpt.context import Context
-from gpt.generate import encode, generate, score
+from gpt.generate import Limits, generate, score
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
@@ -47,6 +47,7 @@ class Client:
     def until(self, *events: str) -> list[dict[str, Any]]:
         lines = [self.read()]
         while lines[-1]["event"] not in events:
+            assert lines[-1]["event"] != "error", lines[-1]
             lines.append(self.read())
         return lines
 
@@ -81,8 +82,8 @@ def test_generate_streams_the_same_steps_as_the_library(client: Client, tiny: Ch
     prompt = [step for line in lines if line["event"] == "prompt" for step in line["steps"]]
     assert "".join(step["text"] for step in prompt) == "to be"
     drawn = [step for line in lines if line["event"] == "steps" for step in line["steps"]]
-    ids = encode(tiny, "to be")
-    expected = generate(tiny, Context(tiny.model), ids, sampling, max_new_tokens=12)
+    ids = tiny.new_context().encode("to be")
+    expected = generate(tiny.new_context(), ids, sampling, Limits(12))
     assert [step["token_id"] for step in drawn] == [step.token_id for step in expected]
     assert lines[-1]["finish_reason"] == "length"
     assert lines[-1]["tokens"] == 12
@@ -90,7 +91,7 @@ def test_generate_streams_the_same_steps_as_the_library(client: Client, tiny: Ch
 
 
 def test_ids_then_text(client: Client, tiny: Checkpoint) -> None:
-    ids = encode(tiny, "to ")
+    ids = tiny.new_context().encode("to ")
     client.send({"id": "x", "op": "score", "ids": ids, "text": "be", "top": 2})
     lines = client.until("done", "error")
     steps = [step for line in lines if line["event"] == "steps" for step in line["steps"]]
@@ -228,13 +229,13 @@ def test_pipes_that_are_closed(redirection: str, status: int, out: bytes, err: b
 
 
 def test_a_waterfall_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
-    from gpt.explain import waterfall
+    from gpt.interpret.explain import waterfall
 
-    ids, sampling = encode(tiny, "to be"), Sampling(temperature=0.5, top_p=0.8, seed=2)
+    ids, sampling = tiny.new_context().encode("to be"), Sampling(temperature=0.5, top_p=0.8, seed=2)
     request = {"ids": ids, "chosen": 4, "sampling": sampling.to_dict(), "top": 3}
     client.send({"id": 1, "op": "waterfall", **request})
     line = client.read()
-    expected = waterfall(tiny, Context(tiny.model), ids, sampling, chosen=4, top=3).to_dict()
+    expected = waterfall(tiny.new_context(), ids, sampling, chosen=4, top=3).to_dict()
     assert line["stages"] == ["model", "temperature", "top_p"]
     for name in ("position", "n_rest", "left", "drawn"):
         assert line[name] == json.loads(json.dumps(expected[name]))
@@ -247,11 +248,13 @@ def test_a_waterfall_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
 
 
 def test_likely_paths_are_the_librarys(client: Client, tiny: Checkpoint) -> None:
-    from gpt.explain import likely_paths
+    from gpt.interpret.explain import likely_paths
 
     client.send({"id": "p", "op": "paths", "text": "to be", "width": 3, "depth": 4})
     found = client.read()["paths"]
-    expected = likely_paths(tiny, Context(tiny.model), encode(tiny, "to be"), width=3, depth=4)
+    expected = likely_paths(
+        tiny.new_context(), tiny.new_context().encode("to be"), width=3, depth=4
+    )
     assert [path["ids"] for path in found] == [list(path.ids) for path in expected]
     client.send({"id": 2, "op": "paths", "text": "a", "width": 65})
     assert "from 1 to 64" in client.read()["message"]
@@ -260,28 +263,28 @@ def test_likely_paths_are_the_librarys(client: Client, tiny: Checkpoint) -> None
 def test_a_second_model_reads_beside_the_first(
     client: Client, tiny: Checkpoint, tmp_path: Path
 ) -> None:
-    from gpt.compare import divergence
+    from gpt.interpret.compare import divergence
 
     client.send({"id": 1, "op": "compare", "text": "to be"})
     assert "no second model" in client.read()["message"]
     other = random_model(n_layer=1)
     save(tmp_path / "other", other, CharTokenizer(CHARACTERS))
     loaded = load(tmp_path / "other")
-    client.send({"id": 2, "op": "load", "model": str(tmp_path / "other"), "beside": True})
+    client.send({"id": 2, "op": "load", "model": str(tmp_path / "other"), "second": True})
     assert client.until("loaded")[-1]["name"] == "other"
-    ids = encode(tiny, "to be or")
+    ids = tiny.new_context().encode("to be or")
     client.send({"id": 3, "op": "compare", "ids": ids})
     lines = client.until("compared")
     steps = [step for line in lines[:-1] for step in line["steps"]]
-    expected = list(score(loaded, Context(loaded.model), ids))
+    expected = list(score(loaded.new_context(), ids))
     assert [step["rank"] for step in steps] == [step.rank for step in expected]
-    own = divergence(tiny, Context(tiny.model), loaded, Context(loaded.model), ids)
+    own = divergence(tiny.new_context(), loaded.new_context(), ids)
     assert lines[-1]["divergence"] == pytest.approx(own, abs=1e-5)
     # The dice of the first model are the second one's.
     request = {"op": "generate", "ids": ids, "max_new_tokens": 4, "sampling": {"seed": 3}}
-    client.send({"id": 4, "beside": True, **request})
+    client.send({"id": 4, "second": True, **request})
     drawn = [step for line in client.until("done")[:-1] for step in line["steps"]]
-    again = generate(loaded, Context(other), ids, Sampling(seed=3), max_new_tokens=4)
+    again = generate(Context(other, loaded.tokenizer), ids, Sampling(seed=3), Limits(4))
     assert [step["token_id"] for step in drawn] == [step.token_id for step in again]
     client.send({"id": 5, "op": "unload"})
     assert client.read()["event"] == "unloaded"
@@ -294,7 +297,7 @@ def test_a_second_model_reads_beside_the_first(
 def test_models_of_other_vocabularies_read_the_same_text(client: Client, tmp_path: Path) -> None:
     letters = CharTokenizer(CHARACTERS[::-1])
     save(tmp_path / "other", random_model(bos_id=3), letters)
-    client.send({"id": 2, "op": "load", "model": str(tmp_path / "other"), "beside": True})
+    client.send({"id": 2, "op": "load", "model": str(tmp_path / "other"), "second": True})
     client.until("loaded")
     client.send({"id": 3, "op": "compare", "text": "to be"})
     lines = client.until("compared")
@@ -303,11 +306,11 @@ def test_models_of_other_vocabularies_read_the_same_text(client: Client, tmp_pat
     assert [step["token_id"] for step in steps] == [3, *letters.encode("to be")]
     # A path is named in the first model's ids, whoever goes on from it.
     request = {"op": "generate", "ids": CharTokenizer(CHARACTERS).encode("to be")}
-    client.send({"id": 4, "beside": True, "echo_from": 0, "max_new_tokens": 1, **request})
+    client.send({"id": 4, "second": True, "echo_from": 0, "max_new_tokens": 1, **request})
     lines = [line for line in client.until("done") if line["event"] == "prompt"]
     again = [step["token_id"] for line in lines for step in line["steps"]]
     assert again == [step["token_id"] for step in steps]
-    client.send({"id": 4, "beside": True, "op": "generate", "ids": [99]})
+    client.send({"id": 4, "second": True, "op": "generate", "ids": [99]})
     assert "there is no token 99" in client.read()["message"]
     client.send({"id": 5, "op": "unload"})
     client.read()
@@ -317,8 +320,8 @@ def test_options_are_scored_behind_the_same_prompt(client: Client, tiny: Checkpo
     client.send({"id": 1, "op": "options", "text": "to be", "options": [" or", " not"]})
     found = client.read()["options"]
     for option, steps in zip((" or", " not"), found, strict=True):
-        ids = encode(tiny, "to be" + option)
-        expected = list(score(tiny, Context(tiny.model), ids, start=5))
+        ids = tiny.new_context().encode("to be" + option)
+        expected = list(score(tiny.new_context(), ids, start=5))
         assert [step["text"] for step in steps] == list(option)
         logprobs = [step["logprob"] for step in steps]
         assert logprobs == pytest.approx([step.logprob for step in expected], abs=1e-5)
@@ -327,19 +330,19 @@ def test_options_are_scored_behind_the_same_prompt(client: Client, tiny: Checkpo
 
 
 def test_every_layer_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
-    from gpt.lens import layers, left_out
+    from gpt.interpret.lens import attribution, layers
 
-    ids = encode(tiny, "to be")
-    client.send({"id": 1, "op": "inside", "ids": ids, "chosen": 4, "top": 2})
+    ids = tiny.new_context().encode("to be")
+    client.send({"id": 1, "op": "layers", "ids": ids, "chosen": 4, "top": 2})
     found = client.read()["layers"]
-    for line, layer in zip(found, layers(tiny, ids, 4, top=2), strict=True):
+    for line, layer in zip(found, layers(tiny.new_context(), ids, 4, top=2), strict=True):
         assert (line["name"], line["ids"]) == (layer.name, list(layer.ids))
         assert line["chosen_logprob"] == pytest.approx(layer.chosen_logprob, abs=1e-5)
         assert [len(head) for head in line["attention"]] == [5] * len(layer.attention)
-    client.send({"id": 1, "op": "inside", "ids": ids, "chosen": 99})
+    client.send({"id": 1, "op": "layers", "ids": ids, "chosen": 99})
     assert "there is no token 99" in client.read()["message"]
-    client.send({"id": "owed", "op": "left_out", "ids": ids, "chosen": 4, "last": 3})
-    owed = client.read()["owed"]
-    assert owed[:2] == [None, None]
-    expected = left_out(tiny, Context(tiny.model), ids, 4, last=3)
-    assert owed[2:] == pytest.approx(expected[2:], abs=1e-4)
+    client.send({"id": "nats", "op": "attribution", "ids": ids, "chosen": 4, "last": 3})
+    nats = client.read()["nats"]
+    assert nats[:2] == [None, None]
+    expected = attribution(tiny.new_context(), ids, 4, last=3)
+    assert nats[2:] == pytest.approx(expected[2:], abs=1e-4)

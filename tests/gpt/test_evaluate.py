@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt.__main__ import main
-from gpt.evaluate import PROTOCOLS, Protocol, _windows, mean_loss
+from gpt.training.evaluate import PROTOCOLS, Protocol, _windows, mean_loss
 from tests.conftest import CHARACTERS, random_model
 
 

@@ -9,21 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
-from gpt.context import Context
 from gpt.errors import UserError
-from gpt.explain import likely_paths, waterfall
-from gpt.generate import encode, generate
+from gpt.generate import Limits, generate
+from gpt.interpret.answers import LikelyPath, Waterfall
+from gpt.interpret.explain import likely_paths, waterfall
 from gpt.models import Manifest
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
-from gpt.waterfall import LikelyPath, Waterfall
 from tests.conftest import CHARACTERS, random_model
 
 CHECKPOINT = Checkpoint(random_model(), CharTokenizer(CHARACTERS), Manifest("float32", 0, {}), "")
 
 
 def ids(text: str) -> list[int]:
-    return encode(CHECKPOINT, text)
+    return CHECKPOINT.new_context().encode(text)
 
 
 @settings(max_examples=40, deadline=None)
@@ -45,15 +44,15 @@ def ids(text: str) -> list[int]:
 def test_every_column_sums_to_one_and_the_dice_are_generates(
     text: str, sampling: Sampling, chosen: int
 ) -> None:
-    context = Context(CHECKPOINT.model)
-    found = waterfall(CHECKPOINT, context, ids(text), sampling, chosen=chosen, top=4)
+    context = CHECKPOINT.new_context()
+    found = waterfall(context, ids(text), sampling, chosen=chosen, top=4)
     for i in range(len(found.stages)):
         total = sum(row.probabilities[i] for row in found.rows) + found.rest[i]
         assert total == pytest.approx(1, abs=1e-5)
     assert len(found.rows) + found.n_rest == 29
     by_id = {row.token_id: row for row in found.rows}
     assert chosen in by_id
-    step = next(generate(CHECKPOINT, context, ids(text), sampling, max_new_tokens=1, slide=True))
+    step = next(generate(context, ids(text), sampling, Limits(1, slide=True)))
     assert step.token_id == found.drawn
     assert step.logprob is not None and step.sampling_logprob is not None
     drawn = by_id[found.drawn]
@@ -68,22 +67,22 @@ def test_every_column_sums_to_one_and_the_dice_are_generates(
 
 
 def test_a_look_back_runs_no_network_and_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    context = Context(CHECKPOINT.model)
+    context = CHECKPOINT.new_context()
     text = ids("to be or not to be")
     context.read(text)
     kept = list(context.ids)
     monkeypatch.setattr(CHECKPOINT.model, "hidden", None)
     for n in (1, 5, len(text)):
-        found = waterfall(CHECKPOINT, context, text[:n], Sampling(temperature=0.5))
+        found = waterfall(context, text[:n], Sampling(temperature=0.5))
         assert found.position == n
     assert context.ids == kept == text
 
 
 def test_a_look_back_leaves_what_is_read_next_exact() -> None:
-    context, fresh = Context(CHECKPOINT.model), Context(CHECKPOINT.model)
+    context, fresh = CHECKPOINT.new_context(), CHECKPOINT.new_context()
     text = ids("to be or not to be")
     context.read(text)
-    waterfall(CHECKPOINT, context, text[:4], Sampling())
+    waterfall(context, text[:4], Sampling())
     other = text[:4] + ids("xyz")
     a, b = torch.stack(context.read(other)), torch.stack(fresh.read(other))
     torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
@@ -91,9 +90,9 @@ def test_a_look_back_leaves_what_is_read_next_exact() -> None:
 
 def test_the_first_token_has_no_waterfall() -> None:
     with pytest.raises(UserError, match="no context"):
-        waterfall(CHECKPOINT, Context(CHECKPOINT.model), [], Sampling())
+        waterfall(CHECKPOINT.new_context(), [], Sampling())
     with pytest.raises(UserError, match="no token 99"):
-        waterfall(CHECKPOINT, Context(CHECKPOINT.model), [1], Sampling(), chosen=99)
+        waterfall(CHECKPOINT.new_context(), [1], Sampling(), chosen=99)
 
 
 def small(**changes: object) -> Checkpoint:
@@ -109,7 +108,7 @@ def test_a_wide_beam_finds_exactly_the_most_probable_paths() -> None:
         logprobs = checkpoint.model(torch.tensor([[*prompt, *path]])).log_softmax(-1)[0]
         total[path] = sum(logprobs[2 + i, path[i]].item() for i in range(3))
     best = sorted(total, key=lambda path: -total[path])[:25]
-    found = likely_paths(checkpoint, Context(checkpoint.model), prompt, width=25, depth=3)
+    found = likely_paths(checkpoint.new_context(), prompt, width=25, depth=3)
     assert [path.ids for path in found] == best
     for path in found:
         assert math.fsum(path.logprobs) == pytest.approx(total[path.ids], abs=1e-5)
@@ -120,24 +119,24 @@ def test_a_wide_beam_finds_exactly_the_most_probable_paths() -> None:
 def test_a_path_ends_where_the_model_ends_its_text_and_where_the_context_is_full() -> None:
     eos = int(small().model(torch.tensor([[0]]))[0, -1].argmax())
     checkpoint = small(eos_id=eos)
-    paths = likely_paths(checkpoint, Context(checkpoint.model), [0], width=20, depth=4)
+    paths = likely_paths(checkpoint.new_context(), [0], width=20, depth=4)
     assert any(path.ids[-1] == eos and len(path.ids) < 4 for path in paths)
     assert all(eos not in path.ids[:-1] for path in paths)
     totals = [math.fsum(path.logprobs) for path in paths]
     assert totals == sorted(totals, reverse=True)
     checkpoint = small(block_size=6)
-    paths = likely_paths(checkpoint, Context(checkpoint.model), [0, 1, 2, 3], width=2, depth=9)
+    paths = likely_paths(checkpoint.new_context(), [0, 1, 2, 3], width=2, depth=9)
     assert {len(path.ids) for path in paths} == {3}  # two more are read, and one is predicted
 
 
 def test_a_beam_leaves_the_context_as_it_was() -> None:
-    context = Context(CHECKPOINT.model)
+    context = CHECKPOINT.new_context()
     text = ids("to be or not")
     context.read(text)
-    likely_paths(CHECKPOINT, context, text[:5], width=3, depth=3)
+    likely_paths(context, text[:5], width=3, depth=3)
     assert context.ids == text
     more = text + ids("xy")
-    expected = Context(CHECKPOINT.model).read(more)
+    expected = CHECKPOINT.new_context().read(more)
     torch.testing.assert_close(torch.stack(context.read(more)), torch.stack(expected))
     with pytest.raises(UserError, match="no context"):
-        likely_paths(CHECKPOINT, context, [])
+        likely_paths(context, [])

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpt.checkpoint import Checkpoint
-from gpt.context import Context, window_start
+from gpt.context import window_start
 from gpt.errors import UserError
-from gpt.generate import blocked, encode, generate, score
+from gpt.generate import Limits, blocked, generate, score
 from gpt.prediction import NonFiniteLogitsError, predict, read_out
+from gpt.progress import Watcher
 from gpt.sampling import distribution
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -23,11 +25,12 @@ from tests.conftest import TINY, random_model
 from tests.gpt.test_tokenizer import bpe
 
 
-def run(tiny: Checkpoint, prompt: str = "a", n: int = 10, **options: object) -> list[Step]:
-    context = options.pop("context", None) or Context(tiny.model)
+def run(tiny: Checkpoint, prompt: str = "a", n: int = 10, **options: Any) -> list[Step]:
+    context = options.pop("context", None) or tiny.new_context()
     sampling = options.pop("sampling", Sampling(seed=5))
-    ids = options.pop("ids", encode(tiny, prompt))
-    return list(generate(tiny, context, ids, sampling, max_new_tokens=n, **options))  # type: ignore[arg-type]
+    ids = options.pop("ids", tiny.new_context().encode(prompt))
+    limits = Limits(n, options.pop("stop", ()), options.pop("slide", False))
+    return list(generate(context, ids, sampling, limits, **options))
 
 
 def exact(tiny: Checkpoint, ids: list[int]) -> torch.Tensor:
@@ -37,7 +40,7 @@ def exact(tiny: Checkpoint, ids: list[int]) -> torch.Tensor:
 
 def test_every_number_of_a_step_is_the_models_own(tiny: Checkpoint) -> None:
     sampling = Sampling(temperature=0.7, top_k=8, seed=3)
-    ids = encode(tiny, "what is")
+    ids = tiny.new_context().encode("what is")
     for step in run(tiny, "what is", sampling=sampling):
         logprobs = exact(tiny, ids)
         assert step.position == len(ids)
@@ -63,8 +66,8 @@ def test_every_number_of_a_step_is_the_models_own(tiny: Checkpoint) -> None:
 
 def test_score_of_what_was_generated_gives_the_same_numbers(tiny: Checkpoint) -> None:
     drawn = run(tiny, "to be or", n=20)
-    ids = encode(tiny, "to be or") + [step.token_id for step in drawn]
-    scored = list(score(tiny, Context(tiny.model), ids))
+    ids = tiny.new_context().encode("to be or") + [step.token_id for step in drawn]
+    scored = list(score(tiny.new_context(), ids))
     assert [step.position for step in scored] == list(range(len(ids)))
     for a, b in zip(drawn, scored[8:], strict=True):
         assert (a.token_id, a.rank, a.text) == (b.token_id, b.rank, b.text)
@@ -74,23 +77,23 @@ def test_score_of_what_was_generated_gives_the_same_numbers(tiny: Checkpoint) ->
 
 
 def test_the_first_token_has_no_probability(tiny: Checkpoint) -> None:
-    first, second = score(tiny, Context(tiny.model), encode(tiny, "ab"))
+    first, second = score(tiny.new_context(), tiny.new_context().encode("ab"))
     assert (first.logprob, first.rank, first.entropy, first.candidates) == (None, None, None, ())
     assert second.logprob is not None
 
 
 def test_score_from_a_later_start_is_the_tail_of_the_whole(tiny: Checkpoint) -> None:
-    ids = encode(tiny, "the quick brown fox jumps over the lazy dog. " * 3)
-    whole = list(score(tiny, Context(tiny.model), ids, top=0))
+    ids = tiny.new_context().encode("the quick brown fox jumps over the lazy dog. " * 3)
+    whole = list(score(tiny.new_context(), ids, top=0))
     for start in (1, 40, 100, len(ids)):
-        tail = list(score(tiny, Context(tiny.model), ids, top=0, start=start))
+        tail = list(score(tiny.new_context(), ids, top=0, start=start))
         assert [s.token_id for s in tail] == [s.token_id for s in whole[start:]]
         for a, b in zip(tail, whole[start:], strict=True):
             assert a.logprob == pytest.approx(b.logprob, abs=1e-4)
 
 
 def test_greedy_is_the_argmax(tiny: Checkpoint) -> None:
-    ids = encode(tiny, "b")
+    ids = tiny.new_context().encode("b")
     for step in run(tiny, "b", sampling=Sampling(temperature=0)):
         assert step.token_id == exact(tiny, ids).argmax().item()
         assert step.sampling_logprob == 0.0
@@ -127,7 +130,12 @@ def test_a_full_context_ends_the_text(tiny: Checkpoint, length: int, drawn: int)
     if drawn:
         assert steps[-1].finish_reason == "context full"
     else:
-        assert blocked(tiny, encode(tiny, "a" * length), 10, slide=False) == "context full"
+        assert (
+            blocked(
+                tiny.new_context(), tiny.new_context().encode("a" * length), Limits(10, slide=False)
+            )
+            == "context full"
+        )
 
 
 def test_a_prompt_that_does_not_fit_says_how_much_does(tiny: Checkpoint) -> None:
@@ -143,7 +151,7 @@ def test_a_prompt_that_does_not_fit_says_how_much_does(tiny: Checkpoint) -> None
 @pytest.mark.parametrize("positions", ["learned", "rotary"])
 def test_a_sliding_window_equals_the_uncached_model(tiny: Checkpoint, positions: str) -> None:
     tiny = replace(tiny, model=random_model(positions=positions))
-    ids = encode(tiny, "the first words of a text")
+    ids = tiny.new_context().encode("the first words of a text")
     steps = run(tiny, ids=list(ids), n=60, slide=True)
     assert len(steps) == 60
     for step in steps:
@@ -151,7 +159,7 @@ def test_a_sliding_window_equals_the_uncached_model(tiny: Checkpoint, positions:
         assert len(window) <= 32
         assert step.logprob == pytest.approx(exact(tiny, window)[step.token_id].item(), abs=1e-4)
         ids.append(step.token_id)
-    scored = list(score(tiny, Context(tiny.model), ids, top=0))[-60:]
+    scored = list(score(tiny.new_context(), ids, top=0))[-60:]
     assert [s.logprob for s in scored] == pytest.approx([s.logprob for s in steps], abs=1e-4)
 
 
@@ -170,7 +178,7 @@ def test_the_window_fits_and_keeps_three_quarters_of_a_block(n: int, block_size:
 def test_a_context_that_has_read_anything_equals_a_fresh_one(
     tiny: Checkpoint, paths: list[list[int]]
 ) -> None:
-    context = Context(tiny.model)
+    context = tiny.new_context()
     for path in paths:
         hidden = torch.stack(context.read(path))
         torch.testing.assert_close(
@@ -186,12 +194,12 @@ def test_a_fork_costs_one_step_and_a_second_look_none(
     monkeypatch.setattr(
         tiny.model, "hidden", lambda ids, cache: read.append(ids.size(1)) or original(ids, cache)
     )
-    context = Context(tiny.model)
-    ids = encode(tiny, "a text of some length")
-    list(score(tiny, context, ids))
+    context = tiny.new_context()
+    ids = tiny.new_context().encode("a text of some length")
+    list(score(context, ids))
     assert sum(read) == len(ids) - 1
     read.clear()
-    list(score(tiny, context, ids[:10]))
+    list(score(context, ids[:10]))
     assert read == []
     run(tiny, ids=[*ids[:5], 7], n=1, context=context)
     assert read == [1]
@@ -199,10 +207,10 @@ def test_a_fork_costs_one_step_and_a_second_look_none(
 
 def test_cancelling_stops_within_one_token(tiny: Checkpoint) -> None:
     calls = itertools.count()
-    steps = run(tiny, n=20, cancelled=lambda: next(calls) > 5)
+    steps = run(tiny, n=20, watcher=Watcher(lambda: next(calls) > 5))
     assert len(steps) == 6  # asked once before reading the prompt, then once a token
     assert steps[-1].finish_reason == "cancelled"
-    assert run(tiny, n=20, cancelled=lambda: True) == []
+    assert run(tiny, n=20, watcher=Watcher(lambda: True)) == []
 
 
 @pytest.mark.parametrize("top", [0, 3, 10, 29])
@@ -230,7 +238,7 @@ def test_damaged_weights_name_the_position(tiny: Checkpoint) -> None:
     with pytest.raises(NonFiniteLogitsError, match="position 3"):
         run(tiny, "abc")
     with pytest.raises(NonFiniteLogitsError, match="position 1"):
-        list(score(tiny, Context(tiny.model), encode(tiny, "abc")))
+        list(score(tiny.new_context(), tiny.new_context().encode("abc")))
 
 
 def byte_checkpoint(tiny: Checkpoint) -> tuple[Checkpoint, BPETokenizer]:
@@ -244,19 +252,19 @@ def test_half_a_character_is_held_back_until_it_is_whole(tiny: Checkpoint) -> No
     ids = [tokens.encode(chr(b))[0] for b in b"ab"]
     of_byte = {tokens.token_bytes(i): i for i in range(tokens.vocab_size)}
     fox = [of_byte[bytes([b])] for b in "🦊".encode()]
-    texts = [step.text for step in score(checkpoint, Context(checkpoint.model), ids + fox)]
+    texts = [step.text for step in score(checkpoint.new_context(), ids + fox)]
     assert texts == ["a", "b", "", "", "", "🦊"]
-    tail = score(checkpoint, Context(checkpoint.model), ids + fox, start=4)
+    tail = score(checkpoint.new_context(), ids + fox, start=4)
     assert [step.text for step in tail] == ["", "🦊"]
 
 
 def test_the_bos_token_stands_in_front(tiny: Checkpoint) -> None:
     tiny.model.config = replace(tiny.model.config, bos_id=28)
-    assert encode(tiny, "a") == [28, *tiny.tokenizer.encode("a")]
+    assert tiny.new_context().encode("a") == [28, *tiny.tokenizer.encode("a")]
 
 
 def test_steps_survive_json(tiny: Checkpoint) -> None:
-    steps = [*score(tiny, Context(tiny.model), encode(tiny, "abc")), *run(tiny, "abc")]
+    steps = [*score(tiny.new_context(), tiny.new_context().encode("abc")), *run(tiny, "abc")]
     for step in steps:
         line = json.dumps(step.to_dict(), allow_nan=False)
         assert Step.from_dict(json.loads(line)) == step

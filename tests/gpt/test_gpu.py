@@ -1,4 +1,4 @@
-"""The whole program on a CUDA GPU, against the CPU. tests/gpt/test_cuda.py has its graphs."""
+"""The whole program on a CUDA GPU, against the CPU. tests/gpt/test_cuda_graph.py has its graphs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import torch
 
 from gpt.checkpoint import Checkpoint, load
 from gpt.context import Context
-from gpt.cuda import Graphs
-from gpt.evaluate import mean_loss
-from gpt.fused import Fusion
-from gpt.generate import generate
-from gpt.ready import make_ready
+from gpt.fast.cuda_graph import Graphs
+from gpt.generate import Limits, generate
+from gpt.loaded import RunOptions, load_model
 from gpt.settings import Sampling
-from gpt.train import TrainConfig, Training
+from gpt.training.evaluate import mean_loss
+from gpt.training.loop import TrainConfig, Training
 from tests.conftest import random_model
-from tests.gpt.test_cuda import assert_same, short  # noqa: F401
+from tests.gpt.test_cuda_compile import fusion_of
+from tests.gpt.test_cuda_graph import assert_same, graphs_of, short  # noqa: F401
+from tests.gpt.test_loaded import Served
 from tests.gpt.test_quantize import VARIANTS
-from tests.gpt.test_ready import Served
 from tests.gpt.test_train import SENTENCE, network
 
 pytestmark = [
@@ -79,8 +79,8 @@ def test_every_answer_of_the_engine_is_that_of_the_cpu(tiny_directory: Path) -> 
         {"op": "score", **path},
         {"op": "waterfall", **path, "sampling": dials},
         {"op": "paths", **path, "width": 4, "depth": 4},
-        {"op": "inside", **path, "chosen": 3},
-        {"op": "left_out", **path, "chosen": 3},
+        {"op": "layers", **path, "chosen": 3},
+        {"op": "attribution", **path, "chosen": 3},
         {"op": "options", **path, "options": [" to", " so"]},
     ]
     numbered = [{"id": n, **request} for n, request in enumerate(requests, 2)]
@@ -107,18 +107,18 @@ def test_fused_code_draws_what_the_network_does(
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(home / "caches"))
     one = replace(tiny, model=random_model(**VARIANTS[variant]).to("cuda"))
-    context = Context(one.model)
+    context = one.new_context()
     context.graphs = Graphs(context)
-    build = Fusion(context, build=True)
+    build = fusion_of(context, build=True)
     build.wait()
     notes = [note.read_text() for note in (home / "compiled").glob("*.failed.txt")]
     assert notes == []
     assert build.is_installed
     sampling = Sampling(temperature=0.9, top_k=20, top_p=0.9, seed=3)
-    found = list(generate(one, context, [3, 1], sampling, max_new_tokens=30))
-    assert context.graphs.is_fused
-    assert context.graphs.reason == ""
-    eager = generate(one, Context(one.model), [3, 1], sampling, max_new_tokens=30)
+    found = list(generate(context, [3, 1], sampling, Limits(30)))
+    assert graphs_of(context).is_fused
+    assert graphs_of(context).reason == ""
+    eager = generate(one.new_context(), [3, 1], sampling, Limits(30))
     assert_same(found, list(eager))
 
 
@@ -157,7 +157,7 @@ def test_a_gpu_without_room_for_a_model_gives_way_to_the_cpu(
     tiny_directory: Path, no_memory: Any
 ) -> None:
     no_memory()
-    ready = make_ready(tiny_directory, "cuda")
+    ready = load_model(tiny_directory, RunOptions("cuda"))
     assert ready.device == "cpu"
     assert "has not enough memory" in ready.notice
 
@@ -185,10 +185,10 @@ def test_a_gpu_that_runs_out_of_memory_gives_way_to_the_cpu(
 def test_a_model_that_left_the_gpu_leaves_its_memory(tiny_directory: Path) -> None:
     def used_by_one() -> int:
         one = load(tiny_directory, "cuda", "bfloat16")
-        context = Context(one.model)
+        context = one.new_context()
         context.graphs = Graphs(context)
-        list(generate(one, context, [3], Sampling(seed=1), max_new_tokens=30))
-        assert context.graphs.reason == ""
+        list(generate(context, [3], Sampling(seed=1), Limits(30)))
+        assert graphs_of(context).reason == ""
         del one, context
         gc.collect()
         return torch.cuda.memory_allocated()

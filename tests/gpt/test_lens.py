@@ -8,11 +8,11 @@ import torch
 from transformers import GPT2Config
 
 from gpt.checkpoint import Checkpoint, load
-from gpt.context import Context, window_start
+from gpt.context import window_start
 from gpt.errors import UserError
-from gpt.generate import encode, score
-from gpt.inside import Layer
-from gpt.lens import layers, left_out
+from gpt.generate import score
+from gpt.interpret.answers import Layer
+from gpt.interpret.lens import attribution, layers
 from gpt.model import GPT
 from gpt.models import Manifest
 from gpt.tokenizer import CharTokenizer
@@ -35,13 +35,13 @@ def checkpoint(model: GPT) -> Checkpoint:
 )
 def test_the_last_layer_is_the_model_and_weights_sum_to_one(changes: dict[str, object]) -> None:
     one = checkpoint(random_model(**changes))
-    ids = encode(one, "to be or not to be, that is the question".replace(",", ""))
-    found = layers(one, ids[:-1], ids[-1], top=3)
+    ids = one.new_context().encode("to be or not to be, that is the question".replace(",", ""))
+    found = layers(one.new_context(), ids[:-1], ids[-1], top=3)
     assert [layer.name for layer in found] == [
         "embedding",
         *(f"layer {n + 1}" for n in range(one.model.config.n_layer)),
     ]
-    step = list(score(one, Context(one.model), ids, start=len(ids) - 1, top=3))[-1]
+    step = list(score(one.new_context(), ids, start=len(ids) - 1, top=3))[-1]
     assert step.logprob == pytest.approx(found[-1].chosen_logprob, abs=1e-4)
     assert step.rank == found[-1].chosen_rank
     assert found[-1].ids == tuple(candidate.token_id for candidate in step.candidates)
@@ -65,7 +65,7 @@ def test_it_is_what_transformers_says_of_its_layers() -> None:
         out = theirs(torch.tensor([ids]), output_attentions=True, output_hidden_states=True)
         lens = [*out.hidden_states[:-1]]
         expected = [theirs.lm_head(theirs.transformer.ln_f(x))[0, -1] for x in lens]
-    found = layers(checkpoint(ours), ids, 3)
+    found = layers(checkpoint(ours).new_context(), ids, 3)
     for layer, logits in zip(found[:-1], expected, strict=True):
         logprobs = logits.log_softmax(-1)
         assert layer.chosen_logprob == pytest.approx(float(logprobs[3]), abs=1e-5)
@@ -77,9 +77,9 @@ def test_it_is_what_transformers_says_of_its_layers() -> None:
 
 def test_attention_of_rounded_queries_and_keys_adds_up_to_one(tiny_directory: Path) -> None:
     rounded = load(tiny_directory, "cpu", "bfloat16")
-    ids = encode(rounded, "to be or not to be")
-    *_, step = score(rounded, Context(rounded.model), ids)
-    _, *blocks = found = layers(rounded, ids[:-1], ids[-1])
+    ids = rounded.new_context().encode("to be or not to be")
+    *_, step = score(rounded.new_context(), ids)
+    _, *blocks = found = layers(rounded.new_context(), ids[:-1], ids[-1])
     assert found[-1].chosen_logprob == pytest.approx(step.logprob, abs=0.01)
     for layer in blocks:
         for head in layer.attention:
@@ -88,26 +88,26 @@ def test_attention_of_rounded_queries_and_keys_adds_up_to_one(tiny_directory: Pa
 
 def test_no_context_no_layers() -> None:
     with pytest.raises(UserError, match="no context"):
-        layers(checkpoint(random_model()), [], 3)
+        layers(checkpoint(random_model()).new_context(), [], 3)
 
 
 def test_what_a_token_owes_is_measured_by_leaving_one_out() -> None:
     one = checkpoint(random_model(block_size=16))
     for n in (2, 9, 16, 20):
-        ids = encode(one, "to be or not to be that"[: n + 1])
+        ids = one.new_context().encode("to be or not to be that"[: n + 1])
         before, chosen = ids[:-1], ids[-1]
-        context = Context(one.model)
-        found = left_out(one, context, before, chosen, last=6)
+        context = one.new_context()
+        found = attribution(context, before, chosen, last=6)
         start = window_start(len(before), 16)
-        logprob = list(score(one, Context(one.model), [*before[start:], chosen]))[-1].logprob
+        logprob = list(score(one.new_context(), [*before[start:], chosen]))[-1].logprob
         asked = [i for i, nats in enumerate(found) if nats is not None]
         assert asked == list(range(max(start, len(before) - 6), len(before)))
         for i in asked:
             without = [*before[start:i], *before[i + 1 :], chosen]
-            other = list(score(one, Context(one.model), without))[-1].logprob
+            other = list(score(one.new_context(), without))[-1].logprob
             assert logprob is not None and other is not None
             assert found[i] == pytest.approx(logprob - other, abs=1e-4)
-        assert left_out(one, context, before, chosen, last=6) == found  # nothing was disturbed
-    assert left_out(one, Context(one.model), [3], 4) == [None]
+        assert attribution(context, before, chosen, last=6) == found  # nothing was disturbed
+    assert attribution(one.new_context(), [3], 4) == [None]
     with pytest.raises(UserError, match="no context"):
-        left_out(one, Context(one.model), [], 4)
+        attribution(one.new_context(), [], 4)

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from gpt import models
 from gpt.model import GPT
-from gpt.quantize import DTYPES, WAYS, SmallGPT, Way, dequantize, fastest_way, product, quantize
+from gpt.weights.quantize import (
+    DTYPES,
+    WAYS,
+    SmallGPT,
+    Way,
+    dequantize,
+    fastest_way,
+    product,
+    quantize,
+)
 from tests.conftest import random_model
 
 WIDER: dict[str, Any] = {"n_embd": 64, "n_head": 4, "vocab_size": 101}
@@ -142,7 +151,7 @@ def test_products_of_int8_are_exact_in_the_weights(
     x = torch.randn(rows, n_in, generator=generator) * 10
     exact = x.double() @ dequantize(weight, scale).double().T
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpt.quantize.fastest_way", lambda: way)
+        patch.setattr("gpt.weights.quantize.fastest_way", lambda: way)
         error = (product(x, weight, scale) - exact).abs()
     # Each activation is off by at most the lower digit's step.
     bound = x.abs().amax(1, keepdim=True) / 127 / 254 * dequantize(weight, scale).abs().sum(1)
@@ -173,8 +182,8 @@ def test_one_position_is_multiplied_in_the_way_that_takes_least_time(
 ) -> None:
     ways = [partial(in_floats) for _ in taken]
     seconds = iter([*taken, floats])
-    monkeypatch.setattr("gpt.quantize.WAYS", ways)
-    monkeypatch.setattr("gpt.quantize.least_seconds", lambda call: next(seconds))
+    monkeypatch.setattr("gpt.weights.quantize.WAYS", ways)
+    monkeypatch.setattr("gpt.weights.quantize.least_seconds", lambda call: next(seconds))
     assert fastest_way.__wrapped__() is [*ways, None][expected]
 
 
@@ -190,10 +199,10 @@ def test_integers_that_overflow_are_not_used(monkeypatch: pytest.MonkeyPatch) ->
 
     few = torch.tensor([[1, 2, -3, 4], [5, 6, -7, 8]], dtype=torch.int8)
     assert torch.equal(saturating(few, few), in_floats(few, few))
-    monkeypatch.setattr("gpt.quantize.least_seconds", lambda call: 1.0)
-    monkeypatch.setattr("gpt.quantize.WAYS", [in_floats])
+    monkeypatch.setattr("gpt.weights.quantize.least_seconds", lambda call: 1.0)
+    monkeypatch.setattr("gpt.weights.quantize.WAYS", [in_floats])
     assert fastest_way.__wrapped__() is in_floats
-    monkeypatch.setattr("gpt.quantize.WAYS", [in_floats, saturating])
+    monkeypatch.setattr("gpt.weights.quantize.WAYS", [in_floats, saturating])
     assert fastest_way.__wrapped__() is None
 
 
@@ -213,7 +222,7 @@ def test_quantised_numbers_are_the_nearest_of_their_row() -> None:
 def test_what_is_not_finite_stays_so(
     dtype: str, bad: float, way: Way | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpt.quantize.fastest_way", lambda: way)
+    monkeypatch.setattr("gpt.weights.quantize.fastest_way", lambda: way)
     weight = torch.randn(5, 8)
     stored_weight, scale = quantize(weight) if dtype == "int8" else (weight.to(DTYPES[dtype]), None)
     x = torch.randn(1, 8)
@@ -225,7 +234,7 @@ def test_what_is_not_finite_stays_so(
 def test_rows_are_multiplied_alike_one_by_one_and_together(
     way: Way | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpt.quantize.fastest_way", lambda: way)
+    monkeypatch.setattr("gpt.weights.quantize.fastest_way", lambda: way)
     weight, scale = quantize(torch.randn(33, 48))
     x = torch.randn(6, 48)
     together = product(x, weight, scale)
@@ -235,7 +244,7 @@ def test_rows_are_multiplied_alike_one_by_one_and_together(
 
 @pytest.mark.parametrize("way", HERE)
 def test_a_vector_of_zeros_gives_zeros(way: Way | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpt.quantize.fastest_way", lambda: way)
+    monkeypatch.setattr("gpt.weights.quantize.fastest_way", lambda: way)
     weight, scale = quantize(torch.randn(5, 8))
     x = torch.zeros(3, 8)
     x[1] = 1e-42  # so small that a 127th of it is hardly a number
@@ -250,6 +259,6 @@ def test_a_high_matrix_is_multiplied_part_by_part(
     stored_weight, scale = quantize(weight) if dtype == "int8" else (weight.half(), None)
     x = torch.randn(2, 48)
     whole = product(x, stored_weight, scale)
-    monkeypatch.setattr("gpt.quantize._BLOCK", 7)
-    monkeypatch.setattr("gpt.quantize._FLOATS", 7 * 48)
+    monkeypatch.setattr("gpt.weights.quantize._BLOCK", 7)
+    monkeypatch.setattr("gpt.weights.quantize._FLOATS", 7 * 48)
     torch.testing.assert_close(product(x, stored_weight, scale), whole)

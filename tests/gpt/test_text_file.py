@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt import data, text_file
+from gpt import text_file
 from gpt.__main__ import main
 from gpt.errors import UserError
+from gpt.training import data
 
 TEXT = "one\n\ntwo ä 東\n"
 AS_WRITTEN = {

@@ -13,10 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from gpt import tokenizer
+from gpt import tokenizer, tokenizer_files
 from gpt.errors import UserError
-from gpt.request import LONGEST_TEXT
-from gpt.tokenizer import BPETokenizer, CharTokenizer, StreamDecoder, byte_alphabet, decode
+from gpt.tokenizer import (
+    LONGEST_TEXT,
+    BPETokenizer,
+    CharTokenizer,
+    StreamDecoder,
+    byte_alphabet,
+    decode,
+)
 from gpt.tokenizer_json import JsonTokenizer, growth
 
 ROMEO = CharTokenizer.from_corpus("ROMEO: é\n")
@@ -67,7 +73,7 @@ def test_text_never_becomes_a_special_token() -> None:
 @pytest.mark.parametrize("kind", [ROMEO, bpe()], ids=["characters", "bpe"])
 def test_saved_and_loaded_is_the_same(kind: tokenizer.Tokenizer, tmp_path: Path) -> None:
     kind.save(tmp_path)
-    again = tokenizer.load(tmp_path)
+    again = tokenizer_files.load(tmp_path)
     text = "ROMEO: é"
     assert again.encode(text) == kind.encode(text)
     assert again.vocab_size == kind.vocab_size
@@ -88,12 +94,12 @@ def test_a_broken_tokenizer_file_is_one_sentence(tmp_path: Path, name: str, cont
     (tmp_path / name).write_text(content)
     (tmp_path / "merges.txt").write_text("a b\n")
     with pytest.raises(UserError):
-        tokenizer.load(tmp_path)
+        tokenizer_files.load(tmp_path)
 
 
 def test_no_tokenizer_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no tokenizer"):
-        tokenizer.load(tmp_path)
+        tokenizer_files.load(tmp_path)
 
 
 @given(st.text(), st.data())
@@ -232,7 +238,7 @@ GPT2 = Path(__file__).parents[2].parent / "shared" / "data" / "gpt2-tokenizer"
 
 @pytest.mark.skipif(not GPT2.exists(), reason="GPT-2's vocabulary is not beside the checkout")
 def test_gpt2s_own_vocabulary() -> None:
-    tokens = tokenizer.load(GPT2)
+    tokens = tokenizer_files.load(GPT2)
     text = "Hello, my dog is a little café 🦊\n\n  def f(x):"
     ids = tokens.encode(text)
     assert ids[:7] == [15496, 11, 616, 3290, 318, 257, 1310]

@@ -12,16 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt import data
 from gpt.config import ModelConfig
-from gpt.data import Corpus, batch, download_corpus, read_text
 from gpt.errors import UserError
-from gpt.evaluate import mean_loss
 from gpt.model import GPT
-from gpt.optimizer import balls, orthogonal, signs, start_on_the_balls, unit_rows
-from gpt.presets import PRESETS
 from gpt.tokenizer import CharTokenizer
-from gpt.train import TrainConfig, Training, rate
+from gpt.training import data
+from gpt.training.data import Corpus, batch, download_corpus, read_text
+from gpt.training.evaluate import mean_loss
+from gpt.training.loop import TrainConfig, Training, rate
+from gpt.training.optimizer import balls, orthogonal, signs, start_on_the_balls, unit_rows
+from gpt.training.presets import PRESETS
 
 SENTENCE = "she sells sea shells by the sea shore. "
 

@@ -16,13 +16,13 @@ import torch
 
 from gpt.__main__ import main
 from gpt.checkpoint import load
-from gpt.data import Corpus
-from gpt.evaluate import mean_loss
 from gpt.tokenizer import BPETokenizer, byte_alphabet
-from gpt.train import Progress
-from gpt.train_display import Lines
-from gpt.train_report import overfitting
-from gpt.training_run import RunFiles
+from gpt.training.data import Corpus
+from gpt.training.display import Lines
+from gpt.training.evaluate import mean_loss
+from gpt.training.loop import Progress
+from gpt.training.report import overfitting
+from gpt.training.run_files import RunFiles
 
 SENTENCE = "she sells sea shells by the sea shore. "
 SMALL = "--n-layer 1 --n-embd 32 --n-head 2 --n-inner 64 --block-size 32 --batch-size 4".split()

@@ -11,10 +11,9 @@ from dataclasses import replace
 
 from textual.pilot import Pilot
 
-from gpt.inside import Layer
+from gpt.interpret.answers import Layer, LikelyPath, Row, Waterfall
 from gpt.settings import Sampling
 from gpt.step import Candidate, Step
-from gpt.waterfall import LikelyPath, Row, Waterfall
 from tui.app import GPTApp
 from tui.backend import (
     Backend,
@@ -29,7 +28,8 @@ from tui.backend import (
     Steps,
     Tokens,
 )
-from tui.screens.main import MainScreen
+from tui.screens.main import MainScreen, Opening
+from tui.session import Session
 
 LOADED = Loaded("fake", "cpu", "float32", 1_000_000, vocab_size=50, block_size=64)
 
@@ -80,11 +80,11 @@ class FakeBackend:
         self.cancelled = False
         self.closed = False
 
-    async def load(self, model: str, *, beside: bool = False) -> AsyncIterator[Event]:
+    async def load(self, model: str, *, second: bool = False) -> AsyncIterator[Event]:
         yield Status(self.status)
         await self.ready.wait()
-        self.loaded.append((model, beside))
-        self.second = beside
+        self.loaded.append((model, second))
+        self.second = second
         yield replace(LOADED, name=model)
 
     async def unload(self) -> None:
@@ -97,7 +97,7 @@ class FakeBackend:
         yield Steps(reading(text, 1 if self.divergence else 2), False)
         yield Compared(self.divergence)
 
-    async def inside(self, ids: list[int], chosen: int) -> list[Layer]:
+    async def layers(self, ids: list[int], chosen: int) -> list[Layer]:
         if self.error:
             raise self.error
         n = len(ids)
@@ -108,7 +108,7 @@ class FakeBackend:
             Layer("layer 1", *best, -0.1, 1, (even, last)),
         ]
 
-    async def left_out(self, ids: list[int], chosen: int) -> list[float | None]:
+    async def attribution(self, ids: list[int], chosen: int) -> list[float | None]:
         if self.error:
             raise self.error
         return [None, *(0.5 * i for i in range(1, len(ids)))]
@@ -184,7 +184,8 @@ def app_with(backend: Backend, **options: object) -> GPTApp:
     def connect(model: str) -> Connection:
         return backend, backend.load(model)
 
-    return GPTApp(MainScreen(connect, connect("fake"), "fake", **options))  # type: ignore[arg-type]
+    opening = Opening(**options)  # type: ignore[arg-type]
+    return GPTApp(MainScreen(Session(connect, connect("fake"), "fake"), opening))
 
 
 @asynccontextmanager

@@ -49,7 +49,7 @@ async def test_a_prompt_becomes_text_with_numbers() -> None:
         assert screen.document.text == "abchello"
         assert [node.is_prompt for node in screen.document.path] == [True] * 3 + [False] * 5
         assert screen.query_one(Prompt).text == ""
-        assert said(screen) == "done: the length that was asked for"
+        assert said(screen) == "Done: 5 tokens"
         newest = screen.query_one(Inspector).step
         assert newest and newest.text == "o"
         status = str(screen.query_one(StatusLine).render())
@@ -67,7 +67,7 @@ async def test_a_prompt_sent_early_waits_and_says_why() -> None:
     async with running(app) as pilot:
         await pilot.press(*"abc", "enter")
         screen = main_screen(app)
-        assert said(screen) == "waiting for the model: loading PyTorch"
+        assert said(screen) == "Waiting for the model: loading PyTorch"
         await pilot.press(*"more")
         assert screen.query_one(Prompt).text == "more"
         backend.ready.set()
@@ -82,7 +82,8 @@ async def test_what_is_sent_before_the_settings_are_there_is_sent_with_them() ->
     async with app.run_test(size=(110, 32)) as pilot:
         screen = main_screen(app)
         assert not screen.query(Dial)
-        screen.post_message(Prompt.Sent("abc"))
+        screen.query_one(Prompt).text = "abc"
+        await screen.run_action("send")
         while not backend.requests:
             await pilot.pause()
         await until_written(pilot, screen)
@@ -99,7 +100,7 @@ async def test_stop_keeps_the_text_and_is_usable_at_once(key: str) -> None:
         await pilot.press(key)
         screen = main_screen(app)
         await until_written(pilot, screen)
-        assert said(screen) == "stopped"
+        assert said(screen) == "Stopped"
         assert screen.document.text == "aba"
         await write(pilot, app, "c")
         assert screen.document.text.startswith("abaca long")
@@ -120,7 +121,7 @@ async def test_a_prompt_that_was_stopped_while_it_was_read_is_not_lost() -> None
     app = app_with(backend)
     async with running(app) as pilot:
         screen = await write(pilot, app, "king")
-        assert said(screen) == "stopped"
+        assert said(screen) == "Stopped"
         assert screen.document.text == ""
         prompt = screen.query_one(Prompt)
         assert prompt.text == "king"
@@ -192,7 +193,7 @@ async def test_hostile_status_of_a_model_that_loads_is_harmless() -> None:
     async with running(app) as pilot:
         await pilot.press(*"abc", "enter")
         screen = main_screen(app)
-        assert said(screen) == "waiting for the model: loading [/INST] ␛[2J"
+        assert said(screen) == "Waiting for the model: loading [/INST] ␛[2J"
         backend.ready.set()
         await until_written(pilot, screen)
 
@@ -205,7 +206,7 @@ async def test_a_dead_engine_keeps_the_text_and_one_key_starts_it_again() -> Non
         backend.error = EngineDiedError("the engine has ended by signal 9: killed")
         await write(pilot, app, "d")
         assert screen.document.text == "abchello"
-        assert said(screen) == "ctrl+r starts the engine again"
+        assert said(screen) == "Press Ctrl+R to restart the engine"
         backend.error = None
         await pilot.press("ctrl+r")
         assert backend.closed
@@ -254,7 +255,7 @@ async def test_enter_on_an_empty_field_goes_on_and_new_text_begins_anew() -> Non
     app = app_with(backend)
     async with running(app) as pilot:
         await pilot.press("enter")
-        assert complaints(app) == ["write a beginning first"]
+        assert complaints(app) == ["Type an opening line first."]
         screen = await write(pilot, app, "a")
         await pilot.press("enter")
         await until_written(pilot, screen)
@@ -435,9 +436,9 @@ async def test_footer_and_palette_offer_the_same_actions() -> None:
     async with running(app, size=(140, 32)) as pilot:
         await pilot.pause(0.1)
         shown = {key.description for key in app.screen.query_one(Footer).query("FooterKey")}  # type: ignore[attr-defined]
-        assert {"send", "stop", "go on from here", "new text", "quit"} <= shown
+        assert {"send", "stop", "continue", "new text", "quit"} <= shown
         commands = {command.title.lower() for command in app.get_system_commands(app.screen)}
-        assert {"stop", "go on from here", "new text", "other branch"} <= commands
+        assert {"stop", "continue from here", "new text", "next branch"} <= commands
 
 
 async def test_a_mistake_behind_a_key_is_said_and_the_program_goes_on(

@@ -13,12 +13,13 @@ from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui.backend import BackendError
+from tui.dials import PRESETS
+from tui.labels import cut
 from tui.measure import find
-from tui.screens.asking import cut
-from tui.screens.inside import InsideScreen
+from tui.screens.layers import LayersScreen
 from tui.screens.main import MainScreen
 from tui.screens.texts import Question
-from tui.widgets.controls import PRESETS, Dial
+from tui.widgets.controls import Dial
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
 
@@ -34,10 +35,10 @@ async def test_presets_turn_all_dials_and_go_round() -> None:
             await pilot.press("f9")
             names.append(str(screen.controls.border_subtitle))
             settings = {**Sampling().to_dict(), **PRESETS[names[-1]]}
-            sampling = screen.controls.sampling(throw=False).to_dict()
+            sampling = screen.controls.sampling(new_seed=False).to_dict()
             assert sampling | {"seed": 0} == settings | {"seed": 0}
         # It begins at what stood there, which is balanced.
-        assert names == ["wild", "the model's own", "greedy", "careful", "balanced"]
+        assert names == ["wild", "model", "greedy", "careful", "balanced"]
         screen.query_one("#top_k", Dial).value = "3"
         await pilot.press("f9")
         assert str(screen.controls.border_subtitle) == "greedy"
@@ -50,13 +51,13 @@ async def test_a_token_is_banned_and_allowed_again() -> None:
         screen = await write(pilot, app, "ab")
         await at(pilot, screen, 2)
         await pilot.press("x", "right", "x")
-        assert complaints(app)[-1] == "e is banned from now on"
+        assert complaints(app)[-1] == 'Banned "e"'
         await pilot.press("ctrl+g")
         await until_written(pilot, screen)
         assert backend.requests[-1].sampling.banned == ((ord("h"),), (ord("e"),))
         await at(pilot, screen, 2)
         await pilot.press("x")
-        assert complaints(app)[-1] == "h is allowed from now on"
+        assert complaints(app)[-1] == 'Allowed "h"'
         assert screen.query_one("#banned", Input).value == f"#{ord('e')}"
 
 
@@ -76,9 +77,7 @@ async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:
         ):
             await pilot.press(*keys)
             await pilot.pause()
-            assert complaints(app) == [
-                f"{name} gets {nats} nats from now on"
-            ]  # they do not pile up
+            assert complaints(app) == [f'Boosted "{name}" by {nats} nats']  # they do not pile up
         assert boosted.value == f"yes:-1.5 #{ord('h')}:2 #{ord('e')}:-1"
         await pilot.press("ctrl+g")
         await until_written(pilot, screen)
@@ -97,7 +96,7 @@ async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:
         await pilot.pause()
         assert complaints(app)[-1] == "'é': no␛ such character"
         await pilot.press("ctrl+g")
-        assert "has not said yet" in complaints(app)[-1]
+        assert "has not tokenized" in complaints(app)[-1]
 
 
 async def test_help_comes_and_goes() -> None:
@@ -118,7 +117,7 @@ async def test_the_text_goes_to_the_clipboard() -> None:
         await at(pilot, screen, 2)
         await pilot.press("y")
         assert app.clipboard == "abhello"
-        assert complaints(app)[-1] == "copied 7 tokens"
+        assert complaints(app)[-1] == "Copied 7 tokens"
 
 
 async def test_a_selection_grows_and_shrinks_and_is_what_is_copied() -> None:
@@ -145,7 +144,7 @@ async def test_a_selection_grows_and_shrinks_and_is_what_is_copied() -> None:
         assert app.clipboard == "".join(screen.document.text[i] for i in view.selection)
         await pilot.press("shift+home", "ctrl+c")
         assert app.clipboard == "abhe" and view.selection == range(4)
-        assert complaints(app)[-1] == "copied 4 tokens"
+        assert complaints(app)[-1] == "Copied 4 tokens"
         await pilot.press("shift+end")
         assert view.selection == range(3, 13)
         await pilot.press("left")
@@ -187,7 +186,7 @@ async def test_search_goes_round_in_both_directions() -> None:
         app.screen.query_one(Input).value = "[zz]"
         await pilot.press("enter")
         await pilot.pause()
-        assert complaints(app)[-1] == "[zz] is not in the text"
+        assert complaints(app)[-1] == '"[zz]" is not in the text'
 
 
 @pytest.mark.parametrize(
@@ -221,9 +220,9 @@ async def test_what_is_written_is_shown_as_the_model_cuts_it() -> None:
 
 
 def test_a_space_at_the_end_is_warned_of_where_words_begin_with_one() -> None:
-    assert "leave it out" in cut([b"to", b" "], joins_spaces=True)
-    assert "leave it out" not in cut([b"to", b" "], joins_spaces=False)
-    assert "leave it out" not in cut([b"to", b" be"], joins_spaces=True)
+    assert "remove it" in cut([b"to", b" "], joins_spaces=True)
+    assert "remove it" not in cut([b"to", b" "], joins_spaces=False)
+    assert "remove it" not in cut([b"to", b" be"], joins_spaces=True)
     assert cut([b"a"] * 20, joins_spaces=True) == "20 tokens: …" + "│".join("a" * 8)
 
 
@@ -239,7 +238,7 @@ async def test_every_layer_says_what_it_would_and_where_it_looks() -> None:
         await pilot.press("e")
         await pilot.pause()
         shown = app.screen
-        assert isinstance(shown, InsideScreen)
+        assert isinstance(shown, LayersScreen)
         table, view = shown.query_one(DataTable), shown.query_one(TokenView)
         rows = [[str(cell) for cell in table.get_row_at(i)] for i in range(2)]
         assert rows[0][:3] == ["embedding", "4.98 %", "7"]
@@ -249,15 +248,15 @@ async def test_every_layer_says_what_it_would_and_where_it_looks() -> None:
         def heats() -> list[int]:
             return [view._scale.heat(node.step) for node in screen.document.path[:4]]
 
-        assert view._scale.title == "attention of layer 1, mean of its 2 heads"
+        assert view._scale.title == "Attention of layer 1, mean of 2 heads"
         assert heats() == [6, 6, 12, 0]
         await pilot.press("left")
-        assert view._scale.title == "attention of layer 1, head 2 of 2"
+        assert view._scale.title == "Attention of layer 1, head 2 of 2"
         assert heats() == [0, 0, 15, 0]
         await pilot.press("right", "right")
         assert heats() == [9, 9, 9, 0]
         await pilot.press("up")
-        assert view._scale.title == "the embedding attends to nothing"
+        assert view._scale.title == "The embedding has no attention"
         await pilot.press("escape")
         backend.error = BackendError("[b]gone")
         await pilot.press("e")
@@ -265,7 +264,7 @@ async def test_every_layer_says_what_it_would_and_where_it_looks() -> None:
         assert complaints(app)[-1] == "[b]gone"
 
 
-async def test_the_text_is_coloured_by_what_a_token_owes_to_each() -> None:
+async def test_the_text_is_coloured_by_the_influence_on_a_token() -> None:
     backend = FakeBackend("he[/b]")
     app = app_with(backend)
     async with running(app) as pilot:
@@ -273,11 +272,11 @@ async def test_the_text_is_coloured_by_what_a_token_owes_to_each() -> None:
         view = await at(pilot, screen, 4)
         await pilot.press("E")
         await pilot.pause()
-        assert view._scale.title == "coloured by the bits that [ at 4 owes to each"
+        assert view._scale.title == 'Influence on "[" (#4), bits'
         heats = [view._scale.heat(node.step) for node in screen.document.path]
         assert heats == [0, 1, 3, 5, 0, 0, 0, 0]
         await pilot.press("c")
-        assert view._scale.title == "coloured by the model's own probability"
+        assert view._scale.title == "Text · colour: probability"
         await at(pilot, screen, 0)
         await pilot.press("E")
-        assert "owes nothing" in complaints(app)[-1]
+        assert "no earlier token could matter" in complaints(app)[-1]

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpt.checkpoint import Checkpoint
-from gpt.context import Context
-from gpt.generate import encode, generate
+from gpt.generate import Limits, generate
 from gpt.settings import Sampling
 from tui.backend import (
     BackendError,
@@ -43,13 +42,13 @@ async def test_steps_arrive_as_the_library_makes_them(
     backend: LocalBackend, tiny: Checkpoint
 ) -> None:
     sampling = Sampling(seed=2)
-    ids = encode(tiny, "to")
+    ids = tiny.new_context().encode("to")
     events = await collect(backend.complete(Completion(ids, " be", sampling, 8)))
     prompt = [s for e in events if isinstance(e, Steps) and e.is_prompt for s in e.steps]
     drawn = [s for e in events if isinstance(e, Steps) and not e.is_prompt for s in e.steps]
     assert "".join(step.text for step in prompt) == " be"
-    path = encode(tiny, "to be")
-    expected = list(generate(tiny, Context(tiny.model), path, sampling, max_new_tokens=8))
+    path = tiny.new_context().encode("to be")
+    expected = list(generate(tiny.new_context(), path, sampling, Limits(8)))
     assert [step.token_id for step in drawn] == [step.token_id for step in expected]
     for a, b in zip(drawn, expected, strict=True):
         assert a.logprob == pytest.approx(b.logprob, abs=1e-4)

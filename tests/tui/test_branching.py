@@ -48,7 +48,7 @@ async def test_a_candidate_takes_the_place_of_a_token_and_the_model_goes_on() ->
         assert screen.document.branches(3) == 2
         await at(pilot, screen, 3)
         await pilot.press("9")
-        assert complaints(app)[-1] == "this token has 2 candidates"
+        assert complaints(app)[-1] == "This token has 2 candidates."
 
 
 async def test_something_else_in_the_place_of_a_token_of_the_prompt() -> None:
@@ -82,7 +82,7 @@ async def test_a_deleted_branch_comes_back() -> None:
         await pilot.press("z")
         assert screen.document.text == "abhello"
         await pilot.press("z")
-        assert complaints(app)[-1] == "nothing was deleted"
+        assert complaints(app)[-1] == "Nothing was deleted."
         await at(pilot, screen, 0)
         await pilot.press("delete")
         assert screen.document.text == ""
@@ -171,10 +171,10 @@ async def test_the_waterfall_follows_the_token_and_the_settings() -> None:
         assert (ids, chosen) == ([*map(ord, "abh")], ord("e"))
         assert (sampling.temperature, sampling.seed) == (0.8, 5)
         shown = str(table.render())
-        assert "the model" in shown and "top-k" in shown and "45.0 %" in shown
+        assert "model" in shown and "top-k" in shown and "45.0 %" in shown
         assert "✕ gone" in shown and "48 more" in shown and "55.0 %" in shown
         subtitle = Content.from_markup(str(table.border_subtitle)).plain
-        assert subtitle.endswith("what these dice take: e")
+        assert subtitle.endswith("picked by this random seed: e")
         screen.query_one("#temperature", Dial).value = "1.5"
         await pilot.pause()
         assert backend.asked[-1][2].temperature == 1.5
@@ -183,7 +183,7 @@ async def test_the_waterfall_follows_the_token_and_the_settings() -> None:
         await pilot.pause()
         assert len(backend.asked) == before  # half a number
         await at(pilot, screen, 0)
-        assert "no context" in str(table.render())
+        assert "nothing to predict it from" in str(table.render())
         backend.error = BackendError("[bold]broken\x1b[31m")
         screen.query_one("#temperature", Dial).value = "1"
         await at(pilot, screen, 2)
@@ -241,7 +241,7 @@ async def test_forks_are_found_in_both_directions() -> None:
         assert view.index == 2 + 19  # every token of the fake is as uncertain
         await pilot.press("o")
         assert view.index == 2 + 19
-        assert "no token behind this one" in complaints(app)[-1]
+        assert "No token that was not the first choice after this one." in complaints(app)[-1]
 
 
 def test_what_counts_as_a_fork() -> None:
@@ -266,7 +266,7 @@ async def test_a_likely_path_is_taken_up_to_any_token() -> None:
         first, second = tree.root.children
         assert str(first.label) == "x  60.7 %" and str(second.label) == "[  13.5 %"
         y = str(first.children[0].label)
-        assert y == "y  36.8 %  together 22.3 %"
+        assert y == "y  36.8 %  total 22.3 %"
         assert len(first.children) == 2
         tree.move_cursor(first.children[1])
         await pilot.press("enter")

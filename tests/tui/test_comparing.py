@@ -22,9 +22,9 @@ from tui.backend import BackendError
 from tui.document import Node
 from tui.screens.comparison import ComparisonScreen, differences
 from tui.screens.main import MainScreen
+from tui.screens.model_comparison import ModelComparisonScreen
 from tui.screens.models import ModelPicker
 from tui.screens.options import OptionsScreen
-from tui.screens.readings import ReadingsScreen
 from tui.widgets.controls import Dial
 from tui.widgets.inspector import Inspector
 from tui.widgets.token_view import TokenView
@@ -55,7 +55,7 @@ async def test_the_same_dice_with_another_setting_beside_the_original() -> None:
         assert (request.ids, request.max_new_tokens) == ([*map(ord, "ab")], 5)
         assert (request.sampling.seed, request.sampling.temperature) == (7, 1.5)
         shown = str(app.screen.query_one(Static).render())
-        assert shown == "the same dice; temperature 0.8 → 1.5"
+        assert shown == "Same random seed; temperature 0.8 → 1.5"
         old, new = app.screen.query(TokenView)
         await pilot.pause()
         underlined = [
@@ -80,13 +80,13 @@ async def test_what_if_wants_something_that_was_drawn() -> None:
         screen = main_screen(app)
         await until_written(pilot, screen)
         await pilot.press("f8")
-        assert "nothing was drawn" in complaints(app)[-1]
+        assert "Nothing was sampled" in complaints(app)[-1]
         assert screen.document.text == "abcd"
 
 
 def test_differences_name_settings_and_values() -> None:
     a = Sampling(temperature=0.5, seed=3)
-    assert differences(a, a) == "no setting is another"
+    assert differences(a, a) == "no setting differs"
     b = Sampling(temperature=0.7, seed=3, banned=((4,),))
     assert differences(a, b) == "temperature 0.5 → 0.7, banned () → ((4,),)"
     assert "not known" in differences(None, b)
@@ -114,7 +114,7 @@ async def test_two_models_of_one_vocabulary_read_the_text() -> None:
     async with running(app) as pilot:
         screen = await write(pilot, app, "ab")
         await at(pilot, screen, 0)
-        await beside(pilot, app, "v", ReadingsScreen)
+        await beside(pilot, app, "v", ModelComparisonScreen)
         assert backend.loaded == [("fake", False), ("other", True)]
         assert not backend.second
         facts = str(app.screen.query_one("#facts", Static).render())
@@ -133,7 +133,7 @@ async def test_two_models_of_one_vocabulary_read_the_text() -> None:
         assert steps[1] and steps[1].logprob == math.log(0.2)
         await pilot.press("d", "d")
         assert own.index == 5
-        assert complaints(app)[-1] == "the models do not disagree behind this place"
+        assert complaints(app)[-1] == "No disagreement after this token."
         await pilot.press("D", "right")
         await pilot.pause()
         assert (own.index, theirs.index) == (4, 4)
@@ -156,7 +156,7 @@ async def test_two_models_of_different_vocabularies_meet_where_their_tokens_end(
     async with running(app) as pilot:
         screen = await write(pilot, app, "abc")
         await at(pilot, screen, 0)
-        await beside(pilot, app, "v", ReadingsScreen)
+        await beside(pilot, app, "v", ModelComparisonScreen)
         facts = str(app.screen.query_one("#facts", Static).render())
         assert "other: 1.161 bits per character" in facts and "KL" not in facts
         own, theirs = app.screen.query(TokenView)
@@ -178,7 +178,7 @@ async def test_what_another_model_would_have_written() -> None:
         backend.reply = "xyz"
         await beside(pilot, app, "w", ComparisonScreen)
         request = backend.requests[-1]
-        assert request.beside and request.ids == [*map(ord, "abh")]
+        assert request.second and request.ids == [*map(ord, "abh")]
         assert (request.sampling.seed, request.sampling.temperature) == (7, 0.8)
         titles = [str(view.border_title) for view in app.screen.query(TokenView)]
         assert [title.partition(",")[0] for title in titles] == [

@@ -178,7 +178,7 @@ def test_a_name_that_cannot_be_written_is_one_sentence(
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe.txt")
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(UserError, match=r"cannot write|is there already"):
+    with pytest.raises(UserError, match=r"cannot write|exists already"):
         export.write(tmp_path / name, nodes, "fake")
     assert sorted(tmp_path.iterdir()) == before
 
@@ -217,10 +217,10 @@ def test_every_format_is_written_once_and_never_over_another_file(
         export.write(path, nodes, "fake")
         before = path.read_bytes()
         assert before
-        with pytest.raises(UserError, match="is there already"):
+        with pytest.raises(UserError, match="exists already"):
             export.write(path, nodes, "fake")
         assert path.read_bytes() == before
-    with pytest.raises(UserError, match=r"should end with one of \.txt"):
+    with pytest.raises(UserError, match=r"must end with one of \.txt"):
         export.write(tmp_path / "a.pdf", nodes, "fake")
     with pytest.raises(UserError, match="cannot write"):
         export.write(tmp_path / "no" / "a.txt", nodes, "fake")
@@ -242,7 +242,7 @@ def test_the_page_has_numbers_and_candidates_and_runs_nothing(nodes: list[Node])
     assert "<script" not in page and "\x1b" not in page
     assert "&lt;script&gt;" in page and "&lt;model&gt;" in page
     assert "2.00 %, rank 3" in page and "drawn at 50.0 % after settings" in page
-    assert "the first token has no context" in page
+    assert "first token: nothing to predict it from" in page
     assert page.count('class="t h') == 2
 
 

@@ -27,7 +27,7 @@ def test_a_home_full_of_nonsense_is_a_sentence_for_each(
     monkeypatch.delenv("VISUAL", raising=False)
     monkeypatch.setenv("EDITOR", "'")
     terminal = start("--last")
-    terminal.shows("holds:", r"pipe\.broken")
+    terminal.shows("defaults are used:", r"pipe\.broken")
     terminal.press("f7")
     terminal.shows("EDITOR")
     terminal.press("ab", "enter")

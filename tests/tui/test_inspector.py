@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gpt.step import Candidate, Step
 from tui.heat import CERTAIN, STEPS, heat
-from tui.widgets.inspector import describe, percent, rows, visible
+from tui.labels import percent, visible
+from tui.widgets.inspector import describe, rows
 
 
 def made(token_id: int, sampling: bool = True) -> Step:
@@ -58,13 +59,14 @@ def test_the_numbers_say_what_they_are() -> None:
     assert lines == [
         "a   id 0, position 7",
         "probability 10.0 %, rank 4",
-        "choosing among about 2.72 (1.00 nats)",
+        "≈ 2.7 equally likely (entropy 1.00 nats)",
         "drawn at 20.0 % after settings",
     ]
-    assert describe(made(0, sampling=False))[-1][0] == "not drawn by this model"
+    assert describe(made(0, sampling=False))[-1][0] == "Your text"
+    assert describe(made(0, sampling=False), False)[-1][0] == "Not sampled by this model"
     bare = [line for line, _ in describe(Step(0, 5, b" ", " "))]
     assert bare[0].startswith("·")
-    assert "no probability" in bare[-1]
+    assert bare[-1] == "nothing to predict it from"
 
 
 @pytest.mark.parametrize(

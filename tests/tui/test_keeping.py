@@ -83,7 +83,7 @@ async def test_a_text_that_another_program_has_open_becomes_another_text() -> No
         (entry,) = await until_saved(pilot, 1)
         second = app_with(FakeBackend("?"), text=entry.path)
         async with running(second) as other:
-            assert "another program has this text open" in complaints(second)[-1]
+            assert "Another program has this text open" in complaints(second)[-1]
             await write(other, second, "d")
             await until_saved(other, 2)
         assert store.load(entry.path)[0].text == "abchello"
@@ -120,12 +120,12 @@ async def test_a_text_goes_on_with_the_model_that_wrote_it(home: Path) -> None:
             await until_written(pilot, screen)
             assert screen.document.text == shown
             if model == "tiny":
-                assert screen.model == "tiny"
+                assert screen.session.model == "tiny"
                 assert "tiny" in str(screen.query_one(Status).render())
                 assert [node.is_prompt for node in screen.document.path].count(True) == 3
             else:
                 assert "fake reads the text instead" in complaints(app)[-1]
-                assert screen.place.path != entry.path
+                assert screen.session.place.path != entry.path
 
 
 async def test_export_writes_a_file_and_says_where(
@@ -145,7 +145,7 @@ async def test_export_writes_a_file_and_says_where(
             await pilot.pause()
         assert (tmp_path / "a.txt").read_text() == "abchello"
         said = complaints(app)[-3:]
-        assert said[0] == f"wrote {tmp_path / 'a.txt'}"
-        assert "is there already" in said[1] and "should end with" in said[2]
+        assert said[0] == f"Wrote {tmp_path / 'a.txt'}"
+        assert "exists already" in said[1] and "must end with" in said[2]
         await pilot.press("f4", "escape")
         assert isinstance(app.screen, MainScreen)

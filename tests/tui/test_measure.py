@@ -15,7 +15,7 @@ from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import until_written
 from tests.tui.test_terminal import Terminal
 from tui.measure import by_line, measure
-from tui.screens.measures import MeasuresScreen
+from tui.screens.lines import LinesScreen
 from tui.widgets.token_view import TokenView
 
 
@@ -54,7 +54,7 @@ async def test_a_text_is_read_and_its_lines_lead_back_into_it() -> None:
         assert all(node.is_prompt for node in screen.document.path)
         assert screen.query_one(TokenView).index == 0
         await pilot.press("f5")
-        assert isinstance(app.screen, MeasuresScreen)
+        assert isinstance(app.screen, LinesScreen)
         table = app.screen.query_one(DataTable)
         assert table.row_count == 3
         assert [str(cell) for cell in table.get_row_at(2)][-1] == "[g]"
@@ -68,7 +68,7 @@ def test_a_text_is_piped_in_and_the_keys_come_from_the_terminal(
     (tmp_path / "text").write_text("to be\nor not")
     program = f"{sys.executable} -m tui tiny --score - < {tmp_path / 'text'}"
     terminal = Terminal("-c", program, program="/bin/sh")
-    terminal.until(lambda text: "no token stands before it" in text and "Enter sends" in text)
+    terminal.until(lambda text: "nothing to predict it from" in text and "Enter sends" in text)
     terminal.child.send("\x1b[15~")  # F5
     terminal.until(lambda text: "11 tokens, 11 bytes" in text and "line by line" in text)
     terminal.child.send("\x11")

@@ -21,7 +21,7 @@ from tests.tui.test_branching import at
 from tui import preferences
 from tui.app import GPTApp
 from tui.heat import READABLE, STEPS, Palette, contrast
-from tui.keys import catalogue, key_problems
+from tui.keys import KEYS, key_problems
 from tui.preferences import HEAT_MAPS, Preferences
 from tui.screens.jump import JumpScreen
 from tui.screens.main import MainScreen
@@ -112,9 +112,9 @@ def test_of_many_bad_values_a_few_are_named(home: Path) -> None:
 def test_a_broken_file_is_named_and_never_overwritten(home: Path) -> None:
     path = home / "settings.toml"
     path.write_bytes(b"theme = \xff")
-    assert "cannot be read" in preferences.load()[1][0]
+    assert "cannot read" in preferences.load()[1][0]
     path.write_text("theme = ")
-    assert "cannot be read" in preferences.load()[1][0]
+    assert "cannot read" in preferences.load()[1][0]
     with pytest.raises(UserError, match="cannot save"):
         preferences.save({"theme": "nord"})
     assert path.read_text() == "theme = "
@@ -163,7 +163,7 @@ async def test_problems_are_said_and_the_rest_works() -> None:
     async with running(app) as pilot:
         await pilot.pause()
         said = complaints(app)
-        for part in ("settings.toml: [x]", "no theme '[none]'", "no action 'nope'", "'heat'"):
+        for part in ("settings.toml: [x]", "unknown theme '[none]'", "no action 'nope'", "'heat'"):
             assert any(part in each for each in said)
         assert main_screen(app).query_one("#top_k", Dial).value == "7"
 
@@ -209,7 +209,7 @@ async def test_choices_on_the_screen_hold_at_once_and_are_saved() -> None:
         assert palette.style(STEPS - 1, False).bold
         table = shown.query_one(DataTable)
         table.focus()
-        row = [key.id for key in catalogue()].index("tree")
+        row = [key.id for key in KEYS].index("tree")
         table.move_cursor(row=row)
         await pilot.press("enter")
         assert isinstance(app.screen, KeyQuestion)
@@ -219,7 +219,7 @@ async def test_choices_on_the_screen_hold_at_once_and_are_saved() -> None:
         table.move_cursor(row=row - 1)
         await pilot.press("enter", "f10")
         await pilot.pause()
-        assert "is chosen for" in complaints(app)[-1]
+        assert "is chosen for both" in complaints(app)[-1]
         await pilot.press("delete", "enter", "escape")
         await pilot.pause()
         assert app.preferences.keys == {"tree": "f10"}
@@ -256,7 +256,7 @@ async def test_a_theme_of_the_palette_is_kept() -> None:
 
 
 def test_every_action_has_a_name_of_its_own() -> None:
-    names = [key.id for key in catalogue()]
+    names = [key.id for key in KEYS]
     assert all(names) and len(set(names)) == len(names)
     assert key_problems({}) == []
 

@@ -75,11 +75,11 @@ async def test_a_path_is_not_for_export_and_an_editor_not_for_a_browser(
 
         async def export_to(name: str, answer: str) -> None:
             await browser.press("f4")
-            await browser.shows("write this text to")
+            await browser.shows("Export to")
             await browser.press("ctrl+u")
             await browser.hides("text-2")  # the name that is offered
             await browser.press(name, "enter")
-            await browser.hides("write this text to")
+            await browser.hides("Export to")
             await browser.shows(answer)
 
         await browser.press("f7")
@@ -182,6 +182,22 @@ async def test_a_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyP
         async with tab(url) as browser:
             program = int((await browser.socket.receive()).data.split()[0])
         assert await asyncio.to_thread(gone, program)
+
+
+async def test_a_browser_is_told_of_a_program_that_ended_before_anybody_looked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = serve._Session._open_app_process
+
+    async def ended(session: serve._Session, width: int, height: int) -> object:
+        process = await start(session, width, height)
+        while not (process.stdout and process.stdout.at_eof()):
+            await asyncio.sleep(0)
+        return process
+
+    monkeypatch.setattr(serve._Session, "_open_app_process", ended)
+    async with serving("") as url, tab(url) as browser:
+        await browser.ended()
 
 
 @pytest.mark.parametrize("program", ["", "import sys; sys.exit(1)", ECHO.partition("while")[0]])

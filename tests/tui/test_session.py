@@ -1,94 +1,333 @@
-"""One sitting in the real program, in a pseudo-terminal, with real (tiny) models."""
+"""A session without a screen: runs, throttling, perplexity, saving, and what goes wrong."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import asyncio
+import math
+import subprocess
+import sys
+from collections.abc import AsyncIterator
 
-from gpt.checkpoint import save
-from gpt.tokenizer import CharTokenizer
-from tests.conftest import CHARACTERS, random_model
-from tests.terminal import Terminal
+import pytest
 
-F2, F3, F4, F5, F8 = "\x1bOQ", "\x1bOR", "\x1bOS", "\x1b[15~", "\x1b[19~"
-TO_THE_TEXT, LEFT, HOME, DOWN, ESCAPE = "\x1b[Z", "\x1b[D", "\x1b[H", "\x1b[B", "\x1b"
+from gpt.settings import Sampling
+from tests.tui.fake import FakeBackend, token
+from tui import store
+from tui.backend import BackendError, Completion, Done, EngineDiedError, Event, Status, Steps
+from tui.news import Change, News, Problem, PromptReturned, State, WhatIf
+from tui.second_opinion import read_with, what_if, write_with
+from tui.session import CALM, KEEP_EVERY, RunSettings, Session
+
+SETTINGS = RunSettings(Sampling(temperature=0.8, seed=7), 20)
 
 
-def test_a_person_uses_everything(home: Path, tmp_path: Path) -> None:
-    for name, layers in (("tiny", 2), ("other", 1)):
-        model = random_model(block_size=256, n_layer=layers)
-        save(home / "models" / name, model, CharTokenizer(CHARACTERS))
-    terminal = Terminal("tiny", "--seed", "1", "-n", "30", "--prompt", "to be", "--print")
+class Clock:
+    """Time that goes on when a test says so."""
 
-    def press(*keys: str) -> None:
-        for key in keys:
-            terminal.child.send(key)
+    now = 0.0
 
-    def until(pattern: str) -> str:
-        return terminal.until(lambda text: re.search(pattern, text))
+    def __call__(self) -> float:
+        return self.now
 
-    def leave(shown: str) -> None:
-        """Esc, and wait: a key right behind it would be one with Alt."""
-        press(ESCAPE)
-        terminal.until(lambda text: shown not in text and "settings of the next run" in text)
 
-    until("done: the length")
-    until(r"context 35/256")
-    # Branch: a candidate of an early token, then back to what stood there, the tree, undo.
-    press(TO_THE_TEXT, HOME, *[LEFT.replace("D", "C")] * 9)
-    until(r"position 9")
-    press("2")
-    until(r"context 40/256")
-    press(HOME, "]")
-    until("no other branch")
-    press(*[LEFT.replace("D", "C")] * 9, "]")
-    until(r"context 35/256")
-    press("m", "t")
-    until(r"(?s)nats/token.*★.*nats/token")
-    leave("nats/token")
-    # What the settings do, and what if they were others.
-    press(F2)
-    until("the settings, one after the other")
-    press(F2, "x")
-    until("is banned from now on")
-    press(F8)
-    until(r"the same dice; .*banned")
-    leave("the same dice")
-    # Measures, forks, colours.
-    press(F5)
-    until(r"bits per byte, perplexity")
-    leave("bits per byte")
-    press(HOME, "u")
-    until(r"position [1-9]")
-    press("c")
-    until("coloured by rank")
-    # Named continuations, another model, likely paths.
-    press("k")
-    until("named continuations")
-    press("or not", "\r")
-    until(r"or·not +[\d.e-]+")
-    leave("named continuations")
-    press("v")
-    until("a model to set beside this one")
-    press(HOME, DOWN, "\r")
-    until(r"KL\(tiny ‖ other\)\s+[\d.]+ bits a token")
-    leave("disagreement")
-    press("p")
-    until("most likely paths")
-    leave("most likely paths")
-    press("e")
-    until(r"layer 2 +[\d<.]+ %")
-    leave("logit lens")
-    # Keep it and share it.
-    press(F4)
-    until("write this text to")
-    press("\x15", f"{tmp_path}/text.html", "\r")
-    until("wrote ")
-    press(F3)
-    until("1 of 1")
-    leave("1 of 1")
-    press("\x11")
-    assert terminal.end() == 0
-    assert "to be" in terminal.raw.rpartition("\x1b[?1049l")[2]
-    assert "<!doctype html>" in (tmp_path / "text.html").read_text()
-    assert len(list((home / "texts").glob("*.jsonl"))) == 1
+def session_of(backend: FakeBackend, clock: Clock | None = None) -> Session:
+    connection = backend, backend.load("fake")
+    return Session(
+        lambda model: (backend, backend.load(model)), connection, "fake", clock or Clock()
+    )
+
+
+async def paced(run: AsyncIterator[News], clock: Clock, seconds: float) -> AsyncIterator[News]:
+    """A run in which every token takes so many seconds."""
+    async for news in run:
+        yield news
+        if news is Change.GREW:
+            clock.now += seconds
+
+
+async def all_of(news: AsyncIterator[News]) -> list[News]:
+    return [each async for each in news]
+
+
+def problems(found: list[News]) -> list[str]:
+    return [each.message for each in found if isinstance(each, Problem)]
+
+
+def states(found: list[News]) -> list[str]:
+    return [each.message for each in found if isinstance(each, State)]
+
+
+async def saved(n: int) -> list[store.Entry]:
+    for _ in range(500):
+        if len(found := store.entries()) >= n:
+            return found
+        await asyncio.sleep(0.01)
+    raise AssertionError("nothing was saved")
+
+
+def test_a_session_does_not_import_textual() -> None:
+    code = "import sys, tui.session, tui.second_opinion, tui.possible, tui.local_backend\n"
+    code += "assert 'textual' not in sys.modules and 'rich' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_a_run_is_busy_at_once_and_says_what_happens_in_order() -> None:
+    session = session_of(FakeBackend("hi"))
+    await all_of(session.load())
+    assert session.loaded
+    run = session.run(SETTINGS, "ab")
+    assert session.is_busy
+    found = await all_of(run)
+    assert not session.is_busy
+    assert session.document.text == "abhi"
+    assert states(found) == [
+        "Reading the prompt",
+        "Writing; Esc stops",
+        "Done: 2 tokens",
+    ]
+    assert found.count(Change.GREW) == 3
+    assert found[-3:-1] == [Change.COMPLETE, State("Done: 2 tokens")]
+    assert found[-1] is Change.ENDED
+    assert [node.sampling for node in session.document.path] == [
+        None,
+        None,
+        *[SETTINGS.sampling] * 2,
+    ]
+
+
+async def test_branches_begin_at_one_place_and_each_has_the_next_seed() -> None:
+    backend = FakeBackend("hello")
+    session = session_of(backend)
+    settings = RunSettings(Sampling(seed=2**63 - 2), 20, branches=3)
+    found = await all_of(session.run(settings, "ab"))
+    assert [request.sampling.seed for request in backend.requests] == [2**63 - 2, 2**63 - 1, 0]
+    assert [request.ids for request in backend.requests] == [[], [97, 98], [97, 98]]
+    assert [request.text for request in backend.requests] == ["ab", "", ""]
+    assert found.count(Change.PATH) == 2
+    assert found.count(Change.ENDED) == 1
+
+
+async def test_a_run_that_is_stopped_begins_no_other_branch() -> None:
+    backend = FakeBackend("hello")
+    session = session_of(backend)
+    found = []
+    async for news in session.run(RunSettings(Sampling(seed=1), 20, branches=3), "ab"):
+        found.append(news)
+        if news is Change.GREW and len(session.document.path) == 4:
+            session.backend.cancel()
+    assert len(backend.requests) == 1
+    assert session.document.text == "abhe"
+    assert states(found)[-1] == "Stopped"
+
+
+@pytest.mark.parametrize(("seconds", "looks"), [(CALM / 100, 1), (CALM * 0.06, 3), (CALM * 2, 41)])
+async def test_the_newest_token_is_looked_at_now_and_then(seconds: float, looks: int) -> None:
+    clock = Clock()
+    session = session_of(FakeBackend("a" * 40), clock)
+    found = await all_of(paced(session.run(RunSettings(Sampling(), 40), "ab"), clock, seconds))
+    assert found.count(Change.GREW) == 41
+    assert found.count(Change.LOOK) == looks
+
+
+async def test_a_run_counts_its_speed_and_its_perplexity() -> None:
+    clock = Clock()
+    session = session_of(FakeBackend("hello"), clock)
+    await all_of(session.load())
+    during, speeds = [], []
+    async for news in paced(session.run(SETTINGS, "ab"), clock, 0.25):
+        if news is Change.GREW and session.figures.perplexity:
+            during.append(session.perplexity)
+            speeds.append(session.figures.speed)
+    expected = [
+        math.exp(-math.fsum(math.log(0.9 / i) for i in range(1, n + 1)) / n) for n in range(1, 6)
+    ]
+    assert during == pytest.approx(expected)
+    assert session.perplexity == pytest.approx(expected[-1])
+    assert speeds == [None, 4, 4, 4, 4]
+    assert session.figures.speed == 10, "as the engine measured it"
+    assert session.figures.first == 0.25
+
+
+async def test_a_run_that_waited_for_the_model_has_no_time_to_its_first_token() -> None:
+    backend = FakeBackend("hi")
+    session = session_of(backend)
+    session.waiting = "loading PyTorch"
+    found = await all_of(session.run(SETTINGS, "ab"))
+    assert states(found)[0] == "Waiting for the model: loading PyTorch"
+    assert session.figures.first is None
+
+
+async def test_a_long_run_is_saved_while_it_lasts() -> None:
+    backend = FakeBackend("hello world")
+    clock = Clock()
+    session = session_of(backend, clock)
+    async for news in paced(session.run(SETTINGS, "ab"), clock, KEEP_EVERY / 2):
+        if news is Change.GREW and len(session.document.path) == 6:
+            (entry,) = await saved(1)
+            document, _ = store.load(entry.path)
+            assert len(document.path) == 5  # the first token after more than KEEP_EVERY seconds
+            assert session.is_busy
+    await asyncio.gather(*session._saves)
+    assert store.load(entry.path)[0].text == "abhello world"
+    session.close()
+    assert backend.closed
+
+
+async def test_a_short_run_is_saved_at_its_end_alone() -> None:
+    session = session_of(FakeBackend("hello"))
+    async for news in session.run(SETTINGS, "ab"):
+        assert news is Change.ENDED or not session._saves
+    await saved(1)
+    session.close()
+
+
+async def test_what_is_changed_is_saved_before_another_text_takes_its_place() -> None:
+    session = session_of(FakeBackend("hello"))
+    await all_of(session.run(SETTINGS, "ab"))
+    (entry,) = await saved(1)
+    await asyncio.gather(*session._saves)
+    session.document.toggle_mark(3)
+    session.begin()
+    assert session.document.text == ""
+    await asyncio.gather(*session._saves)
+    assert store.load(entry.path)[0].path[3].is_marked
+    before = entry.path.stat().st_mtime_ns
+    assert session.open(entry.path)[1], "nobody holds it any more"
+    session.begin()
+    assert not session._saves
+    assert entry.path.stat().st_mtime_ns == before, "only looked at"
+
+
+async def test_a_text_that_cannot_be_saved_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(FakeBackend("hello"))
+    reported = list[News]()
+    session.report = reported.append
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "write", fail)
+    await all_of(session.run(SETTINGS, "ab"))
+    await asyncio.gather(*session._saves)
+    (problem,) = reported
+    assert isinstance(problem, Problem) and "No space left" in problem.message
+
+
+class StoppedEarly(FakeBackend):
+    """A run is stopped while its prompt is read."""
+
+    async def complete(self, request: Completion) -> AsyncIterator[Event]:
+        self.requests.append(request)
+        yield Steps([token(len(request.ids), request.text[0], drawn=False)], is_prompt=True)
+        yield Done("cancelled", 0, 0.0)
+
+
+async def test_a_prompt_that_is_stopped_before_the_first_token_comes_back() -> None:
+    session = session_of(StoppedEarly())
+    found = await all_of(session.run(SETTINGS, "king"))
+    assert PromptReturned("king") in found
+    assert states(found)[-1] == "Stopped"
+    assert session.document.path == []
+    assert session.document.branches(0) == 1, "sent again, it joins what was read"
+
+
+async def test_an_engine_that_dies_leaves_the_text_and_can_be_started_again() -> None:
+    backend = FakeBackend("hello", error=EngineDiedError("the engine has ended"))
+    session = session_of(backend)
+    await all_of(session.load())
+    found = await all_of(session.run(SETTINGS, "ab"))
+    assert problems(found) == ["the engine has ended"]
+    assert "Ctrl+R" in states(found)[-1]
+    assert PromptReturned("ab") in found
+    assert not session.is_busy
+    backend.error = None
+    session.restart()
+    assert backend.closed and session.loaded is None
+    await all_of(session.load())
+    await all_of(session.run(SETTINGS, "ab"))
+    assert session.document.text == "abhello"
+
+
+class DiesInTheMiddle(FakeBackend):
+    async def complete(self, request: Completion) -> AsyncIterator[Event]:
+        yield Steps([token(0, "a", drawn=False), token(1, "b", drawn=False)], is_prompt=True)
+        yield Steps([token(2, "h")], is_prompt=False)
+        raise EngineDiedError("gone")
+
+
+async def test_what_an_engine_has_drawn_before_it_died_stays() -> None:
+    session = session_of(DiesInTheMiddle())
+    found = await all_of(session.run(SETTINGS, "ab"))
+    assert session.document.text == "abh"
+    assert not any(isinstance(news, PromptReturned) for news in found)
+    assert found[-1] is Change.ENDED
+    await saved(1)
+
+
+class Silent(FakeBackend):
+    async def complete(self, request: Completion) -> AsyncIterator[Event]:
+        yield Status("reading 1 of 2 tokens")
+        yield Status("the GPU failed", is_notice=True)
+
+
+async def test_an_engine_that_does_not_say_that_it_is_done_is_a_problem() -> None:
+    found = await all_of(session_of(Silent()).run(SETTINGS, "ab"))
+    assert "reading 1 of 2 tokens; Esc stops" in states(found)
+    assert problems(found) == ["the GPU failed", "the engine did not say that it was done"]
+
+
+async def test_a_reader_that_goes_away_leaves_the_session_free() -> None:
+    session = session_of(FakeBackend("hello"))
+    run = session.run(SETTINGS, "ab")
+    await anext(run)
+    await run.aclose()  # type: ignore[attr-defined]
+    assert not session.is_busy
+
+
+async def test_a_model_that_cannot_be_loaded_is_a_problem_and_the_reason_stays() -> None:
+    class Broken(FakeBackend):
+        async def load(self, model: str, *, second: bool = False) -> AsyncIterator[Event]:
+            yield Status("loading")
+            raise BackendError("too large")
+
+    session = session_of(Broken())
+    found = await all_of(session.load())
+    assert problems(found) == ["too large"]
+    assert session.waiting == "no model: too large" and session.loaded is None
+
+
+async def test_another_model_reads_the_text_and_who_wrote_what_is_kept() -> None:
+    session = session_of(FakeBackend("lo"))
+    await all_of(session.run(SETTINGS, "hel"))
+    session.switch("other")
+    await all_of(session.load())
+    await all_of(session.read_again())
+    assert session.loaded and session.loaded.name == "other"
+    assert [node.step.text for node in session.document.path] == ["he", "ll", "o"]
+    assert [node.is_prompt for node in session.document.path] == [True, True, False]
+
+
+async def test_what_if_keeps_the_text_and_its_numbers() -> None:
+    backend = FakeBackend("hello")
+    session = session_of(backend)
+    await all_of(session.run(SETTINGS, "ab"))
+    backend.reply = "hexx"
+    found = await all_of(what_if(session, 2, Sampling(temperature=1.5, seed=9), slide=False))
+    assert backend.requests[-1].sampling == Sampling(temperature=1.5, seed=7)
+    assert session.document.text == "abhello"
+    assert session.document.path[3].sampling == SETTINGS.sampling
+    (result,) = [news for news in found if isinstance(news, WhatIf)]
+    assert "".join(node.step.text for node in result.new) == "abhexx"
+    assert found[-1] is Change.ENDED and not session.is_busy
+
+
+async def test_a_second_model_is_unloaded_whatever_happens() -> None:
+    backend = FakeBackend("hello")
+    session = session_of(backend)
+    await all_of(session.run(SETTINGS, "ab"))
+    assert not problems(await all_of(write_with(session, "other", 2)))
+    assert not problems(await all_of(read_with(session, "other")))
+    assert not backend.second and not session.is_busy
+    backend.error = BackendError("too large")
+    assert problems(await all_of(read_with(session, "other"))) == ["too large"]
+    assert not backend.second and not session.is_busy

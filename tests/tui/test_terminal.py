@@ -42,7 +42,7 @@ def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -
     terminal.until(lambda text: "to be" in text)
     terminal.child.send("\r")
     terminal.shows(
-        "done: the length",
+        "Done: ",
         "context 17/32",
         r"perplexity \d+\.\d\d",
         r"probability +[\d.]+ %, rank \d+",
@@ -61,7 +61,7 @@ def test_ctrl_c_stops_and_the_text_stays(
 ) -> None:
     terminal = endless(start, tiny_directory)
     terminal.child.send("\x03")
-    before = terminal.until(lambda text: "stopped" in text)
+    before = terminal.until(lambda text: "Stopped" in text)
     terminal.child.send("bc")
     after = terminal.until(lambda text: "│ bc" in text)
     counts = [re.search(r"context (\d+)/", shown) for shown in (before, after)]
@@ -121,7 +121,7 @@ def test_a_killed_engine_is_noticed_and_started_again(start: Callable[..., Termi
     terminal.until(lambda text: "context 6/32" in text)
     os.kill(terminal.engine(), signal.SIGKILL)
     terminal.child.send("d\r")
-    terminal.until(lambda text: "ctrl+r starts the engine again" in text)
+    terminal.until(lambda text: "Press Ctrl+R to restart the engine" in text)
     terminal.until(lambda text: "ended by signal 9" in text)
     terminal.child.send("\x12\r")
     terminal.until(lambda text: "context 10/32" in text)
@@ -133,7 +133,7 @@ def test_hostile_text_never_reaches_the_terminal_raw(
     hostile = CHARACTERS[:20] + "\x1b\x07\x9b\u202e\u200b]0[/"
     save(tiny_directory, random_model(), CharTokenizer(hostile))
     terminal = start("--prompt", "a\x1b]0b\x07[/b]", "-n", "20", "--seed", "1")
-    terminal.shows("done: the length", "context 30/32", re.escape("a␛]0b␇[/b]"))
+    terminal.shows("Done: ", "context 30/32", re.escape("a␛]0b␇[/b]"))
     terminal.child.send("\x11")
     assert terminal.end() == 0
     assert "\x1b]0b" not in terminal.raw
@@ -188,7 +188,7 @@ def test_a_checkpoint_of_transformers_is_converted_on_the_way(tmp_path: Path, an
         assert "error: nothing was converted" in terminal.raw
         assert not (tmp_path / "models").exists()
     else:
-        terminal.shows("done: the length", "their-gpt2")
+        terminal.shows("Done: ", "their-gpt2")
         terminal.child.send("\x11")
         assert terminal.end() == 0
         again = Terminal(str(source))
@@ -200,7 +200,7 @@ def test_a_text_is_printed_on_leaving_and_opens_where_it_was(
     start: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     terminal = start("--prompt", "to be", "--seed", "1", "-n", "12", "--print")
-    terminal.until(lambda text: "done: the length" in text)
+    terminal.until(lambda text: "Done: " in text)
     terminal.child.send("\x11")
     assert terminal.end() == 0
     printed = terminal.raw.rpartition(RESTORED)[2]
@@ -246,7 +246,7 @@ def test_the_window_may_change_while_text_streams(
         while len(terminal.raw) < before + 1:
             assert terminal.read()
     terminal.child.send("\x03")
-    terminal.until(lambda text: "stopped" in text)
+    terminal.until(lambda text: "Stopped" in text)
     terminal.child.send("\x11")
     assert terminal.end() == 0
     assert "Traceback" not in terminal.raw
@@ -267,7 +267,7 @@ def test_hostile_names_files_and_settings_never_reach_the_terminal_raw(
     text.with_name("other.jsonl").write_text(json.dumps(values) + "\n" + tail)
     (home / "texts" / "broken.jsonl").write_text(json.dumps(values) + "\n{")
     terminal = start("-n", "3")
-    terminal.until(lambda text: "there is no theme" in text)
+    terminal.until(lambda text: "unknown theme" in text)
     for key, shown in (
         ("\x0f", "x␛]0;b␇"),  # Ctrl-O: the name of a directory
         ("\x1bOR", "x␛]0;b␇"),  # F3: a title, and opening it with its model

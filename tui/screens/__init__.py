@@ -1,1 +1,1 @@
-"""Screens wire widgets, a document and a backend together."""
+"""Screens: they connect widgets with a session."""

@@ -1,4 +1,4 @@
-"""Two continuations of the same text side by side; where they differ they are underlined."""
+"""Two continuations of the same text side by side; differences are underlined."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Side:
 
     title: str
     nodes: Sequence[Node]
-    """The text from its beginning on."""
+    """The whole text."""
     begin: int
     """Index of the first token of the continuation."""
 
 
 class ComparisonScreen(Page):
-    """A sentence over two views."""
+    """A line of facts above two texts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter", "dismiss(None)", "back to the text", id="comparison.back")
@@ -45,7 +45,7 @@ class ComparisonScreen(Page):
         self._sides = left, right
 
     def compose(self) -> ComposeResult:
-        """A line of facts over two views."""
+        """The facts, the texts, the footer."""
         yield Static(Content(one_line(self._said)))
         with Horizontal():
             for _ in self._sides:
@@ -53,7 +53,7 @@ class ComparisonScreen(Page):
         yield Hints()
 
     def on_mount(self) -> None:
-        """Fill the views."""
+        """Fill the texts."""
         others = reversed(self._sides)
         for view, side, other in zip(self.query(TokenView), self._sides, others, strict=True):
             view.show(side.nodes)
@@ -65,12 +65,12 @@ class ComparisonScreen(Page):
 
 
 def differences(old: Sampling | None, new: Sampling | None) -> str:
-    """Which settings are others, and how."""
+    """The settings that differ, with old and new values."""
     if old is None or new is None:
-        return "the settings of one of them are not known"
+        return "the settings of one text are not known"
     found = [
         f"{field.name.replace('_', ' ')} {getattr(old, field.name)} → {getattr(new, field.name)}"
         for field in fields(Sampling)
         if getattr(old, field.name) != getattr(new, field.name)
     ]
-    return ", ".join(found) or "no setting is another"
+    return ", ".join(found) or "no setting differs"

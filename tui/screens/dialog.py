@@ -1,4 +1,4 @@
-"""What all screens over the main one have in common: they are answered once."""
+"""Base classes of all screens above the main one: each is answered once."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ HELP: list[BindingType] = [
 
 if TYPE_CHECKING:
     _Base = Screen[Any]
-else:  # of Textual's base classes, a screen takes styles and keys from the first one alone
+else:  # a screen inherits styles and keys only from the first of Textual's base classes
     _Base = object
 
 
 class AnsweredOnce(_Base):
-    """Two keys in one read answer a screen twice; the second answer must not leave another one."""
+    """Two keys that arrive together may answer twice; the second answer must have no effect."""
 
     is_shown = False
-    """Whether it has all its parts."""
+    """All widgets are mounted."""
     _is_answered = False
 
     def on_screen_resume(self) -> None:
-        """The first time comes after its parts were made."""
+        """Textual calls this first after all widgets are mounted."""
         self.is_shown = True
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
-        """Close the help, if it is open; else leave this screen, if it is still there."""
+        """Close the help if it is open, else this screen if it is still open."""
         if self._is_answered or not self.is_current:
             return AwaitComplete()
-        if not self.is_shown:  # a key that came with the one that opened it
+        if not self.is_shown:  # a key that arrived with the one that opened the screen
             self.call_after_refresh(self.dismiss, result)
             return AwaitComplete()
         if result is None and self.query("HelpPanel"):
@@ -48,19 +48,23 @@ class AnsweredOnce(_Base):
 
 
 class Page(AnsweredOnce, Screen[None]):
-    """A screen of its own."""
+    """A full screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = HELP
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Hide keys of the text whose actions only the main screen has."""
+        return any(hasattr(self, f"{kind}action_{action}") for kind in ("", "_"))
+
 
 class Dialog(AnsweredOnce, ModalScreen[ScreenResultType]):
-    """A screen over the one that asks."""
+    """A screen that leaves the main one visible."""
 
     BINDINGS: ClassVar[list[BindingType]] = HELP
 
 
 class Palette(AnsweredOnce, CommandPalette):
-    """Textual's list of commands, which goes on to fill itself after it was closed."""
+    """Textual's list of commands, which would fail if it is closed while it fills itself."""
 
     @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
     async def _gather_commands(self, search_value: str) -> None:

@@ -1,4 +1,4 @@
-"""A letter on every part of a screen that takes keys; it knows no part by name."""
+"""Shows a letter on every widget that can have the focus."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui.screens.dialog import Dialog
 
 
 class JumpScreen(Dialog[Widget | None]):
-    """Gives the part whose letter is pressed, or None for any other key."""
+    """Returns the widget whose letter is pressed, or None for any other key."""
 
     def __init__(self, below: Screen[Any]) -> None:
         super().__init__()
@@ -24,13 +24,13 @@ class JumpScreen(Dialog[Widget | None]):
         self._parts = dict(zip(ascii_lowercase, parts, strict=False))
 
     def compose(self) -> ComposeResult:
-        """The letters where the parts begin."""
+        """A letter at the corner of each widget."""
         for letter, part in self._parts.items():
             label = Label(Content(f" {letter} "))
             label.styles.offset = part.region.offset
             yield label
 
     def on_key(self, event: events.Key) -> None:
-        """Any key leads back."""
+        """Every key closes the screen."""
         event.stop()
         self.dismiss(self._parts.get(event.key))

@@ -1,4 +1,4 @@
-"""Choose a model; it knows which there are and loads none."""
+"""Choose an installed model; loads nothing."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tui.screens.dialog import Dialog
 
 
 class ModelPicker(Dialog[str | None]):
-    """The embedded model and those of the user; gives the chosen name, or None."""
+    """The embedded model and the converted ones; returns the chosen name, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "back", id="models.back"),
     ]
 
-    def __init__(self, current: str, title: str = "models") -> None:
+    def __init__(self, current: str, title: str = "Models") -> None:
         super().__init__()
         self._title = title
         self._names = list(found := models.available())
@@ -34,10 +34,10 @@ class ModelPicker(Dialog[str | None]):
         self._current = current
 
     def compose(self) -> ComposeResult:
-        """One row a model."""
+        """One row for each model."""
         options = OptionList(*(Option(Content(line)) for line in self._lines))
         options.border_title = self._title
-        options.border_subtitle = "python -m convert NAME gets more"
+        options.border_subtitle = "More: python -m convert NAME"
         if self._current in self._names:
             options.highlighted = self._names.index(self._current)
         yield options

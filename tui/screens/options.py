@@ -1,4 +1,4 @@
-"""How probable each of several named continuations is; it knows no document."""
+"""Compares the probabilities of continuations that the person types; no document."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from textual.widgets import DataTable, Input
 from gpt.sanitize import one_line
 from gpt.step import Step
 from tui.backend import Backend, BackendError
+from tui.labels import percent, visible
 from tui.measure import measure
 from tui.screens.dialog import Dialog
 from tui.widgets.field import Field
-from tui.widgets.inspector import percent, visible
 
 
 class OptionsScreen(Dialog[str | None]):
-    """A row for each continuation, the most probable first; gives the chosen one, or None."""
+    """A row for each continuation, the most probable first; returns the chosen one, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back", id="options.back")
@@ -37,18 +37,18 @@ class OptionsScreen(Dialog[str | None]):
         self._found: dict[str, list[Step]] = {}
 
     def compose(self) -> ComposeResult:
-        """A field over the table."""
+        """A field above the table."""
         with Vertical() as panel:
-            panel.border_title = "named continuations of the text up to the selected token"
-            panel.border_subtitle = "Enter in the table takes one"
+            panel.border_title = "Compare continuations"
+            panel.border_subtitle = "Enter: use this one"
             yield Field(
-                placeholder="a continuation, with its space in front; Enter asks for it",
+                placeholder="Type a continuation with its leading space, and press Enter",
                 compact=True,
             )
             yield DataTable(cursor_type="row")
 
     def on_mount(self) -> None:
-        """The columns."""
+        """Add the columns."""
         table: DataTable[Text] = self.query_one(DataTable)
         for name in ("continuation", "probability", "bits", "bits/byte", "token by token"):
             table.add_column(name)
@@ -87,7 +87,7 @@ class OptionsScreen(Dialog[str | None]):
             )
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
-        """Take it."""
+        """Return the continuation."""
         self.dismiss(event.row_key.value)
 
 

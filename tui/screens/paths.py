@@ -1,4 +1,4 @@
-"""The most probable continuations as a tree, any part of which can be taken."""
+"""The most probable continuations as a tree; asks no model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Tree
 from textual.widgets.tree import TreeNode
 
-from gpt.waterfall import LikelyPath
+from gpt.interpret.answers import LikelyPath
+from tui.labels import percent, visible
 from tui.screens.dialog import Dialog
-from tui.widgets.inspector import percent, visible
 
 
 class PathsScreen(Dialog[list[int] | None]):
-    """Gives the ids from the root to the chosen token, or None."""
+    """Returns the ids from the root to the chosen token, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back", id="paths.back")
@@ -29,15 +29,15 @@ class PathsScreen(Dialog[list[int] | None]):
         self._paths = paths
 
     def compose(self) -> ComposeResult:
-        """The tree alone."""
+        """The tree."""
         tree: Tree[list[int]] = Tree("here")
         tree.show_root = False
-        tree.border_title = "most likely paths: a beam, by the model's own probabilities"
-        tree.border_subtitle = "Enter takes the path up to there"
+        tree.border_title = "Likely continuations (beam search)"
+        tree.border_subtitle = "Enter: use the text up to here"
         yield tree
 
     def on_mount(self) -> None:
-        """Paths that begin alike share their beginning."""
+        """Add the paths; paths with the same beginning share it."""
         tree: Tree[list[int]] = self.query_one(Tree)
         places: dict[tuple[int, ...], TreeNode[list[int]]] = {(): tree.root}
         for path in self._paths:
@@ -51,14 +51,14 @@ class PathsScreen(Dialog[list[int] | None]):
         tree.focus()
 
     def on_tree_node_selected(self, event: Tree.NodeSelected[list[int]]) -> None:
-        """Take it."""
+        """Return the path."""
         self.dismiss(event.node.data)
 
 
 def _label(path: LikelyPath, n: int) -> Text:
-    """A token, its own probability, and that of the whole path to it."""
+    """A token, its probability, and the probability of the path up to it."""
     label = Text(visible(path.bytes[n - 1], path.ids[n - 1]))
     label.append(f"  {percent(math.exp(path.logprobs[n - 1]))}", "dim")
     if n > 1:
-        label.append(f"  together {percent(math.exp(math.fsum(path.logprobs[:n])))}", "dim")
+        label.append(f"  total {percent(math.exp(math.fsum(path.logprobs[:n])))}", "dim")
     return label

@@ -1,9 +1,9 @@
-"""What a person chooses for good: how it looks, what the dials begin with, which keys it has."""
+"""The preferences: looks, first values of the sampling settings, keys."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 from rich.text import Text
 from textual import events, on
@@ -14,17 +14,14 @@ from textual.content import Content
 from textual.widgets import Button, DataTable, Label, Select, Static
 
 from gpt.sanitize import one_line
-from tui.keys import Key, catalogue, key_problems
-from tui.preferences import HEAT_MAPS, path
+from tui.keys import KEYS, Key, key_problems
+from tui.preferences import HEAT_MAPS, Chooser, path
 from tui.screens.dialog import Dialog
 from tui.widgets.controls import Tick
 
-if TYPE_CHECKING:
-    from tui.app import GPTApp
-
 
 class PreferencesScreen(Dialog[None]):
-    """Each change holds at once and is saved at once."""
+    """Each change is applied and saved at once."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f6", "dismiss(None)", "back", id="preferences.back")
@@ -33,18 +30,17 @@ class PreferencesScreen(Dialog[None]):
     def __init__(self, dials: dict[str, float]) -> None:
         super().__init__()
         self._dials = dials
-        """What they stand at just now."""
-        self._keys = catalogue()
+        """Current values of the sampling settings."""
 
     @property
-    def _app(self) -> GPTApp:
-        return cast("GPTApp", self.app)
+    def _app(self) -> Chooser:
+        return cast(Chooser, self.app)
 
     def compose(self) -> ComposeResult:
-        """The looks above the keys."""
+        """Looks above the table of keys."""
         preferences = self._app.preferences
         with Vertical(id="panel") as panel:
-            panel.border_title = "settings; on a key: Enter changes it, Delete takes that back"
+            panel.border_title = "Preferences · on a key: Enter changes it, Delete resets it"
             panel.border_subtitle = Content(one_line(str(path())))
             with Grid():
                 yield Label("theme", markup=False)
@@ -54,14 +50,14 @@ class PreferencesScreen(Dialog[None]):
                 yield _select("heat_map", HEAT_MAPS, preferences.heat_map)
                 yield Label("without colour", markup=False)
                 yield Tick(
-                    "also underlined, bold, both", preferences.marks, id="marks", compact=True
+                    "also underline, bold, both", preferences.marks, id="marks", compact=True
                 )
-                yield Label("dials", markup=False)
-                yield Button("begin with what they stand at now", id="dials", compact=True)
+                yield Label("sampling", markup=False)
+                yield Button("start with the current settings", id="dials", compact=True)
             yield DataTable(cursor_type="row")
 
     def on_mount(self) -> None:
-        """A row for each action."""
+        """Add a row for each action."""
         table: DataTable[Text] = self.query_one(DataTable)
         for name, width in (
             ("key", 12),
@@ -70,7 +66,7 @@ class PreferencesScreen(Dialog[None]):
             ("name in the file", 0),
         ):
             table.add_column(name, width=width or None, key=name)
-        for key in self._keys:
+        for key in KEYS:
             table.add_row(
                 Text(self._keys_of(key)),
                 Text(key.description),
@@ -96,11 +92,11 @@ class PreferencesScreen(Dialog[None]):
     @on(Button.Pressed)
     def _keep_dials(self) -> None:
         self._app.prefer(settings=self._dials)
-        self.notify("the dials begin like this from now on", markup=False)
+        self.notify("The program will start with these sampling settings.", markup=False)
 
     @on(DataTable.RowSelected)
     def _ask_for_key(self, event: DataTable.RowSelected) -> None:
-        key = self._keys[event.cursor_row]
+        key = KEYS[event.cursor_row]
 
         def chosen(name: str | None) -> None:
             if name:
@@ -109,10 +105,10 @@ class PreferencesScreen(Dialog[None]):
         self.app.push_screen(KeyQuestion(key.description), chosen)
 
     def key_delete(self) -> None:
-        """The highlighted action has its own key again."""
+        """Reset the key of the highlighted action."""
         table: DataTable[Text] = self.query_one(DataTable)
-        if table.has_focus and self._keys:
-            self._give(self._keys[table.cursor_row], None)
+        if table.has_focus:
+            self._give(KEYS[table.cursor_row], None)
 
     def _give(self, key: Key, name: str | None) -> None:
         keys = {each: value for each, value in self._app.preferences.keys.items() if each != key.id}
@@ -125,18 +121,18 @@ class PreferencesScreen(Dialog[None]):
 
 
 class KeyQuestion(Dialog[str | None]):
-    """Gives the key that is pressed, or None for Esc."""
+    """Returns the key that is pressed, or None for Esc."""
 
     def __init__(self, action: str) -> None:
         super().__init__()
         self._action = action
 
     def compose(self) -> ComposeResult:
-        """Nothing that could take the key."""
-        yield Static(Content(f"press the key for: {self._action}"))
+        """Text only: no widget may handle the key."""
+        yield Static(Content(f"Press the new key for: {self._action}"))
 
     def on_key(self, event: events.Key) -> None:
-        """Take it."""
+        """Return the key."""
         event.stop()
         self.dismiss(None if event.key == "escape" else event.key)
 

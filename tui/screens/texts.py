@@ -1,4 +1,4 @@
-"""Dialogs: which text to open, and questions with an answer of one line."""
+"""Dialogs: choose a saved text, answer a question in one line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tui.widgets.field import Field
 
 
 class TextPicker(Dialog[Path | None]):
-    """Texts by their beginnings, the newest first; what is typed narrows the list."""
+    """Saved texts by their first words, newest first; typing filters the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back", id="texts.back"),
         Binding("down", "cursor(1)", "next", show=False),
-        Binding("up", "cursor(-1)", "last", show=False),
+        Binding("up", "cursor(-1)", "previous", show=False),
     ]
 
     def __init__(self) -> None:
@@ -36,15 +36,15 @@ class TextPicker(Dialog[Path | None]):
         self._shown = self._all
 
     def compose(self) -> ComposeResult:
-        """A field and a list."""
+        """A field above a list."""
         with Vertical():
-            field = Field(placeholder="words of the beginning, or a model's name", compact=True)
-            field.border_title = "texts"
+            field = Field(placeholder="Filter by first words or model name", compact=True)
+            field.border_title = "Texts"
             yield field
             yield OptionList()
 
     def on_mount(self) -> None:
-        """All of them."""
+        """Show all texts."""
         self._fill("")
 
     @on(Input.Changed)
@@ -65,7 +65,7 @@ class TextPicker(Dialog[Path | None]):
         options.border_subtitle = f"{len(self._shown)} of {len(self._all)}"
 
     def action_cursor(self, by: int) -> None:
-        """The list moves while the field keeps the keys."""
+        """Move in the list while the field has the focus."""
         options = self.query_one(OptionList)
         if self._shown:
             here = options.highlighted or 0
@@ -90,7 +90,7 @@ def _line(entry: Entry) -> str:
 
 
 class Question(Dialog[str | None]):
-    """Asks for one line."""
+    """Returns the line that the person typed, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back", id="question.back")
@@ -113,5 +113,5 @@ class Question(Dialog[str | None]):
 
 
 def free_name() -> str:
-    """A name for an export that is not taken yet, unless two are written in one second."""
+    """A name for an export, unique to the second."""
     return f"text-{datetime.now().astimezone():%Y-%m-%d-%H%M%S}.html"

@@ -1,4 +1,4 @@
-"""All branches of a document; what runs without a fork is one line."""
+"""All branches of a document; a stretch without a fork is one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 60
 
 
 class TreeScreen(Dialog[Node | None]):
-    """Gives the token where the chosen branch begins, or None."""
+    """Returns the first token of the chosen branch, or None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,ctrl+t", "dismiss(None)", "close", id="tree.close")
@@ -29,14 +29,14 @@ class TreeScreen(Dialog[Node | None]):
         self._document, self._here = document, here
 
     def compose(self) -> ComposeResult:
-        """The tree alone."""
+        """The tree."""
         tree: Tree[Node] = Tree("text")
         tree.show_root = False
-        tree.border_title = "branches: Enter goes there"
+        tree.border_title = "Branches · Enter: go there"
         yield tree
 
     def on_mount(self) -> None:
-        """Fill it, with the path that is on the screen open."""
+        """Add all branches and move the cursor to the selected token's."""
         tree = self.query_one(Tree)
         on_path = set(self._document.path)
         waiting: list[tuple[TreeNode[Node], Node]] = [
@@ -59,12 +59,12 @@ class TreeScreen(Dialog[Node | None]):
             self.call_after_refresh(tree.move_cursor, chosen)
 
     def on_tree_node_selected(self, event: Tree.NodeSelected[Node]) -> None:
-        """Go there."""
+        """Return the branch."""
         self.dismiss(event.node.data)
 
 
 def _label(run: list[Node], *, is_on_path: bool) -> Text:
-    """The beginning of a run's text, its length and how surprising it is."""
+    """A stretch of tokens as a line: first words, number of tokens, mean surprisal."""
     text = b"".join(node.step.bytes for node in run[: 4 * _LONGEST]).decode("utf-8", "replace")
     shown = one_line(text)
     shown = shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"

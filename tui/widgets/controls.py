@@ -1,12 +1,11 @@
-"""The sampling settings; they hold for the next run. It knows no model."""
+"""The fields of the sampling settings, which the next run uses; no model."""
 
 from __future__ import annotations
 
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from textual import on
 from textual.app import ComposeResult
@@ -18,59 +17,14 @@ from textual.widgets import Checkbox, Input, Label
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.settings import Ids, Sampling
-from gpt.words import split_boost
+from gpt.word_ids import split_boost
+from tui.dials import KNOBS, NEUTRAL, PRESETS, WORDS, Knob, preset_values
+from tui.session import RunSettings
 from tui.widgets.field import Field
 
 
-@dataclass(frozen=True)
-class Knob:
-    """One setting: how it is called, how far a key press turns it, and what it means."""
-
-    name: str
-    label: str
-    value: str
-    kind: Literal["number", "integer"]
-    step: float
-    tip: str
-    empty: str = "a number is missing"
-    """What stands in its field if nothing does."""
-
-
-KNOBS = (
-    Knob(
-        "temperature", "temperature", "0.8", "number", 0.1, "0 always takes the most probable token"
-    ),
-    Knob("top_k", "top-k", "0", "integer", 5, "keep this many most probable tokens; 0 keeps all"),
-    Knob(
-        "top_p", "top-p", "0.95", "number", 0.05, "keep the fewest tokens that reach this together"
-    ),
-    Knob(
-        "min_p",
-        "min-p",
-        "0",
-        "number",
-        0.05,
-        "keep tokens with this share of the best one's probability",
-    ),
-    Knob(
-        "repetition_penalty", "repetition", "1", "number", 0.1, "above 1: avoid what is in the text"
-    ),
-    Knob(
-        "seed",
-        "seed",
-        "",
-        "integer",
-        1,
-        "the same seed repeats the same text; empty: new dice each run",
-        "random",
-    ),
-    Knob("length", "length", "200", "integer", 50, "how many tokens a run draws at most"),
-    Knob("branches", "branches", "1", "integer", 1, "how many runs begin at the same place"),
-)
-
-
 class Dial(Field):
-    """A number that the arrow keys turn."""
+    """A number that the arrow keys change."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "turn(1)", "more", id="setting.more"),
@@ -89,7 +43,7 @@ class Dial(Field):
         self._knob = knob
 
     def action_turn(self, by: int) -> None:
-        """Add a step, from 0 on."""
+        """Add or subtract one step; the least value is 0."""
         try:
             value = float(self.value or 0) + by * self._knob.step
         except ValueError:
@@ -104,24 +58,6 @@ def _line(items: list[str]) -> str:
     return " ".join(item.replace(" ", "·") for item in items)
 
 
-PRESETS: dict[str, dict[str, float]] = {
-    "greedy": {"temperature": 0},
-    "careful": {"temperature": 0.6, "top_p": 0.9},
-    "balanced": {"temperature": 0.8, "top_p": 0.95},
-    "wild": {"temperature": 1.3, "min_p": 0.02},
-    "the model's own": {},
-}
-_NEUTRAL = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
-
-
-def _values_of_presets() -> list[tuple[str, dict[str, str]]]:
-    """What each preset puts into the fields."""
-    return [
-        (name, {dial: f"{value:.10g}" for dial, value in (_NEUTRAL | values).items()})
-        for name, values in PRESETS.items()
-    ]
-
-
 def _boost(item: str) -> tuple[str, float]:
     try:
         return split_boost(item)
@@ -129,34 +65,28 @@ def _boost(item: str) -> tuple[str, float]:
         raise UserError(f"boosted: {error}") from None
 
 
-WORDS = {
-    "banned": "never written: king, or ·king with its space, or #12 by number; x bans a token",
-    "boosted": "more, or less, likely: king:2 adds 2 nats to its logits; + and - in the text",
-}
-
-
 class Tick(Checkbox):
-    """A checkbox that can be told from an empty one without colour."""
+    """A checkbox whose state is visible without colour."""
 
     @property
     def BUTTON_INNER(self) -> str:  # type: ignore[override]  # noqa: N802
-        """Textual shows a cross in both states and dims one."""
+        """Textual shows a cross in both states and only dims one."""
         return "X" if self.value else " "
 
 
 class Controls(VerticalGroup):
-    """A row for every setting."""
+    """One row for each setting."""
 
-    BORDER_TITLE = "settings of the next run"
+    BORDER_TITLE = "Sampling settings"
 
     def __init__(self, *, chat: bool) -> None:
         super().__init__(id="controls")
         self._chat = chat
         self.words: dict[str, tuple[Ids, ...]] = {}
-        """What the model's tokens of a word are, once it was asked."""
+        """Word → the ids of its forms, once the model has answered."""
 
     def compose(self) -> ComposeResult:
-        """Labels and dials, two columns."""
+        """Labels and fields in two columns."""
         for knob in KNOBS:
             yield Label(knob.label, markup=False)
             yield Dial(knob)
@@ -164,28 +94,28 @@ class Controls(VerticalGroup):
             yield Label(name, markup=False)
             yield Field(id=name, compact=True, placeholder="words, or #12", tooltip=tip)
         yield Tick(
-            "turns",
+            "Chat",
             self._chat,
             id="chat",
             compact=True,
-            tooltip="what you send is a turn; the model answers and stops where yours begins",
+            tooltip="each prompt is a message of a chat; the model stops after its answer",
         )
         yield Tick(
-            "slide when full",
+            "Slide context when full",
             id="slide",
             compact=True,
-            tooltip="go on when the context is full, with the oldest tokens out of sight",
+            tooltip="when the context is full, continue and forget the oldest tokens",
         )
 
     def set(self, name: str, value: float) -> bool:
-        """Turn a dial from outside; whether there is one of this name."""
+        """Set the setting with this name; False if there is none."""
         if name not in {knob.name for knob in KNOBS}:
             return False
         self.query_one(f"#{name}", Dial).value = f"{value:.10g}"
         return True
 
     def numbers(self) -> dict[str, float]:
-        """What the dials stand at, those that have a number, whole ones as such."""
+        """Name → value of every setting whose field holds a number."""
         values = {knob.name: self.query_one(f"#{knob.name}", Dial).value for knob in KNOBS}
         found = dict[str, float]()
         for name, text in values.items():
@@ -194,15 +124,15 @@ class Controls(VerticalGroup):
         return found
 
     def next_preset(self) -> str:
-        """Turn the dials to the next preset; its name."""
+        """Set the fields to the next preset; returns its name."""
         names, now = list(PRESETS), self._preset()
         chosen = names[(names.index(now) + 1) % len(names) if now else 0]
-        for name, value in dict(_values_of_presets())[chosen].items():
+        for name, value in dict(preset_values())[chosen].items():
             self.query_one(f"#{name}", Dial).value = value
         return chosen
 
     def toggle_ban(self, token_id: int) -> bool:
-        """Ban a token or allow it again; whether it is banned now."""
+        """Ban a token or allow it again; returns whether it is banned now."""
         items, item = self._items("banned"), f"#{token_id}"
         banned = item not in items
         items = [*items, item] if banned else [each for each in items if each != item]
@@ -210,7 +140,7 @@ class Controls(VerticalGroup):
         return banned
 
     def boost(self, token_id: int, by: float) -> float:
-        """Make a token more likely, or less; the nats that its logit gets now."""
+        """Add nats to a token's boost; returns the boost."""
         name, nats, others = f"#{token_id}", by, []
         for item in self._items("boosted"):
             if item.rpartition(":")[0] == name:
@@ -222,7 +152,7 @@ class Controls(VerticalGroup):
         return nats
 
     def unknown_words(self) -> list[str]:
-        """Words in the fields of which nobody has said yet what their tokens are."""
+        """Words in the fields whose tokens are not known yet."""
         items = self._items("banned") + [item.rpartition(":")[0] for item in self._items("boosted")]
         named = (item for item in items if item and not _TOKEN.fullmatch(item))
         return [item for item in dict.fromkeys(named) if item not in self.words]
@@ -235,12 +165,12 @@ class Controls(VerticalGroup):
         if _TOKEN.fullmatch(item):
             return ((int(item[1:]),),)
         if item not in self.words:
-            raise UserError(f"the model has not said yet what its tokens of {item!r} are")
+            raise UserError(f"the model has not tokenized {item!r} yet")
         return self.words[item]
 
     @on(Input.Changed)
     def check(self) -> None:
-        """Say what is wrong with the settings as soon as it is; else which preset they are."""
+        """Show the first problem of the settings, or the name of their preset."""
         try:
             self._sampling(seed=0)
             _ = self.length, self.branches
@@ -250,8 +180,8 @@ class Controls(VerticalGroup):
             self.border_subtitle = self._preset() or ""
 
     def _preset(self) -> str | None:
-        now = {name: self.query_one(f"#{name}", Dial).value for name in _NEUTRAL}
-        return next((name for name, values in _values_of_presets() if values == now), None)
+        now = {name: self.query_one(f"#{name}", Dial).value for name in NEUTRAL}
+        return next((name for name, values in preset_values() if values == now), None)
 
     def _number(self, name: str, kind: type[int] | type[float]) -> float:
         text = self.query_one(f"#{name}", Dial).value
@@ -261,13 +191,13 @@ class Controls(VerticalGroup):
             label = next(knob.label for knob in KNOBS if knob.name == name)
             raise UserError(f"{label} is {text!r}; it must be a number") from None
 
-    def sampling(self, *, throw: bool = True) -> Sampling:
-        """The settings. Raises UserError naming a bad one.
+    def sampling(self, *, new_seed: bool = True) -> Sampling:
+        """The sampling settings. Raises UserError that names a bad one.
 
-        throw: an empty seed throws new dice; else it is the one of the last run.
+        new_seed: an empty seed means a new random one; else the seed of the previous run.
         """
         seed = self.query_one("#seed", Dial)
-        if not seed.value and (throw or not seed.placeholder.isdecimal()):
+        if not seed.value and (new_seed or not seed.placeholder.isdecimal()):
             seed.placeholder = str(int.from_bytes(os.urandom(4)) >> 1)
         return self._sampling(
             seed=int(self._number("seed", int)) if seed.value else int(seed.placeholder)
@@ -289,14 +219,24 @@ class Controls(VerticalGroup):
             seed=seed,
         )
 
+    def settings(self, length: int | None = None) -> RunSettings:
+        """All settings of the next run. Raises UserError that names a bad one.
+
+        length: most tokens of a single branch, instead of the fields for length and branches.
+        """
+        sampling = self.sampling()
+        if length is None:
+            return RunSettings(sampling, self.length, self.branches, self.slide, self.chat)
+        return RunSettings(sampling, length, 1, self.slide, self.chat)
+
     @property
     def length(self) -> int:
-        """Tokens of a run. Raises UserError where it is no number."""
+        """Most tokens of a run. Raises UserError if it is not a number."""
         return int(self._number("length", int))
 
     @property
     def branches(self) -> int:
-        """Runs from one place. Raises UserError where it is no number from 1 to 50."""
+        """Number of runs from one place. Raises UserError if it is not from 1 to 50."""
         number = int(self._number("branches", int))
         if not 1 <= number <= 50:
             raise UserError(f"branches is {number}; it must be 1 to 50")
@@ -304,10 +244,10 @@ class Controls(VerticalGroup):
 
     @property
     def slide(self) -> bool:
-        """Whether to go on when the context is full."""
+        """Whether to continue when the context is full."""
         return self.query_one("#slide", Checkbox).value
 
     @property
     def chat(self) -> bool:
-        """Whether what is sent is a turn of a conversation."""
+        """Whether a prompt is a message of a chat."""
         return self.query_one("#chat", Checkbox).value

@@ -1,4 +1,4 @@
-"""A field for one line of text, and what all fields have in common."""
+"""A field for one line of text, and the key handling of all fields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.widgets import Input
 
 if TYPE_CHECKING:
     _Base = Widget
-else:  # of Textual's base classes, a widget takes styles and keys from the first one alone
+else:  # a widget inherits styles and keys only from the first of Textual's base classes
     _Base = object
 
 
@@ -22,20 +22,22 @@ class InOrder(_Base):
     """
 
     async def on_key(self, event: events.Key) -> None:
-        """Act on a key that is not a letter at once."""
+        """Act at once on a key that is not printable."""
         if event.is_printable:
             return
         found = self.screen.active_bindings.get(event.key)
         if not found or found.node is not self:
             return
-        if await self.app.run_action(found.binding.action, self):  # not if it leaves it to others
+        if await self.app.run_action(
+            found.binding.action, self
+        ):  # False: another widget may handle it
             event.stop()
             event.prevent_default()
 
 
 class Field(InOrder, Input):
-    """Textual's, which would hand control characters on to the terminal."""
+    """An Input without control characters, which would reach the terminal."""
 
     def validate_value(self, value: str) -> str:
-        """Only what can be shown: a pasted escape code loses its power with its first character."""
+        """Keep printable characters: a pasted escape code is harmless without its first one."""
         return "".join(character for character in value if character.isprintable())

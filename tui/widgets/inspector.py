@@ -1,17 +1,16 @@
-"""The selected token: its numbers and what else it could have been; it knows no document."""
+"""The panel of the selected token: its numbers and its candidates; no document."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 
-from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from gpt.sanitize import one_line
 from gpt.step import Step
+from tui.labels import fit, percent, visible
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _LABEL = 10
@@ -19,25 +18,27 @@ _PERCENT = 7
 
 
 class Inspector(Widget):
-    """Probabilities of one token, the model's own beside those after the sampling settings."""
+    """Probabilities at one position: the model's own and those after the sampling settings."""
 
-    BORDER_TITLE = "token"
+    BORDER_TITLE = "Token"
 
     step: reactive[Step | None] = reactive(None)
+    is_prompt: reactive[bool] = reactive(True)
+    """The person wrote the token."""
     vocab_size: reactive[int] = reactive(0)
 
     def render(self) -> Text:
-        """Plain rows: a bar and a number for every candidate."""
-        lines = describe(self.step) if self.step else [("no token yet", "dim")]
+        """A row with a bar and a number for every candidate."""
+        lines = describe(self.step, self.is_prompt) if self.step else [("No token yet", "dim")]
         text = Text(no_wrap=True, overflow="ellipsis")
         for line, style in lines:
             text.append(line + "\n", style)
         if self.step and self.step.candidates:
             bar = max(2, (self.content_size.width - _LABEL - 2 * _PERCENT - 4) // 2)
             column = bar + 1 + _PERCENT
-            heading = f"{'':{_LABEL + 2}}{'the model':{column}}after settings"
+            heading = f"{'':{_LABEL + 2}}{'model':{column}}after settings"
             text.append(heading + "\n", "bold")
-            # Where the panel is low there are fewer candidates, and the rest is more.
+            # A low panel shows fewer candidates and counts the others.
             room = max(1, self.content_size.height - len(lines) - 3)
             for label, own, after, is_chosen in rows(self.step, self.vocab_size, room):
                 text.append(
@@ -53,28 +54,28 @@ class Inspector(Widget):
         return text
 
 
-def describe(step: Step) -> list[tuple[str, str]]:
-    """The token's own numbers as (line, style)."""
+def describe(step: Step, is_prompt: bool = True) -> list[tuple[str, str]]:
+    """The numbers of a token, as (line, style)."""
     name = visible(step.bytes, step.token_id)
     lines = [(f"{name}   id {step.token_id}, position {step.position}", "bold")]
     if step.logprob is None or step.entropy is None:
-        return [*lines, ("no token stands before it, so it has", ""), ("no probability", "")]
+        return [*lines, ("First token:", ""), ("nothing to predict it from", "")]
     among = math.exp(step.entropy)
-    number = f"{among:,.0f}" if among >= 100 else f"{among:.3g}"
+    number = f"{among:,.0f}" if among >= 10 else f"{among:.2g}"
     lines.append((f"probability {percent(math.exp(step.logprob))}, rank {step.rank}", ""))
-    lines.append((f"choosing among about {number} ({step.entropy:.2f} nats)", ""))
+    lines.append((f"≈ {number} equally likely (entropy {step.entropy:.2f} nats)", ""))
     if step.sampling_logprob is None:
-        lines.append(("not drawn by this model", "dim"))
+        lines.append(("Your text" if is_prompt else "Not sampled by this model", "dim"))
     else:
         lines.append((f"drawn at {percent(math.exp(step.sampling_logprob))} after settings", ""))
     return lines
 
 
 def rows(step: Step, vocab_size: int, limit: int = 10) -> list[tuple[str, float, float, bool]]:
-    """(label, the model's probability, probability after settings, is this the token?).
+    """Rows of (label, the model's probability, probability after settings, is this the token?).
 
-    The best candidates, at most limit, the token itself where it is not among them, and the
-    rest of the vocabulary, so that each column sums to 1.
+    The best candidates, at most `limit`; the token itself if it is not among them; and the rest of
+    the vocabulary, so that each column sums to 1.
     """
     shown = [
         (
@@ -96,40 +97,14 @@ def rows(step: Step, vocab_size: int, limit: int = 10) -> list[tuple[str, float,
     return shown
 
 
-def visible(data: bytes, token_id: int) -> str:
-    """A token's bytes for a label: spaces and line breaks as signs, stray bytes as hexadecimal."""
-    if not data:
-        return f"<{token_id}>"
-    text = data.decode("utf-8", "backslashreplace")
-    return one_line(text).replace(" ", "·")
-
-
-def percent(p: float) -> str:
-    """Three digits; 0 % and 100 % only for what is impossible or certain."""
-    if p in (0, 1):
-        return f"{p:.0%}".replace("%", " %")
-    if p < 0.0001:
-        return "<.01 %"
-    if p >= 0.9995:
-        return ">99.9 %"
-    return f"{100 * p:.{2 if p < 0.09995 else 1}f} %"
-
-
 def _left_over(parts: Iterable[float]) -> float:
-    """What is missing to 1; float32 probabilities miss it by a little where nothing is."""
+    """1 minus the sum; 0 if the difference is only float32 rounding."""
     rest = 1 - math.fsum(parts)
     return rest if rest > 2e-6 else 0.0
 
 
 def _exp(logprob: float | None) -> float:
     return 0.0 if logprob is None else math.exp(logprob)
-
-
-def fit(label: str, width: int) -> str:
-    """Exactly so many cells."""
-    if cell_len(label) > width:
-        label = set_cell_size(label, width - 1) + "…"
-    return set_cell_size(label, width)
 
 
 def _bar(p: float, width: int) -> str:

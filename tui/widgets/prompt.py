@@ -1,4 +1,4 @@
-"""Where the person writes."""
+"""The field where the person writes."""
 
 from __future__ import annotations
 
@@ -6,57 +6,40 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
 
 from gpt.sanitize import one_for_one
+from tui.keys import bindings
 from tui.widgets.field import InOrder
 
 
 class Prompt(InOrder, TextArea):
-    """Enter sends. Shift+Enter or Alt+Enter breaks the line where the terminal can tell them
-    from Enter, Ctrl+J everywhere."""
+    """Enter sends. Ctrl+J breaks the line; so do Shift+Enter and Alt+Enter if the terminal can tell
+    them from Enter."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "send", "send", id="prompt.send"),
-        Binding(
-            "ctrl+j,shift+enter,alt+enter",
-            "line_break",
-            "line break",
-            key_display="^j",
-            id="prompt.line_break",
-        ),
-        Binding("pageup", "page(-1)", "page up", show=False, id="prompt.page_up"),
-        Binding("pagedown", "page(1)", "page down", show=False, id="prompt.page_down"),
-    ]
-
-    class Sent(Message):
-        """The person wants the model to go on from this text."""
-
-        def __init__(self, text: str) -> None:
-            super().__init__()
-            self.text = text
+    BINDINGS: ClassVar[list[BindingType]] = bindings("in the prompt")
 
     class Paged(Message):
-        """The person wants to see the page of the text above (-1), or below (1)."""
+        """The person wants to see the previous (-1) or next (1) page of the text."""
 
         def __init__(self, by: int) -> None:
             super().__init__()
             self.by = by
 
-    def action_send(self) -> None:
-        """Hand the text over; the field is empty again."""
-        text, self.text = self.text, ""
-        self.post_message(self.Sent(text))
+    @property
+    def has_text(self) -> bool:
+        """Whether the field is not empty, without joining the lines of a long text."""
+        return self.document.line_count > 1 or bool(self.document.get_line(0))
 
     def action_line_break(self) -> None:
-        """A line break in the text."""
+        """Insert a line break."""
         self.insert("\n")
 
     def action_page(self, by: int) -> None:
-        """A page of what is written here; where all of it is in view, of the text."""
+        """Scroll the field by a page, or the text if the whole field is visible."""
         if not self.max_scroll_y:
             self.post_message(self.Paged(by))
         elif by < 0:
@@ -65,14 +48,14 @@ class Prompt(InOrder, TextArea):
             self.action_cursor_page_down()
 
     def get_line(self, line_index: int) -> Text:
-        """A line as it is drawn: what was pasted may hold anything."""
+        """A line as it is drawn: pasted text may hold control characters."""
         text = one_for_one(self.document.get_line(line_index))
         return Text(text, end="", no_wrap=True)
 
     def render_line(self, y: int) -> Strip:
-        """One row; where there is no room at all, TextArea would fail to break its hint."""
+        """One row of the screen; without any width, TextArea would fail to wrap its placeholder."""
         return super().render_line(y) if self.content_size.width else Strip.blank(self.size.width)
 
     def on_paste(self, event: events.Paste) -> None:
-        """The line ends of other systems would reach the model as control characters."""
+        """Convert line ends of other systems: the model would see control characters."""
         event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")

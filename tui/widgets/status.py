@@ -1,4 +1,4 @@
-"""One line of facts about the model and the run."""
+"""The line of facts about the model and the run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Status(Widget):
 
     model: reactive[Loaded | None] = reactive(None)
     waiting: reactive[str] = reactive("")
-    """What is being waited for while there is no model."""
+    """What the model is doing until it is ready."""
     speed: reactive[float | None] = reactive(None)
-    """Tokens per second of the last run."""
+    """Tokens per second of the latest run."""
     first: reactive[float | None] = reactive(None)
-    """Seconds from the wish to the first token of the last run."""
+    """Seconds from the request to the first token of the latest run."""
     perplexity: reactive[float | None] = reactive(None)
     used: reactive[int] = reactive(0)
-    """Tokens of the text."""
+    """Number of tokens of the text."""
 
     def render(self) -> Text:
-        """Facts that are not known yet are left out."""
+        """The facts that are known."""
         text = Text(no_wrap=True, overflow="ellipsis").append(" gpt-tui ", "bold reverse")
         if self.model is None:
             text.append(f"  {one_line(self.waiting)}", "italic")

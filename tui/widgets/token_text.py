@@ -1,4 +1,4 @@
-"""The text as it is drawn: tokens coloured by a number, some selected; it knows no keys."""
+"""Draws the text: tokens coloured by a number, some selected; no keys."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import accumulate
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.cache import LRUCache
 from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
@@ -23,28 +24,30 @@ from tui.wrap import Rows
 _MARKED = Style(underline2=True)
 _DIFFERENT = Style(underline=True, bold=True)
 FRAME = 0.04
-"""Seconds between two looks of a text that grows: each new row moves all others."""
+"""Seconds between two frames of a growing text: a new row moves all others."""
+STRIPS = 2000
+"""Most drawn rows in the cache; the least recently shown ones are dropped first."""
 _VISIBLE = str.maketrans({" ": "·"})
 
 
 class TokenText(ScrollView):
-    """Draws the rows that are on the screen and nothing else, whatever the text's length."""
+    """Draws only the rows that are on the screen, so a long text costs no more than a short one."""
 
     selected: reactive[int | None] = reactive(None)
-    """Index of the token that the reader looks at; None is the newest one."""
+    """Index of the selected token; None for the newest one."""
     far_end: reactive[int | None] = reactive(None)
-    """The other end of what is selected, where more than one token is."""
+    """The other end of the selection, if it has several tokens."""
 
-    ALLOW_SELECT = False  # Textual's selection is of cells, ours is of tokens
+    ALLOW_SELECT = False  # Textual selects cells; this view selects tokens
 
     class Selected(Message):
-        """Another token is looked at."""
+        """Another token is selected."""
 
     def __init__(self, **kwargs: str) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self._tokens: Sequence[Node] = []
         self._rows = Rows(2)
-        self._strips: dict[int, Strip] = {}
+        self._strips: LRUCache[int, Strip] = LRUCache(STRIPS)
         self._palette: Palette
         self._following = True
         self._scales: Sequence[Scale] = SCALES
@@ -56,7 +59,7 @@ class TokenText(ScrollView):
 
     @property
     def index(self) -> int | None:
-        """The token looked at; None where there is no token."""
+        """Index of the selected token; None if there is no text."""
         if not self._rows.first_row:
             return None
         last = len(self._rows.first_row) - 1
@@ -64,28 +67,28 @@ class TokenText(ScrollView):
 
     @property
     def selection(self) -> range:
-        """The selected tokens, where more than the one looked at is."""
+        """Indices of the selected tokens if there are several; else empty."""
         if self.far_end is None or self.index is None:
             return range(0)
         first, last = sorted((self.far_end, self.index))
         return range(first, last + 1)
 
     def on_mount(self) -> None:
-        """Colours come from the theme and change with it."""
+        """Take the colours from the theme, now and whenever it changes."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self._repaint())
         self._repaint()
 
     def show(self, nodes: Sequence[Node]) -> None:
-        """Show another text, or the same one after a cut. The sequence is read, not copied."""
+        """Show another text, or the same one after a cut; keeps the sequence, not a copy."""
         self._tokens = nodes
         self.selected = self.far_end = None
-        if self._scale not in SCALES:  # it was computed for another path
+        if self._scale not in SCALES:  # this scale belongs to the old path
             self._scales, self._scale = SCALES, SCALES[0]
             self._repaint()
         self._wrap()
 
     def compare_with(self, nodes: Sequence[Node]) -> None:
-        """Underline the tokens whose text another text does not have at the same place."""
+        """Underline the tokens that another text does not have at the same place."""
         self._starts = _starts(self._tokens)
         self._other = b"".join(node.step.bytes for node in nodes)
         self._repaint()
@@ -96,18 +99,18 @@ class TokenText(ScrollView):
         return self._other.startswith(self._tokens[index].step.bytes, self._starts[index])
 
     def set_scale(self, scale: Scale) -> None:
-        """Colour by this, and by the usual ones where the reader wants to."""
+        """Colour by this scale; the usual ones stay available."""
         self._scales, self._scale = (scale, *SCALES), scale
         self._repaint()
 
     def extend(self) -> None:
-        """Show the tokens that the sequence has gained at its end, FRAME after the last time."""
+        """Show new tokens at the end of the sequence, FRAME seconds after the previous frame."""
         if self._waiting is None:
             wait = max(0.001, self._extended + FRAME - time.monotonic())
             self._waiting = self.set_timer(wait, self.catch_up)
 
     def catch_up(self) -> None:
-        """Show what the sequence has gained now: nothing more is coming."""
+        """Show new tokens at the end of the sequence now."""
         if self._waiting:
             self._waiting.stop()
         self._waiting, self._extended = None, time.monotonic()
@@ -132,23 +135,23 @@ class TokenText(ScrollView):
             self.scroll_end(animate=False, immediate=True)
 
     def _forget(self, rows: Iterable[int]) -> None:
-        """Draw these rows anew, and only these: a row costs more than its text."""
+        """Draw these rows again."""
         for row in rows:
-            self._strips.pop(row, None)
+            self._strips.discard(row)
             self.refresh_line(row)
 
     def redraw(self, index: int) -> None:
-        """A token looks different now."""
+        """Draw a token again."""
         self._forget(self._rows_of(index))
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Follow the end from the moment that somebody scrolls there until they scroll away."""
+        """Follow the end of the text while the reader is scrolled to it."""
         super().watch_scroll_y(old_value, new_value)
         self._following = round(new_value) >= self.max_scroll_y
 
     def _repaint(self) -> None:
         variables = self.app.theme_variables
-        if self._other is not None:  # underlining has another meaning there
+        if self._other is not None:  # here an underline means a difference
             variables = {**variables, "heat-marks": "false"}
         self._palette = Palette(variables)
         self.border_title = Content(self._scale.title)
@@ -157,7 +160,7 @@ class TokenText(ScrollView):
         self.refresh()
 
     def on_resize(self) -> None:
-        """Break the rows anew where the width has changed; keep the end in view."""
+        """Wrap the text again if the width has changed; keep the end in view."""
         if self._rows.width != max(2, self.size.width):
             self._wrap()
         else:
@@ -169,11 +172,11 @@ class TokenText(ScrollView):
         width = self.size.width
         if row >= len(self._rows):
             return Strip.blank(width, self.rich_style)
-        if row not in self._strips:
-            if len(self._strips) > 2000:
-                self._strips.clear()
-            self._strips[row] = self._draw(row).adjust_cell_length(width, self.rich_style)
-        return self._strips[row]
+        strip = self._strips.get(row)
+        if strip is None:
+            strip = self._draw(row).adjust_cell_length(width, self.rich_style)
+            self._strips[row] = strip
+        return strip
 
     def _draw(self, row: int) -> Strip:
         segments = []
@@ -193,21 +196,21 @@ class TokenText(ScrollView):
         return Strip(segments)
 
     def watch_selected(self, before: int | None, after: int | None) -> None:
-        """Draw it, and what is selected with it, and tell the screen."""
+        """Draw the old and the new selection, and tell the screen."""
         last = len(self._rows.first_row) - 1
         ends = [last if index is None else index for index in (before, after)]
         self._forget_between(*ends, whole=self.far_end is not None)
         self.post_message(self.Selected())
 
     def watch_far_end(self, before: int | None, after: int | None) -> None:
-        """What was selected is it no more."""
+        """Draw the old and the new selection."""
         if self.index is not None:
             for end in (before, after):
                 if end is not None:
                     self._forget_between(end, self.index, whole=True)
 
     def _forget_between(self, a: int, b: int, *, whole: bool) -> None:
-        """Draw two tokens anew, and where it is asked for all between them."""
+        """Draw two tokens again; whole: also all tokens between them."""
         rows = self._rows_of(min(a, b)), self._rows_of(max(a, b))
         if whole and rows[0] and rows[1]:
             self._forget(range(rows[0].start, rows[1].stop))
@@ -220,7 +223,7 @@ class TokenText(ScrollView):
         return self._rows.first_row[index]
 
     def _rows_of(self, index: int | None) -> range:
-        """All rows in which a token may stand."""
+        """The rows of a token; None has no rows."""
         if index is None:
             return range(0)
         after = index + 1 < len(self._rows.first_row)
@@ -230,10 +233,10 @@ class TokenText(ScrollView):
 
 
 def _starts(nodes: Sequence[Node]) -> list[int]:
-    """Bytes of the text before each token."""
+    """Byte offset of each token in the text."""
     return list(accumulate((len(node.step.bytes) for node in nodes), initial=0))
 
 
 def shown_text(node: Node) -> str:
-    """What a token adds to the text; a token that stands for no text is shown by its number."""
+    """The text of a token, or its id if it has no text."""
     return node.step.text if node.step.bytes else f"<{node.step.token_id}>"

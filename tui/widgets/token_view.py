@@ -1,4 +1,4 @@
-"""A reader's way through the text, by keys and by the mouse; it knows no document."""
+"""Moves through the text by keys and by mouse; no document."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ from rich.cells import cell_len
 from textual import events
 from textual.binding import BindingType
 
+from tui import possible
 from tui.heat import FORKS
-from tui.widgets.text_keys import TEXT_KEYS
+from tui.keys import bindings
 from tui.widgets.token_text import TokenText
 
 
 class TokenView(TokenText, can_focus=True):
-    """The text, in which one moves from token to token."""
+    """The text, with a cursor that moves from token to token."""
 
-    BINDINGS: ClassVar[list[BindingType]] = TEXT_KEYS
+    BINDINGS: ClassVar[list[BindingType]] = bindings("in the text")
+
+    def refusal(self, action: str, parameters: possible.Parameters) -> possible.Refusal | None:
+        """The reason against an action now; None if it is possible."""
+        return possible.refusal(action, parameters, possible.Situation(index=self.index))
+
+    def check_action(self, action: str, parameters: possible.Parameters) -> bool | None:
+        """True, or None (grey) if it is not possible now; its key then says why."""
+        return None if self.refusal(action, parameters) else True
 
     def action_extend(self, action: str) -> None:
-        """Move as that action does, and select what lies between."""
+        """Move like that action, and select everything between."""
         if self.index is None:
             return
         kept = self.index if self.far_end is None else self.far_end
@@ -28,7 +37,7 @@ class TokenView(TokenText, can_focus=True):
         self.far_end = kept
 
     def action_select(self, index: int) -> None:
-        """Look at a token, and select no other."""
+        """Select one token and scroll to it."""
         self.far_end = None
         if not self._rows.first_row:
             return
@@ -40,35 +49,35 @@ class TokenView(TokenText, can_focus=True):
             self.scroll_to(y=row if row < top else row - self.size.height + 1, animate=False)
 
     def action_colours(self) -> None:
-        """Colour by the next kind of number."""
+        """Colour by the next scale."""
         self._scale = self._scales[(self._scales.index(self._scale) + 1) % len(self._scales)]
         self._repaint()
 
     def action_fork(self, kind: str, by: int) -> None:
-        """Look at the next, or last, token of this kind of FORKS."""
+        """Select the next (1) or previous (-1) token of this kind of FORKS."""
         if self.index is None:
             return
         last = len(self._rows.first_row)
         places = range(self.index + 1, last) if by > 0 else range(self.index - 1, -1, -1)
         found = next((i for i in places if FORKS[kind](self._tokens[i].step)), None)
         if found is None:
-            where = "behind" if by > 0 else "before"
-            self.notify(f"no token {where} this one where {kind}", markup=False)
+            where = "after" if by > 0 else "before"
+            self.notify(f"No {kind} {where} this one.", markup=False)
         else:
             self.action_select(found)
 
     def action_newest(self) -> None:
-        """Look at the end of the text and follow it."""
+        """Select the newest token and follow the end of the text."""
         self.selected = self.far_end = None
         self.scroll_end(animate=False)
 
     def action_move(self, by: int) -> None:
-        """Look at another token, counted from this one."""
+        """Move the cursor by so many tokens."""
         if self.index is not None:
             self.action_select(self.index + by)
 
     def action_move_row(self, by: int) -> None:
-        """Look at the token above or below."""
+        """Move the cursor to the row above (-1) or below (1)."""
         if self.index is None:
             return
         row = self._row_of(self.index)
@@ -96,7 +105,7 @@ class TokenView(TokenText, can_focus=True):
         return self._token_at(offset.y + self.scroll_offset.y, offset.x)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        """Look at the token under the mouse."""
+        """Select the token under the mouse."""
         if event.get_content_offset(self) is None:
             return  # the frame or the scroll bar
         found = self._under(event)
@@ -105,7 +114,7 @@ class TokenView(TokenText, can_focus=True):
             self.capture_mouse()
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Select what the mouse is drawn over."""
+        """Extend the selection to the token under the mouse."""
         if self.app.mouse_captured is not self or event.button != 1 or self.index is None:
             return
         found = self._under(event)
@@ -115,5 +124,5 @@ class TokenView(TokenText, can_focus=True):
             self.far_end = kept
 
     def on_mouse_up(self) -> None:
-        """The mouse may go elsewhere."""
+        """End the selection."""
         self.release_mouse()

@@ -1,4 +1,4 @@
-"""What each sampling setting did to each candidate of one token; it knows no document."""
+"""Table of what each sampling setting did to each candidate of one token; no document."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from gpt.interpret.answers import Row, Waterfall
 from gpt.step import Step
-from gpt.waterfall import Row, Waterfall
-from tui.widgets.inspector import fit, percent, visible
+from tui.labels import fit, percent, visible
 
 NAMES = {
-    "model": "the model",
+    "model": "model",
     "banned": "banned",
     "boosted": "boosted",
     "repetition_penalty": "repetition",
@@ -29,10 +29,10 @@ _LABEL = 12
 
 
 def as_drawn(found: Waterfall, step: Step, *, same_settings: bool) -> Waterfall:
-    """The same, with the numbers that a Step has already, so that all panels show the same ones.
+    """The same table with the numbers of the Step, so that all panels show the same ones.
 
-    Computed anew they may differ in the last digit: fast code and the network round differently.
-    same_settings: the token was drawn with these settings, so the last column is known too.
+    New numbers may differ in the last digit: fast code and the network round differently.
+    same_settings: the token was sampled with these settings, so the Step has the last column too.
     """
     known: dict[int, tuple[float | None, float | None]] = {
         each.token_id: (each.logprob, each.sampling_logprob) for each in step.candidates
@@ -52,36 +52,36 @@ def as_drawn(found: Waterfall, step: Step, *, same_settings: bool) -> Waterfall:
 
 
 class WaterfallTable(Widget):
-    """A row for every candidate, a column for every setting that does something."""
+    """A row for every candidate, a column for every setting that has an effect."""
 
-    BORDER_TITLE = "the settings, one after the other, at this token"
+    BORDER_TITLE = "How each setting changes the odds"
 
     found: reactive[Waterfall | None] = reactive(None)
     chosen: reactive[int | None] = reactive(None)
-    """The token that stands in the text."""
+    """Id of the token in the text."""
 
     def watch_found(self, found: Waterfall | None) -> None:
-        """Say what the dice do."""
+        """Name the token that the random seed picks."""
         if found is None:
             self.border_subtitle = ""
             return
         row = next(row for row in found.rows if row.token_id == found.drawn)
         name = visible(row.bytes, row.token_id)
-        self.border_subtitle = Content(f"▸ in the text   ⚄ what these dice take: {name}")
+        self.border_subtitle = Content(f"▸ in the text   ⚄ picked by this random seed: {name}")
 
     def render(self) -> Text:
-        """The table, as many rows as there is room for."""
+        """The table, with as many rows as fit."""
         text = Text(no_wrap=True, overflow="ellipsis")
         found = self.found
         if found is None:
-            return text.append("the first token has no context, and so no distribution", "dim")
+            return text.append("First token: nothing to predict it from", "dim")
         heading = "".join(f"{NAMES.get(name, name):>{_COLUMN}}" for name in found.stages)
         text.append(f"{'':{_LABEL + 2}}{heading}\n", "bold")
         for row in self._shown(found):
             mark = "▸" if row.token_id == self.chosen else " "
-            dice = "⚄" if row.token_id == found.drawn else " "
-            style = "bold" if mark + dice != "  " else ""
-            text.append(mark + fit(visible(row.bytes, row.token_id), _LABEL) + dice, style)
+            picked = "⚄" if row.token_id == found.drawn else " "
+            style = "bold" if mark + picked != "  " else ""
+            text.append(mark + fit(visible(row.bytes, row.token_id), _LABEL) + picked, style)
             text.append_text(_cells(row, found.stages))
         hidden = [row for row in found.rows if row not in self._shown(found)]
         rest = [
@@ -94,7 +94,7 @@ class WaterfallTable(Widget):
         return text.append(f" {fit('tokens left', _LABEL)} {left}", "dim")
 
     def _shown(self, found: Waterfall) -> list[Row]:
-        """Rows that fit; the two that matter most are always among them."""
+        """The rows that fit; always those of the text's token and of the picked one."""
         room = max(2, self.content_size.height - 3)
         needed = [row for row in found.rows if row.token_id in (self.chosen, found.drawn)]
         best = [row for row in found.rows if row not in needed][: room - len(needed)]
@@ -102,7 +102,7 @@ class WaterfallTable(Widget):
 
 
 def _cells(row: Row, stages: tuple[str, ...]) -> Text:
-    """Probabilities up to the stage that took the token out, which has a cross."""
+    """Probabilities up to the stage that removed the token, which shows a cross."""
     text = Text()
     for name, p in zip(stages, row.probabilities, strict=True):
         if name == row.removed_by:

@@ -1,0 +1,1 @@
+"""The lines that another process and the engine exchange."""

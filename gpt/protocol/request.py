@@ -1,0 +1,213 @@
+"""Requests of the engine: JSON from outside, checked field by field into dataclasses.
+
+docs/engine.md describes them. A field that is missing takes its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, get_type_hints
+
+from gpt.errors import UserError
+from gpt.models import EMBEDDED
+from gpt.settings import Sampling
+from gpt.tokenizer import LONGEST_TEXT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What any request may have."""
+
+    second: bool = False
+    """Whether the second model answers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load(Request):
+    """Load a model by name or directory."""
+
+    model: str = EMBEDDED
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 0
+    """0: as many as suit the model."""
+    compile: str = "off"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unload(Request):
+    """Free the second model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Models(Request):
+    """List the models that can be loaded by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokenize(Request):
+    """Cut a text into tokens."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathRequest(Request):
+    """A request about a path: ids of the first model, then the tokens of a text."""
+
+    ids: tuple[int, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score(PathRequest):
+    """Steps of a text that exists."""
+
+    top: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(PathRequest):
+    """The second model's Steps of a text, and how far it is from the first model."""
+
+    top: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(PathRequest):
+    """Draw tokens after the path."""
+
+    echo_from: int | None = None
+    """Position from which Steps of the prompt are wanted as well."""
+    sampling: Sampling = field(default_factory=Sampling)
+    max_new_tokens: int = 200
+    stop: tuple[str, ...] = ()
+    top: int = 10
+    slide: bool = False
+    chat: bool = False
+    """Whether the text is a person's turn of a conversation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waterfall(PathRequest):
+    """How each sampling setting changes the distribution after the path."""
+
+    sampling: Sampling = field(default_factory=Sampling)
+    chosen: int | None = None
+    top: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths(PathRequest):
+    """The most probable continuations."""
+
+    width: int = 8
+    depth: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layers(PathRequest):
+    """Each layer's guess of the token after the path, and where its heads look."""
+
+    chosen: int = 0
+    top: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution(PathRequest):
+    """How much each token of the path raises the probability of a token after it."""
+
+    chosen: int = 0
+    last: int = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(PathRequest):
+    """How probable each of several texts is after the path."""
+
+    options: tuple[str, ...]
+    top: int = 0
+
+
+REQUESTS: dict[str, type[Request]] = {
+    "load": Load,
+    "unload": Unload,
+    "models": Models,
+    "tokenize": Tokenize,
+    "score": Score,
+    "compare": Compare,
+    "generate": Generate,
+    "waterfall": Waterfall,
+    "paths": Paths,
+    "layers": Layers,
+    "attribution": Attribution,
+    "options": Options,
+}
+"""A request's `op` and what it becomes."""
+
+
+def parse(op: str, values: Mapping[str, Any]) -> Request:
+    """A request from its JSON object. Raises UserError naming the field that is wrong."""
+    kind, found = REQUESTS[op], {}
+    hints = get_type_hints(kind)
+    for each in fields(kind):
+        if each.name in values:
+            found[each.name] = _READERS[hints[each.name]](each.name, values[each.name])
+        elif each.default is MISSING and each.default_factory is MISSING:
+            raise UserError(f"the request lacks {each.name}")
+    return kind(**found)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be true or false")
+    return value
+
+
+def _whole(name: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UserError(f"{name} must be a whole number")
+    if not 0 <= value < 2**31:
+        raise UserError(f"{name} is {value}; it must be from 0 to {2**31 - 1}")
+    return value
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise UserError(f"{name} must be a text")
+    if len(value) > LONGEST_TEXT:
+        raise UserError(
+            f"{name} has {len(value):,} characters; at most {LONGEST_TEXT:,} are read at once"
+        )
+    return value
+
+
+def _ids(name: str, value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(i) is int for i in value):
+        raise UserError(f"{name} must be a list of whole numbers")
+    return tuple(value)
+
+
+def _texts(name: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        raise UserError(f"{name} must be a list of texts that are not empty")
+    return tuple(value)
+
+
+def _sampling(name: str, value: Any) -> Sampling:
+    if not isinstance(value, dict):
+        raise UserError(f"{name} must be an object with the settings by name")
+    return Sampling.from_dict(value)
+
+
+_READERS: dict[Any, Callable[[str, Any], Any]] = {
+    bool: _flag,
+    int: _whole,
+    int | None: _whole,
+    str: _text,
+    tuple[int, ...]: _ids,
+    tuple[str, ...]: _texts,
+    Sampling: _sampling,
+}
+"""How a field of each type is checked."""

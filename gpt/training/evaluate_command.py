@@ -1,0 +1,82 @@
+"""`python -m gpt evaluate`: the published numbers of any model, on any text."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from gpt import checkpoint, device, models
+from gpt.errors import UserError
+from gpt.model import GPT
+from gpt.training import data
+from gpt.training.data import Corpus
+from gpt.training.evaluate import PROTOCOLS, WINDOW, Loss, Protocol, mean_loss
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    parser.add_argument("model", nargs="?", default=models.EMBEDDED, help="a name or a directory")
+    parser.add_argument(
+        "--data", type=Path, metavar="PATH", help="a text, or a directory; default: Shakespeare"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="of the whole text; default: its last 10 %%"
+    )
+    parser.add_argument("--only", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--dtype", default="float32", choices=["auto", *models.DTYPES], help="%(default)s"
+    )
+    parser.add_argument("--json", action="store_true", help="one object")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure and print."""
+    directory = models.find(args.model)
+    say = Console(stderr=True).print
+    path = args.data or data.download_corpus(models.home().parent, say)
+    text = data.read_text(path)
+    n_params = models.read_manifest(directory).n_params
+    loaded = checkpoint.load(directory, *device.choose(args.device, args.dtype, n_params))
+    device.use_threads(loaded.manifest.n_params, WINDOW)
+    corpus = Corpus.from_text(text, loaded.tokenizer, validation=1.0 if args.all else 0.1)
+    losses = measure(loaded.model, corpus, args.only)
+    if args.json:
+        values = {name: loss.to_dict() for name, loss in losses.items()}
+        part = "all" if args.all else "validation"
+        print(json.dumps({"model": args.model, "data": path.name, "part": part, "loss": values}))
+        return
+    print(f"{'':9} nats/token  nats/character  bits/character  bits/byte")
+    for name, loss in losses.items():
+        print(
+            f"{name:9} {loss.nats_per_token:10.4f}  {loss.nats_per_character:14.4f}  "
+            f"{loss.bits_per_character:14.4f}  {loss.bits_per_byte:9.4f}  {PROTOCOLS[name]}"
+        )
+
+
+def measure(
+    model: GPT, corpus: Corpus, protocols: Sequence[Protocol] = tuple(PROTOCOLS)
+) -> dict[Protocol, Loss]:
+    """A network's losses on a corpus's validation part, with a bar on stderr where that is a
+    terminal. Raises UserError where the part is shorter than two tokens."""
+    ids, text = corpus.validation, corpus.validation_text
+    if len(ids) < 2:
+        raise UserError("the text has no token with a context; give at least two tokens")
+    window = min(WINDOW, model.config.block_size)
+    found = {}
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        for protocol in protocols:
+            task = bars.add_task(protocol, total=1.0)
+            nats = mean_loss(model, ids, protocol, window=window, done=_showing(bars, task))
+            found[protocol] = Loss(nats, len(ids) / len(text), len(text) / len(text.encode()))
+    return found
+
+
+def _showing(bars: Progress, task: TaskID) -> Callable[[float], None]:
+    return lambda share: bars.update(task, completed=share)

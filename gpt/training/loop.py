@@ -1,0 +1,235 @@
+"""The training loop; it knows no terminal and no files."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from gpt.device import fast_precision
+from gpt.errors import UserError
+from gpt.model import GPT
+from gpt.training.data import Corpus, batch
+from gpt.training.evaluate import mean_loss
+from gpt.training.optimizer import optimizers
+from gpt.training.parallel import Group
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained. Raises UserError where a value makes no sense."""
+
+    steps: int
+    """Optimizer steps."""
+    batch_size: int
+    """Windows of block_size tokens a step, over all processes."""
+    lr: float
+    """Peak learning rate."""
+    optimizer: Literal["scion", "muon", "adamw"] = "scion"
+    """Scion for networks whose weights are all matrices, Muon with AdamW or AdamW for any."""
+    momentum: float = 0.95
+    """Scion's and Muon's average over past gradients."""
+    weight_decay: float = 0.1
+    """Muon's and AdamW's, on matrices."""
+    clip: float = 0.0
+    """Longest gradient, all weights as one vector; longer ones are shortened. 0: any length."""
+    warmup: int = 100
+    """Steps in which the learning rate rises to its peak."""
+    cooldown: float = 0.15
+    """Share of the steps at the end in which it falls to 0; 0: it stays at its peak."""
+    average: float = 0.0
+    """Decay of an exponential average of the weights, which is then the model; 0: none."""
+    eval_every: int = 200
+    """Steps between measurements of the validation loss, after which the run is saved."""
+    patience: int = 0
+    """Measurements without a new best after which it stops; 0: it never stops early."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the products; weights are float32. auto: bfloat16 where the device is faster with it."""
+    seed: int = 1
+    """Of the first weights, of dropout and of the order of the windows."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "eval_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        for name in ("momentum", "weight_decay", "clip", "warmup", "patience"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if not 0 < self.lr < math.inf:
+            raise UserError(f"lr is {self.lr}; it must be above 0")
+        for name, most in (("momentum", 1), ("average", 1), ("cooldown", 1 + 1e-9)):
+            if not 0 <= getattr(self, name) < most:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UserError(
+                    f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}"
+                )
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
+
+
+_CHOICES = {
+    "optimizer": ("scion", "muon", "adamw"),
+    "precision": ("auto", "float32", "bfloat16"),
+}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one step of training has to report."""
+
+    step: int
+    """Steps done."""
+    loss: float
+    """Of this step's batch, in nats a token."""
+    validation_loss: float | None
+    """Over the whole validation part, where it was measured after this step."""
+    lr: float
+    """Learning rate of this step."""
+    tokens_per_second: float
+    """Of this step alone, over all processes."""
+
+
+class Training:
+    """A run: a network, its optimizer and how far they are.
+
+    Everything random in a step comes from the seed and the step's number, so a run that is
+    taken up again with `load_state` ends with the weights that it would have had. compiled:
+    through torch.compile. Raises UserError where the settings do not suit the network.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        corpus: Corpus,
+        settings: TrainConfig,
+        *,
+        group: Group | None = None,
+        compiled: bool = False,
+    ) -> None:
+        device = model.wte.weight.device
+        if settings.precision == "auto":
+            settings = replace(settings, precision=fast_precision(device))
+        group = group or Group()
+        if settings.batch_size % group.size:
+            raise UserError(
+                f"a batch of {settings.batch_size} windows cannot be shared among {group.size} "
+                "processes; choose another --batch-size"
+            )
+        corpus.require(model.config.block_size)
+        self.model, self.corpus, self.settings = model, corpus, settings
+        self.step = 0
+        self.best_loss, self.best_step = math.inf, 0
+        torch.manual_seed(settings.seed)
+        self.optimizers = optimizers(
+            model, settings.optimizer, settings.lr, settings.momentum, settings.weight_decay
+        )
+        self._average = None
+        if settings.average:
+            mean = get_ema_multi_avg_fn(settings.average)  # type: ignore[no-untyped-call]
+            self._average = AveragedModel(model, multi_avg_fn=mean)
+        self._group = group
+        forward = group.wrap(model)
+        self._forward = torch.compile(forward) if compiled else forward
+
+    @property
+    def learned(self) -> GPT:
+        """The network that is measured and kept: the average where there is one."""
+        return cast(GPT, self._average.module) if self._average else self.model
+
+    @property
+    def impatient(self) -> bool:
+        """Whether the validation loss did not improve for so long that it should end."""
+        waited = (self.step - self.best_step) // self.settings.eval_every
+        return 0 < self.settings.patience <= waited
+
+    def run(self) -> Iterator[Progress]:
+        """Do the steps that are left, yielding after each.
+
+        Raises UserError naming the step at which the loss is no number.
+        """
+        settings, T = self.settings, self.model.config.block_size
+        device = self.model.wte.weight.device
+        self.model.train()
+        while self.step < settings.steps:
+            started = time.perf_counter()
+            torch.manual_seed((settings.seed * 2**24 + self.step) * 2**8 + self._group.rank)
+            windows = batch(
+                self.corpus.train,
+                self.step,
+                batch_size=settings.batch_size,
+                block_size=T,
+                seed=settings.seed,
+            )
+            loss = self._descend(windows[self._group.rank :: self._group.size].to(device))
+            if not math.isfinite(loss):
+                raise UserError(f"the loss is {loss} at step {self.step + 1}; use a smaller --lr")
+            seconds = time.perf_counter() - started
+            lr = settings.lr * rate(self.step, settings)
+            self.step += 1
+            yield Progress(self.step, loss, self._measure(), lr, windows[:, 1:].numel() / seconds)
+        self.model.eval()
+
+    def _descend(self, windows: Tensor) -> float:
+        """One step on (B, T + 1) ids. Returns the mean loss before it, over all processes."""
+        with torch.autocast(
+            windows.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
+        ):
+            logits = self._forward(windows[:, :-1])  # (B, T, V)
+        loss = F.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        for optimizer in self.optimizers:
+            for weights in optimizer.param_groups:
+                weights["lr"] = self.settings.lr * rate(self.step, self.settings)
+            optimizer.step()
+            optimizer.zero_grad()
+        if self._average:
+            self._average.update_parameters(self.model)
+        return self._group.mean(loss.detach()).item()
+
+    def _measure(self) -> float | None:
+        if self.step % self.settings.eval_every and self.step != self.settings.steps:
+            return None
+        loss = mean_loss(self.learned, self.corpus.validation)
+        if loss < self.best_loss:
+            self.best_loss, self.best_step = loss, self.step
+        return loss
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes in a run, as tensors and numbers."""
+        return {
+            "step": self.step,
+            "best_loss": self.best_loss,
+            "best_step": self.best_step,
+            "model": self.model.state_dict(),
+            "average": self._average.state_dict() if self._average else None,
+            "optimizers": [optimizer.state_dict()["state"] for optimizer in self.optimizers],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on where a run of the same settings was."""
+        self.step = state["step"]
+        self.best_loss, self.best_step = state["best_loss"], state["best_step"]
+        self.model.load_state_dict(state["model"])
+        if self._average:
+            self._average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": saved, "param_groups": groups})
+
+
+def rate(step: int, settings: TrainConfig) -> float:
+    """Share of the peak learning rate: up, flat, then down to 0 in straight lines."""
+    rising = (step + 1) / max(1, settings.warmup)
+    falling = (settings.steps - step) / max(1, settings.cooldown * settings.steps)
+    return min(1.0, rising, falling)

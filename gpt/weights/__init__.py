@@ -1,0 +1,1 @@
+"""How few bits a weight needs, and reading them."""

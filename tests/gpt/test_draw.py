@@ -1,0 +1,106 @@
+"""The way of fixed shapes from logits to a token, against the one that looks at the numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gpt.draw import NAMES_TOKENS, Dials, choose, race, settle
+from gpt.errors import UserError
+from gpt.prediction import Prediction, predict, predict_in_order
+from gpt.sampling import distribution, draw
+from gpt.settings import Sampling
+from tests.gpt.test_sampling import logits_strategy, settings_strategy
+
+
+def dials(sampling: Sampling, path: list[int], n_steps: int = 1) -> Dials:
+    found = Dials(10, n_steps, torch.device("cpu"))
+    found.set(sampling, path, n_steps)
+    return found
+
+
+def off_borders(values: list[float], sampling: Sampling) -> tuple[torch.Tensor, Sampling]:
+    """Beside round numbers, at which rounding would decide what just stays."""
+    if sampling.top_p < 1:
+        sampling = replace(sampling, top_p=sampling.top_p * 0.99997)
+    sampling = replace(sampling, min_p=sampling.min_p * 0.99997)
+    return torch.tensor(values).mul(64).round().div(64), sampling
+
+
+@settings(deadline=None)  # the first call loads what torch needs
+@example([0.0] * 10, Sampling(top_p=0.5, boosted=(((5,), 1e-15),)), [0])  # no probability shows it
+@given(logits_strategy, settings_strategy, st.lists(st.integers(0, 9), min_size=1, max_size=6))
+def test_it_draws_what_the_stages_draw(
+    values: list[float], sampling: Sampling, path: list[int]
+) -> None:
+    logits, sampling = off_borders(values, sampling)
+    expected = distribution(logits, sampling, path)[-1].logprobs
+    _, order = predict_in_order(logits[None])
+    for known in (None, order)[: 1 if sampling.active & NAMES_TOKENS else 2]:
+        token_id, final = settle(logits, known, dials(sampling, path), torch.tensor(0))
+        assert int(token_id) == draw(expected, sampling.seed, len(path))
+        torch.testing.assert_close(final, expected, atol=1e-4, rtol=1e-4)
+
+
+@settings(deadline=None)
+@given(
+    logits_strategy, settings_strategy, st.lists(st.integers(0, 9), max_size=6), st.integers(1, 10)
+)
+def test_a_look_at_few_tokens_draws_what_the_stages_draw(
+    values: list[float], sampling: Sampling, context: list[int], at_hand: int
+) -> None:
+    logits, sampling = off_borders(values, sampling)
+    final = distribution(logits, sampling, context)[-1].logprobs
+    *rest, best, ids = predict(logits[None])
+    prediction = Prediction(*rest, best[:, :at_hand], ids[:, :at_hand])
+    for compiled in (None, race):
+        drawn = choose(prediction, sampling, context, 3, compiled)
+        assert drawn.token_id == draw(final, sampling.seed, 3)
+        found = [drawn.logprob(i) for i in range(10)]
+        expected = [None if p == -math.inf else p for p in final.tolist()]
+        assert found == [p if p is None else pytest.approx(p, abs=1e-5) for p in expected]
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0.0),
+        Sampling(top_k=20),
+        Sampling(temperature=1.5, top_p=0.95),
+        Sampling(min_p=0.05),
+    ],
+)
+def test_settings_that_leave_few_need_a_look_at_few(
+    sampling: Sampling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = torch.linspace(0, 90, 300)[torch.randperm(300)]
+    final = distribution(logits, sampling, [])[-1].logprobs
+    monkeypatch.delattr("gpt.draw.distribution")
+    drawn = choose(predict(logits[None]), sampling, [], 7)
+    assert drawn.token_id == draw(final, sampling.seed, 7)
+    found = [drawn.logprob(i) for i in range(300)]
+    assert [p is None for p in found] == final.isneginf().tolist()
+
+
+def test_each_step_throws_dice_of_its_own() -> None:
+    set_to = dials(Sampling(seed=5), [1, 2, 3], 50)
+    zeros = torch.zeros(10)
+    drawn = [int(settle(zeros, None, set_to, torch.tensor(step))[0]) for step in range(50)]
+    assert drawn == [draw(torch.zeros(10).log_softmax(0), 5, 3 + step) for step in range(50)]
+
+
+def test_ties_for_the_last_place_go_to_the_lowest_ids() -> None:
+    zeros = torch.zeros(10)
+    for order in (None, predict_in_order(zeros[None])[1]):
+        _, final = settle(zeros, order, dials(Sampling(top_k=3), [0]), torch.tensor(0))
+        assert final.exp().nonzero()[:, 0].tolist() == [0, 1, 2]
+
+
+def test_a_vocabulary_that_is_banned_is_an_error() -> None:
+    with pytest.raises(UserError, match="every token"):
+        dials(Sampling(banned=tuple((i,) for i in range(10))), [0])

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import pytest
+
+from gpt.errors import UserError
+from gpt.word_ids import sequences, split_boost
+
+
+def encode(text: str) -> list[int]:
+    return list(map(ord, text))
+
+
+def test_a_word_is_meant_with_and_without_the_space_before_it() -> None:
+    ab = (97, 98)
+    assert sequences("ab", encode, 50257) == (ab, (32, *ab))
+    assert sequences(" ab", encode, 50257) == ((32, *ab),)
+    assert sequences("ab", encode, 65) == (ab,)
+    assert sequences("#12", encode, 65) == ((12,),)
+    assert sequences("#x", encode, 65) == ((35, 120),)
+
+
+def test_bad_items_are_named() -> None:
+    with pytest.raises(UserError, match="no token 65"):
+        sequences("#65", encode, 65)
+    with pytest.raises(UserError, match="no word"):
+        sequences("", encode, 65)
+    for item in ("king", ":2", "king:much", "king:"):
+        with pytest.raises(UserError, match="like king:2"):
+            split_boost(item)
+    assert split_boost("a:b:-1.5") == ("a:b", -1.5)
+
+
+@pytest.mark.parametrize("nats", ["1e308", "1e400", "nan", "-inf", "1001"])
+def test_a_boost_out_of_range_is_refused_where_it_is_written(nats: str) -> None:
+    with pytest.raises(UserError, match=r"boosted is .*; it must be a number from -1000 to 1000"):
+        split_boost(f"king:{nats}")
+
+
+def test_an_id_of_thousands_of_digits_is_not_there() -> None:
+    with pytest.raises(UserError, match="there is no token 99999"):
+        sequences("#" + "9" * 5000, lambda word: [1], 29)

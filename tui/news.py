@@ -1,0 +1,87 @@
+"""Events of a session, for the screen that draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from tui.document import Node
+
+
+@dataclass(frozen=True)
+class State:
+    """The program is doing something else now."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something did not work."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class PromptReturned:
+    """A prompt could not be used; it goes back into its field."""
+
+    text: str
+
+
+class Change(Enum):
+    """Something looks different now."""
+
+    WAITING = auto()
+    """The model is not ready, and the reason has changed."""
+    LOADED = auto()
+    """A model is ready."""
+    PATH = auto()
+    """The document has another path."""
+    GREW = auto()
+    """The path has new tokens at its end."""
+    LOOK = auto()
+    """It is time to show the newest token and the figures of the run."""
+    COMPLETE = auto()
+    """The path has stopped growing."""
+    ENDED = auto()
+    """The session is not busy any more."""
+
+
+@dataclass(frozen=True)
+class WhatIf:
+    """A text and its continuation with other settings."""
+
+    old: Sequence[Node]
+    new: Sequence[Node]
+    begin: int
+    """Index of the first token that was sampled again."""
+
+
+@dataclass(frozen=True)
+class SecondText:
+    """A text and the second model's continuation of its beginning."""
+
+    model: str
+    old: Sequence[Node]
+    new: Sequence[Node]
+    old_begin: int
+    """Index of the first sampled token."""
+    new_begin: int
+
+
+@dataclass(frozen=True)
+class SecondReading:
+    """A text as both models read it."""
+
+    model: str
+    old: Sequence[Node]
+    new: Sequence[Node]
+    vocab_size: int
+    """Size of the second model's vocabulary."""
+    divergence: Sequence[float] | None
+    """The same as in the backend's Compared."""
+
+
+News = State | Problem | PromptReturned | Change | WhatIf | SecondText | SecondReading

@@ -1,0 +1,116 @@
+"""Actions that compare: other settings, a second model, typed continuations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from textual import work
+
+from gpt.errors import UserError
+from tui.news import News, SecondReading, SecondText, WhatIf
+from tui.screens.session_screen import SessionScreen
+
+
+class CompareActions(SessionScreen):
+    """Each action's conditions are in the table of possible actions."""
+
+    def action_what_if(self) -> None:
+        """Sample again with the same random seed and the current settings, and compare."""
+        from tui import second_opinion
+
+        begin = self._first_drawn()
+        if begin is None or self.controls is None:
+            return
+        try:
+            sampling = self.controls.sampling(new_seed=False)
+        except UserError as error:
+            self.complain(str(error))
+            return
+        slide = self.controls.slide
+        self._compare(second_opinion.what_if(self.session, begin, sampling, slide=slide))
+
+    def action_what_if_second(self) -> None:
+        """Let a second model continue with the same random seed and settings, and compare."""
+        from tui import second_opinion
+
+        if (begin := self._first_drawn()) is not None:
+            self._choose(lambda model: second_opinion.write_with(self.session, model, begin))
+
+    def action_compare(self) -> None:
+        """Let a second model read the text, and compare."""
+        from tui import second_opinion
+
+        self._choose(lambda model: second_opinion.read_with(self.session, model))
+
+    def _first_drawn(self) -> int | None:
+        """Index of the first sampled token, not before the selected one."""
+        return None if self.view.index is None else self.document.first_drawn(self.view.index)
+
+    def _choose(self, then: Callable[[str], AsyncIterator[News]]) -> None:
+        from tui.screens.models import ModelPicker
+
+        def chosen(model: str | None) -> None:
+            if model is not None:
+                self._compare(then(model))
+
+        picker = ModelPicker(self.session.model, "Second model")
+        self.app.push_screen(picker, chosen)
+
+    @work(group="write")
+    async def _compare(self, run: AsyncIterator[News]) -> None:
+        """Draw a run whose result is a comparison, and show that."""
+        self.offer()
+        selected = self.view.selected
+        async for news in run:
+            match news:
+                case WhatIf():
+                    if selected is not None:
+                        self.view.action_select(selected)
+                    if len(news.new) > news.begin:
+                        self._show_what_if(news)
+                case SecondText():
+                    self._show_texts(news)
+                case SecondReading():
+                    self._show_readings(news)
+                case _:
+                    self.draw(news)
+
+    def _show_what_if(self, found: WhatIf) -> None:
+        from tui.screens.comparison import ComparisonScreen, Side, differences
+
+        old, new, begin = found.old, found.new, found.begin
+        said = f"Same random seed; {differences(old[begin].sampling, new[begin].sampling)}"
+        sides = Side("Original", old, begin), Side("What if", new, begin)
+        self.app.push_screen(ComparisonScreen(said, *sides), self._say_kept)
+
+    def _say_kept(self, result: None) -> None:
+        self.notify("The other text is now a branch; ] shows it.", markup=False)
+
+    def _show_texts(self, found: SecondText) -> None:
+        from tui.screens.comparison import ComparisonScreen, Side
+
+        sides = (
+            Side(self.session.model, found.old, found.old_begin),
+            Side(found.model, found.new, found.new_begin),
+        )
+        said = "Same random seed and settings; other model"
+        self.app.push_screen(ComparisonScreen(said, *sides))
+
+    def _show_readings(self, found: SecondReading) -> None:
+        from tui.screens.model_comparison import ModelComparisonScreen, Reading
+
+        own = Reading(self.session.model, found.old, self.inspector.vocab_size)
+        other = Reading(found.model, found.new, found.vocab_size)
+        self.app.push_screen(ModelComparisonScreen(own, other, found.divergence))
+
+    def action_options(self) -> None:
+        """Compare continuations that the person types after the selected token."""
+        from tui.screens.options import OptionsScreen
+
+        if (index := self.view.index) is not None:
+            ids = self.document.ids[: index + 1]
+            self.app.push_screen(OptionsScreen(self.session.backend, ids), self._take_option)
+
+    def _take_option(self, text: str | None) -> None:
+        if text and self.view.index is not None:
+            self.write(text, self.view.index + 1, length=0)

@@ -1,0 +1,131 @@
+"""Actions on whole texts: open, search, copy, export."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from textual import work
+
+from gpt import models
+from gpt.errors import UserError
+from gpt.sanitize import one_line
+from tui.measure import find
+from tui.news import Change, News
+from tui.screens.model_actions import ModelActions
+from tui.session import READY
+from tui.store import Entry
+
+
+class FileActions(ModelActions):
+    """Each action's conditions are in the table of possible actions."""
+
+    def action_new_text(self) -> None:
+        """Start an empty text."""
+        self.session.begin()
+        self.session.figures.speed = self.session.figures.first = None
+        self.show_path()
+        self.draw(READY)
+        self.prompt.focus()
+
+    def action_texts(self) -> None:
+        """Choose a saved text."""
+        from tui.screens.texts import TextPicker
+
+        self.app.push_screen(TextPicker(), self.open_text)
+
+    def open_text(self, path: Path | None) -> None:
+        """Open a saved text, at the place where its reader left it."""
+        if path is None or path == self.session.place.path:
+            return
+        try:
+            entry, is_ours = self.session.open(path)
+        except UserError as error:
+            self.complain(str(error))
+            return
+        if not is_ours:
+            self.notify(
+                "Another program has this text open. Your changes are saved as another text.",
+                markup=False,
+            )
+        self.show_path()
+        self.draw(READY)
+        self._choose_model(entry)
+
+    def _choose_model(self, entry: Entry) -> None:
+        """Load the model of the text; if it is missing, the current model reads the text."""
+        if entry.model == self.session.model:
+            return
+        try:
+            models.find(entry.model)
+        except UserError as error:
+            self.complain(f"{error}; {self.session.model} reads the text instead")
+            self.follow(self.session.read_again())
+        else:
+            self.switch_model(entry.model)
+
+    def read(self, text: str) -> None:
+        """Let the model read a text, and show its first token."""
+        self._follow_from_start(self.session.read(text))
+
+    @work(group="write")
+    async def _follow_from_start(self, run: AsyncIterator[News]) -> None:
+        async for news in run:
+            self.draw(news)
+            if news is Change.COMPLETE:
+                self.view.action_select(0)
+
+    def action_copy(self) -> None:
+        """Copy the selected tokens, or the whole text, to the terminal's clipboard."""
+        nodes = [self.document.path[i] for i in self.view.selection] or self.document.path
+        text = b"".join(node.step.bytes for node in nodes).decode("utf-8", "replace")
+        self.app.copy_to_clipboard(text)
+        self.notify(f"Copied {len(nodes)} tokens", markup=False)
+
+    def action_search(self) -> None:
+        """Ask for words and go to the next match."""
+        from tui.screens.texts import Question
+
+        question = Question("Search", "n: next, N: previous match", self.session.searched)
+        self.app.push_screen(question, self._search)
+
+    def _search(self, wanted: str | None) -> None:
+        if wanted:
+            self.session.searched = wanted
+            self.action_found(1)
+
+    def action_found(self, by: int) -> None:
+        """Go to the next (1) or previous (-1) match; after the last one comes the first."""
+        if (here := self.view.index) is None:
+            return
+        wanted = self.session.searched
+        starts = find([node.step for node in self.document.path], wanted)
+        if not starts:
+            self.notify(f'"{one_line(wanted)}" is not in the text', markup=False)
+            return
+        later = [i for i in starts if (i > here if by > 0 else i < here)]
+        self.view.action_select((later or starts)[0 if by > 0 else -1])
+        self.view.focus()
+
+    def action_export(self) -> None:
+        """Export the text on the screen to a file."""
+        from tui.screens.texts import Question, free_name
+
+        hint = ".txt .md .json .html or .svg"
+        hint += ", in the directory of texts" if self.app.is_web else ""
+        self.app.push_screen(Question("Export to", hint, free_name()), self._export)
+
+    def _export(self, name: str | None) -> None:
+        from tui import export, served
+
+        if not name:
+            return
+        try:
+            path = served.export_path(name) if self.app.is_web else Path(name).expanduser()
+            export.write(path, self.document.path, self.session.model)
+        except UserError as error:
+            self.complain(str(error))
+        except (OSError, RuntimeError, ValueError) as error:  # not a valid file name
+            self.complain(f"cannot write {name}: {getattr(error, 'strerror', None) or error}")
+        else:
+            self.notify(f"Wrote {one_line(str(path.absolute()))}", markup=False)

@@ -1,0 +1,349 @@
+"""One text and one model: the state of the program and its runs; no widgets.
+
+`load`, `run` and `read` yield what happens; `report` is called with what happens at other times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gpt.errors import UserError
+from gpt.settings import Sampling
+from tui import store
+from tui.backend import (
+    BackendError,
+    Completion,
+    Connect,
+    Connection,
+    Done,
+    EngineDiedError,
+    Loaded,
+    Status,
+    Steps,
+)
+from tui.document import Document
+from tui.figures import Figures, Tally
+from tui.garbage import Settler
+from tui.measure import perplexity
+from tui.news import Change, News, Problem, PromptReturned, State
+from tui.store import Entry, Place
+
+READY = State("Enter sends")
+CALM = 0.1
+"""Seconds between two updates of the panels while text streams; less would flicker."""
+KEEP_EVERY = 10.0
+"""Seconds between two saves during a run; more if saving takes long."""
+FINISHED = {
+    "length": "Done: {n} tokens",
+    "eos": "Done: the model ended its text",
+    "stop": "Done: the model wrote a stop text",
+    "context full": 'Context full. Turn on "Slide context" to continue',
+    "cancelled": "Stopped",
+}
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Settings of a run."""
+
+    sampling: Sampling
+    length: int
+    """Most tokens of a branch."""
+    branches: int = 1
+    slide: bool = False
+    chat: bool = False
+
+
+class Session:
+    """A document, the file it is saved in, a backend, and the run that writes into the document."""
+
+    def __init__(
+        self,
+        connect: Connect,
+        connection: Connection,
+        model: str,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """connection: a backend that loads the model already; connect starts another one."""
+        self.model = model
+        """Name or directory of the model."""
+        self.backend, self._answers = connection
+        self.loaded: Loaded | None = None
+        """None until the model is ready."""
+        self.waiting = ""
+        """What the model is doing until then."""
+        self.document = Document()
+        self.place = Place()
+        self.is_busy = False
+        """A run, a reading or a comparison is in progress, or waits for the model."""
+        self.figures = Figures()
+        self.searched = ""
+        """Words of the latest search."""
+        self.report: Callable[[News], object] = lambda news: None
+        """Called with what happens outside a run: a text that could not be saved."""
+        self._connect = connect
+        self._clock = clock
+        self._settler = Settler(clock)
+        self._saving = asyncio.Lock()
+        self._saves: set[asyncio.Task[None]] = set()
+        self._saved_version = 0
+
+    @property
+    def perplexity(self) -> float | None:
+        """Perplexity of the sampled tokens of the path, by the model's own probabilities."""
+        if self.is_busy:  # too slow to compute for every token of a long text
+            return self.figures.perplexity
+        return perplexity(*self.document.surprisal())
+
+    # The model.
+
+    async def load(self) -> AsyncIterator[News]:
+        """Follow the latest request for a model."""
+        try:
+            async for event in self._answers:
+                if isinstance(event, Status):
+                    self.waiting = event.message
+                    yield Change.WAITING
+                    if self.is_busy:
+                        yield State(f"Waiting for the model: {event.message}")
+                elif isinstance(event, Loaded):
+                    self.loaded = event
+                    yield Change.LOADED
+                    if self.is_busy:
+                        yield State("Reading the text; Esc stops")
+                    if event.notice:
+                        yield Problem(event.notice)
+        except BackendError as error:
+            self.waiting = f"no model: {error}"
+            yield Change.WAITING
+            yield Problem(str(error))
+
+    def switch(self, model: str) -> None:
+        """Request another model; follow it with `load`."""
+        self.model, self.loaded, self.waiting = model, None, ""
+        self.figures.speed = None
+        self._answers = self.backend.load(model)
+
+    def restart(self) -> None:
+        """Start a new backend with the same model; follow it with `load`. The text stays."""
+        self.backend.close()  # open requests fail
+        self.loaded = None
+        self.backend, self._answers = self._connect(self.model)
+
+    def close(self) -> None:
+        """End the backend and save the text."""
+        self.backend.close()
+        try:
+            self.place.save(self.model, list(self.document.nodes()), list(self.document.path))
+        finally:
+            self.place.release()
+
+    # The text.
+
+    def begin(self, document: Document | None = None, place: Place | None = None) -> None:
+        """Replace the current text by another one; the current one stays on the disk."""
+        if self._saves or self.document.version != self._saved_version:
+            self._keep(is_last=True)
+        else:
+            self.place.release()
+        self.document, self.place = document or Document(), place or Place()
+        self._saved_version = self.document.version
+
+    def open(self, path: Path) -> tuple[Entry, bool]:
+        """Replace the current text by a saved one, at the place where its reader left it.
+
+        Returns the head of the file, and whether this program may write it: if another program has
+        it open, changes are saved as another text.
+        """
+        document, entry = store.load(path)
+        place = Place(path)
+        is_ours = place.claim()
+        self.begin(document, place)
+        return entry, is_ours
+
+    def keep(self) -> None:
+        """Start to save the text in a thread: a long one takes longer than a frame."""
+        self._keep(is_last=False)
+
+    def _keep(self, *, is_last: bool) -> None:
+        self._saved_version = self.document.version
+        save = self._save(self.place, self.document, self.model, is_last=is_last)
+        task = asyncio.get_running_loop().create_task(save)
+        self._saves.add(task)
+        task.add_done_callback(self._saves.discard)
+
+    async def _save(self, place: Place, document: Document, model: str, *, is_last: bool) -> None:
+        async with self._saving:  # one after the other
+            try:
+                await asyncio.to_thread(
+                    place.save, model, list(document.nodes()), list(document.path)
+                )
+            except UserError as error:
+                self.report(Problem(str(error)))
+            if is_last:
+                place.release()
+
+    # Runs.
+
+    def run(
+        self,
+        settings: RunSettings,
+        text: str = "",
+        at: int | None = None,
+        new_ids: Sequence[int] = (),
+    ) -> AsyncIterator[News]:
+        """Let the model continue after the path, new_ids and text.
+
+        at: cut the path to its first `at` tokens before. All branches start at the same place; each
+        one has the next seed.
+        """
+        if at is not None:
+            self.document.cut(at)
+        request = Completion(
+            [*self.document.ids, *new_ids],
+            text,
+            settings.sampling,
+            settings.length,
+            slide=settings.slide,
+            chat=settings.chat and not new_ids,
+            new_ids=len(new_ids),
+        )
+        return self.until_free(self.draw(request, settings.branches))
+
+    def read(self, text: str, written: bytes = b"") -> AsyncIterator[News]:
+        """Replace the current text by this one, as the model's tokens with their probabilities.
+
+        written: for each byte of the text, 1 if the person wrote it; after its end the person
+        wrote everything.
+        """
+        return self.until_free(self._read(text, written))
+
+    def read_again(self) -> AsyncIterator[News]:
+        """Read the path with the current model; its other branches stay in the old file."""
+        path = self.document.path
+        written = b"".join(bytes([node.is_prompt]) * len(node.step.bytes) for node in path)
+        return self.read(self.document.text, written)
+
+    def until_free(self, news: AsyncIterator[News]) -> AsyncIterator[News]:
+        """The same events; the session is busy until they end, then the text is saved."""
+        self.is_busy = True
+        return self._until_free(news)
+
+    async def _until_free(self, news: AsyncIterator[News]) -> AsyncIterator[News]:
+        try:
+            async for each in news:
+                yield each
+        finally:
+            self.is_busy = False
+        self.keep()
+        yield Change.ENDED
+
+    async def draw(self, request: Completion, branches: int) -> AsyncIterator[News]:
+        """A run without `until_free`."""
+        waiting = self.loaded is None
+        yield State(f"Waiting for the model: {self.waiting}" if waiting else "Reading the prompt")
+        before = begin = len(self.document.path)
+        done, branch = Done(None, 0, 0.0), request
+        try:
+            for i in range(branches):
+                if i:
+                    self.document.cut(begin)
+                    yield Change.PATH
+                    branch = self._other_branch(request, i)
+                async for each in self._stream(branch):
+                    if isinstance(each, Done):
+                        done = each
+                    else:
+                        yield each
+                if branch.text and done.finish_reason == "cancelled" and not done.tokens:
+                    # Perhaps a part of the prompt was read; sent again, it joins that part.
+                    self.document.cut(before)
+                    yield Change.PATH
+                    yield PromptReturned(branch.text)
+                if done.finish_reason == "cancelled" or not done.tokens:
+                    break
+                begin = len(self.document.path) - done.tokens
+            yield _finished(done)
+        except BackendError as error:
+            dead = isinstance(error, EngineDiedError)
+            yield State("Press Ctrl+R to restart the engine") if dead else READY
+            yield Problem(str(error))
+            if request.text and not self.document.ids[len(request.ids) :]:
+                yield PromptReturned(request.text)
+
+    def _other_branch(self, request: Completion, i: int) -> Completion:
+        """Branch i: the same request from the same place with another seed."""
+        sampling = replace(request.sampling, seed=(request.sampling.seed + i) % 2**63)
+        return replace(request, ids=self.document.ids, text="", new_ids=0, sampling=sampling)
+
+    async def _stream(self, request: Completion) -> AsyncIterator[News | Done]:
+        """The events of one branch; the last one is Done."""
+        document = self.document
+        tally = Tally(self.figures, document, self._clock(), was_ready=self.loaded is not None)
+        looked, kept = -math.inf, self._clock()
+        async for event in self.backend.complete(request):
+            if isinstance(event, Steps):
+                sampling = None if event.is_prompt else request.sampling
+                self.document.append(event.steps, is_prompt=event.is_prompt, sampling=sampling)
+                self._settler.settle()
+                now = self._clock()
+                if not event.is_prompt and tally.add(event.steps, now):
+                    yield State("Writing; Esc stops")
+                yield Change.GREW
+                if now - looked > CALM:
+                    looked = now
+                    yield Change.LOOK
+                if now - kept > max(KEEP_EVERY, 20 * self.place.seconds):
+                    kept = now
+                    self.keep()
+            elif isinstance(event, Done):
+                self.figures.speed = event.tokens / event.seconds if event.tokens else None
+                if self.loaded:
+                    self.loaded = replace(self.loaded, **event.how)
+                yield Change.COMPLETE
+                yield event
+                return
+            elif isinstance(event, Status):
+                if event.is_notice:
+                    yield Problem(event.message)
+                else:
+                    yield State(f"{event.message}; Esc stops")
+        raise BackendError("the engine did not say that it was done")
+
+    async def _read(self, text: str, written: bytes) -> AsyncIterator[News]:
+        self.begin()
+        yield Change.PATH
+        yield State("Reading the text; Esc stops")
+        done, stopped = 0, False
+        try:
+            async for event in self.backend.score(text):
+                if isinstance(event, Status):
+                    yield State(f"{event.message}; Esc stops")
+                elif isinstance(event, Done):
+                    stopped = event.finish_reason == "cancelled"
+                elif isinstance(event, Steps):
+                    for step in event.steps:
+                        is_prompt = done >= len(written) or bool(written[done])
+                        self.document.append([step], is_prompt=is_prompt)
+                        done += len(step.bytes)
+                    self._settler.settle()
+                    yield Change.GREW
+            yield Change.COMPLETE
+            yield State("Stopped; the rest of the text was not read") if stopped else READY
+        except BackendError as error:
+            yield Problem(str(error))
+            yield PromptReturned(text)
+            yield READY
+
+
+def _finished(done: Done) -> State:
+    """What to say after a run."""
+    if done.finish_reason == "length" and not done.tokens:
+        return READY
+    said = FINISHED.get(done.finish_reason or "", READY.message).format(n=done.tokens)
+    return State(said.replace(" 1 tokens", " 1 token"))
