@@ -1,22 +1,31 @@
-# `make run` and `make test` are all the set-up there is: each makes .venv where it is missing
-# or older than pyproject.toml or constraints.txt, and does nothing where it is not.
+# `make run` and `make test` are all the set-up there is: each makes .venv if it is missing or
+# older than pyproject.toml or constraints.txt.
 
 PYTHON ?= python3
 BIN = .venv/bin
-# Windows keeps them elsewhere.
+# Windows keeps programs in another directory.
 ifeq ($(OS),Windows_NT)
 BIN = .venv/Scripts
 endif
 
-.PHONY: run test fuzz check format clean
+# One test process a core, each with one thread: more threads would wait for each other.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+# Coverage of a few tests says nothing, so it is printed if all of them run.
+COVERAGE = $(if $(ARGS),,--cov)
+
+.PHONY: run test slow fuzz check format clean
 
 run: .venv/.run
 	@$(BIN)/gpt-tui $(ARGS)
 
 test: .venv/.dev
-	$(BIN)/python -m pytest -n auto $(ARGS)
+	$(PYTEST) -m "not slow" $(COVERAGE) $(ARGS)
 
-# Minutes instead of seconds for each fuzzer; FUZZ_SECONDS says how many.
+# The tests that take long: compilers, whole sessions, fuzzers. `make test` leaves them out.
+slow: .venv/.dev
+	$(PYTEST) -m slow $(ARGS)
+
+# Minutes instead of seconds for each fuzzer: FUZZ_SECONDS.
 fuzz: .venv/.dev
 	FUZZ_SECONDS=$${FUZZ_SECONDS:-180} $(BIN)/python -m pytest tests/fuzz $(ARGS)
 

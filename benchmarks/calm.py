@@ -1,12 +1,12 @@
-"""How calm the interface stays under load, in the real program in a pseudo-terminal; prints JSON.
+"""Measure how responsive the interface is under load, in a pseudo-terminal; prints JSON.
 
     .venv/bin/python -m benchmarks.calm [--rate 2000] [--tokens 100000]
 
 keys: milliseconds from a key press to its letter on the screen, while an engine without a model
-streams so many tokens a second, and while nothing is written. long_text: frames a second of a text
-of so many tokens, page by page and row by row, each from the key to the last byte of its frame;
-bytes that the process grows by for each token, beside what one token's objects weigh. fork:
-milliseconds from the wish to the first new token, from the engine with the Shakespeare model.
+streams --rate tokens per second, and while nothing is written. long_text: frames per second while a
+text of --tokens tokens scrolls by pages and by rows, each from the key to the last byte of its
+frame; and bytes per token by which the process grows, with the size of one token's objects. fork:
+milliseconds from a request to its first new token, with the Shakespeare model.
 """
 
 from __future__ import annotations
@@ -37,11 +37,17 @@ PAGE_DOWN, DOWN, BACKSPACE = "\x1b[6~", "\x1b[B", "\x7f"
 
 
 def main() -> None:
-    """All of it, as one JSON object."""
+    """Measure everything and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=int, default=2000, help="tokens a second")
-    parser.add_argument("--tokens", type=int, default=100_000, help="of the long text")
-    parser.add_argument("--presses", type=int, default=200)
+    parser.add_argument(
+        "--rate", type=int, default=2000, help="Tokens per second. (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=100_000, help="Tokens in the text. (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--presses", type=int, default=200, help="Keys to press. (default: %(default)s)"
+    )
     parser.add_argument("--interface", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--score", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -58,13 +64,13 @@ def main() -> None:
 
 
 def interface(score: str | None) -> None:
-    """gpt-tui on the engine without a model."""
+    """Run gpt-tui with the engine without a model. score: path of a text to show."""
     from tui.app import GPTApp
     from tui.screens.main import MainScreen, Opening
     from tui.session import Session
 
     def connect(model: str) -> Any:
-        backend = LocalBackend(engine="benchmarks.fast_engine")
+        backend = LocalBackend(engine="benchmarks.fast_engine").start()
         return backend, backend.load(model)
 
     text = Path(score).read_text() if score else ""
@@ -74,7 +80,7 @@ def interface(score: str | None) -> None:
 
 
 class Program:
-    """The interface in a pseudo-terminal; only bytes are read, for a terminal costs time too."""
+    """The interface in a pseudo-terminal. Its bytes are read but not drawn, which costs time."""
 
     def __init__(self, *arguments: str, rate: int = 2000) -> None:
         home = tempfile.mkdtemp()
@@ -96,27 +102,27 @@ class Program:
         self.seen = ""
 
     def until(self, pattern: str, timeout: float = 300) -> None:
-        """Read until the bytes that came since the last call have this."""
+        """Read until a pattern appears in the bytes since the previous call."""
         deadline = time.monotonic() + timeout
         while not re.search(pattern, self.seen):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{pattern} never came")
+                raise TimeoutError(f"{pattern} did not appear")
             data = self.child.read_nonblocking(65536, timeout=timeout)
             self.seen = self.seen[-200:] + plain(data)
         self.seen = ""
 
     def drain(self, seconds: float) -> None:
-        """Read whatever comes within this time: a cursor that blinks never ends."""
+        """Read everything for this many seconds: with a blinking cursor, output never ends."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
+        while (remaining := deadline - time.monotonic()) > 0:
             try:
-                self.child.read_nonblocking(65536, timeout=left)
+                self.child.read_nonblocking(65536, timeout=remaining)
             except pexpect.TIMEOUT:
                 break
         self.seen = ""
 
     def press(self, n: int) -> list[float]:
-        """Milliseconds from a key to its letter, one that the screen does not have elsewhere."""
+        """Milliseconds from each of n keys to its letter, which is nowhere else on the screen."""
         taken = []
         for i in range(n):
             letter = "QXZJK"[i % 5]
@@ -125,11 +131,11 @@ class Program:
             self.until(letter)
             taken.append(1000 * (time.perf_counter() - started))
             self.child.send(BACKSPACE)
-            self.drain(0.1 + 0.037 * (i % 3))  # not in step with the frames
+            self.drain(0.1 + 0.037 * (i % 3))  # at varying times between two frames
         return taken
 
     def frame(self, key: str) -> float:
-        """Seconds from a key to the last byte of what it changes."""
+        """Seconds from a key to the last byte of its frame."""
         started = time.perf_counter()
         self.child.send(key)
         self.child.read_nonblocking(65536, timeout=60)
@@ -141,7 +147,7 @@ class Program:
                 return seconds
 
     def rss(self) -> int:
-        """Bytes of memory that the process has."""
+        """Bytes of memory that the process uses."""
         status = Path(f"/proc/{self.child.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+)", status)
         assert found
@@ -149,18 +155,18 @@ class Program:
 
 
 def plain(data: str) -> str:
-    """Without the sequences that move and colour."""
+    """Remove escape sequences, which move the cursor and set colours."""
     return re.sub(r"\x1b\[[0-9;?<>=]*[A-Za-z]", "", data)
 
 
 def keys(rate: int, presses: int) -> dict[str, Any]:
-    """While tokens stream, then after they have been stopped."""
+    """Time of key presses while tokens stream, and after they were stopped."""
     program = Program(rate=rate)
-    program.until("writing")
+    program.until("Writing")
     time.sleep(1)
     busy = program.press(presses)
     program.child.send("\x03")
-    program.until("stopped")
+    program.until("Stopped")
     program.drain(1.0)
     idle = program.press(presses // 2)
     program.child.close(force=True)
@@ -172,14 +178,14 @@ def keys(rate: int, presses: int) -> dict[str, Any]:
 
 
 def summary(values: list[float]) -> dict[str, float]:
-    """Median, 95th percentile and the worst."""
+    """Median, 95th percentile and maximum."""
     percentiles = statistics.quantiles(values, n=20)
     found = {"median": statistics.median(values), "p95": percentiles[-1], "max": max(values)}
     return {name: round(value, 1) for name, value in found.items()}
 
 
 def long_text(tokens: int, presses: int) -> dict[str, Any]:
-    """Scrolling through it, and what it weighs."""
+    """Speed of scrolling through a long text, and the memory that it uses."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         empty = Program()
         empty.until("Enter")
@@ -207,26 +213,26 @@ def long_text(tokens: int, presses: int) -> dict[str, Any]:
         "tokens": tokens,
         **found,
         "bytes_per_token": round((after - before) / tokens),
-        "bytes_of_a_node": weight(node),
+        "bytes_of_a_node": size_of(node),
     }
 
 
-def weight(value: object) -> int:
-    """Bytes of an object and all that only it holds; small whole numbers are shared."""
+def size_of(value: object) -> int:
+    """Bytes of an object and everything that only it holds. Integers are shared: they count 0."""
     size = sys.getsizeof(value)
     if isinstance(value, list | tuple):
-        return size + sum(map(weight, value))
+        return size + sum(map(size_of, value))
     slots = getattr(type(value), "__slots__", ())
     return size + sum(
-        weight(getattr(value, name))
+        size_of(getattr(value, name))
         for name in slots
         if not isinstance(getattr(value, name), int | None)
     )
 
 
 async def fork(times: int) -> dict[str, float]:
-    """Milliseconds to the first token of a fork, and of going back to the branch it left."""
-    backend = LocalBackend()
+    """Milliseconds to the first token of a fork, and after a return to the longer branch."""
+    backend = LocalBackend().start()
     async for event in backend.load("shakespeare"):
         assert not isinstance(event, Loaded) or event.name
     ids: list[int] = []
@@ -234,9 +240,9 @@ async def fork(times: int) -> dict[str, float]:
     async for event in backend.complete(request):
         if isinstance(event, Steps):
             ids += [one.token_id for one in event.steps]
-    taken: dict[str, list[float]] = {"back_to_200_tokens": [], "behind_the_20th": []}
+    taken: dict[str, list[float]] = {"back_to_200_tokens": [], "after_20_tokens": []}
     for seed in range(times):
-        for name, path in (("back_to_200_tokens", ids), ("behind_the_20th", ids[:20])):
+        for name, path in (("back_to_200_tokens", ids), ("after_20_tokens", ids[:20])):
             started, first = time.perf_counter(), 0.0
             async for event in backend.complete(Completion(path, "", Sampling(seed=seed), 2)):
                 if isinstance(event, Steps) and event.steps and not event.is_prompt and not first:

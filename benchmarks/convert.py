@@ -1,16 +1,16 @@
-"""Seconds and peak memory of a conversion, beside a plain copy and beside transformers.
+"""Measure seconds and peak memory of a conversion, a plain copy and transformers; prints JSON.
 
     python -m benchmarks.convert [--runs 5] [--only small large] [--scale 1.0]
 
-Prints one JSON object. `small` is a random GPT-2 124M in one file; `large` is a random GPT-2 of
-about 3 GB in shards. Each measurement is a process of its own and the kinds take turns:
+`small` is a random GPT-2 124M in one file, `large` a random GPT-2 of about 3 GB in shards. Each
+measurement is a process of its own, and the kinds take turns:
 
 - convert: python -m convert MODEL --no-verify
-- copy: cp, then the sha256 of what was copied
+- copy: cp, then the sha256 of the copied files
 - transformers: from_pretrained, then save_pretrained
-- startup: what Python and torch need before a conversion begins; it is in `convert` too
+- startup: starting Python and torch; the figures for convert include it
 
-The peak is Linux's VmHWM of the process; pages of the file cache are not in it.
+The peak is VmHWM of the process on Linux, without pages of the file cache.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ KINDS = {"convert": CONVERT, "copy": COPY, "transformers": TRANSFORMERS, "startu
 
 
 def make(directory: Path, sizes: dict[str, int], sharded: bool) -> int:
-    """Write a random checkpoint, one layer at a time. Returns the bytes of its weights."""
+    """Write a random checkpoint shard by shard. Returns the size of its weights in bytes."""
     import torch
     from safetensors.torch import save_file
 
@@ -75,7 +75,7 @@ def make(directory: Path, sizes: dict[str, int], sharded: bool) -> int:
     (directory / "config.json").write_text(json.dumps(config))
     _write_tokenizer(directory)
     C = sizes["n_embd"]
-    shapes = {"wte.weight": (50257, C), "wpe.weight": (1024, C)}
+    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (50257, C), "wpe.weight": (1024, C)}
     for i in range(sizes["n_layer"]):
         shapes |= {
             f"h.{i}.ln_1.weight": (C,),
@@ -113,7 +113,7 @@ def make(directory: Path, sizes: dict[str, int], sharded: bool) -> int:
 
 
 def _save(save_file: Any, directory: Path, shards: list[dict[str, Any]]) -> None:
-    """Write the last shard and keep only its names."""
+    """Write the last shard, and keep only the names of its tensors."""
     save_file(shards[-1], directory / _name(len(shards) - 1), metadata={"format": "pt"})
     shards[-1] = dict.fromkeys(shards[-1])
 
@@ -123,7 +123,7 @@ def _name(i: int) -> str:
 
 
 def _write_tokenizer(directory: Path) -> None:
-    """The smallest byte-level vocabulary: the benchmark is about weights."""
+    """Write the smallest byte-level vocabulary, because only weights are measured."""
     from gpt.tokenizer import BPETokenizer, byte_alphabet
 
     BPETokenizer({token: i for i, token in enumerate(byte_alphabet())}, []).save(directory)
@@ -131,7 +131,7 @@ def _write_tokenizer(directory: Path) -> None:
 
 def measure(kind: str, source: Path, target: Path) -> tuple[float, int]:
     """Seconds and peak bytes of one process."""
-    begin = time.perf_counter()
+    started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", KINDS[kind], str(source), str(target)],
         cwd=REPOSITORY,
@@ -139,7 +139,7 @@ def measure(kind: str, source: Path, target: Path) -> tuple[float, int]:
         text=True,
         check=False,
     )
-    seconds = time.perf_counter() - begin
+    seconds = time.perf_counter() - started
     if done.returncode:
         sys.exit(f"{kind} failed: {done.stderr}")
     peak = next(line for line in reversed(done.stderr.splitlines()) if line.startswith("peak"))
@@ -147,11 +147,11 @@ def measure(kind: str, source: Path, target: Path) -> tuple[float, int]:
     return seconds, int(peak.split()[1])
 
 
-def _level(source: Path) -> None:
-    """The same state of memory and disk for each measurement.
+def _reset(source: Path) -> None:
+    """Bring memory and disk into the same state before each measurement.
 
-    A virtual machine hands memory that was free for a while back to its host, and whoever writes
-    next waits to get it again; what the last one wrote is not this one's to wait for either.
+    A virtual machine returns memory that was free for a while to its host, and the next process
+    that writes would wait for it. Nor should it wait for data that the previous one wrote.
     """
     scratch = source.parent / "scratch"
     shutil.copytree(source, scratch)
@@ -160,11 +160,11 @@ def _level(source: Path) -> None:
 
 
 def compare(source: Path, runs: int) -> dict[str, Any]:
-    """Medians of all kinds, in turns; the first turn warms the file cache and does not count."""
+    """Medians of all kinds, which take turns. The first turn warms the file cache."""
     found: dict[str, list[tuple[float, int]]] = {kind: [] for kind in KINDS}
     for turn in range(runs + 1):
         for kind, results in found.items():
-            _level(source)
+            _reset(source)
             result = measure(kind, source, source.parent / "out")
             if turn:
                 results.append(result)
@@ -178,22 +178,30 @@ def compare(source: Path, runs: int) -> dict[str, Any]:
     }
     seconds = {kind: found["seconds"] for kind, found in medians.items()}
     memory = medians["convert"]["peak_mb"] / medians["transformers"]["peak_mb"]
-    begun = seconds["convert"] - seconds["startup"]
+    without_startup = seconds["convert"] - seconds["startup"]
     return {
         **medians,
         "seconds_convert_over_copy": round(seconds["convert"] / seconds["copy"], 3),
-        "seconds_convert_without_startup_over_copy": round(begun / seconds["copy"], 3),
+        "seconds_convert_without_startup_over_copy": round(without_startup / seconds["copy"], 3),
         "peak_convert_over_transformers": round(memory, 3),
     }
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure everything and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--only", nargs="*", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--scale", type=float, default=1.0, help="of the number of layers")
-    parser.add_argument("--dir", type=Path, help="where to work; default: the temporary directory")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="Runs of each kind. (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--only", nargs="*", choices=SIZES, default=list(SIZES), help="Sizes. (default: all)"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="Factor for n_layer. (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dir", type=Path, help="Directory to work in. (default: the temporary directory)"
+    )
     args = parser.parse_args()
     report: dict[str, Any] = {"machine": f"{platform.machine()}, {os.cpu_count()} cores"}
     for name in args.only:

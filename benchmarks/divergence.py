@@ -1,13 +1,13 @@
-"""How far the distributions of each dtype are from float32's; prints JSON.
+"""Measure how far the distributions of each dtype are from those of float32; prints JSON.
 
     .venv/bin/python -m benchmarks.divergence --data tinyshakespeare.txt [--tokens 20000]
 
-The shipped model reads the last part of a text that it was not trained on, and random GPT-2
-weights of 124M read random tokens, in windows of the block size or 256. Per token: the
-Kullback-Leibler divergence in nats, and the largest difference of any token's probability.
-Windows are read at once; `one_by_one` tokens are read as decoding does, through the cache. "gpu" is
-what a CUDA device computes: bfloat16 throughout, and float32 logits. The roundings are the same
-here; only the order of sums differs.
+The shipped model reads the end of a text, which it was not trained on. A GPT-2 124M with random
+weights reads random tokens. Both read windows of 256 tokens. Figures per token: the
+Kullback-Leibler divergence in nats, and the largest difference in any token's probability.
+"windows" are read at once; "one_by_one" is read token by token through the cache, as in decoding.
+"gpu" is what a CUDA device computes: bfloat16 everywhere, and float32 logits. It rounds as a GPU
+does; only the order of sums differs.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ WINDOW = 256
 
 
 def compare(directory: Path, ids: Tensor, one_by_one: int) -> dict[str, Any]:
-    """ids (n, T) → figures for each dtype."""
+    """Windows of ids (n, T) → figures for each dtype. one_by_one: tokens to read one by one."""
     exact = checkpoint.load(directory).model
     found = {}
+    model: GPT
     for dtype in (*models.DTYPES[1:], "gpu"):
         if dtype == "gpu":
             model = AsOnGPU(exact.config).eval().requires_grad_(False)
@@ -53,7 +54,7 @@ def compare(directory: Path, ids: Tensor, one_by_one: int) -> dict[str, Any]:
 
 
 class AsOnGPU(GPT):
-    """gpt.weights.quantize.HalfGPT with a product that a CPU has as well."""
+    """gpt.weights.quantize.HalfGPT with a product that a CPU can compute too."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, E) → (…, V) float32."""
@@ -62,21 +63,27 @@ class AsOnGPU(GPT):
 
 
 def decoded(model: GPT, ids: Tensor) -> Tensor:
-    """Logits (1, T, V), a token at a time."""
+    """ids (T) → logits (1, T, V), computed one token at a time."""
     cache = model.new_cache()
     return torch.cat([model.logits(model.hidden(i.view(1, 1), cache)) for i in ids], dim=1)
 
 
 def differences(exact: Tensor, other: Tensor) -> Tensor:
-    """Logits (1, T, V) twice → divergences and largest differences, (2, T)."""
+    """Two logits (1, T, V) → divergences and largest differences in probability, (2, T)."""
     p, q = exact[0].double().log_softmax(-1), other[0].double().log_softmax(-1)
     return torch.stack([(p.exp() * (p - q)).sum(-1), (p.exp() - q.exp()).abs().amax(-1)])
 
 
-def summary(both: Tensor) -> dict[str, float]:
-    """Means and maxima over the tokens."""
-    (kl, gap), (most, widest) = both.mean(1).tolist(), both.amax(1).tolist()
-    values = {"mean_kl": kl, "max_kl": most, "mean_difference": gap, "max_difference": widest}
+def summary(figures: Tensor) -> dict[str, float]:
+    """Means and maxima over the tokens of `differences`."""
+    mean_kl, mean_difference = figures.mean(1).tolist()
+    max_kl, max_difference = figures.amax(1).tolist()
+    values = {
+        "mean_kl": mean_kl,
+        "max_kl": max_kl,
+        "mean_difference": mean_difference,
+        "max_difference": max_difference,
+    }
     return {name: float(f"{value:.2g}") for name, value in values.items()}
 
 
@@ -84,8 +91,8 @@ def summary(both: Tensor) -> dict[str, float]:
 def main() -> None:
     """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=20_000)
+    parser.add_argument("--data", type=Path, required=True, help="Text file.")
+    parser.add_argument("--tokens", type=int, default=20_000, help="(default: %(default)s)")
     args = parser.parse_args()
     shipped = models.find(models.EMBEDDED)
     text = checkpoint.load(shipped).tokenizer.encode(data.read_text(args.data))
@@ -96,9 +103,9 @@ def main() -> None:
         os.environ["GPT_TUI_HOME"] = work
         from convert.write import convert
 
-        theirs = Path(work) / "theirs"
-        make(theirs, {"n_embd": 768, "n_head": 12, "n_layer": 12}, sharded=False)
-        directory = convert(str(theirs), name="gpt2", verify=False).directory
+        source = Path(work) / "theirs"
+        make(source, {"n_embd": 768, "n_head": 12, "n_layer": 12}, sharded=False)
+        directory = convert(str(source), name="gpt2", verify=False).directory
         torch.manual_seed(0)
         ids = torch.randint(50257, (2, WINDOW))
         result["random_gpt2"] = compare(directory, ids, one_by_one=100)

@@ -1,6 +1,7 @@
-"""An engine without a model that writes as fast as it is asked to; for benchmarks.calm.
+"""An engine without a model that writes at a given speed, for benchmarks.calm.
 
-It speaks the lines of docs/engine.md. Tokens a second: the environment's FAST_ENGINE_RATE.
+It speaks the protocol of docs/engine.md. The environment variable FAST_ENGINE_RATE sets the tokens
+per second.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CANDIDATES = [
 
 
 def step(position: int, *, drawn: bool) -> dict[str, Any]:
-    """A token that looks like a model's: ten candidates, varying numbers."""
+    """A token like a model's, with ten candidates and varying numbers."""
     choice = position * 7 % len(WORDS)
     shown = CANDIDATES[choice]
     return {
@@ -46,7 +47,7 @@ def step(position: int, *, drawn: bool) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer load, score (as many tokens as the text has words), generate and tokenize."""
+    """Answer load, score (one token per word of the text), generate and tokenize."""
     rate = float(os.environ.get("FAST_ENGINE_RATE", "2000"))
 
     def send(number: Any, event: str, **fields: Any) -> None:

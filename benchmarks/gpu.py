@@ -1,12 +1,13 @@
-"""Decoding on a CUDA GPU beside transformers in the same process; prints JSON.
+"""Measure decoding on a CUDA GPU, ours and transformers'; prints JSON.
 
     .venv/bin/python -m benchmarks.gpu [--rounds 5] [--models gpt2 gpt2-xl shakespeare] [--profile]
 
-Random weights of each size (the shipped ones of Shakespeare), in bfloat16; a prompt of 64 tokens,
-256 drawn greedily, in turn, round after round; figures are medians of tokens a second. Ours
-computes its full read-out with every token. The limit is what the memory, read in between, would
-allow if nothing but the weights were read. --profile adds where the GPU's time goes: its kernels
-by their microseconds a token. `--device cpu` only shows that the script works.
+Weights are random (those of Shakespeare are the shipped ones), in bfloat16. Each program draws 256
+tokens greedily after a prompt of 64. All programs run in one process and take turns in every
+round. Figures are medians of tokens per second. Ours computes its full read-out with every token.
+The limit is the speed if only the weights were read, at the memory bandwidth measured in between.
+--profile adds where the GPU's time goes: microseconds per token of each kernel. `--device cpu` only
+shows that the script works.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ from typing import Any
 import torch
 
 from benchmarks.convert import make
-from benchmarks.decode import medians, our_program, their_gpt2, transformers_program
 from benchmarks.other_programs import Program
+from benchmarks.rounds import medians
+from benchmarks.torch_programs import our_program, transformers_gpt2, transformers_program
 from gpt import checkpoint, models
 from gpt.bench import bytes_per_token, seconds_to_read
 from gpt.checkpoint import Checkpoint
 from gpt.fast.build import cache_directory
-from gpt.fast.cuda_compile import Fusion
+from gpt.fast.cuda_compile import CudaBuild
 from gpt.fast.cuda_graph import Graphs
 from tests.peers import as_llama
 
@@ -43,29 +45,29 @@ SIZES = {
 }
 
 
-def ours(loaded: Checkpoint, *, graphs: bool = True, fuse: bool = False) -> Program:
-    """Our generate: eagerly, with graphs, or with graphs of fused code."""
+def ours(loaded: Checkpoint, *, use_graphs: bool = True, compile: bool = False) -> Program:
+    """Our generate: eager, with graphs, or with graphs of compiled code."""
     context = loaded.new_context()
-    made = Graphs(context)
-    context.graphs = made if graphs else None
-    if fuse:
-        fusion = Fusion(made)
-        fusion.start(build=True)
-        fusion.wait()
+    graphs = Graphs(context)
+    context.graphs = graphs if use_graphs else None
+    if compile:
+        build = CudaBuild(graphs)
+        build.start(build=True)
+        build.wait()
     run = our_program(loaded, context)
 
     def checked(ids: list[int], n: int) -> list[int]:
         drawn = run(ids, n)
-        if graphs and (made.reason or fuse != made.is_fused):
+        if use_graphs and (graphs.reason or compile != graphs.is_compiled):
             notes = [path.read_text() for path in cache_directory().glob("fused-*.failed.txt")]
-            raise RuntimeError(" ".join([made.reason, made.put_aside, *notes]))
+            raise RuntimeError(" ".join([graphs.reason, graphs.why_not_compiled, *notes]))
         return drawn
 
     return checked
 
 
 def programs(name: str, work: Path, device: str) -> tuple[Checkpoint, dict[str, Any]]:
-    """Our model of that name, and functions that make each program."""
+    """Our model by its name, and functions that create each program."""
     if name == models.EMBEDDED:
         directory = models.find(models.EMBEDDED)
     else:
@@ -80,26 +82,26 @@ def programs(name: str, work: Path, device: str) -> tuple[Checkpoint, dict[str, 
 
     def theirs(*, compiled: bool) -> Program:
         if name == models.EMBEDDED:
-            model = as_llama(checkpoint.load(directory).model).to(torch.bfloat16)
+            model = as_llama(checkpoint.load(directory).model).bfloat16()
         else:
-            model = their_gpt2(work / name, torch.bfloat16)
-        model = model.to(device)
+            model = transformers_gpt2(work / name, torch.bfloat16)
+        model = model.to(device)  # type: ignore[arg-type]
         if compiled:
             model.generation_config.cache_implementation = "static"
             model.forward = torch.compile(model.forward, mode="reduce-overhead", fullgraph=True)
         return transformers_program(model)
 
     return loaded, {
-        "ours eager": lambda: ours(loaded, graphs=False),
+        "ours eager": lambda: ours(loaded, use_graphs=False),
         "ours graph": lambda: ours(loaded),
-        "ours graph, compiled": lambda: ours(loaded, fuse=True),
+        "ours graph, compiled": lambda: ours(loaded, compile=True),
         "transformers": lambda: theirs(compiled=False),
         "transformers static cache, compiled": lambda: theirs(compiled=True),
     }
 
 
 def compare(name: str, work: Path, device: str, rounds: int, profiled: bool) -> dict[str, Any]:
-    """Medians for one model. A program that fails is named with its reason."""
+    """Medians for one model. Programs that fail are listed with the reason."""
     loaded, makers = programs(name, work, device)
     ids = [i * 7919 % loaded.model.config.vocab_size for i in range(LONG)]
     ids = ids[: loaded.model.config.block_size - 1]
@@ -110,7 +112,7 @@ def compare(name: str, work: Path, device: str, rounds: int, profiled: bool) -> 
     def attempt(key: str, work: Callable[[], Any]) -> Any:
         try:
             return work()
-        except Exception as error:  # a peer that cannot run is reported, not fatal
+        except Exception as error:  # a program that cannot run is reported and skipped
             running.pop(key, None)
             skipped[key] = f"{type(error).__name__}: {error}"[-600:]
             return None
@@ -130,7 +132,7 @@ def compare(name: str, work: Path, device: str, rounds: int, profiled: bool) -> 
         print(f"{name}: round {number} of {rounds}", file=sys.stderr)
         for key, program in list(running.items()):
             taken = attempt(key, lambda program=program: times(program, ids, n_drawn, device))  # type: ignore[misc]
-            if taken and number:  # the first round warms up
+            if taken and number:  # the first round only warms up
                 decode[key].append(taken[0])
                 prefill[key].append(taken[1])
             bandwidth.append(memory.nbytes / min(seconds_to_read(memory) for _ in range(3)))
@@ -154,7 +156,7 @@ def compare(name: str, work: Path, device: str, rounds: int, profiled: bool) -> 
 
 
 def profile(program: Program, prompt: list[int], n_tokens: int = 32, n_rows: int = 25) -> Any:
-    """Kernels of the GPU while tokens are drawn: microseconds and calls a token, and names."""
+    """The GPU's kernels while tokens are drawn: microseconds and calls per token, and names."""
     kinds = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=kinds) as found:
         program(prompt, n_tokens)
@@ -172,12 +174,12 @@ def profile(program: Program, prompt: list[int], n_tokens: int = 32, n_rows: int
 
 
 def allocated() -> int:
-    """Bytes of the GPU that tensors take: of a program, what it adds to the weights of ours."""
+    """Bytes that tensors use on the GPU."""
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
 
 
 def times(program: Program, ids: list[int], drawn: int, device: str) -> tuple[float, float]:
-    """Tokens per second that are drawn behind a prompt, the first one apart, and that are read."""
+    """Tokens per second that are drawn after a prompt, without the first one, and that are read."""
     whole = seconds(lambda: program(ids[:PROMPT], drawn), device)
     first = seconds(lambda: program(ids[:PROMPT], 1), device)
     reading = seconds(lambda: program(ids, 0), device)
@@ -185,7 +187,7 @@ def times(program: Program, ids: list[int], drawn: int, device: str) -> tuple[fl
 
 
 def seconds(work: Callable[[], Any], device: str) -> float:
-    """Until the device has done it."""
+    """How long a call takes, until the device has finished."""
     started = time.perf_counter()
     work()
     if device != "cpu":
@@ -196,13 +198,19 @@ def seconds(work: Callable[[], Any], device: str) -> float:
 def main() -> None:
     """Measure everything and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--device", default="cuda")
-    names = [*SIZES, models.EMBEDDED]
-    parser.add_argument("--models", nargs="+", default=names, choices=names)
-    parser.add_argument("--profile", action="store_true")
     parser.add_argument(
-        "--work", type=Path, help="keeps weights and compiled code for the next run"
+        "--rounds", type=int, default=5, help="Rounds to measure. (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", default="cuda", help="Device: cuda or cpu. (default: %(default)s)"
+    )
+    names = [*SIZES, models.EMBEDDED]
+    parser.add_argument("--models", nargs="+", default=names, choices=names, help="(default: all)")
+    parser.add_argument("--profile", action="store_true", help="Add the times of GPU kernels.")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="Directory that keeps weights and compiled code. (default: a temporary one)",
     )
     args = parser.parse_args()
     if args.device != "cpu" and not torch.cuda.is_available():

@@ -1,13 +1,12 @@
-"""The main job's speed, beside its peers in the same run; prints JSON.
+"""Measure the speed of generating and of the interface, ours and others'; prints JSON.
 
     .venv/bin/python -m benchmarks.main_job [--rounds 5] [--new-tokens 128]
 
 generate: tokens per second of ours with its full read-out (log-probability, rank, entropy, ten
-candidates) beside transformers' generate on the same weights, the same prompt and the same
-sampling settings, in turn. interface: seconds from the start of the process to what a person
-sees, beside an app of one word, and the engine's speed while the interface shows its text
-beside its speed while nothing does; once more while code is built in the background, as in a first
-run. Everything is a median of the rounds.
+candidates), and of transformers' generate with the same weights, prompt and sampling settings, in
+turn. interface: seconds from the start of the process to what a user sees, and the same for an app
+that shows one word. streaming: the engine's speed alone, while the interface shows its text, and
+while code is also built in the background, as in a first run. Figures are medians of the rounds.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def decoding(ours: Checkpoint, theirs: Any, rounds: int, n: int) -> dict[str, float]:
-    """Tokens per second of both on the same weights, a prompt of 64 tokens before."""
+    """Tokens per second of ours and transformers', with the same weights, after 64 tokens."""
     prompt = torch.randint(ours.model.config.vocab_size, (1, 64))
     ids = prompt[0].tolist()
 
@@ -87,9 +86,9 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?<>=]*[ -/]*[@-~]")
 
 
 class Watched:
-    """A program in a pseudo-terminal and when it first wrote something.
+    """A program in a pseudo-terminal, and when it first wrote something.
 
-    Nothing draws what it writes: a terminal's own work must not slow what is measured.
+    Its output is not drawn: the work of a terminal would slow down the program.
     """
 
     def __init__(self, *command: str) -> None:
@@ -105,7 +104,7 @@ class Watched:
         )
 
     def until(self, pattern: str) -> float:
-        """Seconds from the start until the pattern was written."""
+        """Seconds from the start until a pattern was written."""
         while not re.search(pattern, self.text):
             data = self._child.read_nonblocking(1 << 20, timeout=120)
             self.text = self.text[-10_000:] + ESCAPES.sub("", data)
@@ -116,7 +115,7 @@ class Watched:
 
 
 def first(pattern: str, *command: str) -> float:
-    """Seconds until a program shows something."""
+    """Seconds from the start of a program until it shows a pattern."""
     program = Watched(*command)
     try:
         return program.until(pattern)
@@ -128,14 +127,14 @@ def interface_speed(n: int, compiling: str) -> float:
     """The engine's tokens per second while the interface shows them."""
     program = Watched("-m", "tui", "--prompt", PROMPT, "-n", str(n), "--seed", "1", compiling)
     try:
-        program.until(r"done: the length")
+        program.until(r"Done: \d+ tokens")
         return float(re.findall(r"([\d,.]+) tokens/s", program.text)[-1].replace(",", ""))
     finally:
         program.close()
 
 
 async def _engine_speed(n: int) -> float:
-    backend = LocalBackend()
+    backend = LocalBackend().start()
     async for _ in backend.load(models.EMBEDDED):
         pass
     speed = 0.0
@@ -149,11 +148,17 @@ async def _engine_speed(n: int) -> float:
 def main() -> None:
     """Measure everything and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="Rounds to measure. (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--new-tokens", type=int, default=128, help="Tokens to draw. (default: %(default)s)"
+    )
     args = parser.parse_args()
     n = args.new_tokens
-    os.environ["GPT_TUI_HOME"] = tempfile.mkdtemp()  # texts save themselves, but not the user's
+    os.environ["GPT_TUI_HOME"] = (
+        tempfile.mkdtemp()
+    )  # the interface saves texts, but not to the user's
     torch.manual_seed(0)
     embedded = checkpoint.load(models.find(models.EMBEDDED))
     results: dict[str, Any] = {

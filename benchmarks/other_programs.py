@@ -1,6 +1,6 @@
-"""CTranslate2 and llama.cpp on the weights of a GPT-2 of transformers, where they are installed.
+"""CTranslate2 and llama.cpp with the weights of one of transformers' GPT-2 models.
 
-`pip install '.[bench]'` brings them; llama-cpp-python compiles llama.cpp and takes a while.
+`pip install '.[bench]'` installs them; llama-cpp-python compiles llama.cpp, which takes a while.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 Program = Callable[[list[int], int], list[int]]
-"""Greedy continuation of ids by so many tokens; 0 means: only read them."""
+"""Ids and n → n ids that continue them, drawn greedily. With n = 0, the ids are only read."""
 
-_TENSORS = {
+_LLAMA_NAMES = {
     "ln_1": "attn_norm",
     "attn.c_attn": "attn_qkv",
     "attn.c_proj": "attn_output",
@@ -24,11 +24,11 @@ _TENSORS = {
     "mlp.c_fc": "ffn_up",
     "mlp.c_proj": "ffn_down",
 }
-"""GPT-2's names of a block and llama.cpp's."""
+"""Name of a layer in a block of GPT-2 → its name in llama.cpp."""
 
 
 def ctranslate2_program(theirs: Path, work: Path, quantization: str, threads: int) -> Program:
-    """Raises ImportError where it is not installed."""
+    """GPT-2 in CTranslate2. theirs: directory with the weights. Raises ImportError without it."""
     import ctranslate2
 
     out = work / f"ctranslate2-{quantization}"
@@ -56,7 +56,7 @@ def ctranslate2_program(theirs: Path, work: Path, quantization: str, threads: in
 
 
 def llama_cpp_program(model: Any, work: Path, kind: str, threads: int) -> Program:
-    """model: transformers' GPT-2; kind: F32, F16 or Q8_0. Raises ImportError without it."""
+    """transformers' GPT-2 in llama.cpp. kind: F32, F16 or Q8_0. Raises ImportError without it."""
     from llama_cpp import Llama
 
     path = work / f"{kind}.gguf"
@@ -84,7 +84,7 @@ def llama_cpp_program(model: Any, work: Path, kind: str, threads: int) -> Progra
 
 
 def _logits(llama: Any) -> np.ndarray[Any, Any]:
-    """Of the last token, without a copy."""
+    """Logits (V) after the last token, without a copy."""
     import llama_cpp
 
     pointer = llama_cpp.llama_get_logits(llama.ctx)
@@ -132,9 +132,9 @@ def _llama_tensors(model: Any) -> dict[str, torch.Tensor]:
         "output.weight": state["wte.weight"],
     }
     for i in range(model.config.n_layer):
-        for their, its in _TENSORS.items():
+        for name, llama_name in _LLAMA_NAMES.items():
             for part in ("weight", "bias"):
-                tensor = state[f"h.{i}.{their}.{part}"]
+                tensor = state[f"h.{i}.{name}.{part}"]
                 # GPT-2's matrices are (in, out).
-                found[f"blk.{i}.{its}.{part}"] = tensor.t() if tensor.ndim == 2 else tensor
+                found[f"blk.{i}.{llama_name}.{part}"] = tensor.t() if tensor.ndim == 2 else tensor
     return found

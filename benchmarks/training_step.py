@@ -1,11 +1,11 @@
-"""Characters per second of a training step, beside the same step with transformers; prints JSON.
+"""Measure a training step, ours and transformers', in characters per second; prints JSON.
 
     .venv/bin/python -m benchmarks.training_step [--rounds 5] [--steps 3]
 
-One GPT-2 of 6 layers, 256 wide, with 65 tokens: our network in our training loop, and
-transformers' GPT2LMHeadModel with the same AdamW, dropout and batches, in turn, in float32 and
-in bfloat16 products. `preset_256` is what trained the model that ships: its own network and
-Scion. Medians of the rounds; a round is the mean of some steps.
+The network is a GPT-2 with 6 layers, 256 wide, and 65 tokens: ours in our training loop, and
+transformers' GPT2LMHeadModel with the same AdamW, dropout and batches, in turn, with products in
+float32 and in bfloat16. `preset_256` is our preset 256 with Scion, in bfloat16. Figures are medians
+of the rounds; a round is the mean of --steps steps.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ SETTINGS = TrainConfig(
 
 
 def random_corpus() -> Corpus:
-    """The numbers do not depend on what the text says."""
+    """Random ids: speed does not depend on the text."""
     ids = torch.randint(VOCABULARY, (200_000,), generator=torch.Generator().manual_seed(0))
     return Corpus(ids, ids[: T + 1], "")
 
 
 def ours(corpus: Corpus, config: ModelConfig, settings: TrainConfig) -> Callable[[], object]:
-    """One step of our loop."""
+    """A function that does one step of our loop."""
     steps = Training(GPT(config), corpus, settings).run()
     return lambda: next(steps)
 
 
 def theirs(corpus: Corpus, precision: str) -> Callable[[], object]:
-    """The same step as their documentation writes it."""
+    """A function that does the same step, as transformers' documentation shows it."""
     config = GPT2Config(
         vocab_size=VOCABULARY,
         n_positions=T,
         resid_pdrop=DROPOUT,
         embd_pdrop=DROPOUT,
-        attn_pdrop=0.0,  # as in the presets for a CPU, where it costs more than all the rest
+        attn_pdrop=0.0,  # as in the presets for a CPU, where it takes most of the time
         use_cache=False,
         bos_token_id=None,
         eos_token_id=None,
@@ -80,10 +80,14 @@ def theirs(corpus: Corpus, precision: str) -> Callable[[], object]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure everything and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=3, help="in a round")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="Rounds to measure. (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=3, help="Steps in a round. (default: %(default)s)"
+    )
     args = parser.parse_args()
     corpus = random_corpus()
     gpt2 = ModelConfig(vocab_size=VOCABULARY, block_size=T, dropout=DROPOUT, **SHAPE)
@@ -93,8 +97,8 @@ def main() -> None:
         settings = replace(SETTINGS, precision=precision)
         makers[f"ours_{precision}"] = ours(corpus, gpt2, settings)
         makers[f"transformers_{precision}"] = theirs(corpus, precision)
-    long = replace(PRESETS["256"].train, steps=10**6, eval_every=10**6, precision="bfloat16")
-    makers["preset_256_bfloat16"] = ours(corpus, modern, long)
+    settings = replace(PRESETS["256"].train, steps=10**6, eval_every=10**6, precision="bfloat16")
+    makers["preset_256_bfloat16"] = ours(corpus, modern, settings)
 
     def timed(step: Callable[[], object]) -> Callable[[], float]:
         def measure() -> float:

@@ -1,4 +1,4 @@
-"""python -m gpt complete | score | bench | models | train | evaluate: for pipes and scripts."""
+"""Language models on the command line: continue, score, measure, list, train and evaluate."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ if TYPE_CHECKING:
     from gpt.loaded import LoadedModel
 
 
+_JSON = "Print JSON objects, one on a line. (default: print a table)"
+
+
 def main(argv: list[str] | None = None) -> None:
-    """Run one command. Errors that people can act on are one line and status 1."""
+    """Run one command. An error that a person can act on is one line, with status 1."""
     argv = sys.argv[1:] if argv is None else argv
     args = _parser(argv).parse_args(argv)
     if sys.stdout is None:
-        sys.exit("error: stdout is closed; there is nowhere to print to")
-    if sys.stdin is None:  # closed, so there is nothing to read
+        sys.exit("error: stdout is closed, so nothing can be printed")
+    if sys.stdin is None:  # stdin is closed
         sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
     if hasattr(sys.stdout, "reconfigure"):
-        # A model may write anything; a terminal of another encoding gets what it can show.
+        # A model may write any character; one that stdout's encoding lacks is replaced.
         sys.stdout.reconfigure(errors="replace")
     try:
         _check(args)
@@ -41,65 +44,58 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         _quit_quietly(141)
     except OSError as error:
-        where = f"use {error.filename}" if error.filename else "write stdout"
-        _quit_quietly(f"error: cannot {one_line(where)}: {error.strerror}")
+        action = f"use {error.filename}" if error.filename else "write stdout"
+        _quit_quietly(f"error: cannot {one_line(action)}: {error.strerror}")
 
 
 def _quit_quietly(status: int | str) -> None:
-    # Python flushes stdout once more at exit, and a closed pipe would complain there.
+    """Exit with a status, or with a message and status 1."""
+    # Python flushes stdout again at exit; without this, a closed pipe would cause a second error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raise UserError for a value that no command can use."""
+    """Refuse values that no command can use."""
     if not 0 <= getattr(args, "top", 0) < 2**31:
         raise UserError(f"--top is {args.top}; it must be from 0 to {2**31 - 1}")
     if not all(getattr(args, "stop", ())):
-        raise UserError("--stop needs a text of at least one character")
+        raise UserError("--stop is empty; it must have at least one character")
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:
+    """The parser of all commands; `train` and `evaluate` only get options if they are asked for."""
     parser = argparse.ArgumentParser(prog="python -m gpt", description=__doc__)
     parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    complete = commands.add_parser("complete", help="draw a continuation of a prompt")
+    complete = commands.add_parser("complete", help="Continue a text.")
     complete_command.add_arguments(complete)
     complete.set_defaults(run=lambda args: complete_command.run(args, lambda: _load(args).context))
 
-    score = commands.add_parser("score", help="how probable each token of a text is")
+    score = commands.add_parser("score", help="Show how probable each token of a text is.")
     score_command.add_arguments(score)
     score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args).context))
 
-    bench = commands.add_parser("bench", help="how fast a model runs here, beside the limit")
-    bench.add_argument("--json", action="store_true", help="one object")
+    bench = commands.add_parser("bench", help="Measure the speed of a model on this machine.")
+    bench.add_argument("--json", action="store_true", help=_JSON)
     bench.set_defaults(run=_bench)
 
     for command in (complete, score, bench):
-        command.add_argument("--model", default=models.EMBEDDED, help="a name or a directory")
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
-        command.add_argument(
-            "--dtype",
-            default="auto",
-            choices=["auto", *models.DTYPES],
-            help="how weights are stored",
-        )
-        command.add_argument(
-            "--threads", type=int, metavar="N", help="default: as many as suit the model"
-        )
-        command.add_argument(
-            "--compile", action="store_true", help="build machine code for the model first, once"
-        )
+        _add_run_options(command)
 
-    listing = commands.add_parser("models", help="list the models that are there")
-    listing.add_argument("--json", action="store_true", help="one model a line")
-    listing.add_argument("--check", metavar="NAME", help="compare a model's files with its sha256")
+    listing = commands.add_parser("models", help="List the models, or check the files of one.")
+    listing.add_argument("--json", action="store_true", help=_JSON)
+    listing.add_argument(
+        "--check",
+        metavar="NAME",
+        help="Compare the files of this model with their SHA-256 digests. (default: list models)",
+    )
     listing.set_defaults(run=_models)
 
-    train = commands.add_parser("train", help="turn a text file into a model")
-    evaluate = commands.add_parser("evaluate", help="the published losses of a model on a text")
-    # Their options are read off classes that import torch.
+    train = commands.add_parser("train", help="Train a model on a text.")
+    evaluate = commands.add_parser("evaluate", help="Measure a model's loss on a text.")
+    # Their options are read from classes whose modules import torch.
     if argv[:1] == ["train"]:
         from gpt.training import command as training
 
@@ -113,7 +109,39 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _add_run_options(command: argparse.ArgumentParser) -> None:
+    """The options that say which model runs, and how."""
+    command.add_argument(
+        "--model",
+        default=models.EMBEDDED,
+        help="Name or directory of the model. (default: %(default)s)",
+    )
+    command.add_argument(
+        "--device",
+        default="auto",
+        help="Device: auto, cpu, cuda or mps. (default: %(default)s)",
+    )
+    command.add_argument(
+        "--dtype",
+        default="auto",
+        choices=["auto", *models.DTYPES],
+        help="Dtype of the weights in memory. (default: %(default)s)",
+    )
+    command.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="Number of threads on the CPU. (default: what suits the model)",
+    )
+    command.add_argument(
+        "--compile",
+        action="store_true",
+        help="Build machine code for the model first, and keep it. (default: use what was built)",
+    )
+
+
 def _load(args: argparse.Namespace) -> LoadedModel:
+    """Load a model as the options say. Prints notices on stderr."""
     directory = models.find(args.model)
     from gpt.loaded import RunOptions, load_model
 
@@ -152,7 +180,7 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _check_files(model: str, *, as_json: bool) -> None:
-    """Read every byte of a model. Raises UserError naming the files that are not as written."""
+    """Read every byte of a model and say which files changed after they were written."""
     directory = models.find(model)
     from gpt.checkpoint import damaged
 
@@ -161,7 +189,7 @@ def _check_files(model: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"name": model, "files": len(files), "damaged": bad}))
     elif not bad:
-        print(f"{one_line(model)}: {len(files)} files are as they were written")
+        print(f"{one_line(model)}: {len(files)} files are unchanged")
     if bad:
         raise UserError(
             f"{', '.join(bad)} in {directory} changed after it was written; "

@@ -1,7 +1,7 @@
-"""A directory that appears complete or not at all; it knows no model.
+"""Writes a directory so that it appears complete or not at all.
 
-It is built as a hidden draft beside its place and renamed. A draft is locked while its
-process lives, so one that a killed process left behind can be told apart and removed.
+It is built as a hidden draft in the same parent directory and then renamed. A process holds a lock
+on its draft, so the drafts of killed processes are recognised and removed.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ from gpt.models import MANIFEST
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is locked there, and so nothing is swept
+except ImportError:  # Windows: drafts are not locked there, and so never removed by `sweep`
     fcntl = None  # type: ignore[assignment]
 
 _DRAFT, _OLD = ".draft", ".old"
+"""Ends of the names of a draft, and of an old directory while it is being replaced."""
 
 
 @contextmanager
 def replacing(directory: Path) -> Iterator[Path]:
-    """A new directory beside this one, which takes its place if the block succeeds.
+    """Yield an empty draft, which replaces `directory` if the block succeeds.
 
-    On any error, an interrupt too, it is removed and the old one stays as it was. What
-    reads the old files goes on reading them. Raises UserError where the disk does not allow
-    it, or where the place is taken by something that is no checkpoint.
+    On any error, and on Ctrl-C, the draft is removed and the old directory stays as it was. Open
+    files of the old directory can still be read. A directory that is not a checkpoint is never
+    replaced.
     """
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         sweep(directory.parent)
         draft, lock = _new_draft(directory)
     except OSError as error:
-        raise UserError(f"cannot write beside {directory}: {error.strerror}") from error
+        raise UserError(f"cannot write in {directory.parent}: {error.strerror}") from error
     try:
         yield draft
         _open_to_umask(draft)
@@ -50,16 +51,16 @@ def replacing(directory: Path) -> Iterator[Path]:
     finally:
         try:
             shutil.rmtree(draft, ignore_errors=True)
-        finally:  # also where an interrupt comes just now
-            _settle(draft.with_suffix(_OLD), directory)
+        finally:  # even if Ctrl-C interrupts the removal
+            _finish(draft.with_suffix(_OLD), directory)
             os.close(lock)
 
 
 def sweep(parent: Path) -> None:
-    """Remove the drafts of processes that were killed.
+    """Remove the drafts of killed processes.
 
-    Where one was killed between moving the old directory aside and putting the new one in
-    its place, the old one comes back.
+    If a process was killed after it had renamed the old directory and before it renamed the
+    draft, the old directory gets its name back.
     """
     for draft in parent.glob(f".*.????????{_DRAFT}"):
         if (lock := _lock(draft)) is not None:
@@ -67,11 +68,11 @@ def sweep(parent: Path) -> None:
             os.close(lock)
     for old in parent.glob(f".*.????????{_OLD}"):
         if not old.with_suffix(_DRAFT).exists():
-            _settle(old, parent / old.name[1 : -len(f".????????{_OLD}")])
+            _finish(old, parent / old.name[1 : -len(f".????????{_OLD}")])
 
 
-def _settle(old: Path, directory: Path) -> None:
-    """Remove what was moved aside, or put it back where nothing took its place."""
+def _finish(old: Path, directory: Path) -> None:
+    """Remove the renamed old directory, or give its name back if there is no new one."""
     if directory.exists():
         shutil.rmtree(old, ignore_errors=True)
     elif old.exists():
@@ -80,19 +81,21 @@ def _settle(old: Path, directory: Path) -> None:
 
 
 def _new_draft(directory: Path) -> tuple[Path, int]:
-    """An empty draft and the descriptor that holds its lock."""
+    """An empty draft, and the file descriptor that holds its lock."""
     while True:
-        made = tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=_DRAFT, dir=directory.parent)
-        lock = _lock(Path(made))
-        if lock is None:  # no locks on this file system, or just swept by another process
+        draft = Path(
+            tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=_DRAFT, dir=directory.parent)
+        )
+        lock = _lock(draft)
+        if lock is None:  # no locks on this file system, or another process just removed the draft
             lock = os.open(os.devnull, os.O_RDONLY)
-        if Path(made).exists():
-            return Path(made), lock
+        if draft.exists():
+            return draft, lock
         os.close(lock)
 
 
 def _lock(draft: Path) -> int | None:
-    """A descriptor that locks a draft until it is closed; None where that is not to be had."""
+    """A file descriptor that locks a draft until it is closed; None if it cannot be locked."""
     if fcntl is None:
         return None
     try:
@@ -108,7 +111,7 @@ def _lock(draft: Path) -> int | None:
 
 
 def _open_to_umask(draft: Path) -> None:
-    """mkdtemp and safetensors make private files; a checkpoint is like any other file."""
+    """Give files the usual permissions; mkdtemp and safetensors make them private."""
     umask = os.umask(0)
     os.umask(umask)
     for path in draft.iterdir():
@@ -117,17 +120,17 @@ def _open_to_umask(draft: Path) -> None:
 
 
 def check_place(directory: Path) -> None:
-    """Raise UserError where something stands that no checkpoint may replace."""
+    """Refuse a path at which there is something other than a checkpoint or an empty directory."""
     if not directory.exists() or (directory / MANIFEST).is_file():
         return
     if not directory.is_dir() or any(directory.iterdir()):
-        raise UserError(f"{directory} exists and is no checkpoint; choose another place")
+        raise UserError(f"{directory} exists and is not a checkpoint; choose another place")
 
 
 def _swap(draft: Path, directory: Path) -> None:
-    """Rename draft to directory, moving what is there aside first.
+    """Rename the draft to `directory`, after renaming what is there.
 
-    Another process may do the same at the same time: the last one wins.
+    If another process does the same at the same time, the later one wins.
     """
     old = draft.with_suffix(_OLD)
     while True:

@@ -1,7 +1,7 @@
-"""python -m gpt bench: how fast a model runs on this machine, and how fast it could.
+"""`python -m gpt bench`: how fast a model runs on this machine, and how fast it could run.
 
-Decoding one sequence reads every weight once a token, so a device that reads memory at so many
-bytes a second has a limit of so many tokens; what is measured here is set beside that limit.
+Drawing a token for one sequence reads every weight once. So the bandwidth of the memory, divided by
+the bytes of the weights, is a limit on tokens per second; the measured speed is compared with it.
 """
 
 from __future__ import annotations
@@ -27,60 +27,63 @@ from gpt.settings import Sampling
 from gpt.weights.read import large_pages
 
 PROMPT, DRAWN, LONG_PROMPT = 64, 128, 512
-"""Tokens before and in a text that is drawn, and of a long prompt; fewer where fewer fit."""
+"""Tokens in a prompt, drawn after it, and in a long prompt; fewer if the block size is smaller."""
 _ROUNDS = 5
-_READ = {"cpu": 1 << 28, "cuda": 1 << 31}
-"""Bytes that are read to measure the bandwidth: more than any cache holds, and so many that the
-call costs nothing beside them."""
+_BYTES_READ = {"cpu": 1 << 28, "cuda": 1 << 31}
+"""Bytes that are read to measure the bandwidth, by type of device: more than any cache holds, and
+enough to make the time of the call itself negligible."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What `measure` found; medians of several rounds."""
+    """Measured speeds; medians of several rounds."""
 
     first_token_seconds: float
-    """From a prompt of n_prompt tokens to the first Step behind it."""
+    """Time to read a prompt of n_prompt tokens and draw the first token after it."""
     prefill_tokens_per_second: float
-    """Reading a prompt of n_long_prompt tokens."""
+    """Speed of reading a prompt of n_long_prompt tokens."""
     decode_tokens_per_second: float
-    """Steps with every number that the interface shows, n_drawn of them, greedily."""
+    """Speed of drawing n_drawn tokens at temperature 0, as Steps with all their numbers."""
     bytes_per_token: int
-    """Weights that one step reads."""
+    """Bytes of the weights that drawing one token reads."""
     bandwidth_bytes_per_second: float
-    """Of reading memory, with as many threads, between the rounds."""
+    """Speed of reading memory with the same number of threads, measured between the rounds."""
     n_prompt: int
+    """Tokens in the prompt."""
     n_drawn: int
+    """Tokens drawn after the prompt, with the first one."""
     n_long_prompt: int
+    """Tokens in the long prompt."""
 
     @property
     def limit_tokens_per_second(self) -> float:
-        """What decoding would reach if it did nothing but read the weights."""
+        """Speed of drawing tokens if it only had to read the weights."""
         return self.bandwidth_bytes_per_second / self.bytes_per_token
 
     @property
     def share_of_limit(self) -> float:
-        """May be above 1 where the weights stay in the processor's cache."""
+        """Reached share of the limit; above 1 if the weights stay in the processor's cache."""
         return self.decode_tokens_per_second / self.limit_tokens_per_second
 
 
 def measure(context: Context) -> Speed:
-    """Decode, read a long prompt and read memory in turn, so that what disturbs hits all alike."""
+    """Measure drawing, a long prompt and memory in turn: other programs then disturb all alike."""
     model, size = context.model, context.config.block_size
     n_long, n_prompt = min(LONG_PROMPT, size), max(1, min(PROMPT, size // 3))
     n_drawn = min(DRAWN, size - n_prompt)
     ids = [i * 7919 % model.config.vocab_size for i in range(n_long)]
     device = model.wte.weight.device
-    memory = to_read(_READ.get(device.type, _READ["cpu"]), device)
+    memory = to_read(_BYTES_READ.get(device.type, _BYTES_READ["cpu"]), device)
     first, decode, prefill, bandwidth = [], [], [], []
     for _ in range(_ROUNDS):
         context.truncate(0)
         steps = _draw(context, ids[:n_prompt], n_drawn)
         started = time.perf_counter()
         next(steps)
-        begun = time.perf_counter()
+        first_drawn = time.perf_counter()
         count = sum(1 for _ in steps)
-        decode.append(count / (time.perf_counter() - begun))
-        first.append(begun - started)
+        decode.append(count / (time.perf_counter() - first_drawn))
+        first.append(first_drawn - started)
         started = time.perf_counter()
         context.truncate(0)
         context.read(ids)[-1].tolist()
@@ -99,31 +102,31 @@ def measure(context: Context) -> Speed:
 
 
 def _draw(context: Context, ids: list[int], n: int) -> Iterator[None]:
-    """n tokens with all that a Step says of each, whatever ends a text in between."""
+    """Draw n tokens as Steps, also after a token that ends a text. Yields once for each."""
     path = list(ids)
     while len(path) < len(ids) + n:
-        left = len(ids) + n - len(path)
-        for step in generate(context, path.copy(), Sampling(temperature=0.0), Limits(left)):
+        limits = Limits(len(ids) + n - len(path))
+        for step in generate(context, path.copy(), Sampling(temperature=0.0), limits):
             path.append(step.token_id)
             yield
 
 
 def to_read(n_bytes: int, device: torch.device) -> Tensor:
-    """Numbers in memory of the kind that weights lie in."""
+    """A float32 tensor of n bytes, in the same kind of memory as weights."""
     if device.type != "cpu":
         return torch.ones(n_bytes // 4, device=device)
     return torch.frombuffer(large_pages(n_bytes), dtype=torch.float32).fill_(1)
 
 
 def seconds_to_read(memory: Tensor) -> float:
-    """On a CPU by a product with itself, for which BLAS fetches ahead more than a sum does."""
+    """Time to read a tensor. A CPU multiplies it by itself: BLAS prefetches more than a sum."""
     started = time.perf_counter()
     float(memory @ memory if memory.device.type == "cpu" else memory.sum())
     return time.perf_counter() - started
 
 
 def bytes_per_token(model: GPT) -> int:
-    """Bytes of the weights that one step reads: all but tables of which it takes one row."""
+    """Bytes of the weights that drawing one token reads: all but tables of which it reads a row."""
     tables = {"wpe.weight"} if model.config.tied else {"wpe.weight", "wte.weight", "wte.scale"}
     return sum(
         weight.numel() * weight.element_size()
@@ -133,10 +136,10 @@ def bytes_per_token(model: GPT) -> int:
 
 
 def peak_memory() -> int | None:
-    """Bytes of memory that this process has had at most; None where the system does not say."""
+    """Most bytes of memory that this process has used so far; None if the system does not say."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):  # getrusage would count the parent's memory as well
+            if line.startswith("VmHWM:"):  # getrusage may count the parent's memory as well
                 return int(line.split()[1]) * 1024
     try:
         import resource
@@ -153,7 +156,7 @@ def run(load: Callable[[], LoadedModel], *, as_json: bool) -> None:
     peak, threads = peak_memory(), loaded.use_threads()
     name, how = loaded.checkpoint.name, {**loaded.how(), "threads": threads}
     speed = measure(loaded.context)
-    code = loaded.code()  # only known when graphs have been tried
+    code = loaded.code()  # known only after CUDA graphs were tried
     if as_json:
         derived = {
             "limit_tokens_per_second": speed.limit_tokens_per_second,
@@ -170,26 +173,24 @@ def run(load: Callable[[], LoadedModel], *, as_json: bool) -> None:
     ]
     if before and peak:
         rows.append(
-            ("memory", f"{peak / 1e6:,.0f} MB, of them {before / 1e6:,.0f} for Python and torch")
+            ("memory", f"{peak / 1e6:,.0f} MB at most, {before / 1e6:,.0f} MB before loading")
         )
+    prefill = f"{speed.prefill_tokens_per_second:,.0f} tokens/s"
     rows += [
         ("loading", f"{loaded.seconds:.2f} s"),
         (
             "first token",
-            f"{1000 * speed.first_token_seconds:,.0f} ms behind a prompt of {speed.n_prompt}",
+            f"{1000 * speed.first_token_seconds:,.0f} ms after a prompt of {speed.n_prompt} tokens",
         ),
-        (
-            "prefill",
-            f"{speed.prefill_tokens_per_second:,.0f} tokens/s, {speed.n_long_prompt} at once",
-        ),
+        ("prefill", f"{prefill}, prompt of {speed.n_long_prompt} tokens"),
         (
             "decoding",
-            f"{speed.decode_tokens_per_second:,.1f} tokens/s with every number of a step",
+            f"{speed.decode_tokens_per_second:,.1f} tokens/s with all numbers of a Step",
         ),
         (
             "limit",
             f"{speed.limit_tokens_per_second:,.1f} tokens/s: a token reads "
-            f"{speed.bytes_per_token / 1e6:,.1f} MB and memory gives "
+            f"{speed.bytes_per_token / 1e6:,.1f} MB, and memory is read at "
             f"{speed.bandwidth_bytes_per_second / 1e9:.1f} GB/s",
         ),
         ("reached", f"{speed.share_of_limit:.0%} of the limit"),

@@ -1,4 +1,7 @@
-"""Keys and values of the tokens that the network has read; it knows no tokens."""
+"""The KV cache: attention's keys and values of the tokens that the network has read.
+
+Letters in shapes are those of gpt/model.py.
+"""
 
 from __future__ import annotations
 
@@ -8,93 +11,96 @@ from torch import Tensor
 from gpt.config import ModelConfig
 
 _FIRST_CAPACITY = 64
+"""Tokens that the first memory has room for."""
 
 
 class KVCache:
-    """What attention needs of the past, so that a new token costs one step and not the whole text.
+    """Keys and values of all layers, so that a new token costs one step and not the whole text.
 
-    Memory grows by doubling with what is read, up to the block size: it never depends on
-    what a configuration claims. Not in training mode: it keeps no gradients.
+    Memory doubles as tokens are read, up to the block size, so it never depends on what a
+    configuration claims. The cache keeps no gradients: it cannot be used in training.
     """
 
     def __init__(
         self, config: ModelConfig, batch: int = 1, *, dtype: torch.dtype | None = None
     ) -> None:
-        """dtype: what numbers are kept in; None: as they come first."""
+        """dtype: how keys and values are stored; None: in the dtype of the first ones."""
         self.length = 0
-        """Tokens in the cache."""
+        """Number of tokens in the cache."""
         self.mask: Tensor | None = None
-        """What attention adds to the scores; None: it sees what `append` returns."""
+        """The mask that `attention` gets; None: its causal mask over what `append` returns."""
         self._config = config
         self._dtype = dtype
         self._shape = config.n_layer, 2, batch, config.n_head
-        self._kept = torch.empty(*self._shape, 0, config.head_size)
+        self._memory = torch.empty(*self._shape, 0, config.head_size)
         """Keys and values of every layer, (n_layer, 2, B, nh, capacity, hs)."""
-        self._slots: list[Tensor] = []
-        """What `slots` returned."""
+        self._layer_tensors: list[Tensor] = []
+        """What `layer_tensors` returned for this memory."""
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Put k and v (B, nh, T, hs) of one layer behind the past.
+        """Store k and v (B, nh, T, hs) of one layer after those of earlier tokens.
 
         Returns all keys and values of that layer, (B, nh, length + T, hs) each, in the dtype of
-        k. The length moves only with `advance`, once every layer has appended.
+        k. The length changes only with `advance`, once every layer has appended.
         """
         end = self.length + k.size(2)
         if layer == 0:
             self._reserve(end, self._dtype or k.dtype, k.device)
-        kept = self._kept[layer]  # (2, B, nh, capacity, hs)
-        new = kept[..., self.length : end, :]
+        memory = self._memory[layer]  # (2, B, nh, capacity, hs)
+        new = memory[..., self.length : end, :]  # (2, B, nh, T, hs)
         new[0], new[1] = k, v
-        keys, values = kept[..., :end, :].to(k.dtype)
+        keys, values = memory[..., :end, :].to(k.dtype)  # (B, nh, length + T, hs)
         return keys, values
 
-    def slots(self) -> list[Tensor]:
-        """Keys of the first layer, its values, keys of the second and so on, of one sequence.
+    def layer_tensors(self) -> list[Tensor]:
+        """Keys of layer 0, values of layer 0, keys of layer 1 and so on, (nh, capacity, hs) each.
 
-        All the memory there is, (nh, capacity, hs) each, for compiled code, which writes the next
-        token itself.
+        They are the whole memory of the first sequence, with room for one more token, for compiled
+        code that writes the next token itself.
         """
         self._reserve(self.length + 1, self._dtype or torch.float32, torch.device("cpu"))
-        if not self._slots:
-            self._slots = list(self._kept[:, :, 0].flatten(0, 1).unbind(0))
-        return self._slots
+        if not self._layer_tensors:
+            self._layer_tensors = list(self._memory[:, :, 0].flatten(0, 1).unbind(0))
+        return self._layer_tensors
 
-    def first(self, capacity: int) -> Tensor:
+    def memory(self, capacity: int) -> Tensor:
         """The memory of the first `capacity` tokens, (n_layer, 2, B, nh, capacity, hs).
 
-        It stays where it is until more than it holds are needed. Not of a cache that never had any.
+        It does not move until more tokens need room. Only for a cache to which something was
+        appended: that decides the dtype and the device.
         """
-        self._reserve(capacity, self._kept.dtype, self._kept.device)
-        return self._kept[..., :capacity, :]
+        self._reserve(capacity, self._memory.dtype, self._memory.device)
+        return self._memory[..., :capacity, :]
 
     def advance(self, n_tokens: int) -> None:
-        """Count the tokens that every layer has appended."""
+        """Count tokens that every layer has appended."""
         self.length += n_tokens
 
     def truncate(self, length: int) -> None:
-        """Forget all tokens but the first `length`; costs nothing."""
+        """Forget all tokens but the first `length`. Costs nothing."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate a cache of {self.length} tokens to {length}")
         self.length = length
 
-    def copies(self, length: int, rows: list[int]) -> KVCache:
-        """A new cache that holds the first `length` tokens of these sequences, in this order."""
+    def copy(self, length: int, rows: list[int]) -> KVCache:
+        """A new cache with the first `length` tokens of the sequences `rows`, in that order."""
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot copy {length} tokens of a cache of {self.length}")
         other = KVCache(self._config, len(rows), dtype=self._dtype)
         other.length = length
-        other._kept = self._kept[:, :, rows, :, :length]
+        other._memory = self._memory[:, :, rows, :, :length]
         return other
 
-    def _reserve(self, needed: int, dtype: torch.dtype, device: torch.device) -> None:
-        capacity = self._kept.size(-2)
-        if needed <= capacity:
+    def _reserve(self, n_tokens: int, dtype: torch.dtype, device: torch.device) -> None:
+        """Make room for n tokens in all."""
+        capacity = self._memory.size(-2)
+        if n_tokens <= capacity:
             return
         config = self._config
-        while capacity < needed:
+        while capacity < n_tokens:
             capacity = max(2 * capacity, _FIRST_CAPACITY)
-        capacity = min(capacity, max(needed, config.block_size))
+        capacity = min(capacity, max(n_tokens, config.block_size))
         shape = (*self._shape, capacity, config.head_size)
-        grown = torch.empty(shape, dtype=dtype, device=device)
-        grown[..., : self.length, :] = self._kept[..., : self.length, :]
-        self._kept, self._slots = grown, []
+        larger = torch.empty(shape, dtype=dtype, device=device)
+        larger[..., : self.length, :] = self._memory[..., : self.length, :]
+        self._memory, self._layer_tensors = larger, []

@@ -1,6 +1,7 @@
-"""A model in a directory: config.json, tokenizer files, model.safetensors and a manifest.
+"""Reads and writes checkpoints: directories with config.json, the files of the tokenizer,
+model.safetensors and manifest.json.
 
-A directory is written beside its place and renamed, so a half-written one is never loaded.
+A checkpoint is written to a hidden directory and then renamed, so it is never half written.
 """
 
 from __future__ import annotations
@@ -27,56 +28,65 @@ from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.models import MANIFEST, Manifest
 from gpt.tokenizer import Tokenizer
-from gpt.weights.quantize import DTYPES, PACKED, HalfGPT, SmallGPT, quantize
+from gpt.weights.packed_int8 import PACKED_INT8
+from gpt.weights.quantize import DTYPES, HalfGPT, SmallGPT, quantize
 from gpt.weights.read import read_header, read_weights
 from gpt.weights.safetensors_header import HeaderEntry
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-_LONGEST_CONFIG, _LARGEST_TOKENIZER = 1 << 20, 1 << 27
+_LARGEST_CONFIG, _LARGEST_TOKENIZER = 1 << 20, 1 << 27
+"""Most bytes in config.json, and in any file except the weights."""
 
 
 @dataclass
 class Checkpoint:
-    """A model that is ready to run."""
+    """A network in memory, with the tokenizer and the manifest from its directory."""
 
     model: GPT
     tokenizer: Tokenizer
     manifest: Manifest
     name: str
+    """Name of the directory."""
 
     @property
     def ends(self) -> frozenset[int]:
-        """Tokens that end a text: the configuration's and those that a conversion found beside."""
+        """Ids that end a text: the configuration's eos_id and others that the converter found."""
         more = self.manifest.origin.get("also_ends")
         found = [self.model.config.eos_id, *(more if isinstance(more, list) else ())]
         return frozenset(i for i in found if type(i) is int)
 
     def new_context(self) -> Context:
-        """A context in which nothing is read yet."""
+        """A context that has read nothing yet."""
         return Context(self.model, self.tokenizer, self.ends)
 
 
 def load(
     directory: Path, device: str = "cpu", dtype: str = "float32", *, packed: bool = False
 ) -> Checkpoint:
-    """Read a checkpoint onto a device. dtype: a name of DTYPES, or "stored".
+    """Read a checkpoint onto a device.
 
-    packed: int8 weights as in gpt/weights/packed_int8.py, of which compiled code knows nothing.
+    Weights that are stored in another dtype are converted piece by piece, so that none is in
+    memory twice.
 
-    What has another dtype is turned piece by piece, so that nothing is in memory twice. Raises
-    UserError where anything is missing, damaged or does not fit together.
+    Args:
+        dtype: a name in DTYPES, or "stored".
+        packed: whether int8 weights are packed as gpt/weights/packed_int8.py describes, which
+            compiled code cannot read.
     """
     manifest = models.read_manifest(directory)
     for name, facts in manifest.files.items():
         path = directory / name
         if not text_file.is_file(path) or path.stat().st_size != facts["size"]:
-            raise UserError(f"{path} is missing or does not have the {facts['size']} bytes it had")
+            raise UserError(
+                f"{path} is missing or does not have the {facts['size']} bytes that were written; "
+                "convert or train the model again"
+            )
     _check_files(directory)
     model = load_network(directory, device, dtype, packed=packed)
     try:
         tokens = tokenizer_files.load(directory)
-    except UserError as error:  # a damaged file may be quoted at any length
+    except UserError as error:  # the message may quote a damaged file at any length
         raise UserError(str(error)[:500]) from error
     return Checkpoint(model, tokens, manifest, directory.name)
 
@@ -84,19 +94,19 @@ def load(
 def load_network(
     directory: Path, device: str = "cpu", dtype: str = "float32", *, packed: bool = False
 ) -> GPT:
-    """Only the network of a checkpoint, which needs no manifest yet.
+    """Read only the network of a checkpoint, which needs no manifest yet.
 
-    A CPU multiplies in float32 whatever is stored; a GPU computes in the dtype itself.
+    A CPU multiplies in float32, whatever the dtype of the weights; a GPU computes in that dtype.
     """
     config, path = read_config(directory), directory / WEIGHTS
     if not text_file.is_file(path):
-        raise UserError(f"{path} is missing or no file")
+        raise UserError(f"{path} is missing or is not a file")
     try:
         header = read_header(path)
         stored = next((info.dtype for name, info in header.items() if name == "wte.weight"), None)
         asked = stored if dtype == "stored" else DTYPES[dtype]
         if packed and asked == torch.int8:
-            asked = PACKED
+            asked = PACKED_INT8
         _check_names(directory, header, empty_network(config, stored))
         model = empty_network(config, asked, device)
         weights = read_weights(path, header, model.state_dict())
@@ -111,9 +121,9 @@ def load_network(
 def empty_network(
     config: ModelConfig, dtype: torch.dtype | None = None, device: str = "cpu"
 ) -> GPT:
-    """A network that has shapes but no numbers, in a dtype as the device computes with it.
+    """A network with shapes but without numbers, of the class that a device needs for a dtype.
 
-    Raises UserError where it is beyond any memory.
+    A configuration that is too large for any memory is refused.
     """
     try:
         with torch.device("meta"), _Uninitialised():
@@ -123,13 +133,13 @@ def empty_network(
                 return SmallGPT(config, dtype)
             return (HalfGPT if device.startswith("cuda") else GPT)(config).to(dtype)
     except RuntimeError as error:
-        raise UserError(f"config.json asks for an impossible network: {error}") from error
+        raise UserError(f"{CONFIG} describes an impossible network: {error}") from error
 
 
 def read_config(directory: Path) -> ModelConfig:
-    """The architecture of a checkpoint. Raises UserError naming the file."""
+    """The architecture of a checkpoint, from its config.json."""
     path = directory / CONFIG
-    text = text_file.read_small(path, _LONGEST_CONFIG)
+    text = text_file.read_small(path, _LARGEST_CONFIG)
     try:
         return ModelConfig.from_dict(json.loads(text))
     except (ValueError, TypeError, RecursionError, UserError) as error:
@@ -137,21 +147,21 @@ def read_config(directory: Path) -> ModelConfig:
 
 
 def _check_files(directory: Path) -> None:
-    """Raise UserError naming a file that nobody should open.
+    """Refuse a directory with a file that is not safe to open.
 
-    That is a pipe, a device, a link to nothing, or one larger than any but the weights is.
+    That is a pipe, a device, a link to nothing, or a file that is too large, except the weights.
     """
     for path in directory.iterdir():
         if os.path.isdir(path):  # noqa: PTH112 (it never raises)
             continue
         if not text_file.is_file(path):
-            raise UserError(f"{path} is no file, or a link to a file that is gone")
+            raise UserError(f"{path} is not a file, or a link to a file that is gone")
         if path.name != WEIGHTS and (size := path.stat().st_size) > _LARGEST_TOKENIZER:
-            raise UserError(f"{path} has {size} bytes, which is too much to be true")
+            raise UserError(f"{path} has {size} bytes; at most {_LARGEST_TOKENIZER} are read")
 
 
 class _Uninitialised(TorchFunctionMode):
-    """No random numbers where there is no memory: torch would import sympy to draw none."""
+    """Skips random initialisation: without memory it only makes torch import sympy."""
 
     def __torch_function__(  # type: ignore[no-untyped-def]
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -162,6 +172,7 @@ class _Uninitialised(TorchFunctionMode):
 
 
 def _check_names(directory: Path, header: Mapping[str, HeaderEntry], network: GPT) -> None:
+    """Refuse a file whose tensors do not have the names and shapes of the network's."""
     expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = {name: info.shape for name, info in header.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -174,11 +185,11 @@ def _check_names(directory: Path, header: Mapping[str, HeaderEntry], network: GP
 
 
 def layout(config: ModelConfig, dtype: str) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """The tensors of a checkpoint in their order: dtype and shape of each."""
-    kept = DTYPES[dtype]
+    """The tensors of a checkpoint in their order: name → dtype and shape."""
+    stored = DTYPES[dtype]
     return {
-        name: (tensor.dtype if dtype == "int8" else kept, tuple(tensor.shape))
-        for name, tensor in empty_network(config, kept).state_dict().items()
+        name: (tensor.dtype if dtype == "int8" else stored, tuple(tensor.shape))
+        for name, tensor in empty_network(config, stored).state_dict().items()
     }
 
 
@@ -190,16 +201,16 @@ def save(
     dtype: str = "float32",
     origin: dict[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint; an older one in that place is replaced."""
+    """Write a checkpoint. It replaces an older one in the same directory."""
     wanted = layout(model.config, dtype)
     tensors: dict[str, Tensor] = {}
     for name, tensor in model.state_dict().items():
-        kept, _ = wanted[name]
+        stored, _ = wanted[name]
         weight = tensor.detach().cpu()
-        if kept == torch.int8:
+        if stored == torch.int8:
             tensors[name], tensors[name.removesuffix("weight") + "scale"] = quantize(weight)
         else:
-            tensors[name] = weight.to(kept).contiguous()
+            tensors[name] = weight.to(stored).contiguous()
     with replacing(directory) as draft:
         save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
         write_config(draft, model.config)
@@ -222,9 +233,11 @@ def write_manifest(
     origin: dict[str, Any],
     known: Mapping[str, str] | None = None,
 ) -> None:
-    """Describe the files that lie in a draft; the last step before it takes its place.
+    """Write manifest.json, which describes all other files of a draft, so it comes last.
 
-    known: digests that were computed while the files were written.
+    Args:
+        origin: where the weights came from; see `Manifest.origin`.
+        known: SHA-256 digests that were computed while the files were written, by file name.
     """
     known = known or {}
     files = {
@@ -237,7 +250,7 @@ def write_manifest(
 
 
 def sha256(path: Path, progress: Callable[[int], object] = lambda _: None) -> str:
-    """Hexadecimal digest of a file; progress gets the bytes read, piece by piece."""
+    """Hexadecimal digest of a file. progress: called with the size of each piece that is read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
@@ -247,12 +260,13 @@ def sha256(path: Path, progress: Callable[[int], object] = lambda _: None) -> st
 
 
 def damaged(directory: Path) -> list[str]:
-    """Names of the files whose contents are not what the manifest says."""
+    """Names of the files whose size or digest is not the one in the manifest."""
     files = models.read_manifest(directory).files
     return [name for name, facts in files.items() if not _intact(directory / name, facts)]
 
 
 def _intact(path: Path, facts: Mapping[str, Any]) -> bool:
+    """Whether a file has the size and the digest that the manifest gives for it."""
     try:
         return (
             text_file.is_file(path)

@@ -1,4 +1,4 @@
-"""The environment in which a child process runs this program's own code."""
+"""The environment variables with which a child process runs this program's own code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import gpt
 
 
-def own_code() -> dict[str, str]:
-    """For a Python started with -P: it finds us whatever lies in the current directory."""
+def child_environment() -> dict[str, str]:
+    """Environment for `python -P`, which then imports this code and not the current directory's."""
     path = [str(Path(gpt.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}

@@ -1,4 +1,4 @@
-"""`python -m gpt complete`: draw a continuation of a prompt."""
+"""`python -m gpt complete`: continue a text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpt import text_file, word_ids
@@ -18,36 +18,82 @@ if TYPE_CHECKING:
     from gpt.context import Context
 
 
+SETTINGS = {
+    "temperature": ("X", "Divide the logits by X; 0 always takes the most probable token."),
+    "top_k": ("N", "Keep only the N most probable tokens; 0 keeps all."),
+    "top_p": ("P", "Keep the most probable tokens, as few as reach probability P together."),
+    "min_p": ("P", "Keep tokens with at least P times the probability of the most probable one."),
+    "repetition_penalty": ("X", "Above 1: make tokens that are already in the text less probable."),
+    "seed": ("N", "Random seed; the same seed repeats the same text."),
+}
+"""Metavar and help of the option for each number in `Sampling`."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options: one for every setting of sampling, and some of its own."""
-    parser.add_argument("prompt", nargs="?", help="default: all of stdin")
-    parser.add_argument("-n", "--max-new-tokens", type=int, default=200, metavar="N")
-    defaults = Sampling()
-    for field in fields(Sampling):
-        default = getattr(defaults, field.name)
-        if not isinstance(default, tuple):
-            option = "--" + field.name.replace("_", "-")
-            parser.add_argument(option, type=type(default), default=default, metavar="X")
+    """The options of the command."""
+    parser.add_argument("prompt", nargs="?", help="Text to continue. (default: all of stdin)")
     parser.add_argument(
-        "--ban", action="append", default=[], metavar="WORD", help="never write it; #12 is an id"
+        "-n",
+        "--max-new-tokens",
+        type=int,
+        default=200,
+        metavar="N",
+        help="Draw at most N tokens. (default: %(default)s)",
+    )
+    defaults = Sampling()
+    for name, (metavar, text) in SETTINGS.items():
+        default = getattr(defaults, name)
+        parser.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(default),
+            default=default,
+            metavar=metavar,
+            help=f"{text} (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--ban",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="Never write WORD; #12 is the token with id 12. May be repeated. (default: none)",
     )
     parser.add_argument(
         "--boost",
         action="append",
         default=[],
         metavar="WORD:NATS",
-        help="add to the logit of its tokens",
+        help="Add NATS to the logits of WORD's tokens. May be repeated. (default: none)",
     )
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT")
-    parser.add_argument("--slide", action="store_true", help="continue past the block size")
-    parser.add_argument("--json", action="store_true", help="one Step a line")
-    parser.add_argument("--top", type=int, default=10, help="candidates in a Step")
+    parser.add_argument(
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="End before TEXT. May be repeated. (default: none)",
+    )
+    parser.add_argument(
+        "--slide",
+        action="store_true",
+        help="Continue past the model's block size, with a window over the end of the text. "
+        "(default: stop there)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="Print each token as a JSON object, a Step, on a line. (default: print the text)",
+    )
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=10,
+        metavar="N",
+        help="Number of candidates in each Step of --json. (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
-    """Draw and print. load: called once the arguments make sense."""
-    plain = [field.name for field in fields(Sampling) if field.name not in ("banned", "boosted")]
-    sampling = Sampling(**{name: getattr(args, name) for name in plain})
+    """Draw a text and print it. load: loads the model; called after the arguments are checked."""
+    sampling = Sampling(**{name: getattr(args, name) for name in SETTINGS})
     boosts = list(map(word_ids.split_boost, args.boost))
     prompt = args.prompt if args.prompt is not None else text_file.read_stdin()
     context = load()
@@ -70,19 +116,19 @@ def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
             print(json.dumps(step.to_dict()), flush=True)
             reason = step.finish_reason
     else:
-        # A pipe gets what the model wrote; a terminal only what is harmless.
-        shown = sanitize if sys.stdout.isatty() else str
-        print(shown(prompt), end="", flush=True)
+        # A pipe gets exactly what the model wrote, a terminal only what is harmless.
+        safe = sanitize if sys.stdout.isatty() else str
+        print(safe(prompt), end="", flush=True)
         for text in _before_stop(_texts(steps), args.stop):
-            print(shown(text), end="", flush=True)
+            print(safe(text), end="", flush=True)
         print()
     if reason == "context full":
         size = context.config.block_size
-        print(f"context full: {size} of {size} tokens (--slide continues)", file=sys.stderr)
+        print(f"context full: {size} of {size} tokens; --slide continues", file=sys.stderr)
 
 
 def _texts(steps: Iterable[Step]) -> Iterator[str]:
-    """The text of each step, then what can never become a whole character."""
+    """The text of each step, then U+FFFD for a character that was not completed."""
     from gpt.tokenizer import StreamDecoder
 
     decoder = StreamDecoder()
@@ -92,7 +138,7 @@ def _texts(steps: Iterable[Step]) -> Iterator[str]:
 
 
 def _before_stop(texts: Iterable[str], stops: list[str]) -> Iterator[str]:
-    """The text up to a stop string; what may be the beginning of one is held back."""
+    """The text up to the first stop string. What may be the start of one waits for more text."""
     held = ""
     for text in texts:
         held += text
@@ -106,6 +152,6 @@ def _before_stop(texts: Iterable[str], stops: list[str]) -> Iterator[str]:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of text with which stop begins."""
+    """Number of characters at the end of text with which stop begins; the longest such end."""
     sizes = range(min(len(text), len(stop) - 1), 0, -1)
     return next((n for n in sizes if text.endswith(stop[:n])), 0)

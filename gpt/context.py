@@ -28,9 +28,9 @@ class FastStep(Protocol):
         """→ (E). Afterwards the cache is one token longer."""
 
     def race(
-        self, scores: Tensor, ids: Tensor, settings: Tensor, noise_key: Tensor, all_scores: Tensor
+        self, scores: Tensor, ids: Tensor, settings: Tensor, key: Tensor, all_scores: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As gpt.draw.race, for all tokens or for as many as a Prediction has looked up."""
+        """As gpt.draw.race, for all tokens or for the most probable ones of a Prediction."""
 
     def prediction(self, hidden: Tensor) -> Prediction | None:
         """For the hidden state (E) that was computed last; None for any other."""
@@ -44,7 +44,7 @@ class FastDraw(Protocol):
     ) -> Iterator[tuple[ReadOut, Drawn]]:
         """Up to n tokens after path, which grows by each.
 
-        start: index in path where the context begins. top: how many candidates are wanted.
+        start: index in path of the first token of the context. top: number of candidates.
         """
 
 
@@ -130,7 +130,7 @@ class Context:
         del self.ids[n_tokens:], self.hidden[n_tokens:]
         self.cache.truncate(n_tokens)
 
-    def count(self, token_id: int, hidden: Tensor) -> None:
+    def append(self, token_id: int, hidden: Tensor) -> None:
         """Add a token whose keys and values are in the cache already; hidden (E): its state."""
         self.ids.append(token_id)
         self.hidden.append(hidden)
@@ -148,7 +148,7 @@ class Context:
 
     def fork(self, n_tokens: int) -> KVCache:
         """A copy of the cache with the first n tokens."""
-        return self.cache.copies(n_tokens, [0])
+        return self.cache.copy(n_tokens, [0])
 
 
 def window_start(n_tokens: int, block_size: int) -> int:

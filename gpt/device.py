@@ -1,4 +1,4 @@
-"""Which device runs the network and in which precision."""
+"""Chooses the device that runs the network, its dtype and the number of threads."""
 
 from __future__ import annotations
 
@@ -14,67 +14,75 @@ import torch
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.weights.packed_int8 import pack
-from gpt.weights.quantize import DTYPES, packing_pays, product, quantize
+from gpt.weights.products import packed_is_faster, product
+from gpt.weights.quantize import DTYPES, quantize
 from gpt.weights.timing import least_seconds
 
-SMALL = 20_000_000
-"""Multiplications of a pass under which a second thread may cost more than it saves."""
-TINY = 1_000_000
-"""Weights that stay in a core's own cache, where fewer bytes gain nothing."""
+SMALL_PASS = 20_000_000
+"""Multiplications in a pass. With fewer, a second thread may cost more than it saves."""
+CACHED_PARAMS = 1_000_000
+"""Parameters that stay in a core's own cache, so that smaller dtypes are not faster."""
 _THREADS = torch.get_num_threads()
-"""What torch begins with: a thread a physical core, or OMP_NUM_THREADS."""
+"""Threads that torch starts with: one for each physical core, or OMP_NUM_THREADS."""
 _MOST_THREADS = 1024
-_MUCH = 4
-"""Times as slow as float32 an eager product may be where compiled code draws the tokens."""
-_PAYS = 0.9
-"""At most this share of the time a pass may take on twice as many threads."""
-_SHORT = 17
-"""Tokens of the text on which a device is tried."""
-AGREES = {"float32": 1e-3}
-"""By how much, relative to the spread of the logits, another device may differ from the CPU."""
-AGREES_ROUNDED = 0.05
-"""The same for dtypes that round."""
-_LOST = r"(CUDA|cuBLAS|CUDNN|cuDNN|HIP|MPS)\b.*(error|out of memory)|No CUDA GPUs"
-"""How messages begin that torch raises as plain RuntimeErrors."""
+_SLOWEST_EAGER = 4
+"""Most times as long as in float32 that an eager product may take, if code will be compiled."""
+_DOUBLING_PAYS = 0.9
+"""Largest share of its time that a pass may take after doubling the threads."""
+_TEST_TOKENS = 17
+"""Tokens in the text with which a device is tested."""
+TOLERANCES = {"float32": 1e-3}
+"""Largest difference between logits of another device and the CPU, relative to their spread."""
+TOLERANCE_ROUNDED = 0.05
+"""The largest such difference for dtypes that round more."""
+_GPU_ERROR = r"(CUDA|cuBLAS|CUDNN|cuDNN|HIP|MPS)\b.*(error|out of memory)|No CUDA GPUs"
+"""Start of the messages of RuntimeErrors that say that a GPU failed."""
 
 
 def use_threads(
     n_params: int, n_tokens: int = 1, *, wanted: int | None = None, spare: int = 0
 ) -> int:
-    """One thread for a small pass, as many as torch finds cores for a large one.
+    """Set torch's number of threads and return it: 1 for a small pass, all cores for a large one.
 
-    n_tokens: how many go through the network at once. Small matrices are over before a second
-    core has begun; threads would only wait for each other, and much longer where another
-    program, as the interface, needs a core as well; spare: cores to leave to such a one. wanted:
-    this number instead. Returns how many it is now. Raises UserError for a senseless number.
+    Small products end before a second core has started, so more threads would only wait for each
+    other; they wait much longer if another program, such as the interface, needs a core too.
+
+    Args:
+        n_tokens: tokens that go through the network at once.
+        wanted: a number of threads to use instead.
+        spare: cores to leave to another program.
     """
     if wanted is not None and not 1 <= wanted <= _MOST_THREADS:
-        raise UserError(f"--threads is from 1 to {_MOST_THREADS}, not {wanted}")
-    chosen = wanted or (1 if n_params * n_tokens < SMALL else max(1, _THREADS - spare))
+        raise UserError(f"--threads is {wanted}; it must be from 1 to {_MOST_THREADS}")
+    chosen = wanted or (1 if n_params * n_tokens < SMALL_PASS else max(1, _THREADS - spare))
     torch.set_num_threads(chosen)
     return chosen
 
 
 def measure_threads(step: Callable[[], object], n_params: int, *, spare: int) -> int:
-    """Like `use_threads`, for a network that is loaded: for a small one, how many is measured.
+    """Set the number of threads for a loaded network and return it; for a small one, measure it.
 
-    Their number is doubled while that pays; how well cores share what they read and wait for
-    each other differs between processors. step: one token through the network.
+    The number is doubled as long as that is faster. How well cores work together differs between
+    processors.
+
+    Args:
+        step: runs the network for one token.
+        spare: cores to leave to another program.
     """
-    if not TINY <= n_params < SMALL:
+    if not CACHED_PARAMS <= n_params < SMALL_PASS:
         return use_threads(n_params, spare=spare)
-    best, taken = 1, math.inf
+    best, best_seconds = 1, math.inf
     for n in (1, 2, 4, 8):
         if n > max(1, _THREADS - spare):
             break
-        if (seconds := least_seconds(step, threads=n)) > _PAYS * taken:
+        if (seconds := least_seconds(step, threads=n)) > _DOUBLING_PAYS * best_seconds:
             break
-        best, taken = n, seconds
+        best, best_seconds = n, seconds
     return use_threads(n_params, wanted=best)
 
 
 def fast_precision(device: torch.device) -> Literal["float32", "bfloat16"]:
-    """In which of the two a large product takes less time, measured on a CPU, known of GPUs."""
+    """The dtype in which a large product is faster: measured on a CPU, known for GPUs."""
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
 
@@ -86,11 +94,11 @@ def fast_precision(device: torch.device) -> Literal["float32", "bfloat16"]:
 
 
 def fast_storage(dtype: str) -> bool:
-    """Whether this CPU draws tokens faster from weights of that dtype than from float32.
+    """Whether this CPU draws tokens faster with weights of that dtype than with float32.
 
-    Compiled code does, so with a C++ compiler it is enough that the eager network, which reads
-    the prompt, is not much slower; without one it has to be faster. Measured, for one position:
-    not every processor has instructions for it.
+    It is measured for one position, because not every processor has instructions for the dtype.
+    Compiled code is faster with it, so if there is a C++ compiler, the eager network, which reads
+    the prompt, may be a little slower. Without a compiler the eager network must be faster.
     """
 
     def seconds(weight: torch.Tensor, scale: torch.Tensor | None) -> float:
@@ -100,24 +108,25 @@ def fast_storage(dtype: str) -> bool:
     with torch.inference_mode():
         exact = torch.ones(4096, 1024)
         stored, scale = quantize(exact) if dtype == "int8" else (exact.to(DTYPES[dtype]), None)
-        if dtype == "int8" and not compiler() and packing_pays():
+        if dtype == "int8" and not compiler() and packed_is_faster():
             stored = pack(stored)
-        return seconds(stored, scale) < seconds(exact, None) * (_MUCH if compiler() else 1)
+        return seconds(stored, scale) < seconds(exact, None) * (_SLOWEST_EAGER if compiler() else 1)
 
 
 def compiler() -> str | None:
-    """The C++ compiler that would be used, or None."""
+    """Path of the C++ compiler that would be used, or None."""
     names = [os.environ.get("CXX", ""), "g++", "clang++"]
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tuple[str, str]:
-    """Names of the device and of the dtype to use, with `auto` decided.
+    """The device and the dtype to use, by name, after deciding `auto`.
 
-    auto is CUDA where such a GPU is usable, with bfloat16 where it has it, MPS with float32 on a
-    Mac, if `check_agrees` finds nothing wrong later, and the CPU elsewhere: with int8 for a large
-    network, float16 for a small one, float32 where `fast_storage` is not. Raises UserError where
-    what was asked for is not there.
+    The device auto is CUDA if there is a usable GPU, else MPS on a Mac (if `check_agrees` later
+    finds no fault), else the CPU. The dtype auto is bfloat16 on a CUDA GPU that has it, float32 on
+    other GPUs, and on a CPU int8 for a large network, float16 for a small one, or float32 if the
+    network is tiny or `fast_storage` finds float32 faster. A device that is not available is
+    refused.
     """
     if device == "auto":
         gpu = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -131,10 +140,10 @@ def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tupl
         if wanted >= torch.cuda.device_count():
             raise UserError(f"there is no usable CUDA device {wanted}; use --device cpu")
     if device != "cpu" and dtype == "int8":
-        raise UserError("int8 is for the CPU; a GPU is fast with --dtype bfloat16")
+        raise UserError("int8 works only on the CPU; for a GPU use --dtype bfloat16")
     if dtype == "auto" and device == "cpu":
-        stored = "float16" if n_params < SMALL else "int8"
-        dtype = stored if n_params >= TINY and fast_storage(stored) else "float32"
+        stored = "float16" if n_params < SMALL_PASS else "int8"
+        dtype = stored if n_params >= CACHED_PARAMS and fast_storage(stored) else "float32"
     elif dtype == "auto":
         fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
         dtype = "bfloat16" if fast else "float32"
@@ -144,31 +153,31 @@ def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tupl
 
 
 class WrongDeviceError(RuntimeError):
-    """A device does not compute what the CPU does."""
+    """A device does not compute the same numbers as the CPU."""
 
 
 @torch.inference_mode()
 def check_agrees(model: GPT, exact: GPT, dtype: str) -> None:
-    """Raise WrongDeviceError if a model's logits are not those of the same one on the CPU.
+    """Raise WrongDeviceError if a model's logits differ from those of the same model on the CPU.
 
-    exact: in float32 on the CPU. The logits of a short text may differ by AGREES of dtype,
-    relative to their spread.
+    For a short text, the difference may be as large as TOLERANCES says, relative to the spread of
+    the logits. exact: the model in float32 on the CPU.
     """
     name = model.wte.weight.device.type.upper()
     expected = _centred_logits(exact)
     try:
         error = float((_centred_logits(model) - expected).norm() / expected.norm())
-    except NotImplementedError as missing:  # an operator that the device does not have
+    except NotImplementedError as missing:  # the device lacks an operator
         raise WrongDeviceError(f"{name} cannot run this model") from missing
-    if not error <= AGREES.get(dtype, AGREES_ROUNDED):  # NaN does not agree either
+    if not error <= TOLERANCES.get(dtype, TOLERANCE_ROUNDED):  # also true for NaN
         raise WrongDeviceError(
             f"{name} does not compute the CPU's numbers (they differ by {error:.1%})"
         )
 
 
 def _centred_logits(model: GPT) -> torch.Tensor:
-    """Of a short text, which is read as texts are: a chunk, one after it, one token; (n, V)."""
-    V, n = model.config.vocab_size, min(_SHORT, model.config.block_size)
+    """Logits (n, V) of a short text minus their mean. It is read in two chunks and one token."""
+    V, n = model.config.vocab_size, min(_TEST_TOKENS, model.config.block_size)
     ids = (torch.arange(n)[None] * 7919 % V).to(model.wte.weight.device)  # (1, n)
     cache = model.new_cache()
     chunks = [model(chunk, cache) for chunk in torch.split(ids, n // 2 or 1, dim=1)]
@@ -177,14 +186,14 @@ def _centred_logits(model: GPT) -> torch.Tensor:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error says that a GPU is wrong, full or gone, and not that we made a mistake."""
+    """Whether an error says that a GPU is wrong, full or gone; any other one is a bug."""
     if isinstance(error, torch.OutOfMemoryError | torch.AcceleratorError | WrongDeviceError):
         return True
-    return isinstance(error, RuntimeError) and bool(re.match(_LOST, str(error)))
+    return isinstance(error, RuntimeError) and bool(re.match(_GPU_ERROR, str(error)))
 
 
 def describe(error: BaseException) -> str:
-    """The same for people."""
+    """A few words for a person about an error for which `is_lost` is true."""
     if isinstance(error, WrongDeviceError):
         return str(error)
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error):

@@ -1,8 +1,8 @@
-"""The short ways from logits to a token; they draw what gpt/sampling.py draws.
+"""Fast ways from logits to a token, which draw exactly what gpt/sampling.py draws.
 
-Tensors of fixed shapes and no look at any number on the way: so a device can repeat it by itself,
-and a compiler can make one piece of it. Each setting is a tensor, and one that is neutral has a
-value that changes nothing.
+They use tensors of fixed shapes and never read a number from one, so a GPU can repeat them without
+the CPU, and a compiler can make one loop of them. Each setting is a tensor; a setting that is off
+has a value that changes nothing.
 """
 
 from __future__ import annotations
@@ -18,47 +18,56 @@ from gpt.prediction import Prediction
 from gpt.sampling import (
     GREEDY_BELOW,
     banned_and_boosted,
-    dice,
     distribution,
     draw,
     noise,
+    noise_key,
 )
 from gpt.settings import Sampling
 
 NAMES_TOKENS = frozenset({"banned", "boosted", "repetition_penalty"})
-"""Settings that change the scores of certain tokens and so their order."""
+"""Settings that change the scores of certain tokens, and so their order."""
 Race = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""The type of `race`."""
 
 
 def race(
-    scores: Tensor, ids: Tensor, numbers: Tensor, thrown: Tensor, everyone: Tensor | None = None
+    scores: Tensor,
+    ids: Tensor,
+    settings: Tensor,
+    key: Tensor,
+    all_scores: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Scores (n), best first, and their ids (n) → an id () and the logarithms of all (n).
+    """Draw one of n tokens: scores (n), best first, and their ids (n) → an id () and logprobs (n).
 
-    Their order matters to top-k and top-p alone. numbers: `numbers_of` the settings; thrown (2):
-    what the noise is hashed with. everyone (V): the scores of all tokens, where the n may be only
-    the best; top-p is a share of them, too. No settings that name tokens: they come before.
+    The settings that name tokens are applied before. Only top-k and top-p need the order.
+
+    Args:
+        settings: (5) from `settings_tensor`.
+        key: (2) from `noise_key`.
+        all_scores: (V) of the whole vocabulary, if the n tokens are only its best: top-p is a
+            share of them all.
     """
-    temperature, top_k, top_p, log_min_p, _ = numbers
+    temperature, top_k, top_p, log_min_p, _ = settings
     best = scores.max()
     scores = (scores - best) / temperature
     place = torch.arange(len(scores), device=scores.device)
     scores = scores.masked_fill(place >= top_k, -math.inf)
     shares = scores.exp()
     total = shares.sum()
-    if everyone is not None:
-        total = torch.where(top_k.isinf(), ((everyone - best) / temperature).exp().sum(), total)
+    if all_scores is not None:
+        total = torch.where(top_k.isinf(), ((all_scores - best) / temperature).exp().sum(), total)
     p = shares / total
     outside = (p.cumsum(-1) - p >= top_p) & (place > 0)
     scores = scores.masked_fill(outside | (scores < log_min_p), -math.inf)
     final = scores.log_softmax(-1)
-    first, second = thrown
+    first, second = key
     drawn = (noise(ids, first, second) / final.exp()).argmin()
     return ids.index_select(0, drawn.view(1))[0], final
 
 
-def numbers_of(sampling: Sampling) -> Tensor:
-    """Temperature, top-k, top-p, the logarithm of min-p and repetition penalty, (5) float32."""
+def settings_tensor(sampling: Sampling) -> Tensor:
+    """(5) float32: temperature, top-k, top-p, the logarithm of min-p, repetition penalty."""
     greedy = sampling.temperature < GREEDY_BELOW
     numbers = (
         1.0 if greedy else sampling.temperature,
@@ -76,10 +85,10 @@ class Drawn:
 
     token_id: int
     final: Tensor | dict[int, float]
-    """(V) log-probabilities after the settings, or those of tokens that matter."""
+    """Log-probabilities after the settings: (V), or only those of the tokens that matter."""
 
     def logprob(self, token_id: int) -> float | None:
-        """Of any token after the settings; None where they removed it."""
+        """Log-probability of a token after the settings; None if they removed it."""
         if isinstance(self.final, dict):
             logprob = self.final.get(token_id, -math.inf)
         else:
@@ -90,20 +99,23 @@ class Drawn:
 def choose(
     prediction: Prediction,
     sampling: Sampling,
-    context: Sequence[int],
+    path: Sequence[int],
     position: int,
     compiled: Race | None = None,
 ) -> Drawn:
-    """Draw by the dice of a position, with a look at few tokens where the settings leave few.
+    """Draw a token with the noise of a position, looking at few tokens if the settings allow it.
 
-    prediction: of one token. compiled: what was made of `race`; only with it is a race of all
-    tokens faster than the stages.
+    Args:
+        prediction: for one token.
+        path: ids of the text so far.
+        compiled: `race` as machine code. Without it, the stages of gpt/sampling.py are faster
+            than a race of the whole vocabulary.
     """
     drawn = _draw_from_best(prediction, sampling, position, compiled or race)
     if drawn is None and compiled:
         drawn = _draw_from_all(prediction, sampling, position, compiled)
     if drawn is None:
-        final = distribution(prediction.logits[0], sampling, context)[-1].logprobs
+        final = distribution(prediction.logits[0], sampling, path)[-1].logprobs
         drawn = Drawn(draw(final, sampling.seed, position), final)
     return drawn
 
@@ -111,7 +123,7 @@ def choose(
 def _draw_from_best(
     prediction: Prediction, sampling: Sampling, position: int, race: Race
 ) -> Drawn | None:
-    """Draw among the tokens that were looked up; None where that may not be all there is."""
+    """Draw among the most probable tokens; None if the settings may leave others as well."""
     active, n = sampling.active, prediction.top_ids.size(-1)
     if active & NAMES_TOKENS:
         return None
@@ -123,80 +135,81 @@ def _draw_from_best(
     elif has_all or (active & {"top_k", "top_p", "min_p"} and sampling.top_k < n):
         best, best_ids = prediction.top_logprobs[0], prediction.top_ids[0]
         values, ids = best.tolist(), best_ids.tolist()
-        numbers, thrown = _numbers_and_dice(sampling, position, best.device)
-        token, final = race(best, best_ids, numbers, thrown, prediction.logprobs[0])
+        settings, key = _settings_and_key(sampling, position, best.device)
+        token, final = race(best, best_ids, settings, key, prediction.logprobs[0])
         token_id, after = int(token), [p for p in final.tolist() if p > -math.inf]
     else:
         return None
-    left = len(after)
-    # Of tokens that tie for the last place, the lowest id stays, and their order here is any.
-    is_whole = has_all if left == n else values[left] < values[left - 1]
+    n_left = len(after)
+    # Of tokens that tie for the last place, the lowest id stays; here their order is arbitrary.
+    is_whole = has_all if n_left == n else values[n_left] < values[n_left - 1]
     return Drawn(token_id, dict(zip(ids, after, strict=False))) if is_whole else None
 
 
 def _draw_from_all(
     prediction: Prediction, sampling: Sampling, position: int, race: Race
 ) -> Drawn | None:
-    """Draw among all tokens; None where more changes their scores than a temperature."""
+    """Draw among all tokens; None if a setting other than the temperature is on."""
     if sampling.active - {"temperature"} or sampling.temperature < GREEDY_BELOW:
         return None
     logprobs = prediction.logprobs[0]
     ids = torch.arange(len(logprobs), device=logprobs.device)
-    numbers, thrown = _numbers_and_dice(sampling, position, logprobs.device)
-    token, final = race(logprobs, ids, numbers, thrown, logprobs)
+    settings, key = _settings_and_key(sampling, position, logprobs.device)
+    token, final = race(logprobs, ids, settings, key, logprobs)
     return Drawn(int(token), final)
 
 
-def _numbers_and_dice(
+def _settings_and_key(
     sampling: Sampling, position: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    thrown = torch.tensor(dice(sampling.seed, position), dtype=torch.int32)
-    return numbers_of(sampling).to(device), thrown.to(device)
+    key = torch.tensor(noise_key(sampling.seed, position), dtype=torch.int32)
+    return settings_tensor(sampling).to(device), key.to(device)
 
 
-class Dials:
-    """Settings of sampling in memory of a device that stays where it is."""
+class SamplingTensors:
+    """Sampling settings in device memory that never moves, so that a CUDA graph can read them."""
 
     def __init__(self, vocab_size: int, n_steps: int, device: torch.device) -> None:
-        """n_steps: how many tokens may be drawn between two calls of `set`."""
-        self.numbers = numbers_of(Sampling()).to(device)
+        """n_steps: most tokens that may be drawn between two calls of `set`."""
+        self.settings = settings_tensor(Sampling()).to(device)
         self.bias = torch.zeros(vocab_size, device=device)
-        """(V) What is added to the logits: -inf for banned tokens, nats for boosted ones."""
+        """(V) added to the logits: -inf for banned tokens, nats for boosted ones."""
         self.seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-        """(V) Whether the text has a token."""
-        self.dice = torch.zeros(n_steps, 2, dtype=torch.int32, device=device)
-        """(n_steps, 2) What the noise of each step is hashed with."""
+        """(V) whether the text contains a token."""
+        self.keys = torch.zeros(n_steps, 2, dtype=torch.int32, device=device)
+        """(n_steps, 2) the noise key of each step."""
 
     def set(self, sampling: Sampling, path: Sequence[int], n_steps: int) -> None:
-        """Make ready for so many tokens behind a path."""
-        self.numbers.copy_(numbers_of(sampling))
+        """Prepare to draw n_steps tokens after a path."""
+        self.settings.copy_(settings_tensor(sampling))
         self.seen.zero_()
         self.seen[torch.tensor(sorted(set(path)), device=self.seen.device)] = True
-        thrown = [dice(sampling.seed, len(path) + step) for step in range(n_steps)]
-        self.dice[:n_steps] = torch.tensor(thrown, dtype=torch.int32).to(self.dice.device)
-        self.lean(sampling, path)
+        keys = [noise_key(sampling.seed, len(path) + step) for step in range(n_steps)]
+        self.keys[:n_steps] = torch.tensor(keys, dtype=torch.int32).to(self.keys.device)
+        self.set_bias(sampling, path)
 
-    def lean(self, sampling: Sampling, path: Sequence[int]) -> None:
-        """Ban and boost what the settings want behind this path."""
+    def set_bias(self, sampling: Sampling, path: Sequence[int]) -> None:
+        """Ban and boost the tokens that the settings name for the position after a path."""
         self.bias.copy_(banned_and_boosted(torch.zeros(len(self.bias)), sampling, path))
 
 
-def settle(
-    logits: Tensor, order: Tensor | None, dials: Dials, step: Tensor
+def draw_from_logits(
+    logits: Tensor, order: Tensor | None, sampling: SamplingTensors, step: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Logits (V) float32 and the number of the step () → an id () and its distribution (V).
+    """Logits (V) float32 → an id () and its log-probabilities (V) after all settings.
 
-    The distribution is of logarithms, after all settings. order (V): ids, the highest logit first,
-    for settings that name no token and leave it as it is; None for others.
+    Args:
+        order: (V) ids, highest logit first, if no setting names tokens and so changes the order.
+        step: () number of the token since `SamplingTensors.set`.
     """
     if order is None:
-        scores, penalty = logits + dials.bias, dials.numbers[4]
+        scores, penalty = logits + sampling.bias, sampling.settings[4]
         penalised = torch.where(scores > 0, scores / penalty, scores * penalty)
-        scores = torch.where(dials.seen, penalised, scores)
+        scores = torch.where(sampling.seen, penalised, scores)
         # A stable order: of tokens that tie for the last places, those with the lowest ids stay.
         scores, ids = scores.sort(descending=True, stable=True)
     else:
         scores, ids = logits.index_select(0, order), order
-    thrown = dials.dice.index_select(0, step.view(1))[0]
-    token, final = race(scores, ids, dials.numbers, thrown)
+    key = sampling.keys.index_select(0, step.view(1))[0]
+    token, final = race(scores, ids, sampling.settings, key)
     return token, torch.empty_like(final).scatter(0, ids, final)

@@ -1,8 +1,8 @@
-"""Errors that a person can act on; every other exception is a bug of ours."""
+"""The error that a person can act on. Every other exception is a bug in this program."""
 
 
 class UserError(Exception):
-    """One sentence: what is wrong, where, and what to do.
+    """One sentence that says what is wrong, where, and what to do.
 
-    Every command prints it as it is and ends with status 1.
+    Every command prints the sentence and ends with status 1.
     """

@@ -13,7 +13,7 @@ from gpt.draw import Drawn, choose
 from gpt.errors import UserError
 from gpt.prediction import ReadOut, check_finite, predict, read_out
 from gpt.progress import NOBODY, Watcher
-from gpt.settings import Sampling, check
+from gpt.settings import Sampling, check_setting
 from gpt.step import Candidate, FinishReason, Step
 from gpt.tokenizer import StreamDecoder, Tokenizer
 
@@ -160,7 +160,7 @@ def blocked(context: Context, ids: Sequence[int], limits: Limits) -> FinishReaso
     out of range.
     """
     block_size = context.config.block_size
-    check("max_new_tokens", limits.max_new_tokens)
+    check_setting("max_new_tokens", limits.max_new_tokens)
     if not ids:
         raise UserError("the prompt is empty; give the model at least one token to continue from")
     if len(ids) > block_size and not limits.slide:

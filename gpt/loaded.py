@@ -17,10 +17,10 @@ from gpt.checkpoint import Checkpoint
 from gpt.context import Context
 from gpt.errors import UserError
 from gpt.fast.build import Build
-from gpt.fast.cpu_step import Compilation, is_coming
-from gpt.fast.cuda_compile import Fusion
+from gpt.fast.cpu_step import CpuBuild, is_code_expected
+from gpt.fast.cuda_compile import CudaBuild
 from gpt.fast.cuda_graph import Graphs
-from gpt.weights.quantize import packing_pays
+from gpt.weights.products import packed_is_faster
 
 COMPILE = ("off", "auto", "on")
 """Whether to build code: never, in the background on a CPU, or on a GPU as well."""
@@ -37,7 +37,7 @@ class RunOptions:
     dtype: str = "auto"
     """auto or a name of DTYPES."""
     threads: int | None = None
-    """None: as many as suit the model."""
+    """Threads on the CPU; None: what suits the model."""
     spare: int = 0
     """Cores to leave to another program if no number of threads is given."""
     compile: str = "off"
@@ -52,7 +52,7 @@ class LoadedModel:
     context: Context
     directory: Path
     options: RunOptions
-    """What was asked for."""
+    """How a person wanted it to run."""
     device: str
     dtype: str
     threads: int
@@ -138,11 +138,11 @@ def _start_build(loaded: LoadedModel) -> None:
     """Install compiled code for a model, or start to build it, as its options say."""
     context, compile = loaded.context, loaded.options.compile
     if loaded.device == "cpu":
-        loaded.build = Compilation(context, loaded.dtype)
+        loaded.build = CpuBuild(context, loaded.dtype)
         loaded.build.start(build=compile != "off")
     elif loaded.device.startswith("cuda"):
         context.graphs = loaded.graphs = Graphs(context)
-        loaded.build = Fusion(loaded.graphs)
+        loaded.build = CudaBuild(loaded.graphs)
         loaded.build.start(build=compile == "on")
 
 
@@ -150,9 +150,9 @@ def _load(directory: Path, where: str, dtype: str, *, builds: bool) -> Checkpoin
     """Read a checkpoint; large int8 weights packed, if no compiled code will read them."""
     packed = (
         (where, dtype) == ("cpu", "int8")
-        and models.read_manifest(directory).n_params >= device.SMALL
-        and not is_coming(checkpoint.read_config(directory), dtype, build=builds)
-        and packing_pays()
+        and models.read_manifest(directory).n_params >= device.SMALL_PASS
+        and not is_code_expected(checkpoint.read_config(directory), dtype, build=builds)
+        and packed_is_faster()
     )
     return checkpoint.load(directory, where, dtype, packed=packed)
 

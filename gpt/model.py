@@ -1,7 +1,15 @@
-"""The network, from token ids to logits; it knows no text, no sampling and no files.
+"""The network: token ids in, logits out. It does not depend on text, sampling or files.
 
-Shapes: B sequences, T new tokens, S tokens in all, C = n_embd, nh heads of size hs, V tokens
-in the vocabulary.
+Start at `GPT.forward` and read down. The letters in shapes:
+
+    B   sequences in the batch
+    T   new tokens of each sequence
+    S   tokens that attention can see: those in the cache, then the new ones
+    C   width of the residual stream (n_embd)
+    E   width of the token embedding; equal to C unless the configuration sets embd_dim
+    nh  attention heads
+    hs  width of one head, C / nh
+    V   tokens in the vocabulary
 """
 
 from __future__ import annotations
@@ -16,17 +24,17 @@ from torch import Tensor, nn
 from gpt.cache import KVCache
 from gpt.config import ModelConfig
 
-MASKED = ("mps",)
-"""Devices on which `is_causal` was seen to let tokens look ahead, so that they get a mask."""
+IS_CAUSAL_FAILS_ON = ("mps",)
+"""Types of devices on which torch's `is_causal` let tokens look ahead; they get a mask instead."""
 Rotation = tuple[Tensor, Tensor]
-"""Cosines and sines of the rotary positions, (T, hs / 2) each."""
+"""Cosines (T, hs / 2) and sines (T, hs / 2) of the rotary angles of T positions."""
 
 
 class GPT(nn.Module):
     """A decoder-only transformer (Radford et al. 2019; the parameter names are GPT-2's)."""
 
     cache_dtype: torch.dtype | None = None
-    """What keys and values should be kept in; None: as they are."""
+    """Dtype of the keys and values in a cache; None: the dtype in which they are computed."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -44,40 +52,40 @@ class GPT(nn.Module):
             self.lm_head = nn.Linear(E, config.vocab_size, bias=False)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """ids (B, T) → logits (B, T, V): at each position, scores for the next token.
+        """ids (B, T) → logits (B, T, V): at each position, a score for every possible next token.
 
-        With a cache, ids follow the tokens in it and are added to it.
+        With a cache, ids continue the tokens in it and are added to it.
         """
         return self.logits(self.hidden(ids, cache))
 
     def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """ids (B, T) → (B, T, E): what the output matrix will be multiplied with."""
+        """ids (B, T) → hidden states (B, T, E), from which `logits` computes the scores."""
         start = cache.length if cache else 0
         positions = start + torch.arange(ids.size(1), device=ids.device)  # (T)
         x = self.proj_in(self.wte(ids))  # (B, T, C)
         rotation = None
         if self.config.positions == "learned":
-            x = x + self.wpe(positions)
+            x = x + self.wpe(positions)  # (B, T, C)
         else:
             rotation = rotary(positions, self.config)
         x = self.drop(x)
         for block in self.h:
-            x = block(x, rotation, cache)
+            x = block(x, rotation, cache)  # (B, T, C)
         if cache:
             cache.advance(ids.size(1))
-        return self.proj_out(self.ln_f(x))  # type: ignore[no-any-return]
+        return self.proj_out(self.ln_f(x))  # (B, T, E)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (B, T, E) → logits (B, T, V)."""
+        return F.linear(hidden, self.wte.weight if self.config.tied else self.lm_head.weight)
 
     def new_cache(self) -> KVCache:
         """An empty cache for one sequence."""
         return KVCache(self.config, dtype=self.cache_dtype)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(B, T, E) → (B, T, V)."""
-        return F.linear(hidden, self.wte.weight if self.config.tied else self.lm_head.weight)
-
 
 class Block(nn.Module):
-    """Attention, then an MLP, each added to the residual stream."""
+    """Attention, then an MLP; each adds its output to the residual stream."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -91,9 +99,9 @@ class Block(nn.Module):
         """(B, T, C) → (B, T, C)."""
         if self.norm_first:
             x = x + self.attn(self.ln_1(x), rotation, cache)
-            return x + self.mlp(self.ln_2(x))  # type: ignore[no-any-return]
+            return x + self.mlp(self.ln_2(x))
         x = self.ln_1(x + self.attn(x, rotation, cache))
-        return self.ln_2(x + self.mlp(x))  # type: ignore[no-any-return]
+        return self.ln_2(x + self.mlp(x))
 
 
 class Attention(nn.Module):
@@ -116,21 +124,34 @@ class Attention(nn.Module):
         B, T, C = x.shape
         q, k, v = (
             part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)  # (B, nh, T, hs)
-            for part in self.qkv(x).chunk(3, dim=-1)
+            for part in self.qkv(x).chunk(3, dim=-1)  # (B, T, C)
         )
         if rotation:
-            q, k = rotate(q, rotation), rotate(k, rotation)
+            q, k = rotate(q, rotation), rotate(k, rotation)  # (B, nh, T, hs)
         mask = None
         if cache:
             k, v = cache.append(self.layer, k, v)  # (B, nh, S, hs)
             mask = cache.mask
         y = self.mix(q, k, v, mask)  # (B, nh, T, hs)
-        return self.drop(self.proj(y.transpose(1, 2).reshape(B, T, C)))  # type: ignore[no-any-return]
+        y = y.transpose(1, 2).reshape(B, T, C)  # (B, T, C)
+        return self.drop(self.proj(y))
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """q (B, nh, T, hs), k and v (B, nh, S, hs) → (B, nh, T, hs): values, mixed by attention."""
+        """q (B, nh, T, hs), k and v (B, nh, S, hs) → weighted sums of the values (B, nh, T, hs)."""
         dropout = self.dropout if self.training else 0.0
         return attention(q, k, v, scale=self.scale, mask=mask, dropout=dropout)
+
+
+def attention_formula(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
+    """Causal attention as in a lecture: softmax(q kᵀ scale) v, without looking ahead.
+
+    q (B, nh, T, hs), k and v (B, nh, S, hs) → (B, nh, T, hs). This is the definition; the network
+    calls `attention`, which computes the same.
+    """
+    scores = q @ k.transpose(-2, -1) * scale  # (B, nh, T, S)
+    scores = scores.masked_fill(~causal_mask(q, k), -math.inf)  # (B, nh, T, S)
+    weights = scores.softmax(-1)  # (B, nh, T, S), each row sums to 1
+    return weights @ v  # (B, nh, T, hs)
 
 
 def attention(
@@ -140,26 +161,35 @@ def attention(
     *,
     scale: float,
     mask: Tensor | None = None,
-    causal: bool = True,
     dropout: float = 0.0,
 ) -> Tensor:
-    """softmax(q kᵀ scale) v, where the T queries are the last T of S positions.
+    """`attention_formula` as one fused operation, which never stores the scores (B, nh, T, S).
 
-    q (…, T, hs), k (…, S, hs), v (…, S, d) → (…, T, d). Causal: query i sees the keys
-    0 … S - T + i; mask: those to which it adds 0, and not -inf. With v the identity, the result
-    is the attention weights themselves.
+    The queries belong to the last T of the S positions. If v is the identity (B, nh, S, S), the
+    result is the attention weights (B, nh, T, S).
+
+    Args:
+        mask: replaces the causal mask: bool (T, S), True if the query sees the key, or float that
+            is added to the scores and broadcasts to (B, nh, T, S).
+        dropout: share of the attention weights that are set to 0.
     """
     T, S = q.size(-2), k.size(-2)
-    causal = causal and mask is None and T > 1
-    if causal and (T < S or q.device.type in MASKED):  # T < S: a chunk after a filled cache
-        mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+    causal = mask is None and T > 1  # a single query sees all keys
+    if causal and (T < S or q.device.type in IS_CAUSAL_FAILS_ON):
+        mask = causal_mask(q, k)  # is_causal would place the queries at the first T positions
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and mask is None, scale=scale
     )
 
 
+def causal_mask(q: Tensor, k: Tensor) -> Tensor:
+    """(T, S) bool: query i of the last T positions sees the keys 0 … S - T + i."""
+    T, S = q.size(-2), k.size(-2)
+    return torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
+
+
 def rotary(positions: Tensor, config: ModelConfig) -> Rotation:
-    """Cosines and sines of the angles that positions (T) turn queries and keys by."""
+    """positions (T) → cosines and sines (T, hs / 2) of the angles by which `rotate` turns them."""
     half = config.head_size // 2
     frequency = config.rope_theta ** (-torch.arange(half, device=positions.device) / half)
     angle = positions[:, None] * frequency  # (T, hs / 2)
@@ -167,10 +197,11 @@ def rotary(positions: Tensor, config: ModelConfig) -> Rotation:
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn each pair (i, i + hs / 2) of x (B, nh, T, hs) by its angle."""
+    """Turn each pair (i, i + hs / 2) of x (B, nh, T, hs) by the angle of its position."""
     cos, sin = rotation
     a, b = x.float().chunk(2, dim=-1)  # (B, nh, T, hs / 2)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1).type_as(x)
+    turned = torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)  # (B, nh, T, hs)
+    return turned.type_as(x)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -180,10 +211,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
 }
+"""The MLP's non-linearities by the names that a configuration uses."""
 
 
 class MLP(nn.Module):
-    """The same small network at every position."""
+    """Two linear layers with a non-linearity between them, the same at every position."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -200,8 +232,8 @@ class MLP(nn.Module):
         if self.gated:
             x = self.activation(self.gate(x)) * self.fc(x)  # (B, T, inner)
         else:
-            x = self.activation(self.fc(x))
-        return self.drop(self.proj(x))  # type: ignore[no-any-return]
+            x = self.activation(self.fc(x))  # (B, T, inner)
+        return self.drop(self.proj(x))
 
 
 class Norm(nn.Module):

@@ -1,4 +1,4 @@
-"""Which checkpoints are there and what they are called; it never opens the weights."""
+"""Finds checkpoints by name and reads their manifests, never their weights."""
 
 from __future__ import annotations
 
@@ -14,38 +14,39 @@ from gpt import text_file
 from gpt.errors import UserError
 
 EMBEDDED = "shakespeare"
+"""Name of the model that comes with this package."""
 MANIFEST = "manifest.json"
 FORMAT_VERSION = 1
 DTYPES = ("float32", "float16", "bfloat16", "int8")
-"""What weights can be stored as."""
+"""Names of the dtypes in which weights can be stored."""
 FILE_NAME = re.compile(r"(?=.*\w)[\w.-]{1,200}", re.ASCII)
-"""Names of files that a manifest or an index may give; none leads out of its directory."""
-_LONGEST, _DEEPEST = 1 << 20, 20
-"""Bytes and levels of a manifest."""
+"""File names that a manifest or an index may contain; none of them leaves its directory."""
+_LARGEST, _DEEPEST = 1 << 20, 20
+"""Most bytes in a manifest, and most levels of lists and objects inside each other."""
 
 
 class NoSuchModelError(UserError):
-    """Nothing of that name is here."""
+    """There is no model with that name."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint directory says of itself."""
+    """The description of a checkpoint, in its directory."""
 
     dtype: str
-    """How the weights are stored; one of DTYPES."""
+    """Dtype in which the weights are stored; a name in DTYPES."""
     n_params: int
-    """Numbers in the weights; a tied output matrix counts once."""
+    """Number of parameters; a tied output matrix counts once."""
     files: dict[str, dict[str, Any]]
     """File name → {"size": bytes, "sha256": hexadecimal}."""
     origin: dict[str, Any] = field(default_factory=dict)
-    """Where the weights came from: a training run's recipe and losses, or a hub's id."""
+    """Where the weights came from: a training run's recipe and losses, or an id on a hub."""
     format_version: int = FORMAT_VERSION
-    """Raised when an older program could not read the directory."""
+    """Version of the format; it is increased if older programs cannot read the directory."""
 
 
 def home() -> Path:
-    """The user's directory for models: GPT_TUI_HOME/models, or the platform's data directory."""
+    """The user's directory of models: GPT_TUI_HOME/models, or in the platform's data directory."""
     if root := os.environ.get("GPT_TUI_HOME"):
         return Path(root) / "models"
     import platformdirs
@@ -54,9 +55,9 @@ def home() -> Path:
 
 
 def find(model: str) -> Path:
-    """The directory of a model, by name or by path.
+    """The directory of a model, from its name or its path.
 
-    Raises NoSuchModelError, naming the models that there are, where there is none of that name.
+    If it is missing, NoSuchModelError names the models that exist.
     """
     if model == EMBEDDED:
         return Path(__file__).parent / EMBEDDED
@@ -65,15 +66,15 @@ def find(model: str) -> Path:
             return path
     if os.path.isdir(model):  # noqa: PTH112 (it never raises)
         raise NoSuchModelError(
-            f"{model} is a directory without {MANIFEST}, so it is no checkpoint of ours"
+            f"{model} is not a checkpoint of this program: it has no {MANIFEST}; convert it first"
         )
     raise NoSuchModelError(f"there is no model {model!r}; there are: {', '.join(available())}")
 
 
 def available() -> dict[str, Manifest]:
-    """The embedded model and all in the user's directory: name → manifest.
+    """The embedded model and those in the user's directory: name of the directory → manifest.
 
-    A model is called what its directory is called. What is no checkpoint is not listed.
+    Directories that are not checkpoints are left out.
     """
     directories = [find(EMBEDDED)]
     if home().is_dir():
@@ -86,16 +87,16 @@ def available() -> dict[str, Manifest]:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """The manifest of a checkpoint. Raises UserError where it cannot be believed."""
+    """The manifest of a checkpoint, checked."""
     path = directory / MANIFEST
-    text = text_file.read_small(path, _LONGEST)
+    text = text_file.read_small(path, _LARGEST)
     try:
         values = json.loads(text)
         version = values.pop("format_version")
         if type(version) is not int or version != FORMAT_VERSION:
             raise UserError(
-                f"{path} has format version {str(version)[:20]}; this program reads "
-                f"{FORMAT_VERSION}, so convert or train the model again"
+                f"{path} has format version {str(version)[:20]} and this program reads version "
+                f"{FORMAT_VERSION}; convert or train the model again"
             )
         manifest = Manifest(**values)
         _check(manifest)
@@ -105,25 +106,26 @@ def read_manifest(directory: Path) -> Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    """Raise ValueError where a field is not what it should be."""
+    """Raise ValueError if a field has the wrong type or range."""
     if manifest.dtype not in DTYPES:
-        raise ValueError(f"the dtype is none of {', '.join(DTYPES)}")
+        raise ValueError(f"the dtype must be one of {', '.join(DTYPES)}")
     if not _is_size(manifest.n_params):
-        raise ValueError("n_params is no number of parameters")
+        raise ValueError("n_params must be a whole number")
     if not isinstance(manifest.origin, dict) or not _is_shallow(manifest.origin, _DEEPEST):
-        raise ValueError("the origin is no table")
+        raise ValueError(f"the origin must be an object with at most {_DEEPEST} levels")
     for name, facts in manifest.files.items():
         if not FILE_NAME.fullmatch(name) or not _is_size(facts["size"]):
             raise ValueError(f"bad entry for {name[:50]!r}")
         if not isinstance(facts.get("sha256", ""), str):
-            raise ValueError(f"the sha256 of {name[:50]!r} is no text")
+            raise ValueError(f"the sha256 of {name[:50]!r} must be a text")
 
 
 def _is_size(value: object) -> bool:
+    """Whether it is a number of bytes or parameters."""
     return type(value) is int and 0 <= value < 2**63
 
 
 def _is_shallow(value: object, depth: int) -> bool:
-    """Whether lists and tables are in each other at most so many times."""
+    """Whether at most `depth` lists and objects are inside each other."""
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return depth > 0 and all(_is_shallow(part, depth - 1) for part in parts)

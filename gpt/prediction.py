@@ -1,11 +1,11 @@
-"""What the network says of the next token, in one pass over the logits; it knows no settings."""
+"""The model's own distribution of the next token, before any sampling settings."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from torch import Tensor
 from gpt.errors import UserError
 
 TOP = 128
-"""Most probable tokens that are looked up with every prediction, where there are so many."""
-_STRETCH = 64
-"""Neighbours in the vocabulary among which only the best one is looked at first."""
+"""Most probable tokens that every prediction looks up, if the vocabulary has that many."""
+_GROUP = 64
+"""Neighbours in the vocabulary that form a group in the search for the most probable tokens."""
 
 
 class NonFiniteLogitsError(UserError):
@@ -23,34 +23,34 @@ class NonFiniteLogitsError(UserError):
 
 
 class Prediction(NamedTuple):
-    """The model's own distributions, at temperature 1, of n next tokens; all float32 but ids."""
+    """The model's own distributions of n next tokens, at temperature 1. Float32, except the ids."""
 
     logits: Tensor
-    """(n, V)."""
+    """(n, V) scores of the network."""
     logprobs: Tensor
-    """(n, V) natural logarithms."""
+    """(n, V) natural log-probabilities."""
     entropy: Tensor
-    """(n) nats."""
+    """(n) entropies in nats."""
     total: Tensor
-    """(n) sums of the logits, which are finite where all of them are."""
+    """(n) sums of the logits; finite only if all logits are finite."""
     top_logprobs: Tensor
-    """(n, TOP or V) of the most probable tokens, best first."""
+    """(n, TOP) log-probabilities of the most probable tokens, best first; (n, V) if V < TOP."""
     top_ids: Tensor
-    """(n, TOP or V) their ids."""
+    """(n, TOP) ids of the most probable tokens, best first; (n, V) if V < TOP."""
 
 
 def predict(logits: Tensor) -> Prediction:
-    """Logits (n, V) of any float dtype → what they say."""
+    """Logits (n, V) of any float dtype → the distributions that they define."""
     logits = logits.float()
     logprobs = logits.log_softmax(-1)
     return Prediction(logits, logprobs, _entropy(logprobs), logits.sum(-1), *_best(logprobs))
 
 
 def predict_in_order(logits: Tensor) -> tuple[Prediction, Tensor]:
-    """Logits (1, V) → what `predict` says, and all ids (V), those of the highest logits first.
+    """Logits (1, V) → what `predict` returns, and all ids (V), highest logit first.
 
-    Of equal logits, the lowest id comes first. A GPU sorts everything in the time that it takes
-    to look the best ones up.
+    Among equal logits, the lowest id comes first. On a GPU this takes no longer than finding only
+    the best ones.
     """
     logits = logits.float()
     order = logits[0].sort(descending=True, stable=True).indices
@@ -61,35 +61,35 @@ def predict_in_order(logits: Tensor) -> tuple[Prediction, Tensor]:
 
 
 def _entropy(logprobs: Tensor) -> Tensor:
-    """(n, V) → (n) nats. 0 log 0 is 0, also where the logarithm is infinite."""
+    """logprobs (n, V) → entropies (n) in nats. A probability of 0 adds 0."""
     return -(logprobs.exp() * logprobs.clamp_min(-1e9)).sum(-1)
 
 
 def _best(logprobs: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, V) → the TOP or V highest of each row, best first, and their ids.
+    """logprobs (n, V) → the highest of each row, best first, and their ids, (n, min(TOP, V)) each.
 
-    In a large vocabulary, they are looked for in the TOP stretches whose own best token is
-    highest: a stretch that has one of them ranks above all that have none.
+    In a large vocabulary, only the TOP groups whose best token is most probable are searched: a
+    group that contains one of the TOP tokens ranks above every group that contains none.
     """
     n, V = logprobs.shape
-    if V <= TOP * _STRETCH:
+    if V <= TOP * _GROUP:
         values, ids = logprobs.topk(min(TOP, V), dim=-1)
         return values, ids
     ids = torch.arange(V, device=logprobs.device)
-    whole = V - V % _STRETCH
-    stretches = logprobs[:, :whole].view(n, -1, _STRETCH)
-    places = stretches.amax(-1).topk(TOP, sorted=False).indices  # (n, TOP)
-    places = places[..., None].expand(-1, -1, _STRETCH)
-    among = [stretches.gather(1, places).flatten(1), logprobs[:, whole:]]  # and the last few
-    their_ids = [(places * _STRETCH + ids[:_STRETCH]).flatten(1), ids[whole:].expand(n, -1)]
-    values, found = torch.cat(among, dim=-1).topk(TOP, dim=-1)
-    return values, torch.cat(their_ids, dim=-1).gather(-1, found)
+    end = V - V % _GROUP  # the tokens from here on are no whole group and are always searched
+    groups = logprobs[:, :end].view(n, -1, _GROUP)  # (n, V // _GROUP, _GROUP)
+    best = groups.amax(-1).topk(TOP, sorted=False).indices  # (n, TOP)
+    best = best[..., None].expand(-1, -1, _GROUP)  # (n, TOP, _GROUP)
+    searched = [groups.gather(1, best).flatten(1), logprobs[:, end:]]
+    searched_ids = [(best * _GROUP + ids[:_GROUP]).flatten(1), ids[end:].expand(n, -1)]
+    values, places = torch.cat(searched, dim=-1).topk(TOP, dim=-1)  # (n, TOP)
+    return values, torch.cat(searched_ids, dim=-1).gather(-1, places)
 
 
 def check_finite(total: float, position: int) -> None:
-    """Raise NonFiniteLogitsError where logits are not, by their sum.
+    """Raise NonFiniteLogitsError if a sum of logits is not finite.
 
-    position: of the token that they should give.
+    position: index of the token that the logits predict.
     """
     if not math.isfinite(total):
         raise NonFiniteLogitsError(
@@ -100,34 +100,46 @@ def check_finite(total: float, position: int) -> None:
 
 @dataclass(frozen=True)
 class ReadOut:
-    """What a distribution says of a token, and its most probable tokens."""
+    """How probable a token is in a distribution, and the most probable tokens."""
 
     logprob: float
+    """Natural log-probability of the token."""
     rank: int
+    """Place of the token by probability; 1 is the most probable."""
     entropy: float
+    """Entropy of the distribution in nats."""
     top_ids: list[int]
+    """Ids of the most probable tokens, best first."""
     top_logprobs: list[float]
+    """Log-probabilities of the most probable tokens, best first."""
 
 
 @torch.inference_mode()
 def read_out(prediction: Prediction, chosen: Sequence[int], top: int) -> list[ReadOut]:
-    """Predictions of n tokens and the ids that stand there (n) → what they say of each."""
+    """Predictions of n tokens and the ids of those tokens (n) → what is said of each.
+
+    top: how many most probable tokens are wanted.
+    """
     logprobs, best, best_ids = prediction.logprobs, prediction.top_logprobs, prediction.top_ids
     if top > best.size(-1):
         best, best_ids = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)
-    values, ids = best[:, :top].tolist(), best_ids[:, :top].tolist()
-    # A token among the best needs no look at the others.
-    own: list[Any] = [
-        row[its.index(i)] if i in its else None
-        for i, row, its in zip(chosen, values, ids, strict=True)
-    ]
-    rank = [0 if p is None else row.index(p) + 1 for p, row in zip(own, values, strict=True)]
-    if far := [row for row, logprob in enumerate(own) if logprob is None]:
-        among = logprobs if len(far) == len(own) else logprobs[far]
-        where = torch.tensor([chosen[row] for row in far], device=logprobs.device)
-        theirs = among.gather(-1, where[:, None])  # (far, 1)
-        better = (among > theirs).sum(-1)
-        for row, logprob, count in zip(far, theirs[:, 0].tolist(), better.tolist(), strict=True):
-            own[row], rank[row] = logprob, count + 1
+    top_logprobs, top_ids = best[:, :top].tolist(), best_ids[:, :top].tolist()
+    logprob: list[float] = [0.0] * len(chosen)
+    rank = [0] * len(chosen)
+    others = []  # rows whose token is not among the best, so that the whole vocabulary is searched
+    for row, token_id in enumerate(chosen):
+        if token_id in top_ids[row]:
+            logprob[row] = top_logprobs[row][top_ids[row].index(token_id)]
+            rank[row] = top_logprobs[row].index(logprob[row]) + 1
+        else:
+            others.append(row)
+    if others:
+        searched = logprobs if len(others) == len(chosen) else logprobs[others]  # (m, V)
+        ids = torch.tensor([chosen[row] for row in others], device=logprobs.device)
+        own = searched.gather(-1, ids[:, None])  # (m, 1)
+        ranks = (searched > own).sum(-1) + 1  # (m)
+        for row, value, place in zip(others, own[:, 0].tolist(), ranks.tolist(), strict=True):
+            logprob[row], rank[row] = value, place
     entropy = prediction.entropy.tolist()
-    return [ReadOut(own[n], rank[n], entropy[n], ids[n], values[n]) for n in range(len(chosen))]
+    rows = zip(logprob, rank, entropy, top_ids, top_logprobs, strict=True)
+    return [ReadOut(*row) for row in rows]

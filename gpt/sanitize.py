@@ -1,7 +1,7 @@
-"""Text from outside → text that a terminal may see; it knows no terminal.
+"""Make text from outside safe for a terminal.
 
-A prompt, a model's output, a token table, a file name and an error may hold escape sequences
-that would reprogram a terminal, and characters that reorder or hide what stands beside them.
+Prompts, model outputs, vocabularies, file names and error messages may contain escape sequences
+that reprogram a terminal, and characters that reorder or hide the characters next to them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 class _Table(dict[int, str]):
-    """For str.translate: what each code point becomes, found out once."""
+    """Table for str.translate: the text for each code point, computed when it is first needed."""
 
     def __missing__(self, code: int) -> str:
         self[code] = shown = _show(code)
@@ -22,6 +22,7 @@ class _Table(dict[int, str]):
 
 
 def _show(code: int) -> str:
+    """The text that shows a code point."""
     character = chr(code)
     if character in "\n\t":
         return character
@@ -40,21 +41,21 @@ _TABLE = _Table()
 
 
 def sanitize(text: str) -> str:
-    """The text with everything that a terminal would obey or hide made visible.
+    """The text with visible signs for everything that a terminal would obey or hide.
 
-    Line breaks and tabs stay. It works on single characters, so a sequence that is split over
-    several texts cannot slip through.
+    Line breaks and tabs stay. Each character is replaced by itself, so an escape sequence that is
+    split over several texts is caught as well.
     """
     return text if text.isascii() and text.isprintable() else text.translate(_TABLE)
 
 
 def one_line(text: str) -> str:
-    """The same with line breaks and tabs as visible signs too, for labels and errors."""
+    """`sanitize` for labels and errors: line breaks and tabs become visible signs as well."""
     return sanitize(text).replace("\n", "⏎").replace("\t", "⇥")
 
 
 def one_for_one(text: str) -> str:
-    """The same for a field that is edited, where a character must stay one character."""
+    """`sanitize` for a text field: each character becomes exactly one character."""
     if text.isascii() and text.isprintable():
         return text
     shown = ((character, _TABLE[ord(character)]) for character in text)

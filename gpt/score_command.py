@@ -1,4 +1,4 @@
-"""`python -m gpt score`: how probable a text is, token by token, or each of several options."""
+"""`python -m gpt score`: how probable a text is, or each of several continuations of a prompt."""
 
 from __future__ import annotations
 
@@ -18,29 +18,47 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's options."""
+    """The options of the command."""
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("file", nargs="?", help="a text file, or - for stdin")
-    what.add_argument("--options", nargs="+", metavar="TEXT", help="continuations to compare")
-    parser.add_argument("--prompt", metavar="TEXT", help="what the options continue")
-    parser.add_argument("--json", action="store_true", help="one Step, or one option, a line")
-    parser.add_argument("--top", type=int, default=10, help="candidates in a Step")
+    what.add_argument("file", nargs="?", help="Text file to score, or - for stdin. (default: none)")
+    what.add_argument(
+        "--options",
+        nargs="+",
+        metavar="TEXT",
+        help="Continuations of --prompt to compare. (default: score a file)",
+    )
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help="Text that the options continue. (default: none)"
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="Print each token or option as a JSON object on a line. (default: print a table)",
+    )
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=10,
+        metavar="N",
+        help="Number of candidates in each Step of --json. (default: %(default)s)",
+    )
 
 
 def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
-    """Measure and print. load: called once the arguments make sense."""
+    """Score and print. load: loads the model; called after the arguments are checked."""
     if args.options is not None:
         if not args.prompt:
-            raise UserError("give what the options continue with --prompt")
+            raise UserError("--options needs --prompt with the text that they continue")
         _compare(args, load())
     elif args.prompt is not None:
-        raise UserError("--prompt belongs to --options; a file is scored as it is")
+        raise UserError("--prompt needs --options; a file is scored without a prompt")
     else:
         text = text_file.read_stdin() if args.file == "-" else text_file.read(Path(args.file))
         _score(args, load(), text)
 
 
 def _score(args: argparse.Namespace, context: Context, text: str) -> None:
+    """Print each token of a text, then the totals."""
     from gpt.generate import score
 
     known = []
@@ -65,8 +83,11 @@ def _score(args: argparse.Namespace, context: Context, text: str) -> None:
 
 
 def _compare(args: argparse.Namespace, context: Context) -> None:
-    """Each option after the prompt. The prompt is read once, and an option's tokens are those that
-    it has by itself after the prompt's, as in what a model would write there."""
+    """Print each option, then the best ones.
+
+    The network reads the prompt once. Prompt and option become tokens separately, as in a text
+    that a model writes after the prompt.
+    """
     from gpt.generate import score
 
     prompt = context.encode(args.prompt)
@@ -74,7 +95,7 @@ def _compare(args: argparse.Namespace, context: Context) -> None:
     for option in args.options:
         ids = context.tokenizer.encode(option)
         if not ids:
-            raise UserError("an option is empty; give at least one character")
+            raise UserError("an option is empty; it must have at least one character")
         top = args.top if args.json else 0
         steps = list(score(context, prompt + ids, start=len(prompt), top=top))
         found.append((option, steps, _totals(steps)))
@@ -91,12 +112,13 @@ def _compare(args: argparse.Namespace, context: Context) -> None:
             f"{math.exp(-totals['nats']):12.6g}  the whole: {totals['nats']:.3f} nats, "
             f"{totals['bits_per_byte']:.4f} bits per byte"
         )
-    best = max(found, key=lambda each: -each[2]["nats"])
-    fair = min(found, key=lambda each: each[2]["bits_per_byte"])
-    print(f"most probable: {best[0]!r}; per byte: {fair[0]!r}")
+    best, _, _ = min(found, key=lambda each: each[2]["nats"])
+    best_per_byte, _, _ = min(found, key=lambda each: each[2]["bits_per_byte"])
+    print(f"most probable: {best!r}; per byte: {best_per_byte!r}")
 
 
 def _totals(steps: Iterable[Step]) -> dict[str, float]:
+    """Sums over all tokens that have a context; perplexity is exp(nats / tokens)."""
     known = [(step.logprob, len(step.bytes)) for step in steps if step.logprob is not None]
     nats = -math.fsum(logprob for logprob, _ in known)
     n_bytes = sum(n for _, n in known)
@@ -111,8 +133,9 @@ def _totals(steps: Iterable[Step]) -> dict[str, float]:
 
 
 def _line(step: Step) -> str:
-    data = step.bytes.decode("utf-8", "backslashreplace")
-    name = repr(data) if step.bytes else f"<{step.token_id}>"
+    """Probability and text of a token, for a person."""
+    text = step.bytes.decode("utf-8", "backslashreplace")
+    name = repr(text) if step.bytes else f"<{step.token_id}>"
     if step.logprob is None:
         return f"{'no context':>12}  {name}"
     return f"{math.exp(step.logprob):12.6f}  {name}"

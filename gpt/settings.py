@@ -1,4 +1,4 @@
-"""How the next token is chosen, as plain numbers; it knows no torch."""
+"""Settings of sampling, as plain numbers, without torch."""
 
 from __future__ import annotations
 
@@ -10,59 +10,57 @@ from typing import Any
 from gpt.errors import UserError
 
 Ids = tuple[int, ...]
+"""Token ids, one after another."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """Settings of sampling. The defaults leave the model's own distribution as it is.
-
-    Raises UserError where a value makes no sense.
-    """
+    """How the next token is chosen. The defaults keep the model's own distribution."""
 
     temperature: float = 1.0
-    """Logits are divided by it; 0 always takes the most probable token."""
+    """Number that divides the logits; 0 always takes the most probable token."""
     top_k: int = 0
-    """Keep this many most probable tokens; 0 keeps all."""
+    """Number of most probable tokens to keep; 0 keeps all."""
     top_p: float = 1.0
-    """Keep the fewest most probable tokens that reach this probability together
+    """Keep the most probable tokens, as few as reach this probability together
     (Holtzman et al. 2020, arXiv:1904.09751)."""
     min_p: float = 0.0
-    """Keep tokens with at least this share of the most probable one's probability
+    """Keep the tokens that have at least this share of the most probable token's probability
     (Nguyen et al. 2024, arXiv:2407.01082)."""
     repetition_penalty: float = 1.0
-    """Divides positive and multiplies negative logits of tokens that the text already has
-    (Keskar et al. 2019, arXiv:1909.05858)."""
+    """Number that divides positive logits, and multiplies negative ones, of tokens that are
+    already in the text (Keskar et al. 2019, arXiv:1909.05858)."""
     banned: tuple[Ids, ...] = ()
-    """Sequences of ids whose last token is never drawn behind the others; a sequence of one id
-    is a token that is never drawn. A bare id may stand for it."""
+    """Sequences of ids that are never completed: the last id is never drawn after the others. A
+    sequence of one id bans that token everywhere; the bare id is accepted for it."""
     boosted: tuple[tuple[Ids, float], ...] = ()
-    """Sequences of ids, each with what is added to the logit of its next token: its first one
-    anywhere, a later one where those before it were drawn. In nats: its odds are multiplied by exp
-    of it."""
+    """Sequences of ids with nats that are added to the logit of the next id in the sequence: of
+    the first id everywhere, of a later one if the text ends with those before it. Adding x nats
+    multiplies the odds by exp(x)."""
     seed: int = 0
-    """Of the dice: the same seed at the same position throws the same noise."""
+    """Random seed: the same seed at the same position draws with the same noise."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             if field.name in _RANGES and field.name != "boosted":
-                check(field.name, getattr(self, field.name))
-        banned = tuple(map(_ids, _several(self.banned)))
+                check_setting(field.name, getattr(self, field.name))
+        banned = tuple(map(_ids, _items(self.banned)))
         if not all(banned):
             raise UserError("banned must be a list of token ids, or of lists of them")
         try:
-            boosted = tuple((_ids(ids), nats) for ids, nats in _several(self.boosted))
+            boosted = tuple((_ids(ids), nats) for ids, nats in _items(self.boosted))
         except (TypeError, ValueError):
             boosted = (((), 0.0),)
         if not all(ids for ids, _ in boosted):
             raise UserError("boosted must be a list of pairs: token ids and a number")
         for _, nats in boosted:
-            check("boosted", nats)
+            check_setting("boosted", nats)
         object.__setattr__(self, "banned", banned)
         object.__setattr__(self, "boosted", tuple((ids, float(nats)) for ids, nats in boosted))
 
     @cached_property
     def active(self) -> frozenset[str]:
-        """Names of the settings, but for the seed, that change the distribution."""
+        """Names of the settings that change the distribution; the seed does not."""
         return frozenset(
             field.name
             for field in fields(self)
@@ -75,14 +73,14 @@ class Sampling:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Sampling:
-        """The reverse of to_dict; missing ones take their defaults, unknown ones raise."""
+        """The reverse of to_dict. A missing setting has its default; unknown names are refused."""
         if unknown := sorted(set(values) - {field.name for field in fields(cls)}):
             raise UserError(f"there is no sampling setting {unknown[0]!r}")
         return cls(**values)
 
 
-def check(name: str, value: object) -> None:
-    """Raise UserError if a setting's value is not a number of its range."""
+def check_setting(name: str, value: object) -> None:
+    """Refuse a value that is not a number in the range of the setting of that name."""
     kind, low, high = _RANGES[name]
     # A comparison with NaN is false.
     if not isinstance(value, int | kind) or isinstance(value, bool) or not low <= value <= high:
@@ -100,24 +98,26 @@ _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "seed": (int, 0, 2**63 - 1),
     "max_new_tokens": (int, 0, 2**31 - 1),
 }
+"""Type, lowest and highest value of each number."""
 
 
 def _shown(value: object) -> str:
+    """A value for an error message."""
     try:
         return repr(value)
     except ValueError:  # Python refuses to write an int of more than 4300 digits
         return "too long to show"
 
 
-def _several(value: object) -> Sequence[Any]:
-    """A list as it is; for anything else, one with nothing valid in it."""
+def _items(value: object) -> Sequence[Any]:
+    """The items of a list; for anything else one item that is not valid."""
     return value if isinstance(value, list | tuple) else (None,)
 
 
 def _ids(value: object) -> Ids:
-    """One id or several; an empty tuple where it is neither."""
+    """One id or a list of ids as a tuple; an empty tuple if it is neither."""
     ids = (value,) if isinstance(value, int) else value
     if not isinstance(ids, list | tuple):
         return ()
-    known = tuple(i for i in ids if isinstance(i, int) and not isinstance(i, bool) and i >= 0)
-    return known if len(known) == len(ids) else ()
+    valid = tuple(i for i in ids if isinstance(i, int) and not isinstance(i, bool) and i >= 0)
+    return valid if len(valid) == len(ids) else ()

@@ -1,7 +1,7 @@
-"""One token and what the model thought of it: the record for screen, pipe and file.
+"""One token and what the model predicted at its position: the record for screen, pipe and file.
 
-Plain values only; it knows no torch and no network. Logarithms are natural, so a probability
-is exp(logprob) and entropy is in nats.
+Plain values only, without torch. Logarithms are natural, so a probability is exp(logprob) and
+entropy is in nats.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ FinishReason = Literal["length", "stop", "eos", "context full", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A token that could have stood there."""
+    """One of the most probable tokens at a position."""
 
     token_id: int
     bytes: bytes
     logprob: float
-    """The model's own, at temperature 1."""
+    """The model's own log-probability, at temperature 1."""
     sampling_logprob: float | None = None
-    """After the sampling settings; None if they removed it, or if nothing was sampled."""
+    """Log-probability after the sampling settings; None if they removed the token, or if nothing
+    was sampled at this position."""
 
     @property
     def text(self) -> str:
-        """The token alone; bytes that are no whole character become U+FFFD."""
+        """The token's text; bytes that are not a whole character become U+FFFD."""
         return self.bytes.decode("utf-8", "replace")
 
     def to_dict(self) -> dict[str, Any]:
@@ -43,7 +44,7 @@ class Candidate:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Candidate:
-        """The reverse of to_dict. Raises KeyError, TypeError or ValueError on other shapes."""
+        """The reverse of to_dict. Other values raise KeyError, TypeError or ValueError."""
         return cls(
             values["token_id"],
             bytes(values["bytes"]),
@@ -54,11 +55,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One token of a text, of the prompt or drawn.
+    """One token of a text, from the prompt or drawn.
 
-    logprob, rank, entropy and candidates are the model's own at temperature 1, over the whole
-    vocabulary, given the tokens before. They are None (and empty) for the first token of a
-    text, which has no context.
+    logprob, rank, entropy and candidates describe the model's own distribution: at temperature 1,
+    over the whole vocabulary, given the tokens before. They are None (candidates: empty) for the
+    first token of a text, which has no context.
     """
 
     position: int
@@ -66,18 +67,20 @@ class Step:
     token_id: int
     bytes: bytes
     text: str
-    """What this token adds to the text: empty while a character is only half there."""
+    """Characters that this token completes; empty if it ends inside a character."""
     logprob: float | None = None
+    """Log-probability of the token."""
     rank: int | None = None
-    """1 for the most probable token."""
+    """Place of the token among all tokens by probability; 1 is the most probable."""
     entropy: float | None = None
-    """Nats; exp(entropy) is the number of equally likely tokens with as much uncertainty."""
+    """Uncertainty of the distribution in nats, equal to that of exp(entropy) equally likely
+    tokens."""
     candidates: tuple[Candidate, ...] = ()
     """The most probable tokens, best first."""
     sampling_logprob: float | None = None
-    """After the sampling settings; None for tokens that were not drawn."""
+    """Log-probability after the sampling settings; None if the token was not drawn."""
     finish_reason: FinishReason | None = None
-    """Why the text ends here, on the last drawn token."""
+    """Why drawing ended; only on the last drawn token."""
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON shape."""
@@ -96,9 +99,9 @@ class Step:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Step:
-        """The reverse of to_dict, for what a program of ours wrote just now.
+        """The reverse of to_dict, for values from our own engine, which are not checked.
 
-        Raises KeyError, TypeError or ValueError on other shapes; values are not looked at.
+        Values of another shape raise KeyError, TypeError or ValueError.
         """
         return cls(
             **{
@@ -109,10 +112,10 @@ class Step:
         )
 
     @classmethod
-    def checked(cls, values: Any) -> Step:
-        """The same for what a file says, which may be anything.
+    def from_untrusted(cls, values: Any) -> Step:
+        """The reverse of to_dict, for values from a file, which may hold anything.
 
-        Raises ValueError or TypeError if it is not a Step that can be shown.
+        Raises ValueError or TypeError if they are not a Step that can be shown.
         """
         check(values, _STEP)
         for candidate in values["candidates"]:
@@ -120,10 +123,10 @@ class Step:
         return cls.from_dict(values)
 
 
-_is_logprob = is_number(-3.5e38, 1e-3)  # float32's, which may miss 0 by a little
+_is_logprob = is_number(-3.5e38, 1e-3)  # float32: rounding may make it a little more than 0
 _CANDIDATE = {
     "token_id": is_whole,
-    "bytes": is_list,  # bytes() itself refuses what is not a byte in it
+    "bytes": is_list,  # bytes() checks what is in it
     "logprob": _is_logprob,
     "sampling_logprob": or_none(_is_logprob),
 }

@@ -1,4 +1,4 @@
-"""Files and pipes as text, or one sentence about why not."""
+"""Reads texts and small files, without trusting what they contain."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from gpt.errors import UserError
 
 LIMIT = 1 << 31
-"""Bytes of the largest text that is read."""
-# Editors on Windows begin a text with one of these.
-_MARKS = {
+"""Bytes in the largest text that is read."""
+# Byte order marks, which editors on Windows write at the start of a text, and its encoding.
+_ENCODINGS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -21,7 +21,7 @@ _MARKS = {
 
 
 def read(path: Path) -> str:
-    """A person's text, as `decode` gives it. A named pipe is read as well. Raises UserError."""
+    """The text in a file or a named pipe, as `decode` returns it."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
@@ -33,7 +33,7 @@ def read(path: Path) -> str:
 
 
 def read_stdin() -> str:
-    """All of stdin, as `decode` gives it. Raises UserError."""
+    """The text on stdin, as `decode` returns it."""
     try:
         data = sys.stdin.buffer.read(LIMIT + 1)
     except OSError as error:
@@ -42,44 +42,45 @@ def read_stdin() -> str:
 
 
 def decode(data: bytes, source: str) -> str:
-    """UTF-8, or UTF-16 with its mark, as text whose lines end with a line feed alone.
+    """UTF-8, or UTF-16 with a byte order mark → text in which lines end with a line feed.
 
-    source: what the bytes are called in an error. Raises UserError if they are not a text.
+    source: name of the file or pipe for error messages.
     """
     if len(data) > LIMIT:
         raise UserError(f"{source} is larger than {LIMIT >> 30} GiB")
-    encoding = next((name for mark, name in _MARKS.items() if data.startswith(mark)), "utf-8")
+    encoding = next((name for mark, name in _ENCODINGS.items() if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         place = 0 if encoding == "utf-16" else error.start
-        raise UserError(f"{source} is no UTF-8 text (byte {place})") from error
+        raise UserError(f"{source} is not UTF-8 text (byte {place}); save it as UTF-8") from error
     if "\0" in text:
-        raise UserError(f"{source} is no text: it has a NUL (character {text.index(chr(0))})")
+        raise UserError(f"{source} is not text: it has a NUL (character {text.index(chr(0))})")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_small(path: Path, limit: int) -> str:
-    """A regular file of at most limit bytes that a program wrote, without a byte order mark.
+    """The UTF-8 text in a regular file of at most `limit` bytes, without a byte order mark.
 
-    A pipe or a device, which might never end, is not opened. Raises UserError.
+    Pipes and devices are not opened, because they might never end.
     """
     try:
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise UserError(f"{path} is no regular file")
+            raise UserError(f"{path} is not a regular file")
         if found.st_size > limit:
-            raise UserError(f"{path} has {found.st_size} bytes, which is too much to be true")
+            raise UserError(f"{path} has {found.st_size} bytes; at most {limit} are read")
         return path.read_bytes().decode("utf-8-sig")
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {_reason(error)}") from error
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file is there. Unlike Path.is_file it never raises: a link may say
-    anything."""
+    """Whether the path is a regular file. Unlike Path.is_file it never raises, whatever a link
+    says."""
     return os.path.isfile(path)  # noqa: PTH113
 
 
 def _reason(error: Exception) -> str:
+    """The cause in words, without the path."""
     return getattr(error, "strerror", None) or str(error)

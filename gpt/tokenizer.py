@@ -1,4 +1,4 @@
-"""Text to token ids and back, by characters or by byte pairs; it knows no network."""
+"""Text → token ids → text: tokenizers of characters and of byte pairs."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ MERGES_FILE = "merges.txt"
 JSON_FILE = "tokenizer.json"
 
 LONGEST_TEXT = 10_000_000
-"""Characters in a text that is accepted at once: more would only fill the memory."""
-# How GPT-2 cuts text before it merges bytes (Radford et al. 2019, encoder.py), with the
-# possessive quantifiers of tiktoken's r50k_base, which cut alike and need no backtracking.
+"""Characters in the longest text that is accepted at once; more would fill the memory."""
+# The pieces into which GPT-2 cuts a text before it merges bytes (Radford et al. 2019, encoder.py).
+# The possessive quantifiers are those of tiktoken's r50k_base: the same pieces, no backtracking.
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
-# Where it still has to backtrack, tiktoken's stack ends at about a million characters.
+# The pattern still backtracks over blanks; tiktoken's stack overflows at about a million of them.
 _LONGEST_BLANK = 500_000
 
 
 class Tokenizer(Protocol):
-    """What the rest of the program asks of any tokenizer."""
+    """What every tokenizer can do."""
 
     @property
     def vocab_size(self) -> int:
-        """One more than the highest id with a text."""
+        """Number of ids: the highest one plus 1."""
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; nothing in it is ever taken for a special token."""
+        """Ids of a text. The name of a special token in it is read as ordinary characters."""
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes of one token; a token without text gives none."""
+        """Bytes of a token; empty for a special token and for an id that is not used."""
 
     def save(self, directory: Path) -> None:
-        """Write the files that `load` reads."""
+        """Write the files that gpt/tokenizer_files.py reads."""
 
 
 class CharTokenizer:
-    """One token a character: the lecture's tokenizer."""
+    """Each character is a token: the lecture's tokenizer."""
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = list(characters)
         self._ids = {character: i for i, character in enumerate(self.characters)}
         is_text = all(len(c) == 1 and not "\ud800" <= c <= "\udfff" for c in self.characters)
         if len(self._ids) != len(self.characters) or not is_text:
-            raise UserError("a character vocabulary needs distinct single characters")
+            raise UserError("a character vocabulary must be a list of distinct single characters")
 
     @classmethod
     def from_corpus(cls, text: str) -> CharTokenizer:
-        """The characters of a text in code point order."""
+        """A tokenizer for the characters of a text, in the order of their code points."""
         return cls(sorted(set(text)))
 
     @property
@@ -66,18 +66,18 @@ class CharTokenizer:
         return len(self.characters)
 
     def encode(self, text: str) -> list[int]:
-        """One id a character. Raises UserError naming the characters that are unknown."""
+        """One id for each character. Unknown characters are refused by name."""
         if unknown := sorted(set(text) - self._ids.keys()):
             names = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5])
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise UserError(
-                f"this model knows {self.vocab_size} characters and not {names}{more}; "
-                "take them out of the text"
+                f"this model knows {self.vocab_size} characters, but not {names}{more}; "
+                "remove them from the text"
             )
         return [self._ids[character] for character in text]
 
     def token_bytes(self, token_id: int) -> bytes:
-        """UTF-8 of the character."""
+        """The character in UTF-8; empty for an id that is not used."""
         if not 0 <= token_id < len(self.characters):
             return b""
         return self.characters[token_id].encode()
@@ -89,13 +89,16 @@ class CharTokenizer:
 
 
 class BPETokenizer:
-    """GPT-2's byte pairs through tiktoken, from a checkpoint's own vocabulary.
-
-    vocab: token (in GPT-2's printable alphabet) → id. merges: pairs in the order they were
-    learned, which is tiktoken's rank. Ids need not follow that order: OPT's do not.
-    """
+    """GPT-2's byte pairs with the vocabulary of a checkpoint; tiktoken does the merging."""
 
     def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]]) -> None:
+        """A tokenizer from the contents of vocab.json and merges.txt.
+
+        Args:
+            vocab: token, written in GPT-2's printable alphabet → id.
+            merges: pairs in the order in which they were learned, which is tiktoken's rank. Ids
+                need not have that order: OPT's do not.
+        """
         alphabet = byte_alphabet()
         ranked = [*alphabet, *(a + b for a, b in merges)]
         missing = [token for token in ranked if token not in vocab]
@@ -104,12 +107,14 @@ class BPETokenizer:
         if len(set(ranked)) != len(ranked):
             raise UserError("the merges make the same token twice")
         if not all(isinstance(i, int) and 0 <= i < 2**31 for i in vocab.values()):
-            raise UserError("the vocabulary has an id that is no token id")
+            raise UserError(
+                f"the vocabulary has an id that is not a whole number from 0 to {2**31 - 1}"
+            )
         if len(set(vocab.values())) != len(vocab):
-            raise UserError("the vocabulary has two tokens of the same id")
+            raise UserError("the vocabulary has two tokens with the same id")
         self._vocab, self._merges = vocab, merges
         self._id_of_rank = [vocab[token] for token in ranked]
-        # Tokens that no merge makes are special ones: they have an id but stand for no text.
+        # Tokens that no merge makes are special: they have an id but no text.
         ordinary = set(ranked)
         self._bytes = {
             i: bytes(alphabet[c] for c in token) for token, i in vocab.items() if token in ordinary
@@ -119,18 +124,18 @@ class BPETokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """One more than the highest id."""
+        """Number of ids: the highest one plus 1."""
         return max(self._vocab.values()) + 1
 
     @property
     def ordinary_ids(self) -> list[int]:
-        """All ids that a text can become."""
+        """All ids that `encode` can return."""
         return self._id_of_rank
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; `<|endoftext|>` in it is eleven ordinary characters or so."""
+        """Ids of a text. `<|endoftext|>` in it is read as ordinary characters."""
         if has_blanks(text, _LONGEST_BLANK):
-            raise UserError(f"the text has {_LONGEST_BLANK:,} blanks in a row; take some out")
+            raise UserError(f"the text has {_LONGEST_BLANK:,} blanks in a row; remove some")
         if self._encoding is None:
             import tiktoken
 
@@ -140,11 +145,11 @@ class BPETokenizer:
                 mergeable_ranks=self._ranks,
                 special_tokens={},
             )
-        with panics_as_errors("the tokenizer gave up on this text"):
+        with panics_as_errors("the tokenizer failed on this text"):
             return [self._id_of_rank[rank] for rank in self._encoding.encode_ordinary(text)]
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The token's bytes; none for a special token and for an id without text."""
+        """Bytes of a token; empty for a special token and for an id that is not used."""
         return self._bytes.get(token_id, b"")
 
     def save(self, directory: Path) -> None:
@@ -156,23 +161,25 @@ class BPETokenizer:
 
 
 def has_blanks(text: str, longest: int) -> bool:
-    """Whether a text has that many blanks in a row.
+    """Whether a text has at least `longest` blanks in a row.
 
-    Such a run covers one of every `longest` characters, so only their neighbours are looked at.
+    A run of that length contains a character whose index + 1 is a multiple of `longest`, so only
+    the neighbours of those characters are searched.
     """
     for i in range(longest - 1, len(text), longest):
         before, after = text[i - longest + 1 : i + 1], text[i + 1 : i + longest]
-        own = len(before) - len(before.rstrip())
-        if own and own + len(after) - len(after.lstrip()) >= longest:
+        blanks_before = len(before) - len(before.rstrip())
+        blanks_after = len(after) - len(after.lstrip())
+        if blanks_before and blanks_before + blanks_after >= longest:
             return True
     return False
 
 
 @contextmanager
 def panics_as_errors(what: str) -> Iterator[None]:
-    """Turn what a tokenizer's library raises into a UserError.
+    """Turn any failure of a tokenizer library into a UserError that begins with `what`.
 
-    Those libraries are written in Rust, and a panic there is no Exception.
+    These libraries are written in Rust; their panics are BaseExceptions and not Exceptions.
     """
     try:
         yield
@@ -183,10 +190,10 @@ def panics_as_errors(what: str) -> Iterator[None]:
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The 256 printable characters by which GPT-2's files write bytes: character → byte.
+    """The 256 printable characters that stand for bytes in GPT-2's files: character → byte.
 
-    In the order of their ranks: printable bytes first, as themselves; then the others, as
-    the characters from U+0100 on.
+    They are in the order of their ranks: first the printable bytes, each as the character with its
+    number; then the others, as the characters from U+0100 on.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
     others = [b for b in range(256) if b not in printable]
@@ -194,16 +201,19 @@ def byte_alphabet() -> dict[str, int]:
 
 
 class StreamDecoder:
-    """Bytes of successive tokens to text, holding back half a character until it is whole."""
+    """Turns the bytes of successive tokens into text; waits until each character is complete."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, data: bytes, *, final: bool = False) -> str:
-        """The text that these bytes complete; final also gives what can never be completed."""
+        """The characters that these bytes complete.
+
+        final: no more bytes follow, so an incomplete character becomes U+FFFD.
+        """
         return self._decoder.decode(data, final)
 
 
 def decode(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
-    """The text of a sequence of ids; bytes that are no UTF-8 become U+FFFD."""
+    """The text of a sequence of ids; bytes that are not UTF-8 become U+FFFD."""
     return b"".join(tokenizer.token_bytes(i) for i in ids).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""The tokenizer in a checkpoint's directory, whichever of the three kinds it is."""
+"""Reads the tokenizer of a checkpoint, of any of the three kinds."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpt.tokenizer import (
 
 
 def load(directory: Path) -> Tokenizer:
-    """The tokenizer beside a checkpoint. Raises UserError where there is none to read."""
+    """The tokenizer in a checkpoint's directory."""
     try:
         if (path := directory / CHARACTERS_FILE).exists():
             return CharTokenizer(json.loads(path.read_text(encoding="utf-8")))
@@ -27,21 +27,21 @@ def load(directory: Path) -> Tokenizer:
             path = directory / MERGES_FILE
             return BPETokenizer(vocab, read_merges(path.read_text(encoding="utf-8")))
         if (path := directory / JSON_FILE).exists():
-            from gpt.tokenizer_json import JsonTokenizer  # a library that few models need
+            from gpt.tokenizer_json import JsonTokenizer  # imports a library that few models need
 
             return JsonTokenizer(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"cannot read the tokenizer file {path}: {error}") from error
     raise UserError(
-        f"{directory} holds no tokenizer ({CHARACTERS_FILE}, {VOCAB_FILE} or {JSON_FILE})"
+        f"{directory} has no tokenizer file ({CHARACTERS_FILE}, {VOCAB_FILE} or {JSON_FILE})"
     )
 
 
 def read_merges(text: str) -> list[tuple[str, str]]:
-    """The pairs of a merges.txt, in order. Raises UserError quoting a line that is none."""
+    """The pairs in the text of a merges.txt, in order."""
     lines = [line.rstrip("\r") for line in text.split("\n")]
     lines = [line for line in lines if line and not line.startswith("#version")]
     merges = [tuple(line.split(" ")) for line in lines]
     if bad := next((line for line, pair in zip(lines, merges, strict=True) if len(pair) != 2), ""):
-        raise UserError(f"merges.txt has a line that is no pair: {bad[:50]!r}")
+        raise UserError(f"merges.txt has a line that is not a pair: {bad[:50]!r}")
     return merges  # type: ignore[return-value]

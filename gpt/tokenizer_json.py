@@ -1,4 +1,4 @@
-"""Any tokenizer that the `tokenizers` library reads, from its tokenizer.json; no network."""
+"""Tokenizers in the format of the `tokenizers` library: a tokenizer.json."""
 
 from __future__ import annotations
 
@@ -16,18 +16,16 @@ from gpt.errors import UserError
 from gpt.tokenizer import JSON_FILE, LONGEST_TEXT, byte_alphabet, panics_as_errors
 
 _MOST_GROWTH = 64
-"""Times as long as a text may become: several real tokenizers know an 18-letter ligature."""
+"""Most times as long as a normaliser may make a text; several real ones replace a ligature by 18
+letters."""
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class JsonTokenizer:
-    """WordPiece, SentencePiece and the byte-level kinds that GPT-2's files cannot say.
-
-    text: the contents of a tokenizer.json. Raises UserError where it is none, or of a kind
-    whose tokens have no bytes that we know of.
-    """
+    """WordPiece, SentencePiece and the byte-level kinds that GPT-2's two files cannot describe."""
 
     def __init__(self, text: str) -> None:
+        """text: the contents of a tokenizer.json. A kind whose bytes are not known is refused."""
         self._text = text
         values = _parse(text)
         with panics_as_errors(f"{JSON_FILE} cannot be read"):
@@ -35,11 +33,11 @@ class JsonTokenizer:
         grows = growth(values.get("normalizer"))
         if grows > _MOST_GROWTH:
             raise UserError(
-                f"{JSON_FILE} has a normaliser that makes a text up to {grows:,.0f} times as long, "
-                f"and at most {_MOST_GROWTH} times is safe"
+                f"{JSON_FILE} has a normaliser that makes a text up to {grows:,.0f} times as long; "
+                f"at most {_MOST_GROWTH} times is safe"
             )
         self._longest = int(LONGEST_TEXT / max(1, grows))
-        self._bytes_of = _bytes_of_a_piece(values)
+        self._bytes_of = _bytes_of_piece(values)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         added = self._tokenizer.get_added_tokens_decoder()
@@ -55,32 +53,32 @@ class JsonTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """One more than the highest id."""
+        """Number of ids: the highest one plus 1."""
         return self._vocab_size
 
     @property
     def ordinary_size(self) -> int:
-        """One more than the highest id that a text can become."""
+        """The highest id that `encode` can return, plus 1."""
         ids = self._tokenizer.get_vocab().values()
         return max((i for i in ids if i not in self._special), default=-1) + 1
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; a special token's name in it is ordinary characters.
+        """Ids of a text. The name of a special token in it is read as ordinary characters.
 
-        A character that the vocabulary lacks is dropped or becomes its unknown token.
+        A character that the vocabulary does not have is dropped or becomes its unknown token.
         """
         if len(text) > self._longest:
             raise UserError(
-                f"the text has {len(text):,} characters, and this model's tokenizer takes at most "
+                f"the text has {len(text):,} characters; this model's tokenizer accepts at most "
                 f"{self._longest:,} characters at once"
             )
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        with panics_as_errors("the tokenizer gave up on this text"):
+        with panics_as_errors("the tokenizer failed on this text"):
             ids = self._tokenizer.encode(text, add_special_tokens=False).ids
         return [i for i in ids if i not in self._special or i == self._unknown]
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The token's bytes with the blank that it carries; none for a special token."""
+        """Bytes of a token, with its leading space; empty for a special token."""
         if token_id in self._verbatim:
             return self._verbatim[token_id].encode()
         if token_id in self._special or not 0 <= token_id < self._vocab_size:
@@ -93,11 +91,11 @@ class JsonTokenizer:
         (directory / JSON_FILE).write_text(self._text, encoding="utf-8")
 
     def _cut_special_names(self) -> None:
-        """Keep the model itself from spelling a special token that its vocabulary has too.
+        """Keep `encode` from finding the name of a special token in a text.
 
-        `</s>` is such a piece in SentencePiece vocabularies: it is cut behind its first
-        character wherever it stands in a text. Byte pairs need not be cut: no merge makes
-        a special token.
+        SentencePiece vocabularies, for example, contain the piece `</s>`. Such a name is cut after
+        its first character wherever a text contains it. Byte pairs do not need this: no merge
+        makes a special token.
         """
         names = {self._tokenizer.id_to_token(i) or "" for i in self._special}
         cuts = [
@@ -112,19 +110,19 @@ class JsonTokenizer:
 
 
 def growth(normalizer: Any) -> float:
-    """How many times as long a text may become, at most, by a normaliser of a tokenizer.json.
+    """How many times as long, at most, the normaliser of a tokenizer.json makes a text.
 
-    Unicode's normal forms are not counted: they cannot multiply each other.
+    Unicode's normal forms are not counted, because several of them do not multiply.
     """
     times = 1.0
     for part in _flatten(normalizer, "normalizers"):
-        if kind := _GROWTH.get(str(part.get("type"))):
-            times *= max(1.0, kind(part))
+        if growth_of := _GROWTH.get(str(part.get("type"))):
+            times *= max(1.0, growth_of(part))
     return times
 
 
-def _replacing(part: dict[str, Any]) -> float:
-    """A match of an expression may be empty, so that its content comes before every character."""
+def _growth_by_replacing(part: dict[str, Any]) -> float:
+    """Growth by Replace. A pattern may match nothing, so its content may follow each character."""
     content, pattern = len(str(part.get("content", ""))), part.get("pattern")
     text = pattern.get("String") if isinstance(pattern, dict) else None
     if isinstance(text, str) and text:
@@ -132,33 +130,34 @@ def _replacing(part: dict[str, Any]) -> float:
     return content if content <= 1 else 1 + content
 
 
-def _longest_replacement(part: dict[str, Any]) -> float:
-    """SentencePiece's table: the size of an index, the index, then texts that end with NUL."""
+def _growth_by_table(part: dict[str, Any]) -> float:
+    """Growth by SentencePiece's table: 4 bytes size of an index, the index, texts ended by NUL."""
     data = base64.b64decode(str(part.get("precompiled_charsmap", "")))
     texts = data[4 + int.from_bytes(data[:4], "little") :].split(b"\0")
     return max(len(text.decode("utf-8", "replace")) for text in texts)
 
 
 _GROWTH: dict[str, Callable[[dict[str, Any]], float]] = {
-    "Replace": _replacing,
+    "Replace": _growth_by_replacing,
     "Prepend": lambda part: 1 + len(str(part.get("prepend", ""))),
-    "Precompiled": _longest_replacement,
+    "Precompiled": _growth_by_table,
     "ByteLevel": lambda part: 4,
 }
+"""For each type of normaliser: how many times as long it makes a text."""
 
 
 def _parse(text: str) -> dict[str, Any]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{JSON_FILE} is no JSON: {error}") from error
+        raise UserError(f"{JSON_FILE} is not JSON: {error}") from error
     if not isinstance(values, dict) or not isinstance(values.get("model"), dict):
-        raise UserError(f"{JSON_FILE} describes no tokenizer")
+        raise UserError(f"{JSON_FILE} does not describe a tokenizer")
     return values
 
 
-def _bytes_of_a_piece(values: dict[str, Any]) -> Callable[[str], bytes]:
-    """How a piece of the vocabulary is written as bytes, from the kind of its decoder."""
+def _bytes_of_piece(values: dict[str, Any]) -> Callable[[str], bytes]:
+    """The function from a piece of the vocabulary to its bytes, chosen by the decoder's type."""
     parts = {str(part.get("type")): part for part in _flatten(values.get("decoder"), "decoders")}
     blank = next(
         (
@@ -183,7 +182,7 @@ def _bytes_of_a_piece(values: dict[str, Any]) -> Callable[[str], bytes]:
 
 
 def _flatten(part: Any, inner: str) -> Iterator[dict[str, Any]]:
-    """A part of a tokenizer.json, and those that are in it, under the name `inner`."""
+    """A part of a tokenizer.json, then the parts inside it, which are its field `inner`."""
     if isinstance(part, dict):
         yield part
         for each in part.get(inner) or []:
@@ -191,28 +190,28 @@ def _flatten(part: Any, inner: str) -> Iterator[dict[str, Any]]:
 
 
 def _byte_level(alphabet: dict[str, int], piece: str) -> bytes:
-    """GPT-2's printable alphabet; a piece outside it is plain text."""
+    """Bytes of a piece in GPT-2's printable alphabet; any other piece is plain text."""
     if all(c in alphabet for c in piece):
         return bytes(alphabet[c] for c in piece)
     return piece.encode()
 
 
 def _metaspace(blank: str, piece: str) -> bytes:
-    """SentencePiece: a visible sign for the blank, and `<0xE4>` for a byte of its own."""
+    """Bytes of a SentencePiece: a visible sign stands for the space, `<0xE4>` for a single byte."""
     if found := _BYTE_TOKEN.fullmatch(piece):
         return bytes([int(found[1], 16)])
     return piece.replace(blank, " ").encode()
 
 
 def _word_piece(prefix: str, piece: str) -> bytes:
-    """BERT: `##` goes on with a word. Ideographs are words without blanks between them."""
+    """Bytes of a piece of BERT's: `##` continues a word; ideographs are words without spaces."""
     if piece.startswith(prefix):
         return piece.removeprefix(prefix).encode()
     return piece.encode() if _is_ideograph(piece[:1]) else f" {piece}".encode()
 
 
 def _is_ideograph(character: str) -> bool:
-    """Whether BERT's cutter sets this character apart (Devlin et al. 2018, tokenization.py)."""
+    """Whether BERT makes this character a word (Devlin et al. 2018, tokenization.py)."""
     return any(low <= character <= high for low, high in _IDEOGRAPHS)
 
 
@@ -226,5 +225,5 @@ _IDEOGRAPHS = (
 
 
 def _suffixed(suffix: str, piece: str) -> bytes:
-    """The older byte pairs, whose words end in `</w>`."""
+    """Bytes of a piece of older byte-pair vocabularies, in which a word ends with `</w>`."""
     return piece.replace(suffix, " ").encode()

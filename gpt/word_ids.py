@@ -1,51 +1,49 @@
-"""Words that a person wants more, less or never, as token ids; it knows no torch."""
+"""Words that a person bans or boosts, as token ids."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from gpt.errors import UserError
-from gpt.settings import Ids, check
+from gpt.settings import Ids, check_setting
 
 BYTES = 256
-"""Vocabularies that are larger join a space to the word behind it."""
+"""Number of bytes. Larger vocabularies have tokens for a word with the space before it."""
 
 _DIGITS = 20
-"""Of the largest number that may be an id."""
+"""Most digits of a number that is compared with the ids."""
 
 
 def forms(word: str, vocab_size: int) -> list[str]:
-    """The texts as which a model may write a word: by itself, and joined to the space before it
-    where the vocabulary has such tokens. A word that begins with a space is meant like this."""
+    """The texts by which a model may write a word: without and, in a large vocabulary, with a space
+    before it. A word that begins with a space is the only form of itself."""
     if word.startswith(" ") or vocab_size <= BYTES:
         return [word]
     return [word, " " + word]
 
 
 def sequences(item: str, encode: Callable[[str], list[int]], vocab_size: int) -> tuple[Ids, ...]:
-    """What an item of a list names: `#12` the token 12, anything else a word in all its forms.
-
-    Raises UserError for a number that is no token and for a word that has no tokens.
-    """
+    """The ids that an item stands for: `#12` is token 12, anything else a word in all its forms."""
     if item.startswith("#") and item[1:].isdecimal():
         digits = item[1:]
         if len(digits) > _DIGITS or int(digits) >= vocab_size:
-            raise UserError(f"there is no token {digits[:_DIGITS]}; this model has {vocab_size}")
+            known = f"this model has the ids 0 to {vocab_size - 1}"
+            raise UserError(f"there is no token {digits[:_DIGITS]}; {known}")
         return ((int(digits),),)
     found = tuple(tuple(encode(form)) for form in forms(item, vocab_size))
     if not all(found):
-        raise UserError(f"{item!r} is no word")
+        raise UserError(f"{item!r} is not a word; it has no tokens")
     return found
 
 
 def split_boost(item: str) -> tuple[str, float]:
-    """`word:2` → the word and its nats. Raises UserError for another shape or a boost too large."""
-    word, _, written = item.rpartition(":")
+    """`word:2` → the word and its nats."""
+    word, _, number = item.rpartition(":")
     try:
-        nats = float(written)
+        nats = float(number)
     except ValueError:
         word = ""
     if not word:
-        raise UserError(f"{item!r} should be a word, a colon and a number, like king:2")
-    check("boosted", nats)
+        raise UserError(f"{item!r} must be a word, a colon and a number, like king:2")
+    check_setting("boosted", nats)
     return word, nats

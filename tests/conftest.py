@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ def random_model(**changes: Any) -> GPT:
 def context_of(model: GPT) -> Context:
     """A context for a network without a checkpoint."""
     return Context(model, CharTokenizer(CHARACTERS))
+
+
+def make_pipe(path: Path) -> None:
+    """A named pipe, which would keep a careless reader waiting for ever."""
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("Windows has no named pipes in directories")
+    os.mkfifo(path)
 
 
 @pytest.fixture

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, cast
+
 import torch
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from gpt.config import ModelConfig
 from gpt.model import GPT
 
+if TYPE_CHECKING:  # transformers takes seconds to import
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaForCausalLM
+
 
 def random_gpt2(config: GPT2Config) -> tuple[GPT, GPT2LMHeadModel]:
     """A random GPT-2 of transformers and ours with the same weights."""
+    from transformers import GPT2LMHeadModel
+
     theirs = GPT2LMHeadModel(config).eval()
     ours = GPT(
         ModelConfig(
@@ -33,6 +39,8 @@ def random_gpt2(config: GPT2Config) -> tuple[GPT, GPT2LMHeadModel]:
 
 def as_llama(ours: GPT) -> LlamaForCausalLM:
     """Our rotary, gated network without gains as a Llama, whose norms get gains of 1."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     c = ours.config
     theirs = LlamaForCausalLM(
         LlamaConfig(
@@ -55,15 +63,16 @@ def as_llama(ours: GPT) -> LlamaForCausalLM:
     }
     for i, block in enumerate(ours.h):
         prefix = f"model.layers.{i}."
-        q, k, v = block.attn.qkv.weight.chunk(3)  # type: ignore[union-attr]
+        attn, mlp = cast(Any, block.attn), cast(Any, block.mlp)
+        q, k, v = attn.qkv.weight.chunk(3)
         weights |= {
             prefix + "self_attn.q_proj.weight": q,
             prefix + "self_attn.k_proj.weight": k,
             prefix + "self_attn.v_proj.weight": v,
-            prefix + "self_attn.o_proj.weight": block.attn.proj.weight,  # type: ignore[union-attr]
-            prefix + "mlp.gate_proj.weight": block.mlp.gate.weight,  # type: ignore[union-attr]
-            prefix + "mlp.up_proj.weight": block.mlp.fc.weight,  # type: ignore[union-attr]
-            prefix + "mlp.down_proj.weight": block.mlp.proj.weight,  # type: ignore[union-attr]
+            prefix + "self_attn.o_proj.weight": attn.proj.weight,
+            prefix + "mlp.gate_proj.weight": mlp.gate.weight,
+            prefix + "mlp.up_proj.weight": mlp.fc.weight,
+            prefix + "mlp.down_proj.weight": mlp.proj.weight,
             prefix + "input_layernorm.weight": torch.ones(c.n_embd),
             prefix + "post_attention_layernorm.weight": torch.ones(c.n_embd),
         }

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import aiohttp
 import pyte
@@ -105,8 +104,9 @@ class Served:
     """gpt-tui --serve."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
+        command = [sys.executable, "-m", "tui", "tiny", "--no-compile", "--serve", "--port", "0"]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui", "tiny", "--serve", "--port", "0", *arguments],
+            [*command, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -131,16 +131,3 @@ def start_servers() -> Iterator[Callable[..., Served]]:
     for served in started:
         served.process.terminate()
         served.process.communicate(timeout=PATIENCE)
-
-
-def children(pid: int) -> list[int]:
-    """Processes that this one has started and that run."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
-        except OSError:  # it has ended in the meantime
-            continue
-        if parent == str(pid) and state != "Z":
-            found.append(int(stat.parent.name))
-    return found

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pexpect
@@ -21,6 +23,8 @@ import pytest
 
 PATIENCE = float(os.environ.get("PATIENCE", "300"))
 """Seconds after which a state that has not come is said to never come."""
+NO_PTY = "" if hasattr(pexpect, "spawn") else "Windows has no pseudo-terminals"
+needs_pty = pytest.mark.skipif(bool(NO_PTY), reason=NO_PTY)
 WIDTH, HEIGHT = 120, 40
 SIZES = ((120, 40), (80, 24), (60, 20))
 """Widths and heights at which everything must be usable."""
@@ -61,16 +65,26 @@ class Terminal:
         program: str = "",
         size: tuple[int, int] = (WIDTH, HEIGHT),
         environment: dict[str, str] | None = None,
+        compiles: bool = False,
     ) -> None:
-        """program: another one than this interpreter's `-m tui`. size: (width, height)."""
+        """program: another one than this interpreter's `-m tui`. size: (width, height).
+
+        compiles: as without options, build machine code while the program runs. That takes half a
+        minute of a core, and a test's program ends before it is done.
+        """
+        if NO_PTY:
+            pytest.skip(NO_PTY)
         self.raw = ""
         """Everything that the program has written."""
         self._drawn = 0
         self._screen = pyte.Screen(*size)
         self._stream = pyte.Stream(self._screen)
+        command = [*([] if program else ["-m", "tui"]), *arguments]
+        if not (program or compiles):
+            command.append("--no-compile")
         self.child = pexpect.spawn(
             program or sys.executable,
-            [*([] if program else ["-m", "tui"]), *arguments],
+            command,
             dimensions=size[::-1],
             env={
                 # A size in the environment comes before the terminal's own.
@@ -178,6 +192,15 @@ class Terminal:
         """Read until a regular expression is not on the screen."""
         return self.until(lambda text: not re.search(pattern, text))
 
+    def changes(self, before: str) -> str:
+        """Read until the screen is another one."""
+        return self.until(lambda text: text != before)
+
+    def shows_cursor_after(self, shown: str) -> str:
+        """Read until the cell after a text that is on the screen is drawn as a cursor."""
+        column, row = self.place(shown)
+        return self.until(lambda _: self.has_cursor(column + len(shown), row))
+
     def is_alive(self) -> bool:
         """Whether the program runs."""
         return bool(self.child.isalive())
@@ -187,7 +210,7 @@ class Terminal:
         while self.read():
             pass
         self.child.wait()
-        return self.child.exitstatus  # type: ignore[no-any-return]
+        return self.child.exitstatus
 
     def quit(self) -> int | None:
         """Ctrl+Q, then as `end`."""
@@ -200,35 +223,44 @@ class Terminal:
 
     def engine(self) -> int:
         """The process that runs the model."""
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parent = stat.read_text().rpartition(")")[2].split()[1]
-            except OSError:  # it has ended in the meantime
-                continue
-            if parent == str(self.child.pid):
-                return int(stat.parent.name)
-        pytest.fail("the program has no child process")
+        found = children(self.child.pid)
+        assert found, "the program has no child process"
+        return found[0]
 
 
 def comes(state: Callable[[], bool]) -> bool:
     """Whether a state that no screen shows is reached."""
     deadline = time.monotonic() + PATIENCE
     while not (reached := state()) and time.monotonic() < deadline:
-        os.sched_yield()
+        time.sleep(0.01)  # so that what is waited for has the processor
     return reached
 
 
 def gone(pid: int) -> bool:
     """Whether a process ends: a killed one still has its memory to give back."""
 
-    def is_gone() -> bool:
-        try:
-            os.kill(pid, 0)
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        except (ProcessLookupError, FileNotFoundError):
-            return True
+    return comes(lambda: all(pid != process for process, _ in running()))
 
-    return comes(is_gone)
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started and that run."""
+    return [process for process, parent in running() if parent == pid]
+
+
+def running() -> Iterator[tuple[int, int]]:
+    """Id and parent's id of each process that runs; a zombie does not."""
+    if Path("/proc/self/stat").exists():
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it has ended in the meantime
+                state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+                if state != "Z":
+                    yield int(stat.parent.name), int(parent)
+    else:
+        command = ["ps", "-A", "-o", "pid=,ppid=,stat="]
+        for line in subprocess.check_output(command, text=True).splitlines():
+            process, parent, state = line.split()
+            if not state.startswith("Z"):
+                yield int(process), int(parent)
 
 
 def terminals(*begin: str) -> Iterator[Callable[..., Terminal]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import os
+import re
 import subprocess
 import sys
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any
 
 import gpt
 from gpt import models, text_file
-from gpt.child import own_code
+from gpt.child import child_environment
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
 from tui import garbage, preferences
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    if sys.stdout is None or (sys.stdin is None and not args.serve):
+        sys.exit("error: gpt-tui needs a terminal, and stdin or stdout is closed")
     if args.serve:
         _serve(args)
         return
@@ -95,7 +98,7 @@ def _serve(args: argparse.Namespace) -> None:
         options = ["--device", args.device, "--dtype", args.dtype]
         options += {"auto": [], "on": ["--compile"], "off": ["--no-compile"]}[args.compile]
         options += ["--threads", str(args.threads)]
-        os.environ.update(own_code())
+        os.environ.update(child_environment())
         command = [sys.executable, "-P", "-m", "tui", model, *options]
         serve(command, args.port, opens=not args.no_open)
     except UserError as error:
@@ -156,14 +159,26 @@ def _find_or_convert(model: str) -> str:
         return name
     print(f"{missing}; trying to convert it", file=sys.stderr)
     command = [sys.executable, "-P", "-m", "convert", model, "--ask"]
-    if status := subprocess.run(command, env=own_code(), check=False).returncode:
+    if status := subprocess.run(command, env=child_environment(), check=False).returncode:
         sys.exit(status)
     return name
 
 
 def _connect(model: str, **how: Any) -> Connection:
-    backend = LocalBackend(**how)
+    backend = LocalBackend(**how).start()
     return backend, backend.load(model)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -178,7 +193,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prompt", default="", metavar="TEXT", help="send this prompt at the start"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument(
+        "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps"
+    )
     parser.add_argument(
         "--dtype",
         default="auto",
@@ -187,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=_count,
         default=0,
         metavar="N",
         help="threads of the model; default: chosen for the model, at most all cores but one",
@@ -206,8 +223,8 @@ def _parser() -> argparse.ArgumentParser:
         const="off",
         help="never build faster code",
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="random seed of every run")
-    parser.add_argument("-n", "--length", type=int, metavar="N", help="most tokens of a run")
+    parser.add_argument("--seed", type=_count, metavar="N", help="random seed of every run")
+    parser.add_argument("-n", "--length", type=_count, metavar="N", help="most tokens of a run")
     parser.add_argument("--chat", action="store_true", help="each prompt is a message of a chat")
     parser.add_argument(
         "--serve", action="store_true", help="show the program in a browser, on 127.0.0.1"

@@ -30,6 +30,7 @@ from tui.preferences import Preferences
 from tui.screens.main import MainScreen
 from tui.screens.session_screen import SessionScreen
 from tui.terminal import outliving
+from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
 
 
@@ -189,7 +190,7 @@ class GPTApp(App[None]):
         """The reason against an action now; None if it is possible or has no entry in the table."""
         place, name, parameters = actions.parse(action) if isinstance(action, str) else action
         target = {"screen": self.screen, "app": self}.get(place, default_namespace)
-        if isinstance(target, SessionScreen | TokenView):
+        if isinstance(target, SessionScreen | TokenView | Prompt):
             return target.refusal(name, parameters)
         return None
 
@@ -218,7 +219,7 @@ class GPTApp(App[None]):
             reason = f"cannot write {path}: {error.strerror}"
             self.notify(one_line(reason), severity="error", markup=False, timeout=10)
         else:
-            self.notify(one_line(f"wrote {path}"), markup=False)
+            self.notify(one_line(f"Wrote {path}"), markup=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The commands of the palette: Textual's own and the actions of the keys."""

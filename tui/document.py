@@ -157,10 +157,11 @@ class Document:
         """The first tokens of all branches."""
         return self._roots
 
-    def toggle_mark(self, position: int) -> None:
-        """Set or remove the bookmark of a token of the path."""
+    def toggle_mark(self, position: int) -> bool:
+        """Set or remove the bookmark of a token of the path; returns whether it is set now."""
         self._changed()
         self.path[position].is_marked ^= True
+        return self.path[position].is_marked
 
     def next_mark(self, position: int) -> Node | None:
         """The next bookmarked token of any branch; after the last one, the first. None if none."""

@@ -147,7 +147,7 @@ _IN_THE_TEXT = (
 )
 
 _IN_THE_PROMPT = (
-    Key("prompt.send", "enter", "screen.send", "send", "in the prompt", show=True),
+    Key("prompt.send", "enter", "send", "send", "in the prompt", show=True),
     Key(
         "prompt.line_break",
         "ctrl+j,shift+enter,alt+enter",

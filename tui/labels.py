@@ -10,6 +10,12 @@ SHOWN = 8
 """Number of tokens of the prompt that are shown, counted from its end."""
 
 
+def shortened(message: str, longest: int = 300) -> str:
+    """A message as one line that leaves room for the screen behind it."""
+    line = one_line(message)
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
 def visible(data: bytes, token_id: int) -> str:
     """A token as a label: signs for spaces and line breaks, hexadecimal for stray bytes."""
     if not data:

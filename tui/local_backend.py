@@ -13,9 +13,9 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import fields
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, Self, TypeVar, cast
 
-from gpt.child import own_code
+from gpt.child import child_environment
 from gpt.interpret.answers import Layer, LikelyPath, Waterfall
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -66,15 +66,20 @@ class LocalBackend:
         self._early: list[dict[str, Any] | None] = []
         self._lock = threading.Lock()
         self._dead = False
+        self._is_closed = False
         self._long: set[int] = set()
         """Numbers of the running requests that `cancel` stops."""
         self._last_words: deque[str] = deque(maxlen=20)
+        self._engine = engine
+
+    def start(self) -> Self:
+        """Start the engine's process."""
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", engine],
+            [sys.executable, "-P", "-m", self._engine],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=own_code(),
+            env=child_environment(),
             start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
         )
         for target, stream in (
@@ -82,6 +87,7 @@ class LocalBackend:
             (self._overhear, self._process.stderr),
         ):
             threading.Thread(target=target, args=(stream,), daemon=True).start()
+        return self
 
     def load(self, model: str, *, second: bool = False) -> AsyncIterator[Event]:
         """Load a model. The request is sent at once, before anyone awaits an answer."""
@@ -154,6 +160,10 @@ class LocalBackend:
 
     def close(self) -> None:
         """Kill the engine and the processes that it started."""
+        self._is_closed = True
+        self._kill()
+
+    def _kill(self) -> None:
         if self._process.poll() is None and hasattr(os, "killpg"):
             os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
         self._process.kill()
@@ -183,6 +193,8 @@ class LocalBackend:
         queue = self._queues[number]
         try:
             while True:
+                if self._is_closed:
+                    raise BackendError("stopped: the engine was restarted")
                 if self._dead and queue.empty():
                     raise EngineDiedError(self._obituary())
                 line = await queue.get()
@@ -216,7 +228,7 @@ class LocalBackend:
         except (ValueError, TypeError, KeyError, AttributeError):
             # It died in the middle of a line, or it is not an engine.
             self._last_words.append("its last line cannot be read")
-            self.close()
+            self._kill()
         finally:
             self._process.wait()
             self._deliver(None)

@@ -43,6 +43,9 @@ BUSY = Refusal("The model is still writing; Esc stops it.")
 NO_TEXT = Refusal("There is no text yet; type an opening line and press Enter.")
 
 
+NO_BEGINNING = Refusal("Type an opening line first.")
+
+
 def _free(now: Situation, _: Parameters) -> Refusal | None:
     return BUSY if now.is_busy else None
 
@@ -56,7 +59,7 @@ def _settings(now: Situation, _: Parameters) -> Refusal | None:
 
 
 def _beginning(now: Situation, _: Parameters) -> Refusal | None:
-    return None if now.has_typed or now.document.path else Refusal("Type an opening line first.")
+    return None if now.has_typed or now.document.path else NO_BEGINNING
 
 
 def _context_or_typed(now: Situation, _: Parameters) -> Refusal | None:

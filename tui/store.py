@@ -227,7 +227,7 @@ def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document
         check(line, _NODE)
         behind, setting = line["behind"], line["setting"]
         node = Node(
-            Step.checked(line.get("step")),
+            Step.from_untrusted(line.get("step")),
             line["is_prompt"],
             last=line["last"],
             is_marked=line["is_marked"],

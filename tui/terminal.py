@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import select
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import IO, Any
 
 from textual import events
@@ -115,6 +117,11 @@ class _Parser(XTermParser):
         return super().tick()
 
 
+def _forgiving(encoding: str) -> Callable[[], codecs.IncrementalDecoder]:
+    """Like codecs.getincrementaldecoder; bytes that are not text become U+FFFD."""
+    return partial(codecs.getincrementaldecoder(encoding), "replace")
+
+
 def outliving(kind: type[Driver], vanished: Callable[[], object]) -> type[Driver]:
     """A subclass of a Textual driver that survives a bad terminal.
 
@@ -122,8 +129,9 @@ def outliving(kind: type[Driver], vanished: Callable[[], object]) -> type[Driver
     """
 
     reader = sys.modules[kind.__module__]
-    if hasattr(reader, "XTermParser"):  # used by its input thread
-        reader.XTermParser = _Parser  # type: ignore[attr-defined]
+    for name, ours in (("XTermParser", _Parser), ("getincrementaldecoder", _forgiving)):
+        if hasattr(reader, name):  # used by its input thread
+            setattr(reader, name, ours)
 
     class Outliving(kind):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **options: Any) -> None:
@@ -139,7 +147,7 @@ def outliving(kind: type[Driver], vanished: Callable[[], object]) -> type[Driver
                 except OSError:
                     vanished()
                     return
-                except Exception:  # noqa: S112  bytes that are not UTF-8, a senseless sequence
+                except Exception:  # noqa: S112  a senseless sequence
                     continue
 
         def process_message(self, message: Message) -> None:

@@ -1,1 +1,1 @@
-"""The same step as machine code or as one CUDA graph; nothing here changes a result."""
+"""One token's step as machine code or as a CUDA graph; results stay the same."""

@@ -1,4 +1,4 @@
-"""Code that another process builds while this one goes on: for later, at the lowest priority."""
+"""Build compiled code in another process, at the lowest priority, while this one goes on."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from typing import Any
 import torch
 
 import gpt
-from gpt.child import own_code
+from gpt.child import child_environment
 
 _HOUR = 3600.0
 _TWO_MONTHS = 60 * 24 * _HOUR
 
 
 class Build(ABC):
-    """Code for a context: installed, being built, or not available.
+    """Compiled code for a context: installed, being built, or not available.
 
-    If a build failed, the same version of everything does not try it again.
+    A build that failed is not tried again until torch, this package or the machine changes.
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self.notice = ""
-        """Why there is no code if there should be some."""
+        """Why code that was wanted is not there; empty if there is nothing to say."""
 
     @property
     @abstractmethod
@@ -42,20 +42,20 @@ class Build(ABC):
 
     @abstractmethod
     def start(self, *, build: bool) -> None:
-        """Install the code if it is there; else start to build it, if build says so."""
+        """Install the code if it exists; else start to build it, if build is true."""
 
     @abstractmethod
     def install(self) -> None:
-        """Use the code, if it is there and gives the right numbers."""
+        """Use the code if it exists and computes the right numbers."""
 
     def poll(self) -> bool:
-        """Whether the code is installed; a build that has ended in the meantime is."""
+        """Install a build that has ended. Returns whether code is installed."""
         if self._process is not None and self._process.poll() is not None:
             self.wait()
         return self.is_installed
 
     def wait(self) -> None:
-        """Until the build has ended, if there is one."""
+        """Wait for the build, if there is one, and install its code."""
         if self._process is None:
             return
         self._process.wait()
@@ -63,15 +63,15 @@ class Build(ABC):
         self.install()
 
     def stop(self) -> None:
-        """End the build, if there is one; nothing half-built stays."""
+        """End the build, if there is one, without leaving half of a file."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
             self._process = None
 
     def run(self, module: str, request: dict[str, Any], **environment: str) -> None:
-        """Start a process that runs a module with a request in JSON."""
-        with suppress(OSError):  # a home that cannot be written to: then without
+        """Start a process that runs a module with a request in JSON as its argument."""
+        with suppress(OSError):  # a home that cannot be written to gets no compiled code
             cache_directory().mkdir(parents=True, exist_ok=True)
             sweep(cache_directory())
             self._process = subprocess.Popen(
@@ -79,7 +79,7 @@ class Build(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**own_code(), **environment},
+                env={**child_environment(), **environment},
             )
 
 
@@ -93,35 +93,38 @@ def cache_directory() -> Path:
 
 
 def sweep(directory: Path) -> None:
-    """Remove what killed builds have left, and code that was not used for two months.
+    """Remove what killed builds left, and code that was not used for two months.
 
-    Another version of torch or of this package builds its own code, so the old is left over.
+    Each version of torch and of this package builds its own code, so old code is left over.
     """
-    for left in directory.iterdir():
-        with suppress(OSError):  # another program may have been faster, or have it open
-            age = time.time() - left.stat().st_mtime
-            if left.name.startswith("build-") and age > _HOUR:
-                shutil.rmtree(left)
-            elif left.is_file() and age > _TWO_MONTHS:
-                left.unlink()
+    for path in directory.iterdir():
+        with suppress(OSError):  # another program may have removed it, or have it open
+            age = time.time() - path.stat().st_mtime
+            if path.name.startswith("build-") and age > _HOUR:
+                shutil.rmtree(path)
+            elif path.is_file() and age > _TWO_MONTHS:
+                path.unlink()
 
 
-def used(code: Iterable[Path]) -> None:
+def mark_used(paths: Iterable[Path]) -> None:
     """Keep code from being swept for the next two months."""
-    for path in code:
+    for path in paths:
         with suppress(OSError):
             os.utime(path)
 
 
-def place(name: str, suffix: str, sources: Iterable[str], facts: dict[str, Any]) -> Path:
-    """Where code is kept that depends on files of this package, on torch and on facts."""
-    here = Path(gpt.__file__).parent
-    digests = [hashlib.sha256((here / source).read_bytes()).hexdigest() for source in sources]
+def code_path(name: str, suffix: str, sources: Iterable[str], facts: dict[str, Any]) -> Path:
+    """The file for code that depends on source files of this package, on torch and on facts.
+
+    Its name is a digest of them all. sources: paths in the package. facts: plain values.
+    """
+    package = Path(gpt.__file__).parent
+    digests = [hashlib.sha256((package / source).read_bytes()).hexdigest() for source in sources]
     everything = json.dumps([digests, torch.__version__, facts], sort_keys=True)
     digest = hashlib.sha256(everything.encode()).hexdigest()
     return cache_directory() / f"{name}-{digest[:24]}{suffix}"
 
 
-def failed(code: Path) -> Path:
-    """The note that code could not be built, with the reason."""
-    return code.with_suffix(".failed.txt")
+def failure_note(path: Path) -> Path:
+    """The file that says why the code at a path could not be built."""
+    return path.with_suffix(".failed.txt")

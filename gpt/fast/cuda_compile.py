@@ -1,7 +1,7 @@
-"""torch.compile for the code of a CUDA graph: fewer operators, each of which does more.
+"""Compile the code of a CUDA graph with torch.compile, which fuses many small operators.
 
-Compiling takes long the first time, so a process of its own fills the compiler's caches on the
-disk; after that it takes seconds. A block is compiled once and serves every layer.
+The first compilation is slow, so another process does it and fills the compiler's caches on disk.
+After that, compilation needs only seconds. A block is compiled once and serves every layer.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from gpt.checkpoint import empty_network
 from gpt.config import ModelConfig
 from gpt.context import Context
 from gpt.fast import cuda_graph
-from gpt.fast.build import Build, cache_directory, failed, place, used
-from gpt.fast.cuda_graph import Code, Graphs, StaticCache
+from gpt.fast.build import Build, cache_directory, code_path, failure_note, mark_used
+from gpt.fast.cuda_graph import Graphs, StepCode
+from gpt.fast.static_cache import StaticCache
 from gpt.generate import draws
 from gpt.model import GPT, Attention, Block, Rotation
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
 
-_SOURCES = ("model.py", "fast/cuda_graph.py", "fast/cuda_compile.py")
+_SOURCES = ("model.py", "fast/static_cache.py", "fast/cuda_graph.py", "fast/cuda_compile.py")
 
 
 class _Linear(nn.Linear):
-    """The product and the bias apart: a product of one row alone becomes a sum, which melts."""
+    """Adds the bias separately. A product of one row becomes a sum, which the compiler fuses."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out)."""
@@ -42,7 +43,7 @@ class _Linear(nn.Linear):
 
 
 class _Attention(Attention):
-    """Attention of one query as sums over all positions, however many: they share the work."""
+    """Attention of one query by sums over all positions, which many threads can share."""
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """q (1, nh, 1, hs), k and v (1, nh, S, hs), mask (1, 1, 1, S) → (1, nh, 1, hs)."""
@@ -53,12 +54,12 @@ class _Attention(Attention):
         return (weights * v.float()).sum(-2, keepdim=True).to(q.dtype)
 
 
-_MELTING: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: _Linear, Attention: _Attention}
-"""Modules, and how the same is computed where a compiler melts it."""
+_FUSIBLE: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: _Linear, Attention: _Attention}
+"""Class of a module → a class that computes the same in a way that the compiler can fuse."""
 
 
 class _Layer(nn.Module):
-    """A compiled block, which knows nothing of its place: only the cache that it gets differs."""
+    """Calls a compiled block, which is the same for all layers, with the cache of one layer."""
 
     def __init__(self, block: Block, layer: int) -> None:
         super().__init__()
@@ -66,53 +67,53 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation | None, cache: StaticCache) -> Tensor:
         """(1, 1, C) → (1, 1, C)."""
-        return self.block(x, rotation, cache.slot(self.layer))  # type: ignore[no-any-return]
+        return self.block(x, rotation, cache.layer(self.layer))  # type: ignore[no-any-return]
 
 
-def fused(model: GPT) -> Code:
-    """Code that computes what the network does, on the same weights; compiled at its first run.
+def compiled_blocks(model: GPT) -> StepCode:
+    """Code that computes what the network does, with the same weights. Compiles at its first run.
 
-    What follows the blocks stays as it is: a compiler gives a search through the whole vocabulary
-    to one block of threads, which takes longer than PyTorch's own.
+    Only blocks are compiled. After them the whole vocabulary is searched, for which the compiler
+    would use one block of threads; PyTorch's own kernel is faster.
     """
     weight = model.wte.weight
-    # Products of one row as sums, which melt into what stands around them.
+    # Turns products of one row into sums, which are fused with their neighbours.
     options: Any = {"coordinate_descent_tuning": True} if weight.is_cuda else None
     twin = empty_network(model.config, weight.dtype, weight.device.type)
     twin.load_state_dict(model.state_dict(), assign=True)
     for module in twin.h.modules():
-        module.__class__ = _MELTING.get(type(module), type(module))
+        module.__class__ = _FUSIBLE.get(type(module), type(module))
     for layer, block in enumerate(cast(Iterable[Block], twin.requires_grad_(False).eval().h)):
         block.attn.layer = 0
         block.compile(options=options, dynamic=True)  # one for all lengths of the cache
         twin.h[layer] = _Layer(block, layer)
-    return Code(twin)
+    return StepCode(twin)
 
 
-class Fusion(Build):
-    """Fused code for the graphs of a context."""
+class CudaBuild(Build):
+    """Compiled code for the graphs of a context."""
 
     def __init__(self, graphs: Graphs) -> None:
         super().__init__()
         self._graphs, model = graphs, graphs.context.model
         config, weight = model.config, model.wte.weight
         gpu = torch.cuda.get_device_name(weight.device) if weight.is_cuda else "none"
-        shapes = {**config.to_dict(), "n_layer": min(1, config.n_layer), "dropout": 0.0}
-        facts = {"config": shapes, "dtype": str(weight.dtype), "gpu": gpu}
-        self._facts = facts
-        self._filled = place("fused", ".filled", _SOURCES, facts)
+        self._config = {**config.to_dict(), "n_layer": min(1, config.n_layer), "dropout": 0.0}
+        facts = {"config": self._config, "dtype": str(weight.dtype), "gpu": gpu}
+        self._filled = code_path("fused", ".filled", _SOURCES, facts)
+        """This file exists once the compiler's caches are filled."""
 
     def start(self, *, build: bool) -> None:
-        """Install the code if the compiler's caches are filled, else fill them; only with build."""
+        """If build is true, install the code, or start to fill the compiler's caches for it."""
         if not build:
             return
         weight = self._graphs.context.model.wte.weight
         caches = os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_directory() / "caches"))
         if self._filled.exists():
             self.install()
-        elif not failed(self._filled).exists():
+        elif not failure_note(self._filled).exists():
             request = {
-                "config": self._facts["config"],
+                "config": self._config,
                 "dtype": str(weight.dtype).removeprefix("torch."),
                 "device": str(weight.device),
                 "filled": str(self._filled),
@@ -122,42 +123,42 @@ class Fusion(Build):
 
     @property
     def is_installed(self) -> bool:
-        """Whether the graphs are made of fused code."""
-        return self._graphs.is_fused
+        """Whether graphs use the compiled code."""
+        return self._graphs.is_compiled
 
     def install(self) -> None:
-        """Let the graphs use it where the caches are filled; they compare what it gives."""
+        """Let the graphs use the code if the caches are filled. They check what it computes."""
         if self._filled.exists():
-            self._graphs.use(fused(self._graphs.context.model))
-            used([self._filled])
+            self._graphs.use(compiled_blocks(self._graphs.context.model))
+            mark_used([self._filled])
 
 
 def fill(config: ModelConfig, dtype: torch.dtype, device: str) -> None:
-    """Compile everything once, on a network of random weights, for each size of a graph.
+    """Fill the compiler's caches: draw with a graph of each size from a network of random weights.
 
-    Raises RuntimeError where that does not work.
+    Raises RuntimeError if the code fails or computes wrong numbers.
     """
     model = empty_network(config, dtype, torch.device(device).type).to_empty(device=device)
     for weight in model.requires_grad_(False).eval().parameters():
         weight.normal_(std=0.02)
-    context = Context(model, CharTokenizer(""))  # no text goes through it
+    context = Context(model, CharTokenizer(""))  # no text is encoded or decoded
     context.graphs = graphs = Graphs(context)
-    graphs.use(fused(model))
-    for _ in range(2):  # where the cache grows, and in a part of a cache that has grown
+    graphs.use(compiled_blocks(model))
+    for _ in range(2):  # with a cache that grows, then in a part of the grown one
         size = 0
         while size < config.block_size:
-            size = cuda_graph.bucket(size, config.block_size)
+            size = cuda_graph.bucket_size(size, config.block_size)
             context.truncate(0)
             list(draws(context, [0] * max(1, size - 2), Sampling(), 2, 10))
-            if not graphs.is_fused:
-                raise RuntimeError(graphs.put_aside)
+            if not graphs.is_compiled:
+                raise RuntimeError(graphs.why_not_compiled)
 
 
 def main() -> None:
-    """Fill the caches as a JSON request asks, and note that, or the reason why not."""
+    """Fill the caches as a JSON request asks. Write a file that says so, or why it failed."""
     request: dict[str, Any] = json.loads(sys.argv[1])
     if hasattr(os, "nice"):
-        os.nice(19)  # whatever else runs is more urgent
+        os.nice(19)  # everything else is more urgent
     cuda_graph.SHORTEST = request["shortest"]
     filled = Path(request["filled"])
     config = ModelConfig.from_dict(request["config"])
@@ -165,7 +166,7 @@ def main() -> None:
         fill(config, getattr(torch, request["dtype"]), request["device"])
         filled.touch()
     except Exception:
-        failed(filled).write_text(traceback.format_exc(), encoding="utf-8")
+        failure_note(filled).write_text(traceback.format_exc(), encoding="utf-8")
         raise
 
 

@@ -1,1 +1,1 @@
-"""What can be asked about a text that was read."""
+"""Look inside a model while it reads a text: layers, attention, attribution, alternatives."""

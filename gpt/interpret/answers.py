@@ -1,4 +1,4 @@
-"""Answers to questions about a position of a text, as plain numbers; no torch."""
+"""Answers to questions about a position in a text, as plain values. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """The residual stream behind one layer, read as if it were the last one (the logit lens)."""
+    """What the residual stream after one layer predicts, read as if it were the last layer.
+
+    This is the logit lens, see gpt/interpret/lens.py.
+    """
 
     name: str
     """"embedding", then "layer 1" and so on."""
     ids: tuple[int, ...]
     """The most probable tokens, best first."""
     bytes: tuple[bytes, ...]
+    """The bytes of each of these tokens."""
     logprobs: tuple[float, ...]
+    """The log-probability of each, in nats."""
     chosen_logprob: float
-    """Of the token that stands there."""
+    """Log-probability of the token at this position in the text, in nats."""
     chosen_rank: int
+    """Its rank; 1 is the most probable token."""
     attention: tuple[tuple[float, ...], ...]
-    """For each head, the weight of each token of the context; they sum to 1. None of the
+    """For each head, the weight of each token in the context; they sum to 1. Empty for the
     embedding."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -44,35 +50,35 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One candidate on its way through the stages."""
+    """One token's probability after each stage of the settings."""
 
     token_id: int
     bytes: bytes
     probabilities: tuple[float, ...]
-    """After each stage; 0 from the stage on that removed it."""
+    """Probability after each stage; 0 from the stage that removed the token."""
     removed_by: str | None
-    """The stage that took it out; None where it could be drawn."""
+    """The stage that removed the token; None if it can be drawn."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waterfall:
-    """The model's distribution of one token and what each setting in turn made of it."""
+    """The model's distribution of one token, and how each setting in turn changed it."""
 
     position: int
     """Index of the token in the text."""
     stages: tuple[str, ...]
     """"model", then the settings that are not neutral, in the order in which they act."""
     rows: tuple[Row, ...]
-    """The model's most probable tokens, best first, then others that matter here: those that the
-    settings brought among the best, the token that stands in the text and the one drawn."""
+    """The model's most probable tokens, best first, then other important ones: the most probable
+    after the settings, the token at this position in the text, and the one drawn."""
     n_rest: int
-    """Tokens of the vocabulary that have no row."""
+    """Number of tokens in the vocabulary that have no row."""
     rest: tuple[float, ...]
-    """Their probability together, after each stage."""
+    """Total probability of the tokens that have no row, after each stage."""
     left: tuple[int, ...]
-    """How many tokens of the whole vocabulary can still be drawn after each stage."""
+    """Number of tokens in the whole vocabulary that can still be drawn after each stage."""
     drawn: int
-    """The token that the dice of these settings' seed take here."""
+    """The token that these settings draw at this position, with their seed."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -98,9 +104,9 @@ class LikelyPath:
 
     ids: tuple[int, ...]
     bytes: tuple[bytes, ...]
-    """Of each token."""
+    """The bytes of each token."""
     logprobs: tuple[float, ...]
-    """Of each token given those before it, the model's own."""
+    """The model's log-probability of each token after the ones before it, in nats."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -1,4 +1,4 @@
-"""Two models on the same text: how far their distributions are apart."""
+"""Compare two models on the same text: how far apart their distributions are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gpt.tokenizer import decode
 
 
 def same_vocabulary(a: Context, b: Context) -> bool:
-    """Whether every id stands for the same bytes in both, so that distributions can be compared."""
+    """Whether every id has the same bytes in both models, so that distributions can be compared."""
     size = a.config.vocab_size
     return size == b.config.vocab_size and all(
         a.tokenizer.token_bytes(i) == b.tokenizer.token_bytes(i) for i in range(size)
@@ -24,22 +24,24 @@ def same_vocabulary(a: Context, b: Context) -> bool:
 
 
 def translate(a: Context, b: Context, ids: Sequence[int]) -> list[int]:
-    """The ids by which model b reads the text of model a's ids."""
+    """Ids of model a → ids of model b for the same text."""
     return list(ids) if same_vocabulary(a, b) else b.encode(decode(a.tokenizer, ids))
 
 
 def translate_settings(a: Context, b: Context, sampling: Sampling) -> Sampling:
-    """Settings for model a as settings for model b: banned and boosted words are translated."""
+    """Settings of model a → settings of model b, with banned and boosted words as b's ids."""
     if same_vocabulary(a, b):
         return sampling
 
-    def words(ids: Ids) -> Ids:
+    def translated(ids: Ids) -> Ids:
         return tuple(b.tokenizer.encode(decode(a.tokenizer, ids)))
 
     return replace(
         sampling,
-        banned=tuple(filter(None, map(words, sampling.banned))),
-        boosted=tuple((words(ids), nats) for ids, nats in sampling.boosted if words(ids)),
+        banned=tuple(filter(None, map(translated, sampling.banned))),
+        boosted=tuple(
+            (other, nats) for ids, nats in sampling.boosted if (other := translated(ids))
+        ),
     )
 
 
@@ -47,10 +49,10 @@ def translate_settings(a: Context, b: Context, sampling: Sampling) -> Sampling:
 def divergence(
     a: Context, b: Context, ids: Sequence[int], *, watcher: Watcher = NOBODY
 ) -> list[float]:
-    """KL(a ‖ b) = Σ p_a (log p_a − log p_b), in nats, for the tokens of ids from the second on.
+    """KL(a ‖ b) = Σ p_a (log p_a − log p_b), in nats, for each token of ids from the second on.
 
-    Both models must have the same vocabulary. It is how many nats more b's probabilities cost on
-    average if a's are right (Kullback and Leibler 1951); 0 if both are the same.
+    It says how many nats more b's probabilities cost on average if a's are right (Kullback and
+    Leibler 1951); 0 if both are the same. Both models must have the same vocabulary.
     """
     a.check_ids(ids)
     pairs = zip(
@@ -58,14 +60,14 @@ def divergence(
         _rows(logits_of(b, ids, watcher=watcher)),
         strict=False,
     )
-    found = []
-    for own, other in pairs:
-        p, q = own.log_softmax(-1), other.log_softmax(-1)
-        found.append(max(0.0, float((p.exp() * (p - q)).sum())))
-    return found
+    divergences = []
+    for logits_a, logits_b in pairs:
+        p, q = logits_a.log_softmax(-1), logits_b.log_softmax(-1)  # (V) log-probabilities
+        divergences.append(max(0.0, float((p.exp() * (p - q)).sum())))
+    return divergences
 
 
 def _rows(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Blocks (n, V) → their rows (V); the block sizes of two models may differ."""
+    """Blocks (n, V) → their rows (V). The sizes of the blocks of two models may differ."""
     for block in blocks:
         yield from block

@@ -1,4 +1,4 @@
-"""Questions about one position of a text, answered from the hidden states that are kept."""
+"""What settings do to a distribution, and which continuations are likely."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ def waterfall(
     chosen: int | None = None,
     top: int = 10,
 ) -> Waterfall:
-    """What the settings make of the distribution behind ids, stage by stage.
+    """How the settings change the distribution of the token after ids, stage by stage.
 
-    chosen: the token that stands there, which gets a row in any case. It costs a product with
-    the output matrix and no pass of the network where ids were read before. Raises UserError
-    where there are no ids.
+    chosen: the token at this position in the text, which always gets a row. If ids were read
+    before, this costs a product with the output matrix and does not run the network.
     """
     if not ids:
-        raise UserError("the first token has no context, and so no distribution")
+        raise UserError("the first token has no context, so it has no distribution")
     context.check_ids(ids if chosen is None else [*ids, chosen])
     position = len(ids)
     hidden = context.read(ids[context.window_start(position) :])
@@ -47,19 +46,15 @@ def waterfall(
     wanted += [drawn] if chosen is None else [chosen, drawn]
     shown = list(dict.fromkeys(wanted))
     probabilities = torch.stack([stage.logprobs for stage in stages]).exp()  # (stages, V)
-    removed = torch.stack([stage.removed for stage in stages])[:, shown]
+    removed = torch.stack([stage.removed for stage in stages])[:, shown]  # (stages, shown)
     names = [stage.name for stage in stages]
-    rows = tuple(
-        Row(
-            token_id,
-            context.tokenizer.token_bytes(token_id),
-            tuple(own),
-            next((name for name, gone in zip(names, out, strict=True) if gone), None),
-        )
-        for token_id, own, out in zip(
-            shown, probabilities[:, shown].T.tolist(), removed.T.tolist(), strict=True
-        )
-    )
+    removed_by = [
+        next((name for name, is_removed in zip(names, column, strict=True) if is_removed), None)
+        for column in removed.T.tolist()
+    ]
+    columns = zip(shown, probabilities[:, shown].T.tolist(), removed_by, strict=True)
+    bytes_of = context.tokenizer.token_bytes
+    rows = tuple(Row(i, bytes_of(i), tuple(column), stage) for i, column, stage in columns)
     others = torch.ones(len(first), dtype=torch.bool, device=first.device)
     others[shown] = False
     return Waterfall(
@@ -75,6 +70,8 @@ def waterfall(
 
 @dataclass
 class _Beam:
+    """The start of a continuation."""
+
     ids: list[int]
     logprobs: list[float]
 
@@ -92,15 +89,15 @@ def likely_paths(
     depth: int = 8,
     watcher: Watcher = NOBODY,
 ) -> list[LikelyPath]:
-    """The most probable continuations of ids that a beam search finds, best first.
+    """The `width` most probable continuations of ids that a beam search finds, best first.
 
-    Each has depth tokens, or fewer where the model ends its text or the context is full. A beam
-    keeps the width best at every length (Lowerre 1976), so it may miss one whose beginning is
-    improbable. Raises UserError where nothing can follow.
+    Each has `depth` tokens, or fewer if the model ends the text or the context is full. Beam search
+    keeps the best `width` continuations at every length (Lowerre 1976), so it can miss one that
+    starts with improbable tokens.
     """
     model, config = context.model, context.config
     if not ids:
-        raise UserError("the first token has no context, and so nothing is likely yet")
+        raise UserError("the first token has no context, so it has no distribution")
     context.check_ids(ids)
     start = context.window_start(len(ids))
     hidden = context.read(ids[start:])
@@ -112,20 +109,20 @@ def likely_paths(
     for length in range(1, depth + 1):
         watcher.tell(f"length {length} of {depth} tokens")
         logprobs = logits.log_softmax(-1)  # (beams, V)
-        so_far = torch.tensor([beam.total for beam in alive], device=logits.device)
-        totals = (so_far[:, None] + logprobs).flatten()
+        so_far = torch.tensor([beam.total for beam in alive], device=logits.device)  # (beams)
+        totals = (so_far[:, None] + logprobs).flatten()  # (beams · V)
         best = totals.topk(min(width, len(totals))).indices.tolist()
-        places = [divmod(place, config.vocab_size) for place in best]
+        rows_and_ids = [divmod(index, config.vocab_size) for index in best]
         grown = [
             _Beam([*alive[row].ids, i], [*alive[row].logprobs, float(logprobs[row, i])])
-            for row, i in places
+            for row, i in rows_and_ids
         ]
         ended += [beam for beam in grown if beam.ids[-1] in context.ends]
-        rows = [row for row, i in places if i not in context.ends]
+        rows = [row for row, i in rows_and_ids if i not in context.ends]
         alive = [beam for beam in grown if beam.ids[-1] not in context.ends]
         if length == depth or not alive or watcher.cancelled():
             break
-        cache = cache.copies(cache.length, rows)
+        cache = cache.copy(cache.length, rows)
         last = torch.tensor([[beam.ids[-1]] for beam in alive], device=logits.device)
         logits = context.raw_logits(model.hidden(last, cache)[:, -1])
     found = sorted([*alive, *ended], key=lambda beam: -beam.total)[:width]

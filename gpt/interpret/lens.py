@@ -1,4 +1,4 @@
-"""A look behind each layer of the network while it reads one context."""
+"""What each layer of the network predicts and attends to, and what a token is due to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpt.progress import NOBODY, Watcher
 
 
 class _CancelledError(Exception):
-    """Ends a pass of the network in the middle."""
+    """Stops the network in the middle of a pass."""
 
 
 @torch.inference_mode()
@@ -30,48 +30,25 @@ def layers(
     top: int = 5,
     watcher: Watcher = NOBODY,
 ) -> list[Layer]:
-    """The embedding and every layer at the last position of ids, which predicts chosen.
+    """What the embedding and each layer predict for the token after ids, and what they attend to.
 
-    The residual stream goes through the network's own last norm and output matrix: the logit
-    lens (nostalgebraist 2020). Attention is what the last position's queries give to the keys of
-    the context. It costs one pass over the context. None of them if it was cancelled. Raises
-    UserError if there are no ids.
+    chosen: that token in the text. The residual stream goes through the network's last norm and
+    output matrix: the logit lens (nostalgebraist 2020). Attention is that of the last position's
+    queries over all keys in the context. It costs one pass over the context. Empty if it was
+    cancelled.
     """
     if not ids:
-        raise UserError("the first token has no context, and so no layer has seen anything")
+        raise UserError("the first token has no context, so the layers have read nothing")
     context.check_ids([*ids, chosen])
     model = context.model
-    window = ids[context.window_start(len(ids)) :]
-    streams: list[Tensor] = []  # (E) each
-    weights: list[Tensor] = []  # (nh, T) each
-
-    def behind(module: Any, args: Any, output: Tensor) -> None:
-        if watcher.cancelled():
-            raise _CancelledError
-        streams.append(output[0, -1])
-        watcher.tell(f"layer {len(streams) - 1} of {model.config.n_layer}")
-
-    def look(module: Attention, args: tuple[Any, ...]) -> None:
-        weights.append(last_attention(module, args[0], args[1]))
-
-    with ExitStack() as hooks, suppress(_CancelledError):
-        hooks.callback(model.drop.register_forward_hook(behind).remove)  # the embedding
-        for block in model.h:
-            for handle in (
-                block.register_forward_hook(behind),
-                block.attn.register_forward_pre_hook(look),  # type: ignore[union-attr]
-            ):
-                hooks.callback(handle.remove)
-        # A cache may round keys and values, and these layers should end in the numbers of a Step.
-        all_ids = torch.tensor([list(window)], device=model.wte.weight.device)
-        model.hidden(all_ids, model.new_cache())
+    streams, weights = _watch_layers(context, ids[context.window_start(len(ids)) :], watcher)
     if len(streams) <= model.config.n_layer:
         return []
-    hidden = model.proj_out(model.ln_f(torch.stack(streams)))  # (layers + 1, E)
+    hidden = model.proj_out(model.ln_f(torch.stack(streams)))  # (n_layer + 1, E)
     read = read_out(predict(context.raw_logits(hidden)), [chosen] * len(streams), top)
     bytes_of = context.tokenizer.token_bytes
     names = ["embedding", *(f"layer {n}" for n in range(1, len(streams)))]
-    heads: list[list[list[float]]] = [[], *(each.tolist() for each in weights)]
+    all_heads: list[list[list[float]]] = [[], *(each.tolist() for each in weights)]
     return [
         Layer(
             name,
@@ -80,10 +57,45 @@ def layers(
             tuple(one.top_logprobs),
             one.logprob,
             one.rank,
-            tuple(map(tuple, each)),
+            tuple(map(tuple, heads)),
         )
-        for name, one, each in zip(names, read, heads, strict=True)
+        for name, one, heads in zip(names, read, all_heads, strict=True)
     ]
+
+
+def _watch_layers(
+    context: Context, ids: Sequence[int], watcher: Watcher
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run the network on ids, and record every layer at the last position.
+
+    Returns the residual stream after the embedding and after each layer, (C) each, and the
+    attention weights of each layer, (nh, T) each. Fewer if it was cancelled.
+    """
+    model = context.model
+    streams: list[Tensor] = []
+    weights: list[Tensor] = []
+
+    def record_output(module: Any, args: Any, output: Tensor) -> None:
+        if watcher.cancelled():
+            raise _CancelledError
+        streams.append(output[0, -1])
+        watcher.tell(f"layer {len(streams) - 1} of {model.config.n_layer}")
+
+    def record_attention(module: Attention, args: tuple[Any, ...]) -> None:
+        weights.append(last_attention(module, args[0], args[1]))
+
+    with ExitStack() as hooks, suppress(_CancelledError):
+        hooks.callback(model.drop.register_forward_hook(record_output).remove)  # the embedding
+        for block in model.h:
+            for handle in (
+                block.register_forward_hook(record_output),
+                block.attn.register_forward_pre_hook(record_attention),  # type: ignore[union-attr]
+            ):
+                hooks.callback(handle.remove)
+        # With a cache, because it may round keys and values: the last layer must agree with a Step.
+        all_ids = torch.tensor([list(ids)], device=model.wte.weight.device)  # (1, T)
+        model.hidden(all_ids, model.new_cache())
+    return streams, weights
 
 
 @torch.inference_mode()
@@ -95,14 +107,15 @@ def attribution(
     last: int = 64,
     watcher: Watcher = NOBODY,
 ) -> list[float | None]:
-    """What chosen, behind ids, owes to each of them: log p − log p without that one, in nats.
+    """How much each of ids adds to the log-probability of chosen, the next token, in nats.
 
-    None for all but the last ones, for those outside the model's window, and for a token that is
-    the whole context. What stands behind the token that is left out moves one position up, as if it
-    had never been written (occlusion, Zeiler and Fergus 2014).
+    That is log p(chosen) − log p(chosen without that token) (occlusion, Zeiler and Fergus 2014).
+    The tokens after the one that is left out move up by one position. None for tokens before the
+    last `last` ones, for tokens outside the model's window, for a token that is the whole context,
+    and for the rest after a cancellation.
     """
     if not ids:
-        raise UserError("the first token has no context, and so owes nothing to any")
+        raise UserError("the first token has no context, so no token contributes to it")
     context.check_ids([*ids, chosen])
     model = context.model
     start = context.window_start(len(ids))
@@ -112,24 +125,24 @@ def attribution(
     def logprob(state: Tensor) -> float:
         return float(context.raw_logits(state).log_softmax(-1)[chosen])
 
-    own = logprob(hidden[-1])
-    found: list[float | None] = [None] * len(ids)
+    with_all = logprob(hidden[-1])
+    nats: list[float | None] = [None] * len(ids)
     for i in range(max(0, len(window) - last), len(window)):
-        behind = window[i + 1 :]
+        after = window[i + 1 :]
         watcher.tell(f"without token {start + i + 1} of {len(ids)}")
         if watcher.cancelled() or len(window) == 1:
             break
-        if behind:
-            following = torch.tensor([behind], device=model.wte.weight.device)
-            state = model.hidden(following, context.fork(i))[0, -1]
+        if after:
+            following = torch.tensor([after], device=model.wte.weight.device)  # (1, T)
+            state = model.hidden(following, context.fork(i))[0, -1]  # (E)
         else:
             state = hidden[i - 1]
-        found[start + i] = own - logprob(state)
-    return found
+        nats[start + i] = with_all - logprob(state)
+    return nats
 
 
 def last_attention(module: Attention, x: Tensor, rotation: Any) -> Tensor:
-    """Weights (nh, T) that the last of the positions x (1, T, C) gives to each of them."""
+    """Input x (1, T, C) of an attention module → its weights at the last position, (nh, T)."""
     _, T, C = x.shape
     q, k, _ = (
         part.view(1, T, module.n_head, C // module.n_head).transpose(1, 2)  # (1, nh, T, hs)
@@ -137,6 +150,6 @@ def last_attention(module: Attention, x: Tensor, rotation: Any) -> Tensor:
     )
     if rotation:
         q, k = rotate(q, rotation), rotate(k, rotation)
-    # With the identity for v, what attention gives is its weights.
-    one = torch.eye(T, device=x.device).expand(1, module.n_head, T, T)
-    return attention(q[:, :, -1:], k, one, scale=module.scale, causal=False)[0, :, 0]
+    # With the identity as v, the result of attention is its weights.
+    identity = torch.eye(T, device=x.device).expand(1, module.n_head, T, T)
+    return attention(q[:, :, -1:], k, identity, scale=module.scale)[0, :, 0]

@@ -1,1 +1,1 @@
-"""The lines that another process and the engine exchange."""
+"""The engine's protocol: JSON lines, which docs/engine.md describes."""

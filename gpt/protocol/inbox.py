@@ -15,12 +15,12 @@ from gpt.protocol.request import REQUESTS
 
 @dataclass(eq=False)
 class Job:
-    """A line that must be answered exactly once."""
+    """A request, or a line that is not one. It must be answered exactly once."""
 
     id: str | int | None
-    """What every line of the answer repeats."""
+    """Id of the request, which every line of the answer repeats."""
     op: str = ""
-    """What is asked for; empty if the line does not say."""
+    """Name of the operation; empty if the line does not say."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """The fields of the request, not yet checked."""
     error: str = ""
@@ -37,19 +37,19 @@ class Job:
 
 
 class Inbox:
-    """Requests in the order of their arrival. Only cancel and the end of the input overtake."""
+    """A queue of requests. Only `cancel` and the end of the input act before earlier requests."""
 
     def __init__(self) -> None:
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._open: list[Job] = []
-        """Jobs without an answer yet. A list, because ids may be used again."""
+        """Jobs that are not answered yet. A list, because ids may be used again."""
         self._lock = threading.Lock()
 
     def read(self, lines: Iterator[bytes]) -> None:
-        """Take requests until the input ends, which cancels all. Runs in a thread of its own."""
+        """Read requests until the input ends; the end cancels all. Runs in its own thread."""
         with suppress(OSError):
             for line in lines:
-                job = _understand(line)
+                job = _parse(line)
                 if job.op == "cancel":
                     self._cancel(job.id)
                     continue
@@ -70,28 +70,28 @@ class Inbox:
         with self._lock:
             self._open.remove(job)
 
-    def _cancel(self, number: Any) -> None:
+    def _cancel(self, id: Any) -> None:
         with self._lock:
             for job in self._open:
-                if job.id is not None and job.id == number:
+                if job.id is not None and job.id == id:
                     job.cancel()
 
 
-def _understand(line: bytes) -> Job:
-    """The request in a line, or a job that says why there is none."""
+def _parse(line: bytes) -> Job:
+    """The request in a line, or a job that says why the line is not a request."""
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
         return Job(None, error=f"a line is not JSON: {error}")
     if not isinstance(values, dict):
-        return Job(None, error="a request is an object with an op and an id")
-    number, op = values.get("id"), values.get("op")
-    named = number is None or type(number) in (str, int)
-    job = Job(number if named else None, op if isinstance(op, str) else "", values)
+        return Job(None, error="a request must be an object with an op and an id")
+    id, op = values.get("id"), values.get("op")
+    is_id = id is None or type(id) in (str, int)
+    job = Job(id if is_id else None, op if isinstance(op, str) else "", values)
     if job.op == "cancel":
         return job
-    if not named:
-        job.error = "the id of a request is a text or a whole number"
+    if not is_id:
+        job.error = "the id of a request must be a text or a whole number"
     elif job.op not in REQUESTS:
         job.error = f"there is no such op; use one of {', '.join(sorted(REQUESTS))}"
     return job

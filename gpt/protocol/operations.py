@@ -1,4 +1,4 @@
-"""Requests that have one answer: its fields, as plain values."""
+"""Requests with a single answer: from the request to the fields of the answer."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gpt.protocol import request as requests
 from gpt.protocol.request import PathRequest
 
 Answer = dict[str, Any]
-Question = Callable[[Context, list[int], Any, Watcher], Answer]
-"""The model and what it has read, the ids of the path, the request, and who waits for the answer.
-An answer that was cancelled may be anything."""
+"""Fields of an answer, as plain values."""
+Operation = Callable[[Context, list[int], Any, Watcher], Answer]
+"""(context, ids of the path, request, watcher) → the answer; anything if it was cancelled."""
 
 
 def ask(context: Context, ids: list[int], request: PathRequest, watcher: Watcher) -> Answer:
-    """Answer a request of one of the types in QUESTIONS."""
+    """Answer a request of a type in OPERATIONS."""
     context.check_ids(ids)
-    if not isinstance(request, requests.Layers):  # which runs the network anew
+    if not isinstance(request, requests.Layers):  # it runs the network itself
         context.read_end(ids, watcher)
     if watcher.cancelled():
         return {}
-    return QUESTIONS[type(request)](context, ids, request, watcher)
+    return OPERATIONS[type(request)](context, ids, request, watcher)
 
 
 def _waterfall(
@@ -66,7 +66,7 @@ def _options(context: Context, ids: list[int], asked: requests.Options, watcher:
     return {"options": found}
 
 
-QUESTIONS: dict[type[PathRequest], Question] = {
+OPERATIONS: dict[type[PathRequest], Operation] = {
     requests.Waterfall: _waterfall,
     requests.Paths: _paths,
     requests.Layers: _layers,

@@ -11,42 +11,43 @@ from gpt.protocol.inbox import Job
 from gpt.step import Step
 
 BATCH_SECONDS = 0.016
-"""Steps are sent once a screen frame, so that no reader has more than that to do at a time."""
+"""Steps are sent at most once in this time, a frame of a screen, so that a reader is not busy."""
 BATCH_STEPS = 64
+"""Most Steps in a line."""
 TELL_SECONDS = 0.3
-"""Between two words on how far a long request is, and before the first."""
+"""Seconds before the first message about the progress of a request, and between two of them."""
 
 
 class NobodyListensError(Exception):
-    """What the engine answers can no longer be written."""
+    """Answers can no longer be written: the reader has closed its end."""
 
 
 class Reply:
-    """What is written about a request."""
+    """Writes the answer to one request."""
 
     def __init__(self, output: IO[str], job: Job) -> None:
         self._output, self._job = output, job
         self.has_steps = False
-        """Whether Steps were sent, so that the request cannot be answered anew."""
+        """Whether Steps were sent, so that the request cannot be run again."""
         self._told = time.perf_counter()
 
     @property
     def op(self) -> str:
-        """What was asked for."""
+        """Name of the operation."""
         return self._job.op
 
     def is_cancelled(self) -> bool:
-        """Whether nobody waits for more of it."""
+        """Whether the request was cancelled."""
         return self._job.is_cancelled()
 
     def tell(self, message: str) -> None:
-        """Say how far a long request is, at most a few times a second."""
+        """Send a message about the progress, at most once in TELL_SECONDS."""
         if time.perf_counter() - self._told >= TELL_SECONDS:
             self.send("status", message=message)
             self._told = time.perf_counter()
 
     def stream(self, event: str, steps: Iterator[Step]) -> tuple[int, Step | None]:
-        """Send steps in batches; how many there were, and the last one."""
+        """Send steps in batches. Returns their number and the last one."""
         batch: list[dict[str, Any]] = []
         count, last, sent = 0, None, 0.0
         for last in steps:
@@ -61,18 +62,18 @@ class Reply:
         return count, last
 
     def end(self, event: str, **fields: Any) -> None:
-        """Send the answer, or that it was cancelled."""
+        """Send the last line: the answer, or that the request was cancelled."""
         if self.is_cancelled():
             self.send_cancelled()
         else:
             self.send(event, **fields)
 
     def send_cancelled(self) -> None:
-        """The end of a request that nobody waits for."""
+        """Send the last line of a request that was cancelled."""
         self.send("done", finish_reason="cancelled", tokens=0, seconds=0.0)
 
     def send(self, event: str, **fields: Any) -> None:
-        """One line. Raises NobodyListensError if nobody can take it."""
+        """Send one line. Raises NobodyListensError if the reader is gone."""
         line = {"id": self._job.id, "event": event, **fields}
         try:
             self._output.write(json.dumps(line, ensure_ascii=True, separators=(",", ":")) + "\n")

@@ -1,6 +1,6 @@
-"""Requests of the engine: JSON from outside, checked field by field into dataclasses.
+"""The engine's requests as dataclasses, and the checks that make them from JSON.
 
-docs/engine.md describes them. A field that is missing takes its default.
+docs/engine.md describes each field. A missing field has its default.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from gpt.tokenizer import LONGEST_TEXT
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What any request may have."""
+    """Fields that every request may have."""
 
     second: bool = False
-    """Whether the second model answers."""
+    """Whether the second model answers, and not the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Load(Request):
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 0
-    """0: as many as suit the model."""
+    """Threads on the CPU; 0: what suits the model."""
     compile: str = "off"
 
 
@@ -54,7 +54,7 @@ class Tokenize(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class PathRequest(Request):
-    """A request about a path: ids of the first model, then the tokens of a text."""
+    """A request about a path: `ids` of the first model, followed by the tokens of `text`."""
 
     ids: tuple[int, ...] = ()
     text: str = ""
@@ -62,14 +62,14 @@ class PathRequest(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class Score(PathRequest):
-    """Steps of a text that exists."""
+    """Ask for a Step for each token of the path."""
 
     top: int = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compare(PathRequest):
-    """The second model's Steps of a text, and how far it is from the first model."""
+    """Ask for the second model's Steps of the path, and the divergence between the models."""
 
     top: int = 10
 
@@ -79,19 +79,19 @@ class Generate(PathRequest):
     """Draw tokens after the path."""
 
     echo_from: int | None = None
-    """Position from which Steps of the prompt are wanted as well."""
+    """First position of the prompt whose Steps are sent as well; None: only drawn tokens."""
     sampling: Sampling = field(default_factory=Sampling)
     max_new_tokens: int = 200
     stop: tuple[str, ...] = ()
     top: int = 10
     slide: bool = False
     chat: bool = False
-    """Whether the text is a person's turn of a conversation."""
+    """Whether `text` is a person's turn in a conversation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Waterfall(PathRequest):
-    """How each sampling setting changes the distribution after the path."""
+    """Ask how each sampling setting changes the distribution after the path."""
 
     sampling: Sampling = field(default_factory=Sampling)
     chosen: int | None = None
@@ -100,7 +100,7 @@ class Waterfall(PathRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Paths(PathRequest):
-    """The most probable continuations."""
+    """Ask for the most probable continuations of the path."""
 
     width: int = 8
     depth: int = 8
@@ -108,7 +108,7 @@ class Paths(PathRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Layers(PathRequest):
-    """Each layer's guess of the token after the path, and where its heads look."""
+    """Ask for each layer's prediction of the token after the path, and its attention."""
 
     chosen: int = 0
     top: int = 5
@@ -116,7 +116,7 @@ class Layers(PathRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Attribution(PathRequest):
-    """How much each token of the path raises the probability of a token after it."""
+    """Ask how much each token of the path raises the probability of a token after the path."""
 
     chosen: int = 0
     last: int = 64
@@ -124,7 +124,7 @@ class Attribution(PathRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Options(PathRequest):
-    """How probable each of several texts is after the path."""
+    """Ask how probable each of several texts is after the path."""
 
     options: tuple[str, ...]
     top: int = 0
@@ -144,19 +144,19 @@ REQUESTS: dict[str, type[Request]] = {
     "attribution": Attribution,
     "options": Options,
 }
-"""A request's `op` and what it becomes."""
+"""For each `op`: the class of the request."""
 
 
 def parse(op: str, values: Mapping[str, Any]) -> Request:
-    """A request from its JSON object. Raises UserError naming the field that is wrong."""
-    kind, found = REQUESTS[op], {}
-    hints = get_type_hints(kind)
-    for each in fields(kind):
+    """The request in a JSON object. A wrong field is refused by name; unknown ones are ignored."""
+    request_type, found = REQUESTS[op], {}
+    types = get_type_hints(request_type)
+    for each in fields(request_type):
         if each.name in values:
-            found[each.name] = _READERS[hints[each.name]](each.name, values[each.name])
+            found[each.name] = _READERS[types[each.name]](each.name, values[each.name])
         elif each.default is MISSING and each.default_factory is MISSING:
             raise UserError(f"the request lacks {each.name}")
-    return kind(**found)
+    return request_type(**found)
 
 
 def _flag(name: str, value: Any) -> bool:
@@ -178,7 +178,7 @@ def _text(name: str, value: Any) -> str:
         raise UserError(f"{name} must be a text")
     if len(value) > LONGEST_TEXT:
         raise UserError(
-            f"{name} has {len(value):,} characters; at most {LONGEST_TEXT:,} are read at once"
+            f"{name} has {len(value):,} characters; at most {LONGEST_TEXT:,} are allowed"
         )
     return value
 
@@ -197,7 +197,7 @@ def _texts(name: str, value: Any) -> tuple[str, ...]:
 
 def _sampling(name: str, value: Any) -> Sampling:
     if not isinstance(value, dict):
-        raise UserError(f"{name} must be an object with the settings by name")
+        raise UserError(f"{name} must be an object with settings")
     return Sampling.from_dict(value)
 
 
@@ -210,4 +210,4 @@ _READERS: dict[Any, Callable[[str, Any], Any]] = {
     tuple[str, ...]: _texts,
     Sampling: _sampling,
 }
-"""How a field of each type is checked."""
+"""For each type of a field: the function that checks a value and converts it."""

@@ -1,1 +1,1 @@
-"""From a text to a checkpoint."""
+"""Train a network on a text and measure how well it predicts text."""

@@ -1,4 +1,4 @@
-"""A text file as training and validation ids, and batches of it; it knows no network."""
+"""A text as ids, in a training and a validation part, and batches of it."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ CORPUS_URL = (
     "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 )
 CORPUS_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
-VALIDATION = 0.1
-"""Share of a text, at its end, that is not learned from."""
+VALIDATION_SHARE = 0.1
+"""Share of a text, at its end, that is kept for validation."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Ids of a text, the first part to learn from and the rest to judge by."""
+    """Ids of a text: its first part to train on, the rest to measure the loss on."""
 
     train: Tensor
-    """(N) int64."""
+    """(N) int64 ids of the training part."""
     validation: Tensor
-    """(M) int64."""
+    """(M) int64 ids of the validation part."""
     validation_text: str
-    """The same as text."""
+    """The validation part as text."""
 
     @classmethod
     def from_text(
-        cls, text: str, tokenizer: Tokenizer, *, validation: float = VALIDATION
+        cls, text: str, tokenizer: Tokenizer, *, validation: float = VALIDATION_SHARE
     ) -> Corpus:
-        """Cut a text at the character where its last part, validation, begins."""
-        cut = _cut(text, validation)
+        """Split a text into its parts. validation: share of the characters in the last one."""
+        cut = _validation_start(text, validation)
         train, held_out = (torch.tensor(tokenizer.encode(t)) for t in (text[:cut], text[cut:]))
         return cls(train, held_out, text[cut:])
 
-    def require(self, block_size: int) -> None:
-        """Raise UserError where a part has no window of block_size tokens and the next one."""
+    def check_length(self, block_size: int) -> None:
+        """Raise UserError if a part is too short for one window and its next token."""
         for name, part in (("training", self.train), ("validation", self.validation)):
             if len(part) <= block_size:
                 raise UserError(
@@ -55,25 +55,22 @@ class Corpus:
 
 
 def unseen_characters(text: str) -> list[str]:
-    """Characters that only the validation part has, so that no training can teach them."""
-    cut = _cut(text, VALIDATION)
+    """Characters that occur only in the validation part, so that training cannot teach them."""
+    cut = _validation_start(text, VALIDATION_SHARE)
     return sorted(set(text[cut:]) - set(text[:cut]))
 
 
-def _cut(text: str, validation: float) -> int:
+def _validation_start(text: str, validation: float) -> int:
     return int(len(text) * (1 - validation))
 
 
 def read_text(path: Path) -> str:
-    """A text file, or all *.txt of a directory and below in the order of their names.
-
-    Raises UserError where there is no text.
-    """
+    """Read a text file, or all *.txt files under a directory, sorted by path and joined."""
     if not path.is_dir():
         return _read_file(path)
     files = sorted(file for file in path.rglob("*.txt") if file.is_file())
     if not files:
-        raise UserError(f"{path} holds no *.txt file")
+        raise UserError(f"{path} has no *.txt files")
     return "\n".join(map(_read_file, files))
 
 
@@ -85,52 +82,53 @@ def _read_file(path: Path) -> str:
 
 
 def download_corpus(cache: Path, say: Callable[[str], object]) -> Path:
-    """Tiny Shakespeare in a cache directory, fetched once and checked by its sha256.
+    """The path of tiny Shakespeare in a cache directory; downloads it once, checks its sha256.
 
-    say gets a sentence for the person before anything is fetched. Raises UserError where it
-    cannot be had, saying how to go on without a network.
+    say: is called with a sentence for the user before a download. The UserError for a failed
+    download says how to go on without a network.
     """
     path = cache / "tinyshakespeare.txt"
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == CORPUS_SHA256:
         return path
-    advice = "get a text file by other means and name it with --data FILE"
+    advice = "pass another text with --data FILE"
     say(f"downloading {CORPUS_URL}")
     try:
         with urllib.request.urlopen(CORPUS_URL, timeout=30) as response:
             data = response.read()
     except (OSError, urllib.error.URLError) as error:
         raise UserError(f"cannot download {CORPUS_URL} ({error}); {advice}") from error
-    if (found := hashlib.sha256(data).hexdigest()) != CORPUS_SHA256:
-        raise UserError(f"{CORPUS_URL} has sha256 {found}, not {CORPUS_SHA256}; {advice}")
+    if (sha256 := hashlib.sha256(data).hexdigest()) != CORPUS_SHA256:
+        raise UserError(f"{CORPUS_URL} has sha256 {sha256}, not {CORPUS_SHA256}; {advice}")
     cache.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     return path
 
 
 def batch(ids: Tensor, step: int, *, batch_size: int, block_size: int, seed: int) -> Tensor:
-    """The windows of one training step, (B, T + 1) int64: inputs and, one later, targets.
+    """The windows of one training step, (B, T + 1) int64: T inputs and, shifted by one, targets.
 
-    Every epoch cuts the text at another offset into windows that do not overlap and shuffles
-    them. It depends on its arguments alone, so a run can go on from any step.
+    Each epoch cuts the text at a new random offset into windows that do not overlap, and shuffles
+    them. The result depends only on the arguments, so a run can continue from any step.
     """
-    # One block is given up to the offset, so that every epoch has as many windows.
+    # One block less than fits, so that every offset leaves the same number of windows.
     per_epoch = max(1, (len(ids) - 1) // block_size - 1)
     windows = []
     for index in range(step * batch_size, (step + 1) * batch_size):
-        epoch, place = divmod(index, per_epoch)
-        starts = _epoch(len(ids), epoch, block_size, per_epoch, seed)
-        start = int(starts[place])
+        epoch, index_in_epoch = divmod(index, per_epoch)
+        starts = _window_starts(len(ids), epoch, block_size, per_epoch, seed)
+        start = int(starts[index_in_epoch])
         windows.append(ids[start : start + block_size + 1])
     return torch.stack(windows)
 
 
-def _epoch(length: int, epoch: int, block_size: int, per_epoch: int, seed: int) -> Tensor:
+def _window_starts(length: int, epoch: int, block_size: int, per_epoch: int, seed: int) -> Tensor:
+    """Where the windows of an epoch start, in the order of the epoch, (per_epoch)."""
     key = (length, epoch, block_size, per_epoch, seed)
     if key not in _EPOCHS:
         random = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        most = length - 1 - per_epoch * block_size
-        offset = torch.randint(0, most + 1, (), generator=random)
-        if len(_EPOCHS) > 1:  # a batch touches two epochs at most
+        largest = length - 1 - per_epoch * block_size
+        offset = torch.randint(0, largest + 1, (), generator=random)
+        if len(_EPOCHS) > 1:  # a batch spans at most two epochs
             _EPOCHS.clear()
         _EPOCHS[key] = offset + block_size * torch.randperm(per_epoch, generator=random)
     return _EPOCHS[key]

@@ -1,4 +1,4 @@
-"""What a person sees of a training run: live in a terminal, plain lines elsewhere."""
+"""Shows a training run: live in a terminal, as plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WIDTH, _HEIGHT = 72, 12
 
 
 class Display:
-    """Told of every step, and used as a context while the run lasts. This one shows nothing."""
+    """Receives every step of a run. Used as a context manager. This base class shows nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -30,37 +30,37 @@ class Display:
         """Leave the terminal as it was."""
 
     def say(self, text: str) -> None:
-        """A sentence."""
+        """Show a sentence."""
 
-    def show(self, history: Sequence[loop.Progress], training: loop.Training) -> None:
-        """The last of these steps is done."""
+    def show(self, history: Sequence[loop.StepReport], training: loop.Training) -> None:
+        """Show the newest step, the last one of the history."""
 
     def sample(self, text: str) -> None:
-        """What the network writes now."""
+        """Show a text that the network wrote."""
 
 
 class Lines(Display):
-    """A line for each measurement, for a file or a pipe."""
+    """Prints a line for each measurement, for a file or a pipe."""
 
     def say(self, text: str) -> None:
-        """A sentence."""
+        """Show a sentence."""
         print(sanitize(text), flush=True)
 
-    def show(self, history: Sequence[loop.Progress], training: loop.Training) -> None:
-        """A line where the validation loss was measured."""
+    def show(self, history: Sequence[loop.StepReport], training: loop.Training) -> None:
+        """Print a line if the validation loss was measured after this step."""
         if history[-1].validation_loss is not None:
             self.say(
                 f"step {history[-1].step}/{training.settings.steps} {facts(history, training)}"
             )
 
     def sample(self, text: str) -> None:
-        """Indented, so that it is not taken for one of the program's lines."""
+        """Print a text, indented so that it does not look like a line of the program."""
         for line in text.splitlines():
             self.say(f"    {line}")
 
 
 class Screen(Display):
-    """A bar, the numbers, the curves and the newest sample, in place."""
+    """Shows a progress bar, the numbers, the curves and the newest sample, updated in place."""
 
     def __init__(self, console: Console, total: int) -> None:
         self._console = console
@@ -73,7 +73,7 @@ class Screen(Display):
         )
         self._task = self._bar.add_task("", total=total)
         self._numbers, self._curves, self._sample = Text(), Text(), Text()
-        self._drawn = 0.0
+        self._curves_drawn_at = 0.0
         self._live = Live(self._view(), console=console, refresh_per_second=8)
         self._terminal = ExitStack()
 
@@ -86,22 +86,22 @@ class Screen(Display):
         self._terminal.close()
 
     def say(self, text: str) -> None:
-        """A sentence, above the rest."""
+        """Print a sentence above the rest."""
         self._console.print(sanitize(text), markup=False, highlight=False, soft_wrap=True)
 
-    def show(self, history: Sequence[loop.Progress], training: loop.Training) -> None:
-        """Numbers at every step; the curves twice a second, for they cost some milliseconds."""
+    def show(self, history: Sequence[loop.StepReport], training: loop.Training) -> None:
+        """Update the numbers, and twice a second the curves, which take some milliseconds."""
         now = history[-1]
         self._bar.update(self._task, completed=now.step, description=f"step {now.step}")
         self._numbers = Text(facts(history, training))
-        if time.monotonic() - self._drawn > 0.5 or now.step == training.settings.steps:
+        if time.monotonic() - self._curves_drawn_at > 0.5 or now.step == training.settings.steps:
             width = min(_WIDTH, self._console.width - 2)
             self._curves = Text.from_ansi(curves(history, width, _HEIGHT))
-            self._drawn = time.monotonic()
+            self._curves_drawn_at = time.monotonic()
         self._live.update(self._view())
 
     def sample(self, text: str) -> None:
-        """In place of the one before."""
+        """Replace the previous sample."""
         lines = sanitize(text).splitlines()[:6]
         self._sample = Text("\n".join(lines), style="italic", no_wrap=True, overflow="ellipsis")
         self._live.update(self._view())
@@ -113,7 +113,7 @@ class Screen(Display):
 
 @contextmanager
 def _without_echo() -> Iterator[None]:
-    """Show no key as it is pressed: the ^C of Ctrl-C would move the cursor of what is redrawn."""
+    """Do not echo keys: the ^C of Ctrl-C would move the cursor and break the live display."""
     try:
         import termios
     except ImportError:  # Windows
@@ -133,8 +133,8 @@ def _without_echo() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
 
 
-def facts(history: Sequence[loop.Progress], training: loop.Training) -> str:
-    """The numbers of the last step in one line."""
+def facts(history: Sequence[loop.StepReport], training: loop.Training) -> str:
+    """The numbers of the newest step in one line."""
     now, best = history[-1], training.best_loss
     measured = next((p for p in reversed(history) if p.validation_loss is not None), None)
     parts = [f"loss {now.loss:.3f}"]
@@ -144,7 +144,7 @@ def facts(history: Sequence[loop.Progress], training: loop.Training) -> str:
     return "  ".join([*parts, f"{now.tokens_per_second:,.0f} tokens/s"])
 
 
-def curves(history: Sequence[loop.Progress], width: int, height: int) -> str:
+def curves(history: Sequence[loop.StepReport], width: int, height: int) -> str:
     """Training and validation loss over the steps, drawn with braille dots."""
     import plotext
 

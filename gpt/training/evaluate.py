@@ -1,4 +1,4 @@
-"""How well a network predicts a text: the numbers that people publish, side by side."""
+"""How well a network predicts a text, by the three protocols that people publish."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ from gpt.model import GPT
 
 Protocol = Literal["random", "disjoint", "sliding"]
 PROTOCOLS: dict[Protocol, str] = {
-    "random": "200 batches of 64 windows that begin anywhere (nanoGPT's estimate)",
+    "random": "200 batches of 64 windows at random places (nanoGPT's estimate)",
     "disjoint": "windows side by side, each token once",
-    "sliding": "windows that move on by 64, each token once with more context",
+    "sliding": "windows that move by 64, each token once, with more context",
 }
 WINDOW = 256
-"""Tokens of context at most, as in what others publish on tiny Shakespeare."""
+"""Most tokens of context, as in published results on tiny Shakespeare."""
 STRIDE = 64
+"""Tokens by which sliding windows move."""
 _N_RANDOM, _BATCH = 200 * 64, 32
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A mean cross-entropy, in units by which models of different vocabularies compare."""
+    """A mean cross-entropy, in units that compare models with different vocabularies."""
 
     nats_per_token: float
     tokens_per_character: float
     characters_per_byte: float
-    """Of UTF-8."""
+    """Characters per byte of UTF-8."""
 
     @property
     def nats_per_character(self) -> float:
-        """The usual number for models of characters."""
+        """The usual number for models whose tokens are characters."""
         return self.nats_per_token * self.tokens_per_character
 
     @property
     def bits_per_character(self) -> float:
-        """Nats over ln 2."""
+        """Nats per character divided by ln 2."""
         return self.nats_per_character / math.log(2)
 
     @property
@@ -51,14 +52,14 @@ class Loss:
         return self.bits_per_character * self.characters_per_byte
 
     def to_dict(self) -> dict[str, Any]:
-        """Every unit by its name."""
+        """The loss in every unit, by name."""
         units = ("nats_per_character", "bits_per_character", "bits_per_byte")
         return {**asdict(self), **{unit: getattr(self, unit) for unit in units}}
 
 
 @dataclass(frozen=True)
 class _Window:
-    """ids[start : start + length + 1], of whose length predictions the last `counted` count."""
+    """ids[start : start + length + 1], with `length` predictions; the last `counted` count."""
 
     start: int
     length: int
@@ -74,23 +75,25 @@ def mean_loss(
     window: int | None = None,
     done: Callable[[float], object] = lambda share: None,
 ) -> float:
-    """Mean cross-entropy in nats a token, in windows of the model's block size or less.
+    """Mean cross-entropy in nats per token.
 
-    ids (N) int64, N ≥ 2, on any device. done gets the share of the work that is over.
+    ids (N) int64, N ≥ 2, on any device. window: most tokens of context; None: the block size.
+    done: is called with the share of the work that is done.
     """
     length = min(window or model.config.block_size, len(ids) - 1)
     windows = _windows(protocol, len(ids), length)
     was_training, device = model.training, model.wte.weight.device
     model.eval()
     total, n, read = 0.0, 0, 0
-    for shape, alike in groupby(windows, key=lambda w: (w.length, w.counted)):
-        group = list(alike)
+    # Windows of one shape can be in one batch.
+    for (_, counted), same_shape in groupby(windows, key=lambda w: (w.length, w.counted)):
+        group = list(same_shape)
         for first in range(0, len(group), _BATCH):
             part = group[first : first + _BATCH]
             batch = torch.stack([ids[w.start : w.start + w.length + 1] for w in part]).to(device)
-            hidden = model.hidden(batch[:, :-1])[:, -shape[1] :]  # (B, counted, E)
+            hidden = model.hidden(batch[:, :-1])[:, -counted:]  # (B, counted, E)
             logits = model.logits(hidden).float().flatten(0, 1)  # (B · counted, V)
-            targets = batch[:, -shape[1] :].flatten()
+            targets = batch[:, -counted:].flatten()  # (B · counted)
             total += F.cross_entropy(logits, targets, reduction="sum").item()
             n, read = n + len(targets), read + len(part)
             done(read / len(windows))
@@ -99,8 +102,9 @@ def mean_loss(
 
 
 def _windows(protocol: Protocol, n_ids: int, length: int) -> list[_Window]:
+    """The windows of a protocol over n_ids ids, `length` predictions each (or fewer at the end)."""
     T = length
-    last = n_ids - 1 - T
+    last = n_ids - 1 - T  # start of the last window that fits
     if protocol == "random":
         random = torch.Generator().manual_seed(0)
         starts = torch.randint(last + 1, (_N_RANDOM,), generator=random)
@@ -111,6 +115,6 @@ def _windows(protocol: Protocol, n_ids: int, length: int) -> list[_Window]:
     rest = last % stride
     if not rest:
         return found
-    # The tokens behind the last whole step: alone, or behind what the window has room for.
-    behind = rest if protocol == "disjoint" else T
-    return [*found, _Window(n_ids - 1 - behind, behind, rest)]
+    # The tokens after the last full stride: in a short window, or with as much context as fits.
+    final = rest if protocol == "disjoint" else T
+    return [*found, _Window(n_ids - 1 - final, final, rest)]

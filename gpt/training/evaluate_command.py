@@ -1,4 +1,4 @@
-"""`python -m gpt evaluate`: the published numbers of any model, on any text."""
+"""`python -m gpt evaluate`: how well a model predicts a text."""
 
 from __future__ import annotations
 
@@ -20,23 +20,46 @@ from gpt.training.evaluate import PROTOCOLS, WINDOW, Loss, Protocol, mean_loss
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
-    parser.add_argument("model", nargs="?", default=models.EMBEDDED, help="a name or a directory")
     parser.add_argument(
-        "--data", type=Path, metavar="PATH", help="a text, or a directory; default: Shakespeare"
+        "model",
+        nargs="?",
+        default=models.EMBEDDED,
+        help="Name or directory of the model. (default: %(default)s)",
     )
     parser.add_argument(
-        "--all", action="store_true", help="of the whole text; default: its last 10 %%"
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="Text file, or directory of *.txt files. (default: tiny Shakespeare)",
     )
-    parser.add_argument("--only", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS))
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument(
-        "--dtype", default="float32", choices=["auto", *models.DTYPES], help="%(default)s"
+        "--all",
+        action="store_true",
+        help="Measure on the whole text. (default: on its last 10 %%)",
     )
-    parser.add_argument("--json", action="store_true", help="one object")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=PROTOCOLS,
+        default=list(PROTOCOLS),
+        help="Protocols to measure by. "
+        + "".join(f"{name}: {description}. " for name, description in PROTOCOLS.items())
+        + "(default: all)",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="Device: auto, cpu or cuda. (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dtype",
+        default="float32",
+        choices=["auto", *models.DTYPES],
+        help="Dtype of the weights. (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure and print."""
+    """Measure the losses and print them."""
     directory = models.find(args.model)
     say = Console(stderr=True).print
     path = args.data or data.download_corpus(models.home().parent, say)
@@ -44,7 +67,9 @@ def run(args: argparse.Namespace) -> None:
     n_params = models.read_manifest(directory).n_params
     loaded = checkpoint.load(directory, *device.choose(args.device, args.dtype, n_params))
     device.use_threads(loaded.manifest.n_params, WINDOW)
-    corpus = Corpus.from_text(text, loaded.tokenizer, validation=1.0 if args.all else 0.1)
+    corpus = Corpus.from_text(
+        text, loaded.tokenizer, validation=1.0 if args.all else data.VALIDATION_SHARE
+    )
     losses = measure(loaded.model, corpus, args.only)
     if args.json:
         values = {name: loss.to_dict() for name, loss in losses.items()}
@@ -62,11 +87,13 @@ def run(args: argparse.Namespace) -> None:
 def measure(
     model: GPT, corpus: Corpus, protocols: Sequence[Protocol] = tuple(PROTOCOLS)
 ) -> dict[Protocol, Loss]:
-    """A network's losses on a corpus's validation part, with a bar on stderr where that is a
-    terminal. Raises UserError where the part is shorter than two tokens."""
+    """A network's losses on the validation part of a corpus, by protocol.
+
+    Shows a progress bar on stderr if that is a terminal.
+    """
     ids, text = corpus.validation, corpus.validation_text
     if len(ids) < 2:
-        raise UserError("the text has no token with a context; give at least two tokens")
+        raise UserError("the text is too short to measure a loss; it needs at least two tokens")
     window = min(WINDOW, model.config.block_size)
     found = {}
     console = Console(stderr=True)

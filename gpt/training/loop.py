@@ -1,4 +1,4 @@
-"""The training loop; it knows no terminal and no files."""
+"""The training loop. It does not depend on a terminal or on files."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from gpt.training.parallel import Group
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a network is trained. Raises UserError where a value makes no sense."""
+    """How a network is trained; a value out of range raises UserError."""
 
     steps: int
-    """Optimizer steps."""
+    """Number of optimizer steps."""
     batch_size: int
-    """Windows of block_size tokens a step, over all processes."""
+    """Windows of block_size tokens per step, over all processes."""
     lr: float
     """Peak learning rate."""
     optimizer: Literal["scion", "muon", "adamw"] = "scion"
-    """Scion for networks whose weights are all matrices, Muon with AdamW or AdamW for any."""
+    """scion needs a network whose weights are all matrices; muon trains the rest with AdamW."""
     momentum: float = 0.95
-    """Scion's and Muon's average over past gradients."""
+    """Decay of the average of past gradients, for Scion and Muon."""
     weight_decay: float = 0.1
-    """Muon's and AdamW's, on matrices."""
+    """Weight decay of matrices, for Muon and AdamW."""
     clip: float = 0.0
-    """Longest gradient, all weights as one vector; longer ones are shortened. 0: any length."""
+    """Largest norm of the gradient of all weights; larger ones are scaled down. 0: no limit."""
     warmup: int = 100
-    """Steps in which the learning rate rises to its peak."""
+    """Steps at the start in which the learning rate rises to its peak."""
     cooldown: float = 0.15
-    """Share of the steps at the end in which it falls to 0; 0: it stays at its peak."""
+    """Share of the steps, at the end, in which the learning rate falls to 0. 0: it stays."""
     average: float = 0.0
-    """Decay of an exponential average of the weights, which is then the model; 0: none."""
+    """Decay of an exponential average of the weights, which becomes the model. 0: no average."""
     eval_every: int = 200
-    """Steps between measurements of the validation loss, after which the run is saved."""
+    """Steps between measurements of the validation loss; the run is saved after each."""
     patience: int = 0
-    """Measurements without a new best after which it stops; 0: it never stops early."""
+    """Measurements without a new best loss before the run stops. 0: it does not stop early."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the products; weights are float32. auto: bfloat16 where the device is faster with it."""
+    """Dtype of products; weights are float32. auto: bfloat16 if the device is faster with it."""
     seed: int = 1
-    """Of the first weights, of dropout and of the order of the windows."""
+    """Random seed of the first weights, of dropout and of the order of the windows."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "eval_every"):
@@ -64,8 +64,8 @@ class TrainConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be 0 or more")
         if not 0 < self.lr < math.inf:
             raise UserError(f"lr is {self.lr}; it must be above 0")
-        for name, most in (("momentum", 1), ("average", 1), ("cooldown", 1 + 1e-9)):
-            if not 0 <= getattr(self, name) < most:
+        for name, limit in (("momentum", 1), ("average", 1), ("cooldown", 1 + 1e-9)):
+            if not 0 <= getattr(self, name) < limit:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
@@ -83,27 +83,26 @@ _CHOICES = {
 
 
 @dataclass(frozen=True)
-class Progress:
-    """What one step of training has to report."""
+class StepReport:
+    """Numbers about one step of training."""
 
     step: int
-    """Steps done."""
+    """Number of the step, from 1."""
     loss: float
-    """Of this step's batch, in nats a token."""
+    """Loss of this step's batch before the step, in nats per token."""
     validation_loss: float | None
-    """Over the whole validation part, where it was measured after this step."""
+    """Loss over the whole validation part after this step, if it was measured."""
     lr: float
     """Learning rate of this step."""
     tokens_per_second: float
-    """Of this step alone, over all processes."""
+    """Speed of this step, over all processes."""
 
 
 class Training:
-    """A run: a network, its optimizer and how far they are.
+    """A training run: a network, its optimizers and the number of steps done.
 
-    Everything random in a step comes from the seed and the step's number, so a run that is
-    taken up again with `load_state` ends with the weights that it would have had. compiled:
-    through torch.compile. Raises UserError where the settings do not suit the network.
+    Everything random in a step comes from the seed and the step's number. So a run that continues
+    after `load_state` ends with the same weights as one that was never interrupted.
     """
 
     def __init__(
@@ -115,6 +114,7 @@ class Training:
         group: Group | None = None,
         compiled: bool = False,
     ) -> None:
+        """compiled: use torch.compile. Raises UserError if the settings do not fit the network."""
         device = model.wte.weight.device
         if settings.precision == "auto":
             settings = replace(settings, precision=fast_precision(device))
@@ -124,7 +124,7 @@ class Training:
                 f"a batch of {settings.batch_size} windows cannot be shared among {group.size} "
                 "processes; choose another --batch-size"
             )
-        corpus.require(model.config.block_size)
+        corpus.check_length(model.config.block_size)
         self.model, self.corpus, self.settings = model, corpus, settings
         self.step = 0
         self.best_loss, self.best_step = math.inf, 0
@@ -142,19 +142,19 @@ class Training:
 
     @property
     def learned(self) -> GPT:
-        """The network that is measured and kept: the average where there is one."""
+        """The network that is measured and saved: the average if there is one."""
         return cast(GPT, self._average.module) if self._average else self.model
 
     @property
-    def impatient(self) -> bool:
-        """Whether the validation loss did not improve for so long that it should end."""
+    def out_of_patience(self) -> bool:
+        """Whether the run should stop because the validation loss has not improved for long."""
         waited = (self.step - self.best_step) // self.settings.eval_every
         return 0 < self.settings.patience <= waited
 
-    def run(self) -> Iterator[Progress]:
-        """Do the steps that are left, yielding after each.
+    def run(self) -> Iterator[StepReport]:
+        """Do the remaining steps, and yield after each.
 
-        Raises UserError naming the step at which the loss is no number.
+        Raises UserError with the step's number if the loss is not finite.
         """
         settings, T = self.settings, self.model.config.block_size
         device = self.model.wte.weight.device
@@ -175,11 +175,11 @@ class Training:
             seconds = time.perf_counter() - started
             lr = settings.lr * rate(self.step, settings)
             self.step += 1
-            yield Progress(self.step, loss, self._measure(), lr, windows[:, 1:].numel() / seconds)
+            yield StepReport(self.step, loss, self._measure(), lr, windows[:, 1:].numel() / seconds)
         self.model.eval()
 
     def _descend(self, windows: Tensor) -> float:
-        """One step on (B, T + 1) ids. Returns the mean loss before it, over all processes."""
+        """Do a step on ids (B, T + 1). Returns the loss before it, the mean over all processes."""
         with torch.autocast(
             windows.device.type, torch.bfloat16, enabled=self.settings.precision == "bfloat16"
         ):
@@ -189,8 +189,8 @@ class Training:
         if self.settings.clip:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         for optimizer in self.optimizers:
-            for weights in optimizer.param_groups:
-                weights["lr"] = self.settings.lr * rate(self.step, self.settings)
+            for group in optimizer.param_groups:
+                group["lr"] = self.settings.lr * rate(self.step, self.settings)
             optimizer.step()
             optimizer.zero_grad()
         if self._average:
@@ -198,6 +198,7 @@ class Training:
         return self._group.mean(loss.detach()).item()
 
     def _measure(self) -> float | None:
+        """The validation loss if it is time to measure it. Remembers the best one."""
         if self.step % self.settings.eval_every and self.step != self.settings.steps:
             return None
         loss = mean_loss(self.learned, self.corpus.validation)
@@ -206,7 +207,7 @@ class Training:
         return loss
 
     def state(self) -> dict[str, Any]:
-        """Everything that changes in a run, as tensors and numbers."""
+        """Everything that changes during a run, as tensors and numbers."""
         return {
             "step": self.step,
             "best_loss": self.best_loss,
@@ -217,7 +218,7 @@ class Training:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on where a run of the same settings was."""
+        """Continue from the state of a run with the same settings."""
         self.step = state["step"]
         self.best_loss, self.best_step = state["best_loss"], state["best_step"]
         self.model.load_state_dict(state["model"])
@@ -229,7 +230,7 @@ class Training:
 
 
 def rate(step: int, settings: TrainConfig) -> float:
-    """Share of the peak learning rate: up, flat, then down to 0 in straight lines."""
+    """Share of the peak learning rate for a step: it rises, stays, then falls to 0, linearly."""
     rising = (step + 1) / max(1, settings.warmup)
     falling = (settings.steps - step) / max(1, settings.cooldown * settings.steps)
     return min(1.0, rising, falling)

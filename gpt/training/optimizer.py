@@ -1,12 +1,12 @@
-"""Optimizers: Scion, our own, and PyTorch's Muon and AdamW to compare it with.
+"""Optimizers: our own Scion, and PyTorch's Muon and AdamW to compare it with.
 
 Scion (Pethick et al. 2025, "Training Deep Learning Models with Norm-Constrained LMOs",
-arXiv:2502.07529): every weight lives in a ball of a norm that suits its role. A step goes
-from where the weight is towards the point of the ball that lowers the loss most,
+arXiv:2502.07529) keeps every weight in a ball of a norm that fits the weight's role. A step goes
+from the weight towards the point of the ball that lowers the loss most:
 
-    W ← W + lr (direction(m) - W / radius),    m ← momentum m + (1 - momentum) gradient,
+    W ← W - lr (direction(m) + W / radius),    m ← momentum m + (1 - momentum) gradient.
 
-so the pull W / radius is the regulariser and no other weight decay is needed.
+The term W / radius is the regularization; no other weight decay is needed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from gpt.model import GPT
 
 @dataclass(frozen=True)
 class Ball:
-    """A norm's unit ball, by the point where a linear function is greatest, and a radius."""
+    """A ball of some norm.
+
+    direction: m → the point of the unit ball where the linear function given by m is largest.
+    """
 
     direction: Callable[[Tensor], Tensor]
     radius: float
 
 
 def orthogonal(m: Tensor) -> Tensor:
-    """Spectral norm: the nearest matrix with singular values 1, times √(out / in).
+    """For the spectral norm: the nearest matrix with singular values 1, times √(out / in).
 
     m (…, out, in). Five steps of the Newton-Schulz iteration with the coefficients of Muon
-    (Jordan et al. 2024), which drive singular values to about 1 quickly and not exactly.
+    (Jordan et al. 2024), which bring singular values close to 1 quickly, but not exactly to 1.
     """
     rows, columns = m.shape[-2:]
     x = m.bfloat16()
@@ -53,12 +56,12 @@ def orthogonal(m: Tensor) -> Tensor:
 
 
 def unit_rows(m: Tensor) -> Tensor:
-    """Each row scaled to a root mean square of 1: for the embedding, one row a token."""
+    """For the embedding: each row (one token) scaled to a root mean square of 1."""
     return m / (m.square().mean(dim=-1, keepdim=True).sqrt() + 1e-8)
 
 
 def signs(m: Tensor) -> Tensor:
-    """Signs divided by the number of inputs: for the output matrix."""
+    """For the output matrix: the sign of each number, divided by the number of inputs."""
     return m.sign() / m.size(-1)
 
 
@@ -66,7 +69,7 @@ HIDDEN, EMBEDDING, HEAD = Ball(orthogonal, 3.0), Ball(unit_rows, 1.0), Ball(sign
 
 
 def balls(model: GPT) -> list[tuple[Ball, nn.Parameter]]:
-    """Which ball each weight of a network lives in. Biases and gains have none."""
+    """Each weight of a network with its ball. Biases and gains have none and are left out."""
     found = []
     for name, weight in model.named_parameters():
         if name in ("wte.weight", "wpe.weight"):
@@ -79,14 +82,14 @@ def balls(model: GPT) -> list[tuple[Ball, nn.Parameter]]:
 
 
 def _blocks(weight: Tensor) -> Tensor:
-    """Queries, keys and values share a matrix but are three: (3C, C) → (3, C, C)."""
+    """Split the shared matrix of queries, keys and values: (3C, C) → (3, C, C)."""
     rows, columns = weight.shape
     return weight.view(3, columns, columns) if rows == 3 * columns else weight
 
 
 @torch.no_grad()
 def start_on_the_balls(model: GPT) -> None:
-    """Random weights of full norm: orthogonal ones, unit rows, signs."""
+    """Set random weights on the surface of their balls: orthogonal, unit rows or signs."""
     for ball, weight in balls(model):
         if ball == HIDDEN:
             for block in _blocks(weight).reshape(-1, *_blocks(weight).shape[-2:]):
@@ -98,7 +101,7 @@ def start_on_the_balls(model: GPT) -> None:
 
 
 class Scion(torch.optim.Optimizer):
-    """The step above for (ball, weight) pairs."""
+    """Does the step above for (ball, weight) pairs."""
 
     def __init__(
         self, pairs: Iterable[tuple[Ball, nn.Parameter]], lr: float, momentum: float = 0.93
@@ -108,7 +111,7 @@ class Scion(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every weight that has a gradient."""
+        """Update every weight that has a gradient."""
         for group in self.param_groups:
             ball: Ball = group["ball"]
             for weight in group["params"]:
@@ -126,11 +129,10 @@ class Scion(torch.optim.Optimizer):
 def optimizers(
     model: GPT, name: str, lr: float, momentum: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """New first weights as an optimizer wants them, and what moves them.
+    """Set random first weights that suit an optimizer, and return the optimizers for them.
 
-    name: scion; muon (Jordan et al. 2024: PyTorch's, for hidden matrices, with AdamW for the
-    rest); adamw (Loshchilov and Hutter 2017, arXiv:1711.05101). Raises UserError where scion
-    has no ball for a weight.
+    name: scion; muon (Jordan et al. 2024, PyTorch's, for hidden matrices, with AdamW for the
+    rest); or adamw (Loshchilov and Hutter 2017, arXiv:1711.05101).
     """
     if name == "scion":
         pairs = balls(model)
@@ -142,8 +144,8 @@ def optimizers(
         if weight.ndim == 2:
             nn.init.normal_(weight, std=0.02)  # as in GPT-2
     hidden = [w for ball, w in balls(model) if ball == HIDDEN] if name == "muon" else []
-    ours = {id(weight) for weight in hidden}
-    rest = [weight for weight in model.parameters() if id(weight) not in ours]
+    hidden_ids = {id(weight) for weight in hidden}
+    rest = [weight for weight in model.parameters() if id(weight) not in hidden_ids]
     groups: list[dict[str, Any]] = [
         {"params": [w for w in rest if w.ndim == 2], "weight_decay": weight_decay},
         {"params": [w for w in rest if w.ndim == 1], "weight_decay": 0.0},
@@ -157,7 +159,7 @@ def optimizers(
             lr,
             momentum=momentum,
             weight_decay=weight_decay,
-            adjust_lr_fn="match_rms_adamw",  # so that both take the same learning rate
+            adjust_lr_fn="match_rms_adamw",  # so that one learning rate suits both
         )
         found.append(muon)
     return found

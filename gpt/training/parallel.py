@@ -1,7 +1,7 @@
-"""Several processes that train one network, as torchrun starts them.
+"""Train one network in several processes that torchrun starts.
 
-Data parallelism (PyTorch's DistributedDataParallel): each process reads its share of a batch
-and the gradients are averaged, so together they take the step of one process with all of it.
+This is data parallelism (PyTorch's DistributedDataParallel): each process reads its share of a
+batch and the gradients are averaged. Together they do the step of one process with the whole batch.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Group:
-    """This process among the others."""
+    """The processes that train together, seen from one of them."""
 
     rank: int = 0
-    """Its number; process 0 is the one that speaks and writes."""
+    """Number of this process. Only process 0 prints and writes files."""
     size: int = 1
-    """How many there are."""
+    """Number of processes."""
 
     def mean(self, value: Tensor) -> Tensor:
-        """A number's mean over all processes."""
+        """The mean of a number over all processes."""
         if self.size > 1:
             dist.all_reduce(value)
             value /= self.size
         return value
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true in one of them, so that all stop at the same step."""
+        """Whether the flag is true in any process, so that all stop at the same step."""
         if self.size == 1:
             return flag
         device = "cuda" if dist.get_backend() == "nccl" else "cpu"
         return bool(self.mean(torch.tensor(float(flag), device=device)) > 0)
 
     def wrap(self, model: nn.Module) -> Any:
-        """The network with gradients that are averaged over all processes."""
+        """The network, with gradients that are averaged over all processes."""
         return nn.parallel.DistributedDataParallel(model) if self.size > 1 else model
 
 
@@ -56,9 +56,9 @@ def started_group(device: str) -> Iterator[tuple[Group, str]]:
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    # Its functions take the group there is at its import as a default argument. Imported later,
-    # with the optimizers, it keeps the group and its threads, and such a thread, still letting
-    # go of a tensor, aborts the interpreter as it ends.
+    # The functions of this module have the group that exists at its import as a default argument.
+    # If it were imported later, with the optimizers, it would keep our group and its threads
+    # alive. A thread that still frees a tensor aborts the interpreter at its end.
     importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:

@@ -1,4 +1,4 @@
-"""Networks and how they are trained, by name."""
+"""Presets: networks of several sizes, each with settings to train it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpt.training.loop import TrainConfig
 
 @dataclass(frozen=True)
 class Preset:
-    """A network (fields of ModelConfig but the vocabulary) and how it is trained."""
+    """A network (fields of ModelConfig, without the vocabulary) and how it is trained."""
 
     model: dict[str, Any]
     train: TrainConfig
@@ -36,8 +36,9 @@ def _modern(
 
 
 PRESETS = {
-    # No block at all: the last character alone says what comes next. The embedding is as wide
-    # as there are characters and no norm is in the way, so it can be any table.
+    # Without blocks, the previous character alone predicts the next one. The embedding is at least
+    # as wide as there are characters (65 in tiny Shakespeare) and there is no norm, so the
+    # product of the embedding and the output matrix can be any table.
     "bigram": Preset(
         {
             "block_size": 32,

@@ -1,22 +1,23 @@
-"""What is left of a training run for its reader: the curves and a page about it."""
+"""The report of a training run: curves and a page in Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gpt.errors import UserError
 from gpt.sanitize import sanitize
 from gpt.training.evaluate import PROTOCOLS, Loss, Protocol
-from gpt.training.loop import Progress
+from gpt.training.loop import StepReport
 
 _RISE = 0.01
-"""Nats by which a validation loss has to rise before it is called that."""
+"""Nats by which the validation loss must be above its minimum to count as risen."""
 
 
-def draw_curves(path: Path, history: Sequence[Progress]) -> None:
-    """An SVG of the losses over the steps. Raises UserError where it cannot be written."""
+def draw_curves(path: Path, history: Sequence[StepReport]) -> None:
+    """Write an SVG of the losses over the steps."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -35,37 +36,41 @@ def draw_curves(path: Path, history: Sequence[Progress]) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def write_report(
-    path: Path,
-    *,
-    title: str,
-    history: Sequence[Progress],
-    losses: Mapping[Protocol, Loss],
-    best_step: int,
-    settings: Mapping[str, Any],
-    sample: str,
-) -> None:
-    """A page in Markdown: settings, losses, how it overfitted, and a sample.
+@dataclass(frozen=True)
+class Report:
+    """The contents of a report."""
 
-    losses: of the checkpoint that was kept. Raises UserError where it cannot be written.
-    """
+    title: str
+    history: Sequence[StepReport]
+    """All steps of the run."""
+    best_step: int
+    """The step after which the checkpoint was saved that was kept."""
+    losses: Mapping[Protocol, Loss]
+    """Losses of that checkpoint."""
+    settings: Mapping[str, Any]
+    sample: str
+    """A text that the checkpoint wrote."""
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write a report as a page in Markdown: losses, overfitting, a sample and settings."""
     rows = [
         f"| {name} | {loss.nats_per_character:.4f} | {loss.bits_per_character:.4f} "
         f"| {loss.bits_per_byte:.4f} | {PROTOCOLS[name]} |"
-        for name, loss in losses.items()
+        for name, loss in report.losses.items()
     ]
     text = [
-        f"# {title}",
-        f"{history[-1].step} steps; the checkpoint is that of step {best_step}.",
+        f"# {report.title}",
+        f"{report.history[-1].step} steps; the checkpoint is from step {report.best_step}.",
         "| validation loss | nats/character | bits/character | bits/byte | over |\n"
         "|---|---|---|---|---|\n" + "\n".join(rows),
         "![loss over steps](curves.svg)",
         "## Overfitting",
-        overfitting(history),
+        overfitting(report.history),
         "## A sample",
-        "\n".join("    " + line for line in sanitize(sample).splitlines()),
+        "\n".join("    " + line for line in sanitize(report.sample).splitlines()),
         "## Settings",
-        "\n".join(f"- {name}: {value}" for name, value in settings.items()),
+        "\n".join(f"- {name}: {value}" for name, value in report.settings.items()),
     ]
     try:
         path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
@@ -73,8 +78,8 @@ def write_report(
         raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
-def overfitting(history: Sequence[Progress]) -> str:
-    """What the curves say of learning by heart, in words and numbers."""
+def overfitting(history: Sequence[StepReport]) -> str:
+    """What the losses say about overfitting, in words and numbers."""
     measured = [(p.step, p.validation_loss) for p in history if p.validation_loss is not None]
     if not measured:
         return "The validation loss was never measured."
@@ -90,13 +95,13 @@ def overfitting(history: Sequence[Progress]) -> str:
     )
     if last > best + _RISE:
         return (
-            f"The validation loss was lowest at step {best_step}, {best:.3f}, and rose after it: "
-            "from there on the network learned its text by heart rather than how such texts go. "
-            f"{gap}"
+            f"The validation loss was lowest at step {best_step}, {best:.3f}, and rose after that: "
+            "from there on, the network memorized its text instead of learning what such texts "
+            f"have in common. {gap}"
         )
     if last > training + 0.1:
         return (
-            f"{gap} The network knows its own text better than a new one, but the validation loss "
-            "had not begun to rise."
+            f"{gap} The network predicts its training text better than a new one, but the "
+            "validation loss had not begun to rise."
         )
-    return f"{gap} It did not overfit: a larger network or more steps should do better."
+    return f"{gap} The network did not overfit: a larger one or more steps should do better."

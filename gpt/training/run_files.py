@@ -1,9 +1,9 @@
-"""The files of a training run, beside the checkpoint that it makes.
+"""The files of a training run, in a directory next to its checkpoint.
 
-OUT/                  the checkpoint of the lowest validation loss so far
-OUT.run/state.pt      what is needed to go on; gone when the run is over
-OUT.run/last/         the last weights, as a checkpoint
-OUT.run/metrics.csv   a row for every step
+OUT/                  the checkpoint with the lowest validation loss so far
+OUT.run/state.pt      everything needed to continue; removed at the end of the run
+OUT.run/last/         the latest weights, as a checkpoint
+OUT.run/metrics.csv   one row per step
 OUT.run/report.md     written at the end, with curves.svg
 """
 
@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from gpt.errors import UserError
-from gpt.training.loop import Progress, Training
+from gpt.training.loop import StepReport, Training
 
-_COLUMNS = [field.name for field in fields(Progress)]
+_COLUMNS = [field.name for field in fields(StepReport)]
 
 
 class RunFiles:
@@ -33,12 +33,12 @@ class RunFiles:
         self.last = self.directory / "last"
         self.state = self.directory / "state.pt"
         self.metrics = self.directory / "metrics.csv"
-        self.history: list[Progress] = []
+        self.history: list[StepReport] = []
         """All steps of the run so far."""
-        self._written = 0
+        self._n_written = 0
 
     def begin(self) -> None:
-        """Forget what an older run left. Raises UserError where nothing can be written here."""
+        """Remove the state and the metrics of an older run."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self.state.unlink(missing_ok=True)
@@ -48,9 +48,9 @@ class RunFiles:
             raise UserError(f"cannot write {self.directory}: {error.strerror}") from error
 
     def save(self, training: Training, facts: dict[str, Any]) -> None:
-        """Write what is needed to go on from here. Where it fails, the older one stays.
+        """Write everything needed to continue from here. If that fails, the older state stays.
 
-        facts: plain values that say what is trained on what, and how. Raises UserError.
+        facts: plain values that describe the run.
         """
         draft = self.state.with_suffix(".draft")
         try:
@@ -67,25 +67,24 @@ class RunFiles:
             raise UserError(f"cannot write {self.state}: {reason}") from error
 
     def load(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Facts and training state of a run that was interrupted; its history is read too.
-
-        Raises UserError where there is none, or where it cannot be read.
-        """
+        """Return the facts and the training state of an interrupted run, and read its history."""
         if not self.state.exists():
-            raise UserError(f"there is no unfinished run in {self.directory}; leave --resume out")
+            raise UserError(f"there is no interrupted run in {self.directory}; leave out --resume")
         try:
             saved = torch.load(self.state, map_location="cpu", weights_only=True)
             facts, state = dict(saved["facts"]), dict(saved["training"])
             step = int(state["step"])
         except Exception as error:  # a damaged file may raise anything
             reason = str(error).partition("\n")[0][:200]
-            raise UserError(f"{self.state} is damaged ({reason}); --restart begins anew") from error
+            raise UserError(
+                f"{self.state} is damaged ({reason}); --restart starts again"
+            ) from error
         self.history = _read_metrics(self.metrics, step)
-        self._written = 0
+        self._n_written = 0
         return facts, state
 
     def finish(self) -> None:
-        """The run is over: there is nothing to go on with. Raises UserError."""
+        """Write the last metrics and remove the state: the run is complete."""
         try:
             self._write_metrics()
             self.state.unlink(missing_ok=True)
@@ -93,26 +92,26 @@ class RunFiles:
             raise UserError(f"cannot write {self.directory}: {error.strerror}") from error
 
     def _write_metrics(self) -> None:
-        """Add the new rows; after `load`, write all anew, for some may be of lost steps."""
-        mode = "a" if self._written else "w"
+        """Append new rows. After `load`, write all rows again: some may be from lost steps."""
+        mode = "a" if self._n_written else "w"
         with self.metrics.open(mode, newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, _COLUMNS)
-            if not self._written:
+            if not self._n_written:
                 writer.writeheader()
-            writer.writerows(asdict(progress) for progress in self.history[self._written :])
-        self._written = len(self.history)
+            writer.writerows(asdict(progress) for progress in self.history[self._n_written :])
+        self._n_written = len(self.history)
 
 
-def _read_metrics(path: Path, last: int) -> list[Progress]:
-    """The rows up to a step; fewer where the file is not whole, for it is only shown."""
-    found: list[Progress] = []
+def _read_metrics(path: Path, last: int) -> list[StepReport]:
+    """The rows up to a step; fewer if the file is damaged, because they are only displayed."""
+    found: list[StepReport] = []
     with suppress(OSError, ValueError, TypeError, KeyError), path.open(newline="") as file:
         for row in csv.DictReader(file):
             if int(row["step"]) > last:
                 break
             validation = row["validation_loss"]
             found.append(
-                Progress(
+                StepReport(
                     step=int(row["step"]),
                     loss=float(row["loss"]),
                     validation_loss=float(validation) if validation else None,

@@ -1,1 +1,1 @@
-"""How few bits a weight needs, and reading them."""
+"""Weights in 8, 16 or 32 bits: how they are stored, multiplied and read from a file."""

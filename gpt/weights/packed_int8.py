@@ -1,9 +1,10 @@
-"""int8 weights in an order in which a kernel of PyTorch streams them, for want of compiled code.
+"""int8 weights in the memory order of a fast PyTorch kernel, for use without compiled code.
 
-A matrix times a vector is a weighted sum of the matrix's columns, and that of rows of a table is
-what `embedding_bag` computes, by code that FBGEMM (Khudia et al. 2021, arXiv:2101.05615) makes
-for the processor as it runs: bytes become float32 on the way, so nothing is rounded, and any x86
-with AVX2 will do. So columns become the rows of a table, cut into blocks that cores can share.
+A matrix times a vector is a weighted sum of the matrix's columns. `embedding_bag` computes a
+weighted sum of a table's rows, with code that FBGEMM (Khudia et al. 2021, arXiv:2101.05615)
+generates for the processor at run time. It converts bytes to float32 on the way, so nothing is
+rounded, and it needs only x86 with AVX2. So the columns are stored as rows of a table, which is
+cut into blocks that cores can share.
 """
 
 from __future__ import annotations
@@ -13,65 +14,67 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+PACKED_INT8 = torch.uint8
+"""The dtype of a table. No other weight has it, so it tells packed weights from int8 rows."""
 _WIDTH = 384
-"""Numbers of a row at most: as many sums as a core holds in its registers."""
+"""Most numbers in a row of a table: as many sums as a core holds in its registers."""
 _SHARED = 4
-"""Blocks come in multiples of it, for so many cores."""
-_TAIL = torch.tensor((1.0, -128.0)).view(torch.uint8)
-"""What the kernel multiplies the bytes of a row with, and adds."""
+"""The number of blocks is a multiple of this, so that up to 4 cores share them evenly."""
+_SCALE_AND_OFFSET = torch.tensor((1.0, -128.0)).view(torch.uint8)
+"""The end of each row: the kernel multiplies the row's bytes by 1.0 and adds -128.0."""
 _SIGN = 128
-"""The bit by which an int8 differs from the byte that stands for it."""
+"""XOR with this bit turns an int8 into the byte that is stored for it, and back."""
 
 
-def shape(n_out: int, n_in: int) -> tuple[int, int, int]:
-    """Of the table of a matrix: blocks, rows of a block, bytes of a row."""
+def table_shape(n_out: int, n_in: int) -> tuple[int, int, int]:
+    """Shape of the table for a matrix (n_out, n_in): blocks, rows per block, bytes per row."""
     n_blocks = _SHARED * -(-n_out // (_SHARED * _WIDTH))
     width = 8 * -(-n_out // (8 * n_blocks))
-    return n_blocks, n_in, width + len(_TAIL)
+    return n_blocks, n_in, width + len(_SCALE_AND_OFFSET)
 
 
 def pack(rows: Tensor) -> Tensor:
-    """int8 rows of a matrix (out, in) → its table."""
-    table = torch.zeros(shape(*rows.shape), dtype=torch.uint8)
-    put(table, rows, 0)
+    """int8 matrix (out, in) → its table (n_blocks, in, bytes) uint8."""
+    table = torch.zeros(table_shape(*rows.shape), dtype=PACKED_INT8)
+    pack_rows(table, rows, 0)
     return table
 
 
-def put(table: Tensor, rows: Tensor, begin: int) -> None:
-    """Write int8 rows (n, in) of a matrix, from its row `begin` on, into its table."""
-    width = table.size(-1) - len(_TAIL)
+def pack_rows(table: Tensor, rows: Tensor, first: int) -> None:
+    """Write int8 rows (n, in) of a matrix into its table; first: index of the first of them."""
+    width = table.size(-1) - len(_SCALE_AND_OFFSET)
     while len(rows):
-        block, column = divmod(begin, width)
+        block, column = divmod(first, width)
         part = rows[: width - column]
-        place = table[block, :, column : column + len(part)]
-        torch.bitwise_xor(part.view(torch.uint8).t(), _SIGN, out=place)
-        table[block, :, width:] = _TAIL
-        begin, rows = begin + len(part), rows[len(part) :]
+        target = table[block, :, column : column + len(part)]
+        torch.bitwise_xor(part.view(torch.uint8).t(), _SIGN, out=target)
+        table[block, :, width:] = _SCALE_AND_OFFSET
+        first, rows = first + len(part), rows[len(part) :]
 
 
 def unpack(table: Tensor) -> Tensor:
-    """(n_blocks, in, bytes) → the rows of the matrix, and what fills up the last block, (n, in)."""
-    stored = table[..., : -len(_TAIL)].transpose(0, 1)  # (in, n_blocks, width)
+    """Table (n_blocks, in, bytes) → int8 matrix (n, in), n ≥ out: the rest is padding."""
+    stored = table[..., : -len(_SCALE_AND_OFFSET)].transpose(0, 1)  # (in, n_blocks, width)
     columns = torch.empty(stored.shape, dtype=torch.uint8)
     return torch.bitwise_xor(stored, _SIGN, out=columns).view(torch.int8).flatten(1).t()
 
 
-def look_up(table: Tensor, numbers: Tensor) -> Tensor:
-    """Rows of the matrix by their numbers (…) → int8 (…, in)."""
-    width = table.size(-1) - len(_TAIL)
-    found = table[numbers // width, :, numbers % width]
-    return found.bitwise_xor_(_SIGN).view(torch.int8)
+def unpack_rows(table: Tensor, indices: Tensor) -> Tensor:
+    """Table and row indices (…) → these rows of the matrix, int8 (…, in)."""
+    width = table.size(-1) - len(_SCALE_AND_OFFSET)
+    rows = table[indices // width, :, indices % width]
+    return rows.bitwise_xor_(_SIGN).view(torch.int8)
 
 
 def product(x: Tensor, table: Tensor) -> Tensor:
-    """x (…, in) float32 → its products with the rows that `unpack` gives, (…, n) float32."""
+    """x (…, in) float32 and a table → products of x with all rows of `unpack`, (…, n) float32."""
     n_blocks, n_in, n_bytes = table.shape
     n = x.numel() // n_in
-    factors = x.reshape(1, n, _places(n_in), -1).mT.expand(n_blocks, -1, -1, -1).flatten()
+    factors = x.reshape(1, n, _n_streams(n_in), -1).mT.expand(n_blocks, -1, -1, -1).flatten()
     sums: Tensor = torch.ops.quantized.embedding_bag_byte_rowwise_offsets(
         table.view(-1, n_bytes),
-        *_order(n_blocks, n_in, n),
-        per_sample_weights=factors.contiguous(),  # one number for all blocks would be a view
+        *_row_order(n_blocks, n_in, n),
+        per_sample_weights=factors.contiguous(),  # a single number is still an expanded view
     )  # (n_blocks · n, width)
     if n > 1:
         sums = sums.view(n_blocks, n, -1).transpose(0, 1).reshape(n, -1)
@@ -79,17 +82,17 @@ def product(x: Tensor, table: Tensor) -> Tensor:
 
 
 @lru_cache(32)
-def _order(n_blocks: int, n_in: int, n: int) -> tuple[Tensor, Tensor]:
-    """Which rows are added up, and where each sum begins: a block for each vector in turn.
+def _row_order(n_blocks: int, n_in: int, n: int) -> tuple[Tensor, Tensor]:
+    """Indices of the table rows to add, and where each sum starts: per block, one per vector.
 
-    The rows of both halves of a block alternate: a core that reads in two places waits less.
+    Rows from both halves of a block alternate: a core that reads two streams waits less.
     """
     rows = torch.arange(n_blocks * n_in, dtype=torch.int32)
-    in_turn = rows.view(n_blocks, 1, _places(n_in), -1).mT
-    begins = torch.arange(0, n_blocks * n * n_in, n_in, dtype=torch.int32)
-    return in_turn.expand(-1, n, -1, -1).flatten(), begins
+    alternating = rows.view(n_blocks, 1, _n_streams(n_in), -1).mT
+    starts = torch.arange(0, n_blocks * n * n_in, n_in, dtype=torch.int32)
+    return alternating.expand(-1, n, -1, -1).flatten(), starts
 
 
-def _places(n_in: int) -> int:
-    """In how many places a block is read at once."""
+def _n_streams(n_in: int) -> int:
+    """At how many places a block of n_in rows is read at once."""
     return 1 if n_in % 2 else 2

@@ -1,7 +1,7 @@
-"""The header of a safetensors file: name, dtype, shape and place of every tensor.
+"""The header of a safetensors file: name, dtype, shape and offset of every tensor.
 
-This reader is strict, because files come from strangers: what it accepts, the safetensors library
-accepts too. The tensors follow each other without gaps and fill the file exactly.
+This reader is strict, because files come from strangers. It accepts only what the safetensors
+library accepts too: tensors must follow one another without gaps and fill the file exactly.
 Format: https://github.com/huggingface/safetensors#format
 """
 
@@ -32,22 +32,22 @@ DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-"""Name of a dtype in a header → the dtype. Files with other dtypes are refused."""
+"""Name of a dtype in a header → the dtype. A file with another dtype is an error."""
 _MAX_HEADER_BYTES = 100_000_000
-"""Limit of the safetensors library."""
+"""The limit of the safetensors library."""
 _MAX_DIMENSIONS = 8
 _PREFIX_BYTES = 8
-"""A file starts with the header's length, an unsigned little-endian integer."""
+"""A file starts with the length of its header, an unsigned little-endian integer."""
 
 
 @dataclass(frozen=True)
 class HeaderEntry:
-    """What the header says of one tensor."""
+    """What the header says about one tensor."""
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     offset: int
-    """The tensor's first byte, counted from the start of the file."""
+    """Offset of the tensor's first byte from the start of the file."""
 
     @property
     def nbytes(self) -> int:
@@ -56,7 +56,7 @@ class HeaderEntry:
 
 
 def read_header(path: Path) -> dict[str, HeaderEntry]:
-    """The tensors of a file by name, in the header's order."""
+    """Describe the tensors in a file, by name, in the order of the header."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -79,7 +79,7 @@ def _header_length(prefix: bytes, size: int) -> int:
 
 
 def _parse(data: bytes) -> dict[str, Any]:
-    """The header as a table of tensors, without the metadata."""
+    """The header as a table of tensors by name, without the metadata."""
     try:
         text = data.decode("utf-8")  # json.loads would guess other encodings from bytes
         header = json.loads(
@@ -101,7 +101,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _entries(header: dict[str, Any], start: int, end: int) -> dict[str, HeaderEntry]:
-    """Check every tensor and that together they fill the bytes from start to end."""
+    """Check every tensor, and that together they fill the bytes from start to end."""
     entries = {name: _entry(name, value, start) for name, value in header.items()}
     position = start
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].nbytes)):
@@ -146,7 +146,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value for an error message."""
+    """A value shortened for an error message."""
     return repr(value)[:100] if isinstance(value, str) else f"of type {type(value).__name__}"
 
 
@@ -160,10 +160,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _unsigned(digits: str) -> int:
-    if digits.startswith("-"):  # -0 too, which the library refuses
+    if digits.startswith("-"):  # the library refuses -0 too
         raise ValueError(f"{digits[:20]} has a sign")
     return int(digits)
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,4 +1,4 @@
-"""How long something takes on this machine, where that decides what is done."""
+"""How long something takes on this machine, for choices that depend on it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable
 
 import torch
 
-_TIMES = 4
+_N_CALLS = 4
 
 
 def least_seconds(call: Callable[[], object], threads: int = 1) -> float:
-    """The shortest of a few calls, which other programs disturbed least; the first warms up.
+    """Shortest time of a few calls, the one that other programs disturbed least.
 
-    threads: how many torch may use. Two wait for each other, and so for whatever a busy machine
-    lets run in the place of either.
+    The first call warms up. threads: how many torch may use. With two, each waits for the other,
+    and so for any program that runs in its place on a busy machine.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     taken = []
     try:
-        for _ in range(_TIMES):
+        for _ in range(_N_CALLS):
             started = time.perf_counter()
             call()
             taken.append(time.perf_counter() - started)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-import transformers
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,6 +16,9 @@ from convert.events import Notice
 from convert.write import ConversionOptions, convert
 from gpt.checkpoint import load
 from gpt.tokenizer import byte_alphabet
+
+if TYPE_CHECKING:  # transformers takes seconds to import
+    from transformers import PreTrainedModel as Model
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 MERGES = [("h", "e"), ("l", "l"), ("he", "ll"), ("Ġ", "w"), ("o", "r"), ("Ġw", "or"), ("a", "a")]
@@ -33,8 +35,6 @@ OPT = {
     "dropout": 0.0,
 }
 IDS = torch.tensor([[5, 299, 0, 17, 17, 250, 1, 2, 131, 64, 9, 200]])
-
-Model = transformers.PreTrainedModel
 
 
 def tiny_vocab(special: tuple[str, ...] = ("<|endoftext|>",)) -> dict[str, int]:
@@ -65,6 +65,8 @@ def randomised(model: Model) -> Model:
 
 def gpt2(**changes: Any) -> Model:
     """A tiny GPT-2 of transformers."""
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.GPT2Config(**{**GPT2, **changes})
     config._attn_implementation = "eager"
@@ -73,6 +75,8 @@ def gpt2(**changes: Any) -> Model:
 
 def opt(**changes: Any) -> Model:
     """A tiny OPT of transformers."""
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.OPTConfig(**{**OPT, **changes})
     config._attn_implementation = "eager"
@@ -113,13 +117,13 @@ def untied_state(model: Model) -> dict[str, Tensor]:
 def theirs(model: Model, ids: Tensor = IDS) -> Tensor:
     """Their logits (B, T, V) in float32."""
     with torch.inference_mode():
-        return model.float()(input_ids=ids, use_cache=False).logits  # type: ignore[no-any-return]
+        return model.float()(input_ids=ids, use_cache=False).logits
 
 
 def ours(directory: Path, ids: Tensor = IDS) -> Tensor:
     """Our logits (B, T, V) in float32."""
     with torch.inference_mode():
-        return load(directory).model(ids)  # type: ignore[no-any-return]
+        return load(directory).model(ids)
 
 
 def assert_same(model: Model, directory: Path) -> None:

@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.fullmatch(r"/api/models/(.+?)(?:/revision/(.+))?", path):
             self._model(match[1], match[2])
         elif match := re.fullmatch(r"/(.+?)/resolve/([^/]+)/(.+)", path):
-            self._file(match[1], match[2], match[3], fault and fault.break_at)
+            self._file(match[1], match[2], match[3], fault.break_at if fault else None)
         else:
             self._send(404, b"{}", {})
 

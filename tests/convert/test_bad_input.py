@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from convert import pickle_file
 from convert.write import ConversionOptions, convert
 from gpt.errors import UserError
+from tests.conftest import make_pipe
 from tests.convert.conftest import config_of, gpt2, opt, saved, untied_state, written
 
 REPOSITORY = Path(__file__).parents[2]
@@ -133,7 +134,7 @@ def test_quantised_weights_are_refused(dtype: torch.dtype, tmp_path: Path) -> No
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_numbers_that_are_none(bad: float, dtype: torch.dtype, tmp_path: Path) -> None:
-    model = gpt2().to(dtype)
+    model = gpt2().to(dtype)  # type: ignore[arg-type]
     state = untied_state(model)
     state["transformer.h.1.mlp.c_proj.weight"][3, 3] = bad
     source = written(tmp_path / "x", config_of(model), state, "safetensors")
@@ -238,6 +239,7 @@ def test_configurations_that_are_none(text: str, source: Path, tmp_path: Path) -
     refused(source, tmp_path, "config.json")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit of addresses is Linux's")
 def test_hostile_sizes_take_no_memory(source: Path, tmp_path: Path) -> None:
     """4 GB of addresses are enough to refuse what claims terabytes."""
     code = (
@@ -382,7 +384,7 @@ def test_links_that_lead_out(name: str, source: Path, tmp_path: Path) -> None:
 
 def test_a_weight_file_that_is_no_file(source: Path, tmp_path: Path) -> None:
     (source / "model.safetensors").unlink()
-    os.mkfifo(source / "model.safetensors")
+    make_pipe(source / "model.safetensors")
     refused(source, tmp_path, "missing or is not a file")
 
 
@@ -402,7 +404,7 @@ def test_what_is_no_file_is_named(name: str, how: str, source: Path, tmp_path: P
     path = source / name
     path.unlink(missing_ok=True)
     if how == "pipe":
-        os.mkfifo(path)
+        make_pipe(path)
     elif how == "directory":
         path.mkdir()
     else:
@@ -418,7 +420,7 @@ def test_a_place_whose_name_is_too_long(source: Path, tmp_path: Path) -> None:
 def test_a_file_larger_than_any_tokenizer(source: Path, tmp_path: Path) -> None:
     with (source / "vocab.json").open("r+") as file:
         file.truncate(1 << 40)
-    refused(source, tmp_path, "vocab.json has .* too much to be true")
+    refused(source, tmp_path, "vocab.json has .* bytes; at most")
 
 
 # Pickles
@@ -452,7 +454,7 @@ def test_an_old_torch_reads_no_pickle(
 ) -> None:
     torch.save(untied_state(gpt2()), source / "pytorch_model.bin")
     (source / "model.safetensors").unlink()
-    monkeypatch.setattr(pickle_file.torch, "__version__", "2.9.1+cpu")
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
     refused(source, tmp_path, "torch 2.9.1.*install torch 2.10")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import stat
 import subprocess
@@ -49,6 +48,7 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], d
     return {(entry["point"], entry["signal"]): entry for entry in found}
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has neither fork nor these signals")
 @pytest.mark.parametrize("signal", STATUS)
 @pytest.mark.parametrize("point", POINTS)
 def test_signals(point: str, signal: str, endings: dict[tuple[str, str], dict[str, Any]]) -> None:
@@ -162,7 +162,7 @@ def test_what_is_no_checkpoint_is_never_replaced(source: Path, tmp_path: Path) -
             convert(str(source), verify=False, options=ConversionOptions(out=out, force=True))
     assert (precious / "thesis.txt").read_text() == "years of work"
     with (
-        pytest.raises(UserError, match="exists and is no checkpoint"),
+        pytest.raises(UserError, match="exists and is not a checkpoint"),
         atomic_directory.replacing(precious),
     ):
         pass
@@ -179,9 +179,12 @@ def test_a_full_disk_is_noticed_first(
     assert not (home / "models").exists()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no limits of a process")
 @pytest.mark.parametrize("limit", [1000, 20_000])
 def test_a_disk_that_fills_up(limit: int, tmp_path: Path, source: Path) -> None:
     """The old checkpoint stays and no temporary file does."""
+    import resource
+
     directory = convert(str(source), verify=False).directory
     before = (directory / "manifest.json").read_bytes()
     done = subprocess.run(
@@ -201,6 +204,7 @@ def test_a_disk_that_fills_up(limit: int, tmp_path: Path, source: Path) -> None:
     assert [path.name for path in directory.parent.iterdir()] == ["theirs"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes of files")
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_modes_are_those_of_the_umask(umask: int, source: Path) -> None:
     old = os.umask(umask)

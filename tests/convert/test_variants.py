@@ -107,7 +107,7 @@ def test_kinds_of_files(
         state = model.state_dict()
         if kind == "sharded bin":
             names = sorted(state)
-            table = {}
+            table: dict[str, str] = {}
             for i, part in enumerate((names[::2], names[1::2])):
                 file = f"pytorch_model-{i + 1:05}-of-00002.bin"
                 torch.save({n: state[n].clone() for n in part}, source / file)
@@ -246,7 +246,7 @@ def test_an_untied_head_that_is_missing_is_an_error(tmp_path: Path, converted: C
 def test_dtypes(
     wanted: str, stored: torch.dtype, kind: str, tmp_path: Path, converted: Converted
 ) -> None:
-    model = gpt2().to(stored)
+    model = gpt2().to(stored)  # type: ignore[arg-type]
     source = written(tmp_path / "theirs", config_of(model), untied_state(model), kind)
     directory, _ = converted(source, dtype=wanted)
     expected = str(stored).removeprefix("torch.") if wanted == "keep" else wanted
@@ -277,7 +277,7 @@ def test_int8_is_what_loading_as_int8_makes_of_it(
 def test_mixed_dtypes_are_stored_as_float32(
     odd: torch.dtype, tmp_path: Path, converted: Converted
 ) -> None:
-    model = gpt2().to(torch.float16)
+    model = gpt2().to(torch.float16)  # type: ignore[arg-type]
     state = untied_state(model)
     state["transformer.ln_f.weight"] = state["transformer.ln_f.weight"].to(odd)
     directory, notices = converted(written(tmp_path / "theirs", config_of(model), state))

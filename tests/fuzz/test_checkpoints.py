@@ -6,7 +6,6 @@ import json
 import math
 import os
 import random
-import resource
 import shutil
 import signal
 import sys
@@ -38,7 +37,7 @@ PATIENCE = 60
 MEMORY = 4 << 30
 """Bytes that looking at a tiny checkpoint may take."""
 DEEP = "[" * 100_000
-ODD = (
+ODD: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 2, 5, 255, 256, 300, 2**31, 2**63, 2**70, -(2**70), 10**400),
     *(0.5, -0.5, 1e308, -1e308, 1e-320, math.nan, math.inf, -math.inf),
     *("", "x", "5", "relu", "gpt2", "int8", "\ud800", "\0", "\x1b[2J", "n" * 300, "a/../b", "{%"),
@@ -55,6 +54,7 @@ class Endless(BaseException):
 @contextmanager
 def bounded() -> Iterator[None]:
     """A time and a memory in which anything must be done."""
+    import resource  # Windows does not have it
 
     def end(number: int, frame: object) -> None:
         raise Endless
@@ -227,7 +227,7 @@ def prefixed() -> str:
     """A tokenizer.json that only the tokenizers library can follow."""
     values = json.loads(byte_level())
     values["pre_tokenizer"]["add_prefix_space"] = True
-    return Tokenizer.from_str(json.dumps(values)).to_str()  # type: ignore[no-any-return]
+    return Tokenizer.from_str(json.dumps(values)).to_str()
 
 
 def make_ours(root: Path, theirs: list[Path]) -> list[Path]:

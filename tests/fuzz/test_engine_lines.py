@@ -221,6 +221,7 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_request_of_a_storm_is_answered_once(directory: Path) -> None:
     engine = Served()
     storm(engine, directory, seconds(4), 1200)

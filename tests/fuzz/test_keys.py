@@ -50,6 +50,7 @@ def start(
     yield from terminals("tiny", "--prompt", "to be", "-n", "3000")
 
 
+@pytest.mark.slow
 def test_a_storm_of_keys_ends_nothing(start: Callable[..., Terminal]) -> None:
     until, number = time.monotonic() + seconds(15), 0
     while number == 0 or time.monotonic() < until:

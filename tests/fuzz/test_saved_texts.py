@@ -30,7 +30,7 @@ from tui.widgets.inspector import describe, rows
 SEED = 20
 DEEP = "[" * 100_000
 LONG = "9" * 5_000
-ODD = (
+ODD: tuple[Any, ...] = (
     *(None, True, False, -1, 0, 1, 3, 255, 256, 2**31, 2**63, 2**70, -(2**70), 10**400),
     *(0.5, -0.5, 1e308, -1e308, 1e-320, math.nan, math.inf, -math.inf),
     *("", "x", "-1.5", "length", "\ud800", "\0", "\x1b[2J", "n" * 300, "a/" * 3_000),

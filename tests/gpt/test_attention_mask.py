@@ -1,4 +1,4 @@
-"""On some devices attention gets a mask, because its own way of not looking ahead leaks."""
+"""On some devices attention gets a mask, because torch's `is_causal` lets tokens look ahead."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from tests.conftest import random_model
 
 
 def test_a_mac_gets_masks() -> None:
-    assert model.MASKED == ("mps",)
+    assert model.IS_CAUSAL_FAILS_ON == ("mps",)
 
 
-def test_a_mask_does_what_is_causal_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mask_has_the_effect_of_is_causal(monkeypatch: pytest.MonkeyPatch) -> None:
     network, ids = random_model(), torch.randint(29, (2, 17))
     expected = network(ids)
-    attend, asked = F.scaled_dot_product_attention, []
+    fused, calls = F.scaled_dot_product_attention, []
 
-    def watched(*tensors: torch.Tensor, **how: Any) -> torch.Tensor:
-        asked.append(how)
-        return attend(*tensors, **how)
+    def watched(*tensors: Any, **options: Any) -> torch.Tensor:
+        calls.append(options)
+        return fused(*tensors, **options)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
-    monkeypatch.setattr(model, "MASKED", ("cpu",))
+    monkeypatch.setattr(model, "IS_CAUSAL_FAILS_ON", ("cpu",))
     cache = network.new_cache()
     for tokens in (ids, ids[:, :1]):
         torch.testing.assert_close(network(tokens), expected[:, : tokens.size(1)])
-    parts = [network(part, cache) for part in ids[:1].split([6, 10, 1], dim=1)]
-    torch.testing.assert_close(torch.cat(parts, dim=1), expected[:1])
-    assert asked
-    assert not any(how["is_causal"] for how in asked)
+    chunks = [network(chunk, cache) for chunk in ids[:1].split([6, 10, 1], dim=1)]
+    torch.testing.assert_close(torch.cat(chunks, dim=1), expected[:1])
+    assert calls
+    assert not any(options["is_causal"] for options in calls)

@@ -1,4 +1,4 @@
-"""What `python -m gpt bench` measures; never how fast it is."""
+"""The results of `python -m gpt bench`, apart from the speed itself."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.gpt.test_quantize import stored
 
 
 @pytest.fixture(autouse=True)
-def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "_READ", {"cpu": 1 << 12})
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_BYTES_READ", {"cpu": 1 << 12})
     monkeypatch.setattr(bench, "_ROUNDS", 2)
 
 
@@ -40,7 +40,8 @@ def test_a_text_that_ends_does_not_end_the_measurement(tiny: Checkpoint) -> None
     drawn = []
     object.__setattr__(tiny.model.config, "eos_id", 5)
     tiny.model.wte.weight.zero_()
-    tiny.model.wte.weight[5] = tiny.model.ln_f.bias  # always the token that ends a text
+    # The network always draws the token that ends a text.
+    tiny.model.wte.weight[5] = tiny.model.get_parameter("ln_f.bias")
     for _ in bench._draw(tiny.new_context(), [1, 2], 9):
         drawn.append(1)
     assert len(drawn) == 9
@@ -54,7 +55,7 @@ def test_the_table_and_the_object_say_the_same(
     found = json.loads(capsys.readouterr().out)
     assert (found["model"], found["dtype"], found["threads"]) == ("tiny", "int8", 1)
     assert not found["compiled"]
-    # A third of the block size before, the rest of it behind.
+    # The prompt is a third of the block size; the rest is drawn.
     assert (found["n_prompt"], found["n_drawn"], found["n_long_prompt"]) == (10, 22, 32)
     limit = found["bandwidth_bytes_per_second"] / found["bytes_per_token"]
     assert found["limit_tokens_per_second"] == pytest.approx(limit)
@@ -68,6 +69,6 @@ def test_the_table_and_the_object_say_the_same(
     torch.set_num_threads(threads)
 
 
-def test_a_senseless_number_of_threads_is_an_error(tiny: Checkpoint) -> None:
-    with pytest.raises(SystemExit, match="--threads is from 1 to 1024, not -2"):
+def test_a_wrong_number_of_threads_is_an_error(tiny: Checkpoint) -> None:
+    with pytest.raises(SystemExit, match="--threads is -2; it must be from 1 to 1024"):
         main(["bench", "--model", "tiny", "--threads", "-2"])

@@ -1,4 +1,4 @@
-"""Every request can be cancelled, says how far it is, and is answered exactly once."""
+"""Every request can be cancelled, reports its progress, and is answered exactly once."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_long_request_can_be_cancelled(
     assert len(finals(engine.lines, 1)) == 1
 
 
-def test_what_waits_can_be_cancelled(engine: Served) -> None:
+def test_a_waiting_request_can_be_cancelled(engine: Served) -> None:
     engine.send({"id": 1, **ENDLESS})
     engine.wait(lambda lines: any(line["event"] == "steps" for line in lines))
     others = ["load", "tokenize", "models", "unload", *LONG]
@@ -84,7 +84,7 @@ def test_what_waits_can_be_cancelled(engine: Served) -> None:
 
 
 @pytest.mark.parametrize("name", LONG)
-def test_a_long_request_says_how_far_it_is(
+def test_a_long_request_reports_its_progress(
     name: str, engine: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gpt.protocol.reply.TELL_SECONDS", 0.0)
@@ -97,7 +97,7 @@ def test_a_long_request_says_how_far_it_is(
         assert re.match(r"reading \d+ of 8\d\d tokens", said[0])
 
 
-def test_a_short_request_says_nothing_of_how_far_it_is(
+def test_a_short_request_reports_no_progress(
     engine: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gpt.protocol.reply.TELL_SECONDS", 3600.0)
@@ -118,7 +118,7 @@ def test_an_id_that_was_cancelled_once_can_be_used_again(engine: Served) -> None
 
 
 @pytest.mark.parametrize("number", [7, True, 7.0, "7", None, [], "unknown"])
-def test_cancelling_what_is_not_there_does_nothing(number: Any, engine: Served) -> None:
+def test_cancelling_an_unknown_request_does_nothing(number: Any, engine: Served) -> None:
     for cancel in ({"op": "cancel", "id": number}, {"op": "cancel"}):
         engine.send(cancel)
     assert engine.ask({"id": 7, **ENDLESS, "max_new_tokens": 3})["finish_reason"] == "length"
@@ -152,7 +152,7 @@ def test_the_end_of_the_input_ends_what_runs_and_what_waits(tmp_path: Path) -> N
 
 
 class Panic(BaseException):
-    """What a library written in Rust raises where it gives up."""
+    """Stands for the exception of a Rust library that panics."""
 
 
 @pytest.mark.parametrize(

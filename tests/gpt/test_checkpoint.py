@@ -5,13 +5,15 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from gpt import models
-from gpt.checkpoint import damaged, load, load_network, replacing, save
+from gpt.atomic_directory import replacing
+from gpt.checkpoint import damaged, load, load_network, save
 from gpt.errors import UserError
 from gpt.tokenizer import CharTokenizer
 from gpt.weights import read
@@ -41,7 +43,7 @@ def test_saved_and_loaded_is_the_same(tmp_path: Path, changes: dict[str, object]
 
 
 @pytest.mark.parametrize("dtype", models.DTYPES)
-def test_dtypes_are_stored_and_asked_for(tmp_path: Path, dtype: str) -> None:
+def test_weights_are_stored_and_loaded_in_every_dtype(tmp_path: Path, dtype: str) -> None:
     save(tmp_path / "m", random_model(), CharTokenizer(CHARACTERS), dtype=dtype)
     assert load(tmp_path / "m", dtype="stored").model.wte.weight.dtype == DTYPES[dtype]
     assert load(tmp_path / "m", dtype="float32").model.wte.weight.dtype == torch.float32
@@ -57,7 +59,7 @@ def test_any_dtype_is_read_as_any_other(
     monkeypatch.setattr(read, "PIECE", 100)  # several pieces a matrix
     model = random_model(tied=False)
     save(tmp_path / "m", model, CharTokenizer(CHARACTERS), dtype=stored)
-    again = load(tmp_path / "m", dtype=asked).model
+    again: Any = load(tmp_path / "m", dtype=asked).model
     weight, exact = again.h[1].mlp.fc.weight, model.h[1].mlp.fc.weight
     assert weight.dtype == DTYPES[asked]
     numbers = dequantize(weight, again.h[1].mlp.fc.scale) if asked == "int8" else weight.float()
@@ -65,7 +67,7 @@ def test_any_dtype_is_read_as_any_other(
     assert again.h[1].ln_1.weight.dtype == torch.float32
 
 
-def test_numbers_that_float16_has_not_are_an_error(tmp_path: Path) -> None:
+def test_numbers_that_float16_cannot_store_are_an_error(tmp_path: Path) -> None:
     model = random_model()
     model.h[0].mlp.fc.weight[3, 4] = 1e6
     save(tmp_path / "m", model, CharTokenizer(CHARACTERS))
@@ -129,7 +131,7 @@ def test_a_failed_write_leaves_the_old_one_and_nothing_else(tiny_directory: Path
 def test_a_directory_of_other_things_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
-    with pytest.raises(UserError, match="is no checkpoint"):
+    with pytest.raises(UserError, match="is not a checkpoint"):
         save(tmp_path / "photos", random_model(), CharTokenizer(CHARACTERS))
     assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"cat"
 
@@ -189,7 +191,7 @@ def test_a_hostile_configuration_is_refused_before_anything_is_allocated(
 
 
 @pytest.mark.parametrize("junk", [b"", b"nonsense" * 100, b"\xff" * 8 + b"{}"])
-def test_a_weights_file_that_is_none_is_one_sentence(tiny_directory: Path, junk: bytes) -> None:
+def test_a_file_that_is_not_weights_is_one_sentence(tiny_directory: Path, junk: bytes) -> None:
     (tiny_directory / "model.safetensors").write_bytes(junk)
     manifest = json.loads((tiny_directory / "manifest.json").read_text())
     manifest["files"]["model.safetensors"]["size"] = len(junk)
@@ -224,7 +226,7 @@ def test_models_are_found_by_name_and_by_path(tiny_directory: Path, tmp_path: Pa
     assert not {".draft", "notes"} & set(models.available())
     with pytest.raises(UserError, match=r"no model 'nope'; there are: .*tiny"):
         models.find("nope")
-    with pytest.raises(UserError, match="no checkpoint of ours"):
+    with pytest.raises(UserError, match="is not a checkpoint of this program"):
         models.find(str(tmp_path))
 
 

@@ -1,22 +1,25 @@
-"""python -m gpt as a shell sees it."""
+"""The commands of `python -m gpt`: output, errors, pipes and signals."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 
-from gpt.__main__ import main
+from gpt.__main__ import _parser, main
 from gpt.checkpoint import Checkpoint
-from gpt.complete_command import _before_stop
+from gpt.complete_command import SETTINGS, _before_stop
 from gpt.generate import Limits, generate, score
 from gpt.settings import Sampling
+from tests.terminal import needs_pty
 
 
 def gpt(*arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -96,9 +99,7 @@ def test_score_prints_totals_that_are_the_sum_of_its_lines(
     assert f"{nats:.3f} nats over 95 tokens" in table[-1]
 
 
-def test_models_lists_what_there_is(
-    capsys: pytest.CaptureFixture[str], tiny_directory: Path
-) -> None:
+def test_models_lists_all_models(capsys: pytest.CaptureFixture[str], tiny_directory: Path) -> None:
     assert "tiny" in run(capsys, "models")
     found = [json.loads(line) for line in run(capsys, "models", "--json").splitlines()]
     assert "tiny" in {model["name"] for model in found}
@@ -119,7 +120,7 @@ def test_models_lists_what_there_is(
         (["complete", "a", "--model", "tiny", "--boost", "king:1e308"], "boosted is 1e+308"),
         (["complete", "a", "--model", "tiny", "--boost", "king:nan"], "boosted is nan"),
         (["complete", "a", "--model", "tiny", "-n", "-5"], "max_new_tokens is -5"),
-        (["complete", "a", "--model", "tiny", "--stop", ""], "--stop needs a text"),
+        (["complete", "a", "--model", "tiny", "--stop", ""], "--stop is empty"),
         (["complete", "a", "--model", "tiny", "--top", "-1"], "--top is -1"),
         (["complete", "a", "--model", "tiny", "--json", "--top", "9" * 20], "--top is 999"),
         (["score", "-", "--model", "tiny", "--top", "-1"], "--top is -1"),
@@ -139,12 +140,13 @@ def test_errors_are_one_line_and_status_1(arguments: list[str], message: str) ->
 def test_binary_input_is_refused(tiny_directory: Path) -> None:
     done = gpt("score", "-", "--model", "tiny", stdin=b"\xff\xfd")
     assert done.returncode == 1
-    assert done.stderr == b"error: stdin is no UTF-8 text (byte 0)\n"
+    assert done.stderr == b"error: stdin is not UTF-8 text (byte 0); save it as UTF-8\n"
     done = gpt("score", "-", "--model", "tiny", stdin=b"a")
     assert done.returncode == 1
     assert b"at least two tokens" in done.stderr
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGINT to send")
 def test_a_closed_pipe_and_ctrl_c_end_quietly(tiny_directory: Path) -> None:
     import signal
 
@@ -168,6 +170,7 @@ def test_a_closed_pipe_and_ctrl_c_end_quietly(tiny_directory: Path) -> None:
         assert process.stderr.read() == b""
 
 
+@needs_pty
 def test_a_terminal_never_gets_an_escape_sequence(tiny_directory: Path) -> None:
     import pexpect
 
@@ -185,6 +188,21 @@ def test_a_terminal_never_gets_an_escape_sequence(tiny_directory: Path) -> None:
     assert {"␛", "<U+009B>", "<U+202E>"} & {
         shown[i : i + n] for i in range(len(shown)) for n in (1, 8)
     }
+
+
+@pytest.mark.parametrize("command", ["complete", "score", "bench", "models", "train", "evaluate"])
+def test_every_option_has_a_sentence_and_its_default(command: str) -> None:
+    (commands,) = _parser([command])._subparsers._group_actions
+    for option in commands.choices[command]._actions:  # type: ignore[index]
+        if option.dest != "help":
+            assert option.help, option.dest
+            assert re.fullmatch(r".+\.( \(default: .+\))?", option.help), option.help
+            assert option.nargs == 0 or "default: " in option.help, option.help
+
+
+def test_there_is_an_option_for_every_number_of_sampling() -> None:
+    numbers = {f.name for f in fields(Sampling) if f.name not in ("banned", "boosted")}
+    assert SETTINGS.keys() == numbers
 
 
 def test_help_needs_no_torch() -> None:
@@ -216,27 +234,27 @@ def test_named_continuations_have_the_probabilities_of_the_model(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--options", "a"], "with --prompt"),
-        (["--prompt", "a", "-"], "belongs to --options"),
+        (["--options", "a"], "needs --prompt with the text"),
+        (["--prompt", "a", "-"], "--prompt needs --options"),
         (["--prompt", "a", "--options", ""], "an option is empty"),
     ],
 )
-def test_options_that_make_no_sense_are_one_sentence(
+def test_wrong_options_are_one_sentence(
     tiny: Checkpoint, arguments: list[str], message: str
 ) -> None:
     with pytest.raises(SystemExit, match=message):
         main(["score", "--model", "tiny", *arguments])
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of a shell")
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 @pytest.mark.parametrize("command", ["complete a -n 500 --slide", "score text", "models"])
 @pytest.mark.parametrize("json_option", ["", " --json"])
-def test_a_stdout_that_is_full_is_one_sentence(
+def test_a_full_disk_is_one_sentence(
     command: str, json_option: str, tiny_directory: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "text").write_text("to be " * 100)
     model = "" if command == "models" else " --model tiny"
-    # A file that may have one block is as full as a disk.
+    # A file that may have only one block behaves like a full disk.
     line = f'ulimit -f 1; exec "$0" -m gpt {command}{json_option}{model}'
     (tmp_path / "out").write_bytes(b"x" * 1000)
     with (tmp_path / "out").open("ab") as out:
@@ -252,7 +270,7 @@ def test_a_stdout_that_is_full_is_one_sentence(
     assert done.returncode == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="of a shell")
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -263,9 +281,7 @@ def test_a_stdout_that_is_full_is_one_sentence(
         ("complete a --model tiny -n -5 2>&-", b""),
     ],
 )
-def test_pipes_that_are_closed_are_one_sentence(
-    line: str, message: bytes, tiny_directory: Path
-) -> None:
+def test_closed_pipes_are_one_sentence(line: str, message: bytes, tiny_directory: Path) -> None:
     command = ["/bin/sh", "-c", f'exec "$0" -m gpt {line}', sys.executable]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Compiled code against the eager network: the same numbers, and never in the way."""
+"""Machine code computes what the eager network does, and nothing breaks without it."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from torch._inductor.utils import fresh_cache, run_and_get_cpp_code
 
 from gpt.checkpoint import Checkpoint, load
 from gpt.context import Context
+from gpt.device import compiler
 from gpt.draw import choose
 from gpt.fast import build, cpu_compile, cpu_step
-from gpt.fast.cpu_compile import asking_ahead
-from gpt.fast.cpu_step import Compilation, CompiledStep, libraries
+from gpt.fast.cpu_compile import prefetching
+from gpt.fast.cpu_step import CompiledStep, CpuBuild, library_paths
 from gpt.generate import Limits, generate
 from gpt.loaded import RunOptions, load_model
 from gpt.model import GPT
 from gpt.prediction import TOP, Prediction
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
-from gpt.weights.quantize import product
+from gpt.weights.products import product
 from tests.conftest import context_of, random_model
 from tests.gpt.test_engine import Client
 from tests.gpt.test_quantize import VARIANTS, stored
 
-needs_compiler = pytest.mark.skipif(
-    cpu_step.compiler() is None, reason="this machine has no C++ compiler"
-)
+pytestmark = pytest.mark.xdist_group("compiled")  # one process, so that code is built once
+needs_compiler = pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler")
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is built once is kept for all tests here."""
+    """A home directory for all tests here, so that code is built once."""
     return tmp_path_factory.mktemp("home")
 
 
@@ -52,15 +52,24 @@ def home(kept: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return kept
 
 
-def compilation_of(context: Context, dtype: str, *, build: bool) -> Compilation:
-    found = Compilation(context, dtype)
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """Code for one thread has no parallel loops, and `make test` allows one thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def cpu_build_of(context: Context, dtype: str, *, build: bool) -> CpuBuild:
+    found = CpuBuild(context, dtype)
     found.start(build=build)
     return found
 
 
 def network(variant: str, dtype: str) -> GPT:
     """A tiny random network."""
-    # One has so large a vocabulary, and not by four, that the best tokens are looked for in parts.
+    # A vocabulary so large that the best tokens are searched in parts, and not a multiple of 4.
     size = 8203 if variant == "gpt2" else 29
     model = random_model(n_layer=3, **{"vocab_size": size, **VARIANTS[variant]})
     model.wte.weight.mul_(0.3)
@@ -69,7 +78,7 @@ def network(variant: str, dtype: str) -> GPT:
 
 @needs_compiler
 @pytest.mark.timeout(300)
-def test_loops_ask_for_the_numbers_of_matrices_ahead() -> None:
+def test_loops_over_matrices_prefetch() -> None:
     weight = torch.randint(-127, 128, (64, 160), dtype=torch.int8)
     x = torch.randn(160)
 
@@ -81,14 +90,15 @@ def test_loops_ask_for_the_numbers_of_matrices_ahead() -> None:
         return str(source)
 
     assert "__builtin_prefetch" not in code()
-    with asking_ahead():
+    with prefetching():
         lines = code().splitlines()
     loads = [line for line in lines if "<int8_t>::loadu" in line]
-    asked = [line for line in lines if "__builtin_prefetch" in line]
-    assert len(loads) == len(asked) > 0
-    assert "2048L + x1" in asked[0]
+    prefetches = [line for line in lines if "__builtin_prefetch" in line]
+    assert len(loads) == len(prefetches) > 0
+    assert "2048L + x1" in prefetches[0]
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
@@ -97,18 +107,18 @@ def test_loops_ask_for_the_numbers_of_matrices_ahead() -> None:
 def test_compiled_code_computes_what_the_network_does(
     variant: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpt.cache._FIRST_CAPACITY", 4)  # so that it grows again and again
+    monkeypatch.setattr("gpt.cache._FIRST_CAPACITY", 4)  # so that it grows several times
     model, same = network(variant, dtype), network(variant, dtype)
     context = context_of(same)
-    compilation = compilation_of(context, dtype, build=True)
-    assert not compilation.is_installed
-    compilation.wait()
-    assert compilation.is_installed
-    assert compilation.poll()
+    cpu_build = cpu_build_of(context, dtype, build=True)
+    assert not cpu_build.is_installed
+    cpu_build.wait()
+    assert cpu_build.is_installed
+    assert cpu_build.poll()
     ids = torch.randint(29, (20,)).tolist()
     reference = context_of(model)
     bound = {"int8": 2e-3, "float16": 2e-2, "float32": 1e-4}[dtype]
-    # A prompt at once, tokens one by one, a look back, others in their place.
+    # A prompt at once, tokens one by one, an earlier position, other tokens after it.
     ends = [*range(6, 13), 8]
     for path in (*(ids[:end] for end in ends), *([*ids[:8], *ids[12:n]] for n in range(13, 21))):
         exact, found = (each.predict(each.read(path)[-1]) for each in (reference, context))
@@ -135,13 +145,13 @@ def test_compiled_code_computes_what_the_network_does(
 
 @needs_compiler
 @pytest.mark.timeout(300)
-def test_a_text_that_is_drawn_by_compiled_code_scores_as_one_that_is_read(
+def test_a_text_drawn_by_compiled_code_has_the_scores_of_the_network(
     tiny: Checkpoint,
 ) -> None:
     context = tiny.new_context()
-    compilation = compilation_of(context, "float32", build=True)
-    compilation.wait()
-    assert compilation.is_installed
+    cpu_build = cpu_build_of(context, "float32", build=True)
+    cpu_build.wait()
+    assert cpu_build.is_installed
     steps = list(generate(context, [3, 1], Sampling(seed=4), Limits(20)))
     ids = [3, 1, *(step.token_id for step in steps)]
     logprobs = tiny.model(torch.tensor([ids])).log_softmax(-1)[0]
@@ -149,44 +159,46 @@ def test_a_text_that_is_drawn_by_compiled_code_scores_as_one_that_is_read(
         exact = logprobs[step.position - 1]
         assert step.logprob == pytest.approx(exact[step.token_id].item(), abs=1e-4)
         assert step.candidates[0].logprob == pytest.approx(exact.max().item(), abs=1e-4)
-    # States read before are asked for their logits again, as the inspector does.
+    # The inspector asks for the logits of earlier states.
     torch.testing.assert_close(
         context.predict(context.hidden[4]).logprobs[0], logprobs[4], atol=1e-4, rtol=0
     )
-    # Without building: what is there is found.
+    # Existing code is found without building.
     again = context_of(random_model())
-    assert compilation_of(again, "float32", build=False).is_installed
+    assert cpu_build_of(again, "float32", build=False).is_installed
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.timeout(300)
 def test_the_engine_builds_in_the_background_and_says_what_drew_the_tokens(
     tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))  # nothing is built there
+    monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))  # has no compiled code yet
     client = Client()
     client.until("hello")
     client.send({"op": "load", "model": str(tiny_directory), "compile": "auto", "threads": 1})
     client.until("loaded")
     request = {"op": "generate", "text": "to be", "max_new_tokens": 12, "sampling": {"seed": 3}}
-    found = []
+    found: list[list[dict[str, Any]]] = []
     while not found or not found[-1][-1]["compiled"]:
         client.send(request)
         found.append(client.until("done", "error"))
-    assert not found[0][-1]["compiled"]  # the first tokens do not wait
+    assert not found[0][-1]["compiled"]  # the first tokens do not wait for it
     texts = [
         "".join(step["text"] for line in lines for step in line.get("steps", ())) for lines in found
     ]
     assert len(set(texts)) == 1
-    client.process.stdin.close()  # type: ignore[union-attr]
+    client.process.stdin.close()
     assert client.process.wait(20) == 0
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.timeout(300)
-def test_code_that_computes_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_computes_wrong_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model()
-    compilation_of(context_of(model), "float32", build=True).wait()
+    cpu_build_of(context_of(model), "float32", build=True).wait()
     right = CompiledStep.prediction
 
     def wrong(self: CompiledStep, hidden: torch.Tensor) -> Prediction | None:
@@ -194,17 +206,17 @@ def test_code_that_computes_something_else_is_not_used(monkeypatch: pytest.Monke
         return None if found is None else found._replace(logits=found.logits.flip(-1))
 
     monkeypatch.setattr(CompiledStep, "prediction", wrong)
-    assert not compilation_of(context_of(random_model()), "float32", build=False).is_installed
+    assert not cpu_build_of(context_of(random_model()), "float32", build=False).is_installed
 
 
-def test_without_code_the_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_build_or_a_compiler_there_is_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
     model = context_of(network("gpt2", "bfloat16"))
-    compilation = compilation_of(model, "bfloat16", build=False)
-    assert not compilation.poll()
+    cpu_build = cpu_build_of(model, "bfloat16", build=False)
+    assert not cpu_build.poll()
     monkeypatch.setattr(cpu_step, "compiler", lambda: None)
-    compilation = compilation_of(model, "bfloat16", build=True)
-    compilation.wait()
-    assert not compilation.poll()
+    cpu_build = cpu_build_of(model, "bfloat16", build=True)
+    cpu_build.wait()
+    assert not cpu_build.poll()
     assert model.step is None
 
 
@@ -212,13 +224,13 @@ def test_without_code_the_network_stays_as_it_is(monkeypatch: pytest.MonkeyPatch
 def test_a_damaged_library_is_not_used(
     content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Elsewhere, for a library that is in use may not be written to.
+    # Another home, because a library in use must not be overwritten.
     monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))
     model = random_model()
-    for path in libraries(model.config, "float32").values():
+    for path in library_paths(model.config, "float32").values():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    assert not compilation_of(context_of(model), "float32", build=False).is_installed
+    assert not cpu_build_of(context_of(model), "float32", build=False).is_installed
 
 
 @needs_compiler
@@ -227,31 +239,35 @@ def test_a_build_that_fails_leaves_a_note_and_is_not_tried_again(
 ) -> None:
     model = random_model(n_embd=48)
     monkeypatch.setenv("CXX", "false")
-    compilation_of(context_of(model), "float32", build=True).wait()
-    notes = [build.failed(path) for path in libraries(model.config, "float32").values()]
-    assert [note.exists() for note in notes] == [True, False, False, False]  # the first one ends it
+    cpu_build_of(context_of(model), "float32", build=True).wait()
+    notes = [build.failure_note(path) for path in library_paths(model.config, "float32").values()]
+    assert [note.exists() for note in notes] == [
+        True,
+        False,
+        False,
+        False,
+    ]  # the first failure ends the build
     assert "Error" in notes[0].read_text()
     started: list[Any] = []
-    monkeypatch.setattr(build.subprocess, "Popen", started.append)
-    assert not compilation_of(context_of(model), "float32", build=True).poll()
+    monkeypatch.setattr(subprocess, "Popen", started.append)
+    assert not cpu_build_of(context_of(model), "float32", build=True).poll()
     assert started == []
 
 
 @needs_compiler
 def test_a_build_can_be_stopped_and_leaves_no_library(home: Path) -> None:
     model = random_model(n_embd=64)
-    compilation = compilation_of(context_of(model), "float32", build=True)
-    process = compilation._process
+    cpu_build = cpu_build_of(context_of(model), "float32", build=True)
+    process = cpu_build._process
     assert process
-    while not list((home / "compiled").glob("build-*")):  # until it has begun to write
+    while not list((home / "compiled").glob("build-*")):  # until the compiler writes files
         with suppress(subprocess.TimeoutExpired):
-            pytest.fail(f"it ended by itself, with status {process.wait(0.05)}")
-    compilation.stop()
-    assert not compilation.poll()
-    paths = libraries(model.config, "float32")
-    assert not any(
-        path.exists() for part, path in paths.items() if "race" not in part
-    )  # any model's
+            pytest.fail(f"the build ended by itself, with status {process.wait(0.05)}")
+    cpu_build.stop()
+    assert not cpu_build.poll()
+    paths = library_paths(model.config, "float32")
+    # The code of a race is the same for all models, so it may exist.
+    assert not any(path.exists() for part, path in paths.items() if "race" not in part)
 
 
 @pytest.fixture
@@ -275,23 +291,23 @@ def test_a_torch_that_cannot_run_machine_code_says_so_once(
     monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))
     monkeypatch.setattr(cpu_step, "compiler", lambda: "c++")
     config = load(tiny_directory).model.config
-    for path in libraries(config, "float32").values() if built else ():
+    for path in library_paths(config, "float32").values() if built else ():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"code")
-    if not built:  # nothing is there that could be missed
+    if not built:  # without code there is nothing to report
         assert load_model(tiny_directory, RunOptions("cpu", "float32", threads=1)).notice == ""
-    where, _, last = name.rpartition(".")
-    monkeypatch.delattr(getattr(torch._C, where) if where else torch._C, last)
-    ready = load_model(tiny_directory, RunOptions("cpu", "float32", threads=1, compile="auto"))
-    assert "this version of PyTorch" in ready.notice
-    assert torch.__version__ in ready.notice
-    assert not ready.is_compiled()
-    drawn = generate(ready.context, [1], Sampling(), Limits(3))
+    parent, _, attribute = name.rpartition(".")
+    monkeypatch.delattr(getattr(torch._C, parent) if parent else torch._C, attribute)
+    loaded = load_model(tiny_directory, RunOptions("cpu", "float32", threads=1, compile="auto"))
+    assert "this version of PyTorch" in loaded.notice
+    assert torch.__version__ in loaded.notice
+    assert not loaded.is_compiled()
+    drawn = generate(loaded.context, [1], Sampling(), Limits(3))
     assert len(list(drawn)) == 3
 
 
-class Changed:
-    """What loads machine code, in a torch that calls it otherwise."""
+class OtherRunner:
+    """The class that loads machine code, as another version of torch may have it."""
 
     def __init__(self, path: str, n: int) -> None:
         pass
@@ -301,18 +317,18 @@ class Changed:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_machine_code_that_is_called_otherwise_is_not_used(
+def test_machine_code_that_cannot_be_called_is_not_used(
     tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))
-    for path in libraries(load(tiny_directory).model.config, "float32").values():
+    for path in library_paths(load(tiny_directory).model.config, "float32").values():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"code")
-    monkeypatch.setattr(torch._C._aoti, "AOTIModelContainerRunnerCpu", Changed)
-    ready = load_model(tiny_directory, RunOptions("cpu", "float32", threads=1))
-    assert "TypeError" in ready.notice
-    assert "\n" not in ready.notice
-    assert not ready.is_compiled()
+    monkeypatch.setattr(torch._C._aoti, "AOTIModelContainerRunnerCpu", OtherRunner)
+    loaded = load_model(tiny_directory, RunOptions("cpu", "float32", threads=1))
+    assert "TypeError" in loaded.notice
+    assert "\n" not in loaded.notice
+    assert not loaded.is_compiled()
 
 
 INTERNALS = {
@@ -324,7 +340,7 @@ INTERNALS = {
 
 
 @pytest.mark.parametrize("module", INTERNALS)
-def test_a_torch_without_these_internals_builds_plainer_code_or_says_why_none(
+def test_a_torch_without_these_internals_builds_code_without_prefetches_or_says_why_not(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(importlib.import_module(module), INTERNALS[module])
@@ -335,14 +351,14 @@ def test_a_torch_without_these_internals_builds_plainer_code_or_says_why_none(
         "threads": 1,
         "parts": {"race": str(library)},
     }
-    monkeypatch.setattr(sys, "argv", ["inductor", json.dumps(request)])
+    monkeypatch.setattr(sys, "argv", ["cpu_compile", json.dumps(request)])
     monkeypatch.setattr(os, "nice", lambda n: n)
     if module == "torch._inductor":
         with pytest.raises(ImportError):
             cpu_compile.main()
-        assert "aoti_compile_and_package" in build.failed(library).read_text()
+        assert "aoti_compile_and_package" in build.failure_note(library).read_text()
     else:
-        with asking_ahead():
+        with prefetching():
             pass
 
 
@@ -352,8 +368,8 @@ def test_a_build_that_failed_is_named_when_code_is_wanted(
     tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))
-    paths = libraries(load(tiny_directory).model.config, "float32")
-    note = build.failed(paths["block"])
+    paths = library_paths(load(tiny_directory).model.config, "float32")
+    note = build.failure_note(paths["block"])
     note.parent.mkdir(parents=True)
     note.write_text("reason")
     wanted = load_model(tiny_directory, RunOptions("cpu", "float32", threads=1, compile="auto"))
@@ -361,28 +377,29 @@ def test_a_build_that_failed_is_named_when_code_is_wanted(
     assert load_model(tiny_directory, RunOptions("cpu", "float32", threads=1)).notice == ""
 
 
-def test_each_kind_of_code_has_a_name_of_its_own() -> None:
+def test_different_code_has_different_paths() -> None:
     config = random_model().config
-    names = [libraries(config, dtype)["block"] for dtype in ("float32", "int8")]
+    names = [library_paths(config, dtype)["block"] for dtype in ("float32", "int8")]
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
-    names.append(libraries(config, "float32")["block"])
+    names.append(library_paths(config, "float32")["block"])
     torch.set_num_threads(before)
-    names += [libraries(random_model(n_head=4).config, "float32")["block"]]
+    names += [library_paths(random_model(n_head=4).config, "float32")["block"]]
     assert len(set(names)) == 4
-    # What a layer's code does not depend on.
+    # The code of a block does not depend on the number of layers or the vocabulary.
     deeper = random_model(n_layer=5, vocab_size=31).config
-    assert libraries(deeper, "float32")["block"] == names[0]
-    assert libraries(deeper, "float32")["output"] != libraries(config, "float32")["output"]
+    assert library_paths(deeper, "float32")["block"] == names[0]
+    assert library_paths(deeper, "float32")["output"] != library_paths(config, "float32")["output"]
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.timeout(300)
-def test_code_that_nobody_used_for_long_is_swept(home: Path) -> None:
+def test_code_that_was_not_used_for_long_is_removed(home: Path) -> None:
     model = network("gpt2", "float32")
-    compilation = compilation_of(context_of(model), "float32", build=True)
-    compilation.wait()
-    mine = list(libraries(model.config, "float32").values())
+    cpu_build = cpu_build_of(context_of(model), "float32", build=True)
+    cpu_build.wait()
+    used = list(library_paths(model.config, "float32").values())
     cache = home / "compiled"
     killed, going_on = cache / "build-killed", cache / "build-going-on"
     old, note, young = cache / "block-old.so", cache / "old.failed.txt", cache / "block-young.so"
@@ -390,16 +407,16 @@ def test_code_that_nobody_used_for_long_is_swept(home: Path) -> None:
         directory.mkdir()
     for path in (old, note, young):
         path.touch()
-    for age, paths in ((61 * 24 * 3600, [*mine, old, note]), (3700, [killed])):
+    for age, paths in ((61 * 24 * 3600, [*used, old, note]), (3700, [killed])):
         for path in paths:
             os.utime(path, (time.time() - age,) * 2)
-    compilation.install()  # it is used again
+    cpu_build.install()  # marks it as used
     build.sweep(cache)
     assert not any(path.exists() for path in (old, note, killed))
-    assert all(path.exists() for path in (*mine, young, going_on))
+    assert all(path.exists() for path in (*used, young, going_on))
 
 
-def test_it_is_kept_in_the_cache_directory_of_the_platform(
+def test_code_is_in_the_cache_directory_of_the_platform(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("GPT_TUI_HOME")

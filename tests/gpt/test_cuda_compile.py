@@ -1,7 +1,8 @@
-"""Fused code for graphs. On a CPU, the compiler writes C++ where it writes Triton on a GPU."""
+"""Compiled code for CUDA graphs. On a CPU, the compiler writes C++ instead of Triton."""
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import pytest
 
 from gpt.checkpoint import Checkpoint
 from gpt.context import Context
-from gpt.fast.cpu_step import compiler
-from gpt.fast.cuda_compile import Fusion
+from gpt.device import compiler
+from gpt.fast.cuda_compile import CudaBuild
 from gpt.fast.cuda_graph import Graphs
 from gpt.generate import Limits, generate
 from gpt.settings import Sampling
@@ -29,33 +30,34 @@ def with_graphs(tiny: Checkpoint, **changes: Any) -> Context:
     return context
 
 
-def fusion_of(context: Context, *, build: bool) -> Fusion:
-    found = Fusion(graphs_of(context))
+def cuda_build_of(context: Context, *, build: bool) -> CudaBuild:
+    found = CudaBuild(graphs_of(context))
     found.start(build=build)
     return found
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.timeout(300)
-def test_fused_code_is_built_beside_swapped_in_and_draws_the_same_text(
+def test_compiled_code_is_built_in_the_background_and_draws_the_same_text(
     tiny: Checkpoint, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(home / "caches"))
     context = with_graphs(tiny, n_layer=3, **VARIANTS["ours"])
     expected = list(generate(context, [3, 1], SAMPLING, Limits(30)))
-    build = fusion_of(context, build=True)
-    assert not build.poll()  # it has only begun
+    build = cuda_build_of(context, build=True)
+    assert not build.poll()  # it has just started
     build.wait()
     assert build.poll()
     for _ in range(2):
         context.truncate(0)
         assert_same(list(generate(context, [3, 1], SAMPLING, Limits(30))), expected)
-        assert graphs_of(context).is_fused
+        assert graphs_of(context).is_compiled
         assert [size for size, _ in graphs_of(context)._graphs] == [8, 16, 32]
-    # The next program finds the caches filled, whatever the depth.
+    # The next program finds the caches filled, for any number of layers.
     other = with_graphs(tiny, n_layer=2, **VARIANTS["ours"])
-    assert fusion_of(other, build=True).is_installed
-    assert not fusion_of(other, build=False)._process
+    assert cuda_build_of(other, build=True).is_installed
+    assert not cuda_build_of(other, build=False)._process
 
 
 @needs_compiler
@@ -65,7 +67,7 @@ def test_a_build_that_fails_leaves_plain_graphs_and_a_note(
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(home / "caches"))
     context = with_graphs(tiny, n_embd=24)
-    build = fusion_of(context, build=True)
+    build = cuda_build_of(context, build=True)
     build.wait()
     assert not build.poll()
     (note,) = (home / "compiled").glob("fused-*.failed.txt")
@@ -73,12 +75,12 @@ def test_a_build_that_fails_leaves_plain_graphs_and_a_note(
     assert len(list(generate(context, [3], SAMPLING, Limits(9)))) == 9
     assert graphs_of(context)._graphs
     started: list[Any] = []
-    monkeypatch.setattr(build_module.subprocess, "Popen", started.append)
-    assert not fusion_of(context, build=True).poll()
+    monkeypatch.setattr(subprocess, "Popen", started.append)
+    assert not cuda_build_of(context, build=True).poll()
     assert started == []
 
 
 def test_nothing_is_built_unasked(tiny: Checkpoint, home: Path) -> None:
     context = with_graphs(tiny)
-    assert not fusion_of(context, build=False).poll()
+    assert not cuda_build_of(context, build=False).poll()
     assert not (home / "compiled").exists()

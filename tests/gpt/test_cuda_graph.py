@@ -1,4 +1,4 @@
-"""Graphs against the eager path. Without a GPU, a run of a graph is a call of its step."""
+"""CUDA graphs draw what eager code does. Without a GPU, a graph is a call of its step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gpt import prediction
 from gpt.checkpoint import Checkpoint, empty_network, load
 from gpt.context import Context
 from gpt.fast import cuda_graph
-from gpt.fast.cuda_graph import Code, Graph, Graphs, Ring, bucket
+from gpt.fast.cuda_graph import Graph, Graphs, ResultBuffer, StepCode, bucket_size
 from gpt.generate import Limits, generate, score
 from gpt.model import GPT
 from gpt.prediction import NonFiniteLogitsError
@@ -49,7 +49,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Recorder(TorchDispatchMode):
-    """What a CUDA graph keeps of a function: its operators and where their numbers are."""
+    """Records what a CUDA graph does: operators and the memory that they use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,34 +57,34 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         if func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "lift_fresh"):
-            raise RuntimeError(f"{func} waits for the GPU, which a capture cannot")
+            raise RuntimeError(f"{func} waits for the GPU, which is not possible in a capture")
         found = func(*args, **(kwargs or {}))
         self._calls.append((func, args, kwargs or {}, found))
         return found
 
     @torch.inference_mode()
     def replay(self) -> None:
-        """The same operators on the same memory; no Python between them."""
-        for func, args, kwargs, kept in self._calls:
+        """Call the same operators on the same memory, without the Python code between them."""
+        for func, args, kwargs, recorded in self._calls:
             found = func(*args, **kwargs)
-            for old, new in zip(tree_leaves(kept), tree_leaves(found), strict=True):
+            for old, new in zip(tree_leaves(recorded), tree_leaves(found), strict=True):
                 if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
                     old.copy_(new)
 
 
 def record(graph: Graph, token_id: int, length: int) -> None:
-    """What `Graph.capture` does on a GPU, on a CPU."""
+    """Do on a CPU what `Graph.capture` does on a GPU."""
     graph.start(token_id, length)
-    graph._once()
+    graph._run_eagerly()
     graph.start(token_id, length)
     with Recorder() as recorder:
-        graph._once()
+        graph._run_eagerly()
     graph.run = recorder.replay
 
 
 @pytest.fixture(params=["cpu", "recorded", on_gpu])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """ "recorded" is a CPU that plays graphs back as a GPU does."""
+    """A device; "recorded" is a CPU that replays graphs as a GPU does."""
     if request.param != "recorded":
         return str(request.param)
     monkeypatch.setattr(Graph, "capture", record)
@@ -112,10 +112,10 @@ def assert_same(found: Sequence[Step], expected: Sequence[Step]) -> None:
         assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
         assert one.entropy == pytest.approx(other.entropy, abs=1e-4)
         assert one.sampling_logprob == pytest.approx(other.sampling_logprob, abs=1e-4)
-        for own, its in zip(one.candidates, other.candidates, strict=True):
-            assert (own.token_id, own.text) == (its.token_id, its.text)
-            assert own.logprob == pytest.approx(its.logprob, abs=1e-4)
-            assert own.sampling_logprob == pytest.approx(its.sampling_logprob, abs=1e-4)
+        for a, b in zip(one.candidates, other.candidates, strict=True):
+            assert (a.token_id, a.text) == (b.token_id, b.text)
+            assert a.logprob == pytest.approx(b.logprob, abs=1e-4)
+            assert a.sampling_logprob == pytest.approx(b.sampling_logprob, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_buckets_double_up_to_the_block_size(
     n_tokens: int, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_graph, "SHORTEST", 128)
-    assert bucket(n_tokens, 700) == expected
-    assert bucket(n_tokens % 32, 32) == 32
+    assert bucket_size(n_tokens, 700) == expected
+    assert bucket_size(n_tokens % 32, 32) == 32
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -141,7 +141,7 @@ def test_a_text_has_the_same_tokens_and_numbers(
     assert [size for size, _ in graphs_of(context)._graphs] == [8, 16, 32]
     assert_same(found, list(generate(eager, [3, 1], sampling, Limits(99))))
     assert found[-1].finish_reason == "context full"
-    # What was read is there as if it had been read eagerly.
+    # The context has the same ids and hidden states.
     assert context.ids == eager.ids
     torch.testing.assert_close(
         torch.stack(context.hidden), torch.stack(eager.hidden), atol=1e-4, rtol=1e-4
@@ -176,7 +176,7 @@ def test_branches_settings_and_texts_follow_each_other_without_a_new_capture(
         context.truncate(0)
         list(generate(context, [1], sampling, Limits(99)))
     made: list[object] = []
-    monkeypatch.setattr(Graphs, "_make", lambda self, *how: made.append(how))
+    monkeypatch.setattr(Graphs, "_make", lambda self, *arguments: made.append(arguments))
     paths = [[1, 2, 3], [1, 2, 9, 9, 9, 4], [1], list(range(25)), [1, 2, 3, 8]]
     for n, path in enumerate(paths):
         sampling = SETTINGS[n]
@@ -186,14 +186,14 @@ def test_branches_settings_and_texts_follow_each_other_without_a_new_capture(
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 9])
-def test_what_was_computed_ahead_is_forgotten_where_a_text_is_cut_off(
+def test_what_was_computed_ahead_is_forgotten_if_a_text_is_cut_off(
     n: int, tiny: Checkpoint, device: str
 ) -> None:
     one, context = loaded(tiny, device)
     steps: Iterator[Step] = generate(context, [3, 1], Sampling(seed=2), Limits(20))
-    begun = list(islice(steps, n))
+    first_steps = list(islice(steps, n))
     steps.close()  # type: ignore[attr-defined]
-    path = [3, 1, *(step.token_id for step in begun)]
+    path = [3, 1, *(step.token_id for step in first_steps)]
     assert context.ids == path[:-1]
     assert context.cache.length == len(context.hidden) == len(path) - 1
     other = generate(context, [*path, 7], Sampling(seed=9), Limits(9))
@@ -215,7 +215,7 @@ def test_stop_strings_and_cancelling_end_a_text(tiny: Checkpoint, device: str) -
         assert found[-1].finish_reason == reason
 
 
-def test_more_candidates_than_a_graph_knows_come_eagerly(
+def test_more_candidates_than_a_graph_returns_are_drawn_eagerly(
     tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (cuda_graph, prediction):
@@ -230,34 +230,36 @@ def test_more_candidates_than_a_graph_knows_come_eagerly(
 
 
 @pytest.mark.parametrize("is_plain", [True, False])
-@pytest.mark.parametrize("what", ["predict", "settle"])
-def test_code_that_computes_something_else_is_not_used(
+@pytest.mark.parametrize("what", ["predict", "draw"])
+def test_code_that_computes_wrong_numbers_is_not_used(
     what: str, is_plain: bool, tiny: Checkpoint, device: str
 ) -> None:
     one, context = loaded(tiny, device)
     graphs = graphs_of(context)
     assert graphs
-    right = getattr(Code(one.model), what)
-    wrong = Code(one.model)._replace(**{what: lambda first, *rest: right(first.flip(-1), *rest)})
+    right = getattr(StepCode(one.model), what)
+    wrong = StepCode(one.model)._replace(
+        **{what: lambda first, *rest: right(first.flip(-1), *rest)}  # type: ignore[arg-type]
+    )
     graphs.use(wrong)
     if is_plain:
         graphs._plain = wrong
     found = list(generate(context, [3], Sampling(seed=1), Limits(9)))
     expected = generate(one.new_context(), [3], Sampling(seed=1), Limits(9))
     assert_same(found, list(expected))
-    assert not graphs.is_fused
-    assert is_plain or "the graph" in graphs.put_aside
+    assert not graphs.is_compiled
+    assert is_plain or "the graph" in graphs.why_not_compiled
     assert bool(graphs._graphs) != is_plain
     assert ("the graph" in graphs.reason) == is_plain
 
 
-def test_where_nothing_can_be_captured_tokens_come_eagerly(
+def test_if_nothing_can_be_captured_tokens_are_drawn_eagerly(
     tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Graph) -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(Graph, "_once", fail)
+    monkeypatch.setattr(Graph, "_run_eagerly", fail)
     _one, context = loaded(tiny)
     found = list(generate(context, [3], Sampling(seed=1), Limits(9)))
     assert "capturing" in graphs_of(context).reason
@@ -276,28 +278,30 @@ def test_a_gpu_without_memory_for_a_graph_is_not_hidden(
         list(generate(context, [3], Sampling(seed=1), Limits(9)))
 
 
-def test_logits_that_are_no_numbers_name_the_position(tiny: Checkpoint, device: str) -> None:
+def test_the_error_for_logits_that_are_not_finite_has_the_position(
+    tiny: Checkpoint, device: str
+) -> None:
     one, context = loaded(tiny, device)
     list(generate(context, [3], Sampling(), Limits(4)))
     one.model.h[0].mlp.proj.bias.fill_(float("nan"))
     context.truncate(1)
-    steps = graphs_of(context).draw([3, 4], Sampling(), 0, 3, 10)  # type: ignore[union-attr]
+    steps = graphs_of(context).draw([3, 4], Sampling(), 0, 3, 10)
     with pytest.raises(NonFiniteLogitsError, match="position 2"):
         list(steps)
 
 
-def test_a_ring_keeps_the_last_results(device: str) -> None:
+def test_a_result_buffer_keeps_the_latest_results(device: str) -> None:
     result = torch.zeros(3, device=device)
-    ring = Ring(result)
+    results = ResultBuffer(result)
     for n in range(20):
         result.fill_(n)
-        ring.put(n, result)
+        results.put(n, result)
         if n:
-            assert ring.get(n - 1).tolist() == [n - 1] * 3
+            assert results.get(n - 1).tolist() == [n - 1] * 3
 
 
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_gpu_computes_in_16_bits_and_gives_logits_in_32(tied: bool) -> None:
+def test_a_gpu_computes_in_16_bits_and_returns_logits_in_32(tied: bool) -> None:
     config = random_model(tied=tied).config
     network = empty_network(config, torch.bfloat16, "cuda")
     hidden = network.hidden(torch.zeros(1, 7, dtype=torch.long, device="meta"))
@@ -318,7 +322,7 @@ def test_a_graph_is_captured_and_its_numbers_are_almost_those_of_float32(
     context.graphs = Graphs(context)
     steps = list(generate(context, [3], Sampling(seed=1), Limits(30)))
     assert graphs_of(context).reason == ""
-    assert all(graph.run != graph._once for graph in graphs_of(context)._graphs.values())
+    assert all(graph.run != graph._run_eagerly for graph in graphs_of(context)._graphs.values())
     path = [3, *(step.token_id for step in steps)]
     for step, other in zip(steps, score(exact.new_context(), path, start=1), strict=True):
         assert step.logprob == pytest.approx(other.logprob, abs=0.3)

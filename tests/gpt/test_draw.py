@@ -10,16 +10,17 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpt.draw import NAMES_TOKENS, Dials, choose, race, settle
+from gpt.draw import NAMES_TOKENS, SamplingTensors, choose, draw_from_logits, race
 from gpt.errors import UserError
 from gpt.prediction import Prediction, predict, predict_in_order
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
-from tests.gpt.test_sampling import logits_strategy, settings_strategy
+from tests.gpt.test_sampling import logits_strategy
+from tests.gpt.test_settings import settings_strategy
 
 
-def dials(sampling: Sampling, path: list[int], n_steps: int = 1) -> Dials:
-    found = Dials(10, n_steps, torch.device("cpu"))
+def dials(sampling: Sampling, path: list[int], n_steps: int = 1) -> SamplingTensors:
+    found = SamplingTensors(10, n_steps, torch.device("cpu"))
     found.set(sampling, path, n_steps)
     return found
 
@@ -42,7 +43,7 @@ def test_it_draws_what_the_stages_draw(
     expected = distribution(logits, sampling, path)[-1].logprobs
     _, order = predict_in_order(logits[None])
     for known in (None, order)[: 1 if sampling.active & NAMES_TOKENS else 2]:
-        token_id, final = settle(logits, known, dials(sampling, path), torch.tensor(0))
+        token_id, final = draw_from_logits(logits, known, dials(sampling, path), torch.tensor(0))
         assert int(token_id) == draw(expected, sampling.seed, len(path))
         torch.testing.assert_close(final, expected, atol=1e-4, rtol=1e-4)
 
@@ -57,7 +58,7 @@ def test_a_look_at_few_tokens_draws_what_the_stages_draw(
     logits, sampling = off_borders(values, sampling)
     final = distribution(logits, sampling, context)[-1].logprobs
     *rest, best, ids = predict(logits[None])
-    prediction = Prediction(*rest, best[:, :at_hand], ids[:, :at_hand])
+    prediction = Prediction(*rest, best[:, :at_hand], ids[:, :at_hand])  # type: ignore[call-arg]
     for compiled in (None, race):
         drawn = choose(prediction, sampling, context, 3, compiled)
         assert drawn.token_id == draw(final, sampling.seed, 3)
@@ -90,14 +91,16 @@ def test_settings_that_leave_few_need_a_look_at_few(
 def test_each_step_throws_dice_of_its_own() -> None:
     set_to = dials(Sampling(seed=5), [1, 2, 3], 50)
     zeros = torch.zeros(10)
-    drawn = [int(settle(zeros, None, set_to, torch.tensor(step))[0]) for step in range(50)]
+    drawn = [
+        int(draw_from_logits(zeros, None, set_to, torch.tensor(step))[0]) for step in range(50)
+    ]
     assert drawn == [draw(torch.zeros(10).log_softmax(0), 5, 3 + step) for step in range(50)]
 
 
 def test_ties_for_the_last_place_go_to_the_lowest_ids() -> None:
     zeros = torch.zeros(10)
     for order in (None, predict_in_order(zeros[None])[1]):
-        _, final = settle(zeros, order, dials(Sampling(top_k=3), [0]), torch.tensor(0))
+        _, final = draw_from_logits(zeros, order, dials(Sampling(top_k=3), [0]), torch.tensor(0))
         assert final.exp().nonzero()[:, 0].tolist() == [0, 1, 2]
 
 

@@ -1,3 +1,5 @@
+"""The loss of a model on a text: windows, units and the evaluate command."""
+
 from __future__ import annotations
 
 import json
@@ -14,7 +16,7 @@ from gpt.training.evaluate import PROTOCOLS, Protocol, _windows, mean_loss
 from tests.conftest import CHARACTERS, random_model
 
 
-def test_mean_loss_is_the_models_over_all_tokens_but_the_first() -> None:
+def test_mean_loss_is_over_all_tokens_but_the_first() -> None:
     model = random_model()
     ids = torch.randint(29, (77,))
     logprobs = [
@@ -35,15 +37,15 @@ def test_each_token_but_the_first_counts_once(n: int, block: int, protocol: Prot
     assert all(w.start >= 0 and w.start + w.length < n for w in windows)
 
 
-def test_random_windows_are_the_same_ones_each_time_and_cover_the_text() -> None:
+def test_random_windows_are_the_same_each_time_and_cover_the_text() -> None:
     windows = _windows("random", 500, 32)
     assert windows == _windows("random", 500, 32)
     assert len(windows) == 200 * 64
     assert {w.start for w in windows} == set(range(500 - 32))
 
 
-def test_sliding_windows_give_a_prediction_what_context_there_is_room_for() -> None:
-    """By hand: the same cross-entropies, one prediction at a time."""
+def test_sliding_windows_give_each_prediction_as_much_context_as_fits() -> None:
+    """Compared with cross-entropies that are computed one prediction at a time."""
     model = random_model(block_size=100)
     ids = torch.randint(29, (263,), generator=torch.Generator().manual_seed(1))
     nats = []
@@ -55,7 +57,7 @@ def test_sliding_windows_give_a_prediction_what_context_there_is_room_for() -> N
     assert mean_loss(model, ids, "sliding") == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_measurement_says_how_far_it_is_and_leaves_the_model_in_its_mode() -> None:
+def test_a_measurement_reports_its_progress_and_leaves_the_model_in_its_mode() -> None:
     shares: list[float] = []
     model = random_model(dropout=0.5).train()
     first = mean_loss(model, torch.arange(29).repeat(50), done=shares.append)

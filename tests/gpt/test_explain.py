@@ -41,7 +41,7 @@ def ids(text: str) -> list[int]:
     ),
     st.integers(0, 28),
 )
-def test_every_column_sums_to_one_and_the_dice_are_generates(
+def test_every_column_sums_to_one_and_the_drawn_token_is_that_of_generate(
     text: str, sampling: Sampling, chosen: int
 ) -> None:
     context = CHECKPOINT.new_context()
@@ -66,19 +66,21 @@ def test_every_column_sums_to_one_and_the_dice_are_generates(
     assert Waterfall.from_dict(found.to_dict()) == found
 
 
-def test_a_look_back_runs_no_network_and_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_waterfall_of_an_earlier_position_runs_no_network_and_forgets_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     context = CHECKPOINT.new_context()
     text = ids("to be or not to be")
     context.read(text)
-    kept = list(context.ids)
+    ids_before = list(context.ids)
     monkeypatch.setattr(CHECKPOINT.model, "hidden", None)
     for n in (1, 5, len(text)):
         found = waterfall(context, text[:n], Sampling(temperature=0.5))
         assert found.position == n
-    assert context.ids == kept == text
+    assert context.ids == ids_before == text
 
 
-def test_a_look_back_leaves_what_is_read_next_exact() -> None:
+def test_after_an_earlier_position_the_next_reading_is_exact() -> None:
     context, fresh = CHECKPOINT.new_context(), CHECKPOINT.new_context()
     text = ids("to be or not to be")
     context.read(text)
@@ -104,10 +106,10 @@ def test_a_wide_beam_finds_exactly_the_most_probable_paths() -> None:
     checkpoint = small()
     prompt = [0, 3, 1]
     total = {}
-    for path in product(range(5), repeat=3):
-        logprobs = checkpoint.model(torch.tensor([[*prompt, *path]])).log_softmax(-1)[0]
-        total[path] = sum(logprobs[2 + i, path[i]].item() for i in range(3))
-    best = sorted(total, key=lambda path: -total[path])[:25]
+    for ids in product(range(5), repeat=3):
+        logprobs = checkpoint.model(torch.tensor([[*prompt, *ids]])).log_softmax(-1)[0]
+        total[ids] = sum(logprobs[2 + i, ids[i]].item() for i in range(3))
+    best = sorted(total, key=lambda ids: -total[ids])[:25]
     found = likely_paths(checkpoint.new_context(), prompt, width=25, depth=3)
     assert [path.ids for path in found] == best
     for path in found:
@@ -116,7 +118,7 @@ def test_a_wide_beam_finds_exactly_the_most_probable_paths() -> None:
         assert LikelyPath.from_dict(path.to_dict()) == path
 
 
-def test_a_path_ends_where_the_model_ends_its_text_and_where_the_context_is_full() -> None:
+def test_a_path_ends_with_an_end_token_or_when_the_context_is_full() -> None:
     eos = int(small().model(torch.tensor([[0]]))[0, -1].argmax())
     checkpoint = small(eos_id=eos)
     paths = likely_paths(checkpoint.new_context(), [0], width=20, depth=4)
@@ -126,7 +128,7 @@ def test_a_path_ends_where_the_model_ends_its_text_and_where_the_context_is_full
     assert totals == sorted(totals, reverse=True)
     checkpoint = small(block_size=6)
     paths = likely_paths(checkpoint.new_context(), [0, 1, 2, 3], width=2, depth=9)
-    assert {len(path.ids) for path in paths} == {3}  # two more are read, and one is predicted
+    assert {len(path.ids) for path in paths} == {3}  # the network reads two more and predicts one
 
 
 def test_a_beam_leaves_the_context_as_it_was() -> None:

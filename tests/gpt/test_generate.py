@@ -234,7 +234,7 @@ def test_a_rank_is_the_same_wherever_it_is_looked_up(top: int) -> None:
 
 
 def test_damaged_weights_name_the_position(tiny: Checkpoint) -> None:
-    tiny.model.ln_f.weight[0] = math.nan
+    tiny.model.get_parameter("ln_f.weight")[0] = math.nan
     with pytest.raises(NonFiniteLogitsError, match="position 3"):
         run(tiny, "abc")
     with pytest.raises(NonFiniteLogitsError, match="position 1"):

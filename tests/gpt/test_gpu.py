@@ -1,4 +1,4 @@
-"""The whole program on a CUDA GPU, against the CPU. tests/gpt/test_cuda_graph.py has its graphs."""
+"""The whole program on a CUDA GPU, compared with the CPU. See also test_cuda_graph.py."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from gpt.settings import Sampling
 from gpt.training.evaluate import mean_loss
 from gpt.training.loop import TrainConfig, Training
 from tests.conftest import random_model
-from tests.gpt.test_cuda_compile import fusion_of
+from tests.gpt.served import Served
+from tests.gpt.test_cuda_compile import cuda_build_of
 from tests.gpt.test_cuda_graph import assert_same, graphs_of, short  # noqa: F401
-from tests.gpt.test_loaded import Served
 from tests.gpt.test_quantize import VARIANTS
 from tests.gpt.test_train import SENTENCE, network
 
@@ -37,14 +37,14 @@ NOT_COMPARED = {"seconds", "prompt_seconds", "device"}
 
 @pytest.fixture
 def no_memory() -> Iterator[Any]:
-    """Call it, and nothing more fits on the GPU."""
+    """A function that fills the memory of the GPU."""
     taken: list[torch.Tensor] = []
 
     def take() -> None:
         gc.collect()
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(0.0)
-        for size in (1 << 22, 1 << 18, 1 << 12, 1):  # what PyTorch keeps ready for small tensors
+        for size in (1 << 22, 1 << 18, 1 << 12, 1):  # also what PyTorch reserves for small tensors
             with suppress(torch.OutOfMemoryError):
                 while True:
                     taken.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
@@ -54,7 +54,7 @@ def no_memory() -> Iterator[Any]:
 
 
 def assert_close(one: Any, other: Any) -> None:
-    """The same structure and words, and numbers that are equal but for rounding."""
+    """The same structure and words, and numbers that are equal except for rounding."""
     assert type(one) is type(other)
     if isinstance(one, dict):
         assert one.keys() == other.keys()
@@ -72,12 +72,12 @@ def assert_close(one: Any, other: Any) -> None:
 
 def test_every_answer_of_the_engine_is_that_of_the_cpu(tiny_directory: Path) -> None:
     path = {"text": "to be or not"}
-    dials = {"temperature": 0.8, "top_k": 9, "top_p": 0.9, "repetition_penalty": 1.2}
+    sampling = {"temperature": 0.8, "top_k": 9, "top_p": 0.9, "repetition_penalty": 1.2}
     requests: list[dict[str, Any]] = [
-        {"op": "generate", **path, "max_new_tokens": 12, "sampling": dials},
+        {"op": "generate", **path, "max_new_tokens": 12, "sampling": sampling},
         {"op": "generate", **path, "max_new_tokens": 40, "slide": True},
         {"op": "score", **path},
-        {"op": "waterfall", **path, "sampling": dials},
+        {"op": "waterfall", **path, "sampling": sampling},
         {"op": "paths", **path, "width": 4, "depth": 4},
         {"op": "layers", **path, "chosen": 3},
         {"op": "attribution", **path, "chosen": 3},
@@ -86,11 +86,11 @@ def test_every_answer_of_the_engine_is_that_of_the_cpu(tiny_directory: Path) -> 
     numbered = [{"id": n, **request} for n, request in enumerate(requests, 2)]
 
     def answers(device: str) -> list[dict[str, Any]]:
-        how = {"model": str(tiny_directory), "device": device, "dtype": "float32"}
-        lines = Served({"id": 1, "op": "load", **how}, *numbered).lines
+        options = {"model": str(tiny_directory), "device": device, "dtype": "float32"}
+        lines = Served({"id": 1, "op": "load", **options}, *numbered).lines
         loaded = next(line for line in lines if line["event"] == "loaded")
         assert (loaded["device"], loaded["notice"]) == (device, "")
-        # Batches depend on the clock; what is in them does not.
+        # How steps are grouped into lines depends on the time; the steps do not.
         return [
             answer
             for line in lines
@@ -102,21 +102,21 @@ def test_every_answer_of_the_engine_is_that_of_the_cpu(tiny_directory: Path) -> 
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_fused_code_draws_what_the_network_does(
+def test_compiled_code_draws_what_the_network_does(
     variant: str, tiny: Checkpoint, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(home / "caches"))
     one = replace(tiny, model=random_model(**VARIANTS[variant]).to("cuda"))
     context = one.new_context()
     context.graphs = Graphs(context)
-    build = fusion_of(context, build=True)
+    build = cuda_build_of(context, build=True)
     build.wait()
     notes = [note.read_text() for note in (home / "compiled").glob("*.failed.txt")]
     assert notes == []
     assert build.is_installed
     sampling = Sampling(temperature=0.9, top_k=20, top_p=0.9, seed=3)
     found = list(generate(context, [3, 1], sampling, Limits(30)))
-    assert graphs_of(context).is_fused
+    assert graphs_of(context).is_compiled
     assert graphs_of(context).reason == ""
     eager = generate(one.new_context(), [3, 1], sampling, Limits(30))
     assert_same(found, list(eager))
@@ -144,45 +144,45 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights() -> None:
 
     whole = training()
     list(whole.run())
-    begun, resumed = training(), training()
-    steps = begun.run()
+    interrupted, resumed = training(), training()
+    steps = interrupted.run()
     for _ in range(5):
         next(steps)
-    resumed.load_state(begun.state())
+    resumed.load_state(interrupted.state())
     list(resumed.run())
     torch.testing.assert_close(resumed.model.wte.weight, whole.model.wte.weight)
 
 
-def test_a_gpu_without_room_for_a_model_gives_way_to_the_cpu(
+def test_if_a_model_does_not_fit_on_the_gpu_it_runs_on_the_cpu(
     tiny_directory: Path, no_memory: Any
 ) -> None:
     no_memory()
-    ready = load_model(tiny_directory, RunOptions("cuda"))
-    assert ready.device == "cpu"
-    assert "has not enough memory" in ready.notice
+    loaded = load_model(tiny_directory, RunOptions("cuda"))
+    assert loaded.device == "cpu"
+    assert "has not enough memory" in loaded.notice
 
 
-def test_a_gpu_that_runs_out_of_memory_gives_way_to_the_cpu(
+def test_if_the_gpu_runs_out_of_memory_the_model_moves_to_the_cpu(
     tiny_directory: Path, no_memory: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = Context.read
 
-    def reads(self: Context, *arguments: Any) -> Any:
+    def read_and_fill(self: Context, *arguments: Any) -> Any:
         if self.model.wte.weight.is_cuda:
             no_memory()
         return read(self, *arguments)
 
-    monkeypatch.setattr(Context, "read", reads)
+    monkeypatch.setattr(Context, "read", read_and_fill)
     load_request = {"id": 1, "op": "load", "model": str(tiny_directory), "device": "cuda"}
-    ask = {"id": 2, "op": "generate", "text": "to be", "max_new_tokens": 6}
-    served = Served(load_request, ask)
+    generate_request = {"id": 2, "op": "generate", "text": "to be", "max_new_tokens": 6}
+    served = Served(load_request, generate_request)
     assert served.of(1)[-1]["device"] == "cuda"
     notice, *rest = served.of(2)
     assert "has not enough memory" in notice["message"]
     assert (rest[-1]["event"], rest[-1]["device"]) == ("done", "cpu")
 
 
-def test_a_model_that_left_the_gpu_leaves_its_memory(tiny_directory: Path) -> None:
+def test_a_model_that_leaves_the_gpu_frees_its_memory(tiny_directory: Path) -> None:
     def used_by_one() -> int:
         one = load(tiny_directory, "cuda", "bfloat16")
         context = one.new_context()
@@ -193,5 +193,5 @@ def test_a_model_that_left_the_gpu_leaves_its_memory(tiny_directory: Path) -> No
         gc.collect()
         return torch.cuda.memory_allocated()
 
-    first = used_by_one()  # cuBLAS takes memory once and keeps it
+    first = used_by_one()  # cuBLAS allocates memory once and keeps it
     assert used_by_one() == first

@@ -1,4 +1,4 @@
-"""Our own checkpoints, damaged or hostile: one sentence each, and nothing waits for ever."""
+"""Damaged or hostile checkpoints: each is refused in one sentence, and nothing waits for ever."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gpt.__main__ import main
 from gpt.checkpoint import damaged, load, load_network
 from gpt.config import ModelConfig
 from gpt.errors import UserError
-from tests.conftest import TINY
+from tests.conftest import TINY, make_pipe
 
 LINKS = {"device": "/dev/zero", "loop": "", "dangling": "gone", "long": "n" * 300}
 
@@ -29,19 +29,19 @@ def manifest_of(directory: Path, **changes: Any) -> None:
     path.write_text(json.dumps(values | changes))
 
 
-def replaced(path: Path, how: str) -> None:
-    """Something that is no file in a file's place."""
+def replace_by(path: Path, how: str) -> None:
+    """Replace a file by a pipe or a link."""
     path.unlink()
     if how == "fifo":
-        os.mkfifo(path)
+        make_pipe(path)
     else:
         path.symlink_to(LINKS[how] or path.name)
 
 
 @pytest.mark.parametrize("how", ["fifo", *LINKS])
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "characters.json"])
-def test_what_is_no_file_is_named(tiny_directory: Path, name: str, how: str) -> None:
-    replaced(tiny_directory / name, how)
+def test_a_path_that_is_not_a_file_is_named(tiny_directory: Path, name: str, how: str) -> None:
+    replace_by(tiny_directory / name, how)
     manifest_of(tiny_directory, files={})
     with pytest.raises(UserError, match=name):
         load(tiny_directory)
@@ -51,15 +51,15 @@ def test_what_is_no_file_is_named(tiny_directory: Path, name: str, how: str) -> 
 
 
 @pytest.mark.parametrize("how", ["fifo", *LINKS])
-def test_a_manifest_that_is_no_file_hides_only_its_model(tiny_directory: Path, how: str) -> None:
-    replaced(tiny_directory / "manifest.json", how)
+def test_a_manifest_that_is_not_a_file_hides_only_its_model(tiny_directory: Path, how: str) -> None:
+    replace_by(tiny_directory / "manifest.json", how)
     assert list(models.available()) == ["shakespeare"]
     with pytest.raises(UserError, match=r"manifest\.json"):
         models.read_manifest(tiny_directory)
 
 
 def test_a_file_that_became_a_pipe_is_damaged(tiny_directory: Path) -> None:
-    replaced(tiny_directory / "characters.json", "fifo")
+    replace_by(tiny_directory / "characters.json", "fifo")
     files = json.loads((tiny_directory / "manifest.json").read_text())["files"]
     files["characters.json"]["size"] = 0
     manifest_of(tiny_directory, files=files)
@@ -69,7 +69,7 @@ def test_a_file_that_became_a_pipe_is_damaged(tiny_directory: Path) -> None:
 def test_a_file_larger_than_any_vocabulary_is_not_read(tiny_directory: Path) -> None:
     manifest_of(tiny_directory, files={})
     os.truncate(tiny_directory / "characters.json", 1 << 40)
-    with pytest.raises(UserError, match=r"characters\.json has .* too much"):
+    with pytest.raises(UserError, match=r"characters\.json has .* bytes; at most"):
         load(tiny_directory)
 
 
@@ -167,7 +167,7 @@ def test_a_bom_is_skipped(tiny_directory: Path) -> None:
 
 
 def test_the_command_says_it_in_one_line(tiny_directory: Path, tmp_path: Path) -> None:
-    replaced(tiny_directory / "config.json", "fifo")
+    replace_by(tiny_directory / "config.json", "fifo")
     manifest_of(tiny_directory, files={})
     done = subprocess.run(
         [sys.executable, "-m", "gpt", "complete", "a", "--model", str(tiny_directory)],

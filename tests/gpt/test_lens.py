@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import GPT2Config
 
 from gpt.checkpoint import Checkpoint, load
 from gpt.context import window_start
@@ -55,7 +54,9 @@ def test_the_last_layer_is_the_model_and_weights_sum_to_one(changes: dict[str, o
         assert not module._forward_hooks and not module._forward_pre_hooks
 
 
-def test_it_is_what_transformers_says_of_its_layers() -> None:
+def test_layers_agree_with_the_hidden_states_of_transformers() -> None:
+    from transformers import GPT2Config
+
     config = GPT2Config(vocab_size=29, n_positions=32, n_layer=3, n_head=2, n_embd=16)
     config._attn_implementation = "eager"
     torch.manual_seed(1)
@@ -75,7 +76,7 @@ def test_it_is_what_transformers_says_of_its_layers() -> None:
             assert head == pytest.approx(row.tolist(), abs=1e-6)
 
 
-def test_attention_of_rounded_queries_and_keys_adds_up_to_one(tiny_directory: Path) -> None:
+def test_attention_of_rounded_queries_and_keys_sums_to_one(tiny_directory: Path) -> None:
     rounded = load(tiny_directory, "cpu", "bfloat16")
     ids = rounded.new_context().encode("to be or not to be")
     *_, step = score(rounded.new_context(), ids)
@@ -86,12 +87,12 @@ def test_attention_of_rounded_queries_and_keys_adds_up_to_one(tiny_directory: Pa
             assert sum(head) == pytest.approx(1, abs=1e-5)
 
 
-def test_no_context_no_layers() -> None:
+def test_the_first_token_has_no_layers() -> None:
     with pytest.raises(UserError, match="no context"):
         layers(checkpoint(random_model()).new_context(), [], 3)
 
 
-def test_what_a_token_owes_is_measured_by_leaving_one_out() -> None:
+def test_attribution_leaves_out_one_token_at_a_time() -> None:
     one = checkpoint(random_model(block_size=16))
     for n in (2, 9, 16, 20):
         ids = one.new_context().encode("to be or not to be that"[: n + 1])
@@ -100,14 +101,14 @@ def test_what_a_token_owes_is_measured_by_leaving_one_out() -> None:
         found = attribution(context, before, chosen, last=6)
         start = window_start(len(before), 16)
         logprob = list(score(one.new_context(), [*before[start:], chosen]))[-1].logprob
-        asked = [i for i, nats in enumerate(found) if nats is not None]
-        assert asked == list(range(max(start, len(before) - 6), len(before)))
-        for i in asked:
+        measured = [i for i, nats in enumerate(found) if nats is not None]
+        assert measured == list(range(max(start, len(before) - 6), len(before)))
+        for i in measured:
             without = [*before[start:i], *before[i + 1 :], chosen]
             other = list(score(one.new_context(), without))[-1].logprob
             assert logprob is not None and other is not None
             assert found[i] == pytest.approx(logprob - other, abs=1e-4)
-        assert attribution(context, before, chosen, last=6) == found  # nothing was disturbed
+        assert attribution(context, before, chosen, last=6) == found  # the context did not change
     assert attribution(one.new_context(), [3], 4) == [None]
     with pytest.raises(UserError, match="no context"):
         attribution(one.new_context(), [], 4)

@@ -14,7 +14,7 @@ from gpt import checkpoint, device
 from gpt.checkpoint import Checkpoint
 from gpt.context import Context
 from gpt.errors import UserError
-from gpt.fast.cuda_graph import Ring
+from gpt.fast.cuda_graph import ResultBuffer
 from gpt.loaded import RunOptions, load_model
 from gpt.model import GPT, attention
 from gpt.weights.timing import least_seconds
@@ -182,7 +182,7 @@ def test_a_model_keeps_its_threads_while_another_runs_on_more(tiny_directory: Pa
 
 def test_int8_is_not_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="int8 is for the CPU"):
+    with pytest.raises(UserError, match="int8 works only on the CPU"):
         device.choose("cuda", "int8")
 
 
@@ -263,10 +263,11 @@ def empty(network: GPT) -> None:
 def looks_ahead(network: GPT) -> None:
     """Tokens see those that follow in the same chunk."""
     for block in network.h:
-        attn: Any = block.attn  # type: ignore[union-attr]
+        attn: Any = block.attn
 
         def mix(q: Any, k: Any, v: Any, mask: Any, attn: Any = attn) -> torch.Tensor:
-            return attention(q, k, v, scale=attn.scale, causal=False)
+            everything = torch.ones(q.size(-2), k.size(-2), dtype=torch.bool)
+            return attention(q, k, v, scale=attn.scale, mask=everything)
 
         attn.mix = mix
 
@@ -275,7 +276,7 @@ def lacks_an_operator(network: GPT) -> None:
     def fails(*_: Any) -> Any:
         raise NotImplementedError("The operator 'aten::roll' is not implemented for the device.")
 
-    network.ln_f.forward = fails
+    setattr(network.ln_f, "forward", fails)  # noqa: B010
 
 
 @pytest.mark.parametrize("fault", [wrong, empty, looks_ahead, lacks_an_operator])
@@ -386,7 +387,7 @@ def test_a_gpu_that_fails_in_mid_stream_keeps_the_text_and_the_next_run_works(
     monkeypatch.setattr("gpt.protocol.reply.BATCH_STEPS", 1)
     load = {"id": 1, "op": "load", "model": str(tiny_directory)}
     ask = {"op": "generate", "text": "to be", "max_new_tokens": 6}
-    failing(monkeypatch, Ring, "get", 3, LOST)
+    failing(monkeypatch, ResultBuffer, "get", 3, LOST)
     served = Served(load, {"id": 2, **ask}, {"id": 3, **ask})
     events = [line["event"] for line in served.of(2)]
     assert events == ["steps"] * 3 + ["error"]

@@ -7,11 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import GPT2Config, OPTConfig, OPTForCausalLM
 
 from gpt.cache import KVCache
 from gpt.config import ModelConfig
-from gpt.model import ACTIVATIONS, GPT, attention
+from gpt.model import ACTIVATIONS, GPT, attention, attention_formula
 from tests.conftest import random_model
 from tests.peers import as_llama, random_gpt2
 
@@ -26,6 +25,7 @@ INPUTS = torch.tensor(
         [0.05, 0.80, 0.55],
     ]
 )
+SEES_ALL = torch.ones(6, 6, dtype=torch.bool)
 
 
 def close(a: Tensor, b: object, tolerance: float = 1e-4) -> None:
@@ -34,17 +34,17 @@ def close(a: Tensor, b: object, tolerance: float = 1e-4) -> None:
 
 def test_worked_example_without_weights() -> None:
     x = INPUTS[None, None]
-    weights = attention(x, x, torch.eye(6)[None, None], scale=1.0, causal=False)[0, 0, 1]
+    weights = attention(x, x, torch.eye(6)[None, None], scale=1.0, mask=SEES_ALL)[0, 0, 1]
     close(weights, [0.1385, 0.2379, 0.2333, 0.1240, 0.1082, 0.1581])
-    close(attention(x, x, x, scale=1.0, causal=False)[0, 0, 1], [0.4419, 0.6515, 0.5683])
+    close(attention(x, x, x, scale=1.0, mask=SEES_ALL)[0, 0, 1], [0.4419, 0.6515, 0.5683])
 
 
 def test_worked_example_with_weights() -> None:
     torch.manual_seed(123)
     q, k, v = (INPUTS[None, None] @ torch.rand(3, 2) for _ in range(3))
-    weights = attention(q, k, torch.eye(6)[None, None], scale=2**-0.5, causal=False)[0, 0, 1]
+    weights = attention(q, k, torch.eye(6)[None, None], scale=2**-0.5, mask=SEES_ALL)[0, 0, 1]
     close(weights, [0.1500, 0.2264, 0.2199, 0.1311, 0.0906, 0.1820])
-    close(attention(q, k, v, scale=2**-0.5, causal=False)[0, 0, 1], [0.3061, 0.8210])
+    close(attention(q, k, v, scale=2**-0.5, mask=SEES_ALL)[0, 0, 1], [0.3061, 0.8210])
 
 
 def test_softmax_of_the_lecture() -> None:
@@ -57,6 +57,30 @@ def test_attention_sees_no_future() -> None:
     assert torch.equal(weights, weights.tril())
     chunk = attention(x[:, :, 3:], x, torch.eye(5)[None, None], scale=1.0)[0, 0]
     close(chunk, weights[3:], 1e-6)
+
+
+@pytest.mark.parametrize(("n_new", "n_all"), [(1, 1), (1, 7), (3, 7), (7, 7)])
+@pytest.mark.parametrize("scale", [1.0, 8**-0.5])
+def test_the_fused_attention_computes_the_formula(n_new: int, n_all: int, scale: float) -> None:
+    torch.manual_seed(4)
+    q, k = torch.randn(2, 3, n_new, 8), torch.randn(2, 3, n_all, 8)
+    for v in (torch.randn(2, 3, n_all, 8), torch.eye(n_all).expand(2, 3, -1, -1)):
+        close(attention(q, k, v, scale=scale), attention_formula(q, k, v, scale=scale), 1e-6)
+
+
+def test_the_network_computes_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = random_model(), torch.randint(29, (2, 20))
+    expected, calls = model(ids), []
+
+    def formula(q: Tensor, k: Tensor, v: Tensor, *, scale: float, **_: Any) -> Tensor:
+        calls.append(scale)
+        return attention_formula(q, k, v, scale=scale)
+
+    monkeypatch.setattr("gpt.model.attention", formula)
+    cache = KVCache(model.config, batch=2)
+    chunks = [model(chunk, cache) for chunk in ids.split([9, 1, 10], dim=1)]
+    close(torch.cat(chunks, dim=1), expected, 2e-5)
+    assert len(calls) == 3 * model.config.n_layer
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -102,7 +126,7 @@ def test_cache_memory_follows_what_is_read_and_not_what_is_claimed() -> None:
     model = random_model(block_size=2_000_000_000, positions="rotary")
     cache = KVCache(model.config)
     model(torch.zeros(1, 3, dtype=torch.long), cache)
-    assert cache._kept.numel() < 10_000
+    assert cache._memory.numel() < 10_000
 
 
 def test_cache_keeps_what_it_is_told_in_fewer_bits() -> None:
@@ -112,11 +136,13 @@ def test_cache_keeps_what_it_is_told_in_fewer_bits() -> None:
     found = model(ids, cache)
     assert 1e-6 < (found - model(ids)).abs().max() < 0.01
     k = torch.randn(1, model.config.n_head, 1, model.config.head_size)
-    other = cache.copies(9, [0])
+    other = cache.copy(9, [0])
     keys, values = other.append(0, k, k)
     assert keys.dtype == values.dtype == torch.float32
     assert torch.equal(keys[:, :, -1:], k.half().float())
-    assert {kept.dtype for kept in (cache._kept, other._kept, *other.slots())} == {torch.float16}
+    assert {kept.dtype for kept in (cache._memory, other._memory, *other.layer_tensors())} == {
+        torch.float16
+    }
 
 
 def test_cache_keeps_a_batch_apart() -> None:
@@ -150,6 +176,8 @@ def test_activations_are_those_of_transformers(name: str) -> None:
 
 def test_agrees_with_gpt2_of_transformers() -> None:
     torch.manual_seed(1)
+    from transformers import GPT2Config
+
     config = GPT2Config(vocab_size=61, n_positions=24, n_embd=32, n_layer=3, n_head=4)
     config.initializer_range = 0.3
     ours, theirs = random_gpt2(config)
@@ -167,6 +195,8 @@ def test_agrees_with_llama_of_transformers() -> None:
 
 @pytest.mark.parametrize("like_350m", [False, True])
 def test_agrees_with_opt_of_transformers(like_350m: bool) -> None:
+    from transformers import OPTConfig, OPTForCausalLM
+
     torch.manual_seed(2)
     theirs = OPTForCausalLM(
         OPTConfig(

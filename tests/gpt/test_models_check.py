@@ -21,16 +21,16 @@ def flip(path: Path, at: int) -> None:
 
 def test_a_sound_model(tiny_directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["models", "--check", "tiny"])
-    assert capsys.readouterr().out == "tiny: 3 files are as they were written\n"
+    assert capsys.readouterr().out == "tiny: 3 files are unchanged\n"
     main(["models", "--check", str(tiny_directory), "--json"])
     assert json.loads(capsys.readouterr().out)["damaged"] == []
 
 
 def test_any_flipped_byte_is_found(tiny_directory: Path) -> None:
-    dice = random.Random(0)
+    generator = random.Random(0)
     for path in tiny_directory.glob("[!m]*"):
         for _ in range(5):
-            at = dice.randrange(path.stat().st_size)
+            at = generator.randrange(path.stat().st_size)
             flip(path, at)
             assert damaged(tiny_directory) == [path.name]
             flip(path, at)

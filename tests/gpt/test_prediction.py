@@ -1,4 +1,4 @@
-"""What is looked up in a distribution."""
+"""The most probable tokens of a distribution."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from gpt.prediction import TOP, predict
     rising=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_the_best_tokens_are_those_of_a_look_at_all(
+def test_the_best_tokens_are_those_of_a_full_search(
     n: int, size: int, n_values: int, rising: bool, seed: int
 ) -> None:
-    """Among few values many tokens tie; where logits rise, the best ones are neighbours."""
+    """With few values, many tokens tie; if logits rise with the id, the best are neighbours."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randint(n_values, (n, size), generator=generator) * 1e-5
     if rising:

@@ -1,4 +1,4 @@
-"""The record of a token, from engines that are ours and from files that may be anything."""
+"""Steps from our own engine, and from files that may hold anything."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ BASE = Step(1, 2, b"a", "a", -1.0, 1, 0.5, (Candidate(2, b"a", -1.0, None),), -0
 @given(STEPS)
 def test_what_was_written_is_read(step: Step) -> None:
     values = json.loads(json.dumps(step.to_dict()))
-    assert Step.checked(values) == Step.from_dict(values) == step
+    assert Step.from_untrusted(values) == Step.from_dict(values) == step
 
 
 def is_sound(step: Step) -> bool:
-    """Whether all numbers are ones that can be counted and drawn with."""
+    """Whether all numbers are finite."""
     numbers = [step.logprob, step.sampling_logprob, step.entropy, step.rank]
     for each in step.candidates:
         numbers += [each.logprob, each.sampling_logprob]
@@ -63,7 +63,7 @@ def test_any_value_in_any_place_is_refused_or_sound(name: str, at: int | None, o
         candidate = values["candidates"][0]
         candidate[list(candidate)[at]] = odd
     try:
-        step = Step.checked(values)
+        step = Step.from_untrusted(values)
     except (ValueError, TypeError):
         return
     assert is_sound(step) and isinstance(step.text, str) and step.position >= 0
@@ -72,4 +72,4 @@ def test_any_value_in_any_place_is_refused_or_sound(name: str, at: int | None, o
 @given(JSON)
 def test_anything_else_is_refused(values: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
-        Step.checked(values)
+        Step.from_untrusted(values)

@@ -1,11 +1,10 @@
-"""One reader of texts for all commands: what editors and systems add to a text is taken away."""
+"""All commands read a text the same way, whatever an editor or a system adds to it."""
 
 from __future__ import annotations
 
 import codecs
 import io
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from gpt import text_file
 from gpt.__main__ import main
 from gpt.errors import UserError
 from gpt.training import data
+from tests.conftest import make_pipe
 
 TEXT = "one\n\ntwo ä 東\n"
 AS_WRITTEN = {
@@ -29,10 +29,10 @@ AS_WRITTEN = {
     "UTF-16 the other way": codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"),
 }
 NOT_TEXTS = {
-    "latin-1": ("ä".encode("latin-1"), r"is no UTF-8 text \(byte 0\)"),
-    "half of UTF-16": (b"\xff\xfea", r"is no UTF-8 text \(byte 0\)"),
-    "NUL": (b"ab\0", r"is no text: it has a NUL \(character 2\)"),
-    "UTF-32": ("a".encode("utf-32"), "is no text: it has a NUL"),
+    "latin-1": ("ä".encode("latin-1"), r"is not UTF-8 text \(byte 0\)"),
+    "half of UTF-16": (b"\xff\xfea", r"is not UTF-8 text \(byte 0\)"),
+    "NUL": (b"ab\0", r"is not text: it has a NUL \(character 2\)"),
+    "UTF-32": ("a".encode("utf-32"), "is not text: it has a NUL"),
 }
 
 
@@ -53,7 +53,7 @@ def test_every_way_of_writing_a_text_is_the_same_text(
 
 
 @pytest.mark.parametrize(("contents", "match"), NOT_TEXTS.values(), ids=NOT_TEXTS)
-def test_what_is_not_a_text_is_one_sentence(
+def test_bytes_that_are_not_a_text_are_one_sentence(
     contents: bytes, match: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.txt"
@@ -70,13 +70,13 @@ def test_any_bytes_are_a_text_without_returns_or_one_sentence(contents: bytes) -
     try:
         text = text_file.decode(contents, "x")
     except UserError as error:
-        assert str(error).startswith("x is no")
+        assert str(error).startswith("x is not ")
     else:
         assert not set(text) & {"\r", "\0"}
         assert not text.startswith("\ufeff") or contents.count(codecs.BOM_UTF8) > 1
 
 
-def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     for name in ("missing", "loop", "", "x" * 300, "a\0b"):
         with pytest.raises(UserError, match="cannot read"):
@@ -89,7 +89,7 @@ def test_a_directory_of_texts_has_only_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"one\r\n")
     (tmp_path / "b.txt").mkdir()
     (tmp_path / "b.txt" / "c.txt").write_bytes(codecs.BOM_UTF8 + b"two")
-    os.mkfifo(tmp_path / "d.txt")
+    make_pipe(tmp_path / "d.txt")
     assert data.read_text(tmp_path) == "one\n\ntwo"
 
 
@@ -116,15 +116,15 @@ def test_small_files_are_regular_and_small(tmp_path: Path) -> None:
     path.write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"cannot read .*a\.json"):
         text_file.read_small(path, 6)
-    os.mkfifo(tmp_path / "pipe")
+    make_pipe(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to("loop")
     for name, match in (
-        ("pipe", "no regular file"),
+        ("pipe", "not a regular file"),
         ("loop", "cannot read"),
-        ("", "no regular file"),
+        ("", "not a regular file"),
         ("x" * 300, "cannot read"),
     ):
         with pytest.raises(UserError, match=match):
             text_file.read_small(tmp_path / name, 6)
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         text_file.read_small(Path("/dev/zero"), 6)

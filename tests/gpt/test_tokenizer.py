@@ -98,7 +98,7 @@ def test_a_broken_tokenizer_file_is_one_sentence(tmp_path: Path, name: str, cont
 
 
 def test_no_tokenizer_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no tokenizer"):
+    with pytest.raises(UserError, match="has no tokenizer file"):
         tokenizer_files.load(tmp_path)
 
 
@@ -124,7 +124,7 @@ BLANKS = st.sampled_from([" ", "\n", "\u3000", "\x85", "a"])
 
 
 @given(st.lists(st.tuples(BLANKS, st.integers(0, 9)), max_size=9))
-def test_long_blanks_are_found_wherever_they_stand(runs: list[tuple[str, int]]) -> None:
+def test_long_blanks_are_found_anywhere(runs: list[tuple[str, int]]) -> None:
     text = "".join(blank * n for blank, n in runs)
     for longest in range(1, 12):
         expected = re.search(rf"\s{{{longest}}}", text) is not None
@@ -132,7 +132,7 @@ def test_long_blanks_are_found_wherever_they_stand(runs: list[tuple[str, int]]) 
 
 
 class Counted(str):
-    """A text that counts the characters that are looked at."""
+    """A text that counts the characters that are read."""
 
     seen = 0
 
@@ -143,13 +143,13 @@ class Counted(str):
 
 
 @pytest.mark.parametrize("blanks", [0, 80_000, 499_999])
-def test_blanks_are_looked_for_in_one_scan(blanks: int) -> None:
+def test_blanks_are_searched_in_one_scan(blanks: int) -> None:
     text = Counted(("x" * 50 + " " * blanks) * (2_000_000 // (50 + blanks)))
     assert not tokenizer.has_blanks(text, 500_000)
     assert text.seen <= 2 * len(text)
 
 
-# Tokenizers that somebody else made
+# Tokenizers from other programs
 
 
 def made(**parts: Any) -> str:
@@ -167,13 +167,13 @@ def test_a_panic_of_a_library_is_one_sentence() -> None:
     pattern = pre_tokenizers.Split(tokenizers.Regex("(a+)+$"), "isolated")
     found = JsonTokenizer(made(pre_tokenizer=pattern))
     assert found.encode("ab") == [0, 1]
-    with pytest.raises(UserError, match="the tokenizer gave up on this text"):
+    with pytest.raises(UserError, match="the tokenizer failed on this text"):
         found.encode("a" * 40 + "b")
     assert found.encode("ab") == [0, 1]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_is_no_panic_is_left_alone(error: type[BaseException]) -> None:
+def test_an_error_that_is_not_a_panic_is_not_changed(error: type[BaseException]) -> None:
     with pytest.raises(error), tokenizer.panics_as_errors("x"):
         raise error
 
@@ -222,11 +222,11 @@ def test_a_table_of_replacements_that_multiplies_a_text_is_refused() -> None:
         normalizers.ByteLevel(),
     ],
 )
-def test_normalisers_of_real_tokenizers_are_taken(normalizer: normalizers.Normalizer) -> None:
+def test_normalisers_of_real_tokenizers_are_accepted(normalizer: normalizers.Normalizer) -> None:
     assert JsonTokenizer(made(normalizer=normalizer)).encode("a")
 
 
-def test_a_text_is_not_longer_than_what_the_memory_holds() -> None:
+def test_a_text_that_would_fill_the_memory_is_refused() -> None:
     found = JsonTokenizer(made(normalizer=doubled(5)))
     longest = LONGEST_TEXT // 32
     with pytest.raises(UserError, match=f"at most {longest:,} characters"):
@@ -236,7 +236,7 @@ def test_a_text_is_not_longer_than_what_the_memory_holds() -> None:
 GPT2 = Path(__file__).parents[2].parent / "shared" / "data" / "gpt2-tokenizer"
 
 
-@pytest.mark.skipif(not GPT2.exists(), reason="GPT-2's vocabulary is not beside the checkout")
+@pytest.mark.skipif(not GPT2.exists(), reason="needs GPT-2's vocabulary in shared/data")
 def test_gpt2s_own_vocabulary() -> None:
     tokens = tokenizer_files.load(GPT2)
     text = "Hello, my dog is a little café 🦊\n\n  def f(x):"

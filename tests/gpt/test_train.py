@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import urllib.error
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,12 @@ def network(text: str, **changes: object) -> tuple[GPT, Corpus]:
         "n_inner": 64,
         "block_size": 32,
     }
-    model = GPT(ModelConfig(vocab_size=tokenizer.vocab_size, **shape | changes))  # type: ignore[arg-type]
+    model = GPT(ModelConfig(vocab_size=tokenizer.vocab_size, **shape | changes))
     return model, Corpus.from_text(text, tokenizer)
 
 
 @pytest.mark.parametrize(("optimizer", "lr"), [("scion", 0.03), ("muon", 0.01), ("adamw", 0.01)])
-def test_a_small_model_learns_a_sentence_by_heart(optimizer: str, lr: float) -> None:
+def test_a_small_model_memorizes_a_sentence(optimizer: str, lr: float) -> None:
     model, corpus = network(SENTENCE * 30)
     settings = TrainConfig(steps=60, batch_size=8, lr=lr, warmup=5, optimizer=optimizer)  # type: ignore[arg-type]
     progress = list(Training(model, corpus, settings).run())
@@ -104,7 +105,9 @@ def test_scion_refuses_networks_with_vectors() -> None:
         Training(model, corpus, TrainConfig(steps=1, batch_size=1, lr=0.1))
 
 
-def test_a_loss_that_is_no_number_names_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_loss_that_is_not_finite_has_the_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, corpus = network(SENTENCE * 30)
     original, calls = model.forward, []
 
@@ -118,7 +121,7 @@ def test_a_loss_that_is_no_number_names_the_step(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_model_with_attention_beats_the_best_table_of_pairs() -> None:
-    """What follows depends on more than one character here, which a bigram cannot see."""
+    """The next character depends on several characters before it, and a bigram sees only one."""
     random = torch.Generator().manual_seed(0)
     words = ["abcab", "acbac", "bbcca", "cabba"]
     text = " ".join(words[i] for i in torch.randint(4, (900,), generator=random).tolist())
@@ -151,10 +154,10 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
         steps=10, batch_size=4, lr=0.01, warmup=2, eval_every=3, precision="float32", **changes
     )
 
-    def begun() -> Training:
+    def new_training() -> Training:
         return Training(*network(SENTENCE * 30, dropout=0.1), settings)
 
-    whole, first, second = begun(), begun(), begun()
+    whole, first, second = new_training(), new_training(), new_training()
     expected = [p.loss for p in whole.run()]
     steps = first.run()
     losses = [next(steps).loss for _ in range(5)]
@@ -167,7 +170,7 @@ def test_a_run_that_was_interrupted_ends_with_the_same_weights(
         assert torch.equal(a, b)
 
 
-def test_an_average_of_the_weights_is_what_is_measured() -> None:
+def test_the_average_of_the_weights_is_measured() -> None:
     model, corpus = network(SENTENCE * 30)
     settings = TrainConfig(steps=3, batch_size=4, lr=0.01, average=0.5, precision="float32")
     training = Training(model, corpus, settings)
@@ -181,7 +184,7 @@ def test_an_average_of_the_weights_is_what_is_measured() -> None:
 
 
 def test_clipping_shortens_a_gradient_before_the_step() -> None:
-    """AdamW divides by the gradient's size, so its state is looked at instead of the weights."""
+    """Checks the state of AdamW, because its steps do not depend on the size of the gradient."""
     model, corpus = network(SENTENCE * 30)
     settings = TrainConfig(steps=1, batch_size=4, lr=0.01, optimizer="adamw", clip=1e-3)
     training = Training(model, corpus, settings)
@@ -194,7 +197,7 @@ def test_clipping_shortens_a_gradient_before_the_step() -> None:
 def test_a_compiled_run_steps_through_what_torch_compiled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The compiler itself is PyTorch's to test, and not on every machine."""
+    """The compiler itself is not tested: that is PyTorch's task."""
     calls = []
 
     def compiled(model: GPT) -> Any:
@@ -208,13 +211,13 @@ def test_a_compiled_run_steps_through_what_torch_compiled(
     assert calls == [(4, 32)] * 3
 
 
-def test_patience_ends_a_run_that_learns_nothing_new() -> None:
+def test_patience_ends_a_run_that_does_not_improve() -> None:
     model, corpus = network(SENTENCE * 30)
     settings = TrainConfig(steps=100, batch_size=2, lr=1e-9, warmup=0, eval_every=2, patience=3)
     training = Training(model, corpus, settings)
-    training.best_loss = 0.0  # nothing will be better
+    training.best_loss = 0.0  # no loss will be lower
     for _ in training.run():
-        if training.impatient:
+        if training.out_of_patience:
             break
     assert training.step == 6
 
@@ -244,24 +247,24 @@ def test_the_learning_rate_rises_stays_and_falls() -> None:
         {"clip": -1.0},
     ],
 )
-def test_settings_that_make_no_sense_name_themselves(bad: dict[str, Any]) -> None:
+def test_the_error_for_a_setting_out_of_range_names_it(bad: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(bad))):
         TrainConfig(**{"steps": 1, "batch_size": 1, "lr": 1.0, **bad})
 
 
-def test_the_corpus_is_fetched_once_and_checked(
+def test_the_corpus_is_downloaded_once_and_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import hashlib
 
-    asked: list[str] = []
+    urls: list[str] = []
     said: list[str] = []
 
     def answer(url: str, timeout: float) -> io.BytesIO:
-        asked.append(url)
+        urls.append(url)
         return io.BytesIO(b"First Citizen:")
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", answer)
+    monkeypatch.setattr(urllib.request, "urlopen", answer)
     with pytest.raises(UserError, match=r"sha256 .*--data FILE"):
         download_corpus(tmp_path, said.append)
     assert list(tmp_path.iterdir()) == []
@@ -269,10 +272,10 @@ def test_the_corpus_is_fetched_once_and_checked(
     path = download_corpus(tmp_path, said.append)
     assert read_text(path) == "First Citizen:"
     assert download_corpus(tmp_path, said.append) == path
-    assert len(asked) == len(said) == 2
+    assert len(urls) == len(said) == 2
 
 
-def test_without_a_network_it_says_how_to_go_on(
+def test_without_a_network_the_error_says_how_to_continue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
@@ -280,12 +283,12 @@ def test_without_a_network_it_says_how_to_go_on(
     def fail(url: str, timeout: float) -> None:
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(data.urllib.request, "urlopen", fail)
+    monkeypatch.setattr(urllib.request, "urlopen", fail)
     with pytest.raises(UserError, match=r"no route to host.*--data FILE"):
         download_corpus(tmp_path, said.append)
 
 
-def test_presets_make_networks_of_the_sizes_they_are_known_by() -> None:
+def test_presets_have_the_documented_numbers_of_parameters() -> None:
     sizes = {}
     for name, preset in PRESETS.items():
         with torch.device("meta"):

@@ -1,13 +1,15 @@
-"""The command from a text to its report, and every way in which a run can be cut short."""
+"""The train command, from a text to its report, and every way to interrupt a run."""
 
 from __future__ import annotations
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pexpect
@@ -16,13 +18,16 @@ import torch
 
 from gpt.__main__ import main
 from gpt.checkpoint import load
+from gpt.config import ModelConfig
 from gpt.tokenizer import BPETokenizer, byte_alphabet
 from gpt.training.data import Corpus
 from gpt.training.display import Lines
 from gpt.training.evaluate import mean_loss
-from gpt.training.loop import Progress
+from gpt.training.loop import StepReport, TrainConfig
+from gpt.training.options import field_docs
 from gpt.training.report import overfitting
 from gpt.training.run_files import RunFiles
+from tests.terminal import needs_pty
 
 SENTENCE = "she sells sea shells by the sea shore. "
 SMALL = "--n-layer 1 --n-embd 32 --n-head 2 --n-inner 64 --block-size 32 --batch-size 4".split()
@@ -41,16 +46,16 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, happens: Callable[[], object]) -> None:
-    """Something happens once that step is done."""
+def after_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], object]) -> None:
+    """Call action once that step is done."""
     show = Lines.show
 
-    def then(self: Lines, history: list[Progress], training: object) -> None:
+    def show_and_act(self: Lines, history: list[StepReport], training: object) -> None:
         show(self, history, training)  # type: ignore[arg-type]
         if history[-1].step == step:
-            happens()
+            action()
 
-    monkeypatch.setattr(Lines, "show", then)
+    monkeypatch.setattr(Lines, "show", show_and_act)
 
 
 def test_train_writes_a_model_that_the_program_opens_and_a_report(
@@ -83,7 +88,7 @@ def test_train_writes_a_model_that_the_program_opens_and_a_report(
     assert capsys.readouterr().out.startswith("she")
 
 
-def test_what_ctrl_c_stops_goes_on_as_if_nothing_had_been(
+def test_a_run_stopped_by_ctrl_c_continues_with_the_same_results(
     text: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -92,11 +97,11 @@ def test_what_ctrl_c_stops_goes_on_as_if_nothing_had_been(
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     main(["train", "--data", str(text), "--out", str(whole), *RUN])
     with monkeypatch.context() as patch:
-        at_step(patch, 7, lambda: signal.raise_signal(signal.SIGINT))
+        after_step(patch, 7, lambda: signal.raise_signal(signal.SIGINT))
         main(["train", "--data", str(text), "--out", str(cut), *RUN])
     shown = capsys.readouterr().out
     assert (
-        f"stopped after 7 of 12 steps; go on with: python -m gpt train --resume --out {cut}"
+        f"stopped after 7 of 12 steps; continue with: python -m gpt train --resume --out {cut}"
         in shown
     )
     assert load(RunFiles(cut).last).manifest.origin["step"] == 7
@@ -108,7 +113,7 @@ def test_what_ctrl_c_stops_goes_on_as_if_nothing_had_been(
     assert [row["loss"] for row in rows(whole)] == [row["loss"] for row in rows(cut)]
 
 
-def test_a_killed_run_goes_on_from_its_last_measurement(
+def test_a_killed_run_continues_from_its_latest_measurement(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def die() -> None:
@@ -116,10 +121,10 @@ def test_a_killed_run_goes_on_from_its_last_measurement(
 
     out = tmp_path / "m"
     with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
-        at_step(patch, 8, die)
+        after_step(patch, 8, die)
         main(["train", "--data", str(text), "--out", str(out), *RUN])
     with RunFiles(out).metrics.open("a") as file:
-        file.write("7,2.5,,0.0")  # a row that was lost with the rest, and half of it
+        file.write("7,2.5,,0.0")  # half a row of a step that was lost
     main(["train", "--resume", "--out", str(out)])
     assert [int(row["step"]) for row in rows(out)] == list(range(1, 13))
 
@@ -129,7 +134,7 @@ def interrupted(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A run that was stopped after seven steps."""
     out = tmp_path / "m"
     with monkeypatch.context() as patch:
-        at_step(patch, 7, lambda: signal.raise_signal(signal.SIGTERM))
+        after_step(patch, 7, lambda: signal.raise_signal(signal.SIGTERM))
         main(["train", "--data", str(text), "--out", str(out), *RUN])
     return out
 
@@ -140,7 +145,7 @@ def interrupted(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         ("--resume --lr 0.5", "has lr 0.02, not 0.5"),
         ("--resume --n-layer 2", "has n_layer 1, not 2"),
         ("--resume --preset 256", "has preset 128, not 256"),
-        ("--steps 5", "holds an interrupted run; --resume goes on with it"),
+        ("--steps 5", "has an interrupted run; continue it with --resume"),
     ],
 )
 def test_an_interrupted_run_is_neither_changed_nor_lost(
@@ -152,56 +157,56 @@ def test_an_interrupted_run_is_neither_changed_nor_lost(
     assert RunFiles(interrupted).state.read_bytes() == state
 
 
-def test_an_interrupted_run_wants_its_own_text(interrupted: Path, text: Path) -> None:
+def test_an_interrupted_run_needs_its_own_text(interrupted: Path, text: Path) -> None:
     text.write_text(SENTENCE * 31)
-    with pytest.raises(SystemExit, match="not the text that the run was begun with"):
+    with pytest.raises(SystemExit, match="not the text that the run started with"):
         main(["train", "--out", str(interrupted), "--resume"])
 
 
-def test_a_damaged_state_is_named_and_can_be_thrown_away(interrupted: Path, text: Path) -> None:
+def test_a_damaged_state_is_an_error_and_can_be_discarded(interrupted: Path, text: Path) -> None:
     state = RunFiles(interrupted).state
     state.write_bytes(state.read_bytes()[:-500])
-    with pytest.raises(SystemExit, match=r"state\.pt is damaged .* --restart begins anew"):
+    with pytest.raises(SystemExit, match=r"state\.pt is damaged .* --restart starts again"):
         main(["train", "--out", str(interrupted), "--resume"])
     main(["train", "--data", str(text), "--out", str(interrupted), "--restart", *RUN])
     assert not state.exists()
 
 
-def test_there_must_be_something_to_go_on_with(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no unfinished run"):
+def test_resume_needs_an_interrupted_run(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no interrupted run"):
         main(["train", "--resume", "--out", str(tmp_path / "m")])
 
 
-def test_a_full_disk_ends_no_run_and_costs_no_older_state(
+def test_a_full_disk_does_not_end_a_run_or_damage_the_older_state(
     text: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, save = tmp_path / "m", torch.save
-    files, kept = RunFiles(out), []
+    files, states = RunFiles(out), []
 
     def fill() -> None:
-        kept.append(files.state.read_bytes())
+        states.append(files.state.read_bytes())
         monkeypatch.setattr(torch, "save", full)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     def empty() -> None:
-        kept.append(files.state.read_bytes())
+        states.append(files.state.read_bytes())
         monkeypatch.setattr(torch, "save", save)
 
-    at_step(monkeypatch, 4, fill)
-    at_step(monkeypatch, 7, empty)
+    after_step(monkeypatch, 4, fill)
+    after_step(monkeypatch, 7, empty)
     main(["train", "--data", str(text), "--out", str(out), *RUN])
-    assert "state.pt: No space left on device; training goes on" in capsys.readouterr().out
-    assert kept[0] == kept[1]
+    assert "state.pt: No space left on device; training continues" in capsys.readouterr().out
+    assert states[0] == states[1]
     assert load(out)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits are POSIX's")
-def test_a_run_that_could_not_be_written_at_its_end_says_so(text: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
+def test_a_run_that_cannot_be_saved_at_its_end_is_an_error(text: Path, tmp_path: Path) -> None:
     limited = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000));"
         "from gpt.__main__ import main; main(sys.argv[1:])"
@@ -211,7 +216,7 @@ def test_a_run_that_could_not_be_written_at_its_end_says_so(text: Path, tmp_path
         [sys.executable, "-c", limited, *arguments], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "training goes on" in done.stdout
+    assert "training continues" in done.stdout
     assert done.stderr.startswith("error: cannot write") and done.stderr.count("\n") == 1
     assert not (tmp_path / "m").exists()
 
@@ -230,7 +235,7 @@ def test_it_stops_early_and_keeps_the_best(
     assert "wrote" in capsys.readouterr().out
 
 
-def test_characters_that_only_the_end_has_are_named(
+def test_characters_that_occur_only_at_the_end_are_reported(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text.write_text(SENTENCE * 30 + "é")
@@ -267,7 +272,7 @@ def test_a_directory_of_texts_is_one_text(text: Path, tmp_path: Path) -> None:
     (directory / "ignored.bin").write_bytes(b"\xff")
     main(["train", "--data", str(directory), "--out", str(tmp_path / "m"), *RUN])
     assert {"z", "\n"} <= set(load(tmp_path / "m").tokenizer.characters)  # type: ignore[attr-defined]
-    with pytest.raises(SystemExit, match=r"holds no \*\.txt"):
+    with pytest.raises(SystemExit, match=r"has no \*\.txt files"):
         main(["train", "--data", str(tmp_path / "m"), "--out", str(tmp_path / "n"), *RUN])
 
 
@@ -280,10 +285,10 @@ print(*(name.read_text() for name in Path("/proc/self/task").glob("*/comm")))
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no gloo over torchrun there")
-def test_two_processes_take_the_steps_of_one(text: Path, tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun has no gloo on Windows")
+def test_two_processes_do_the_same_steps_as_one(text: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    # Not Scion: in its signs a rounding error can become a step of full length.
+    # Not Scion: it uses signs, so a rounding error can become a full step.
     adamw = "--precision float32 --optimizer adamw --lr 0.001".split()
     options = ["--data", str(text), *RUN, *adamw]
     main(["train", "--out", str(one), *options])
@@ -299,11 +304,14 @@ def test_two_processes_take_the_steps_of_one(text: Path, tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1
-    assert "gloo" not in done.stdout, "a thread that lives on may abort the interpreter's end"
+    assert "gloo" not in done.stdout, (
+        "a thread that is still alive may abort the interpreter at its end"
+    )
     losses = [[float(row["loss"]) for row in rows(out)] for out in (one, two)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
+@needs_pty
 def test_a_terminal_shows_bar_curves_and_a_sample_in_place(text: Path, tmp_path: Path) -> None:
     command = ["-m", "gpt", "train", "--data", str(text), "--out", str(tmp_path / "m"), *RUN]
     child = pexpect.spawn(
@@ -318,14 +326,14 @@ def test_a_terminal_shows_bar_curves_and_a_sample_in_place(text: Path, tmp_path:
     assert child.exitstatus == 0
 
 
-def curve(training: list[float], validation: list[float]) -> list[Progress]:
+def curve(training: list[float], validation: list[float]) -> list[StepReport]:
     return [
-        Progress(i + 1, a, b, 0.1, 1.0)
+        StepReport(i + 1, a, b, 0.1, 1.0)
         for i, (a, b) in enumerate(zip(training, validation, strict=True))
     ]
 
 
-def test_the_report_tells_learning_by_heart_from_learning() -> None:
+def test_the_report_distinguishes_overfitting_from_learning() -> None:
     rises = overfitting(curve([2.0, 1.0, 0.5], [2.0, 1.5, 1.8]))
     assert "lowest at step 2, 1.500, and rose" in rises and "1.300 above it" in rises
     gap = overfitting(curve([2.0, 1.0, 0.5], [2.0, 1.5, 1.4]))
@@ -338,13 +346,13 @@ def test_the_report_tells_learning_by_heart_from_learning() -> None:
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b"\xff\xfe\x00", r"is no UTF-8 text \(byte 0\)"),
+        (b"\xff\xfe\x00", r"is not UTF-8 text \(byte 0\)"),
         (b"short", "too short for blocks of 32"),
-        (b"words\0" * 99, "no text: it has a NUL"),
+        (b"words\0" * 99, "not text: it has a NUL"),
         (None, "cannot read"),
     ],
 )
-def test_a_text_that_cannot_be_learned_is_one_sentence(
+def test_the_error_for_an_unusable_text_is_one_sentence(
     tmp_path: Path, content: bytes | None, message: str
 ) -> None:
     path = tmp_path / "text.txt"
@@ -355,12 +363,12 @@ def test_a_text_that_cannot_be_learned_is_one_sentence(
     assert not (tmp_path / "m").exists()
 
 
-def test_a_place_that_is_taken_is_refused_before_anything_is_learned(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_checkpoint_is_refused_before_training(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(SENTENCE * 30)
     endless = ["--steps", "1000000000"]
     for place in (tmp_path, path):
-        with pytest.raises(SystemExit, match="exists and is no checkpoint"):
+        with pytest.raises(SystemExit, match="exists and is not a checkpoint"):
             main(["train", "--data", str(path), "--out", str(place), *endless, *SMALL])
 
 
@@ -368,8 +376,20 @@ def test_a_place_that_is_taken_is_refused_before_anything_is_learned(tmp_path: P
     "bad",
     ["--steps 0", "--lr -1", "--patience -1", "--batch-size 0", "--n-head 5"],
 )
-def test_settings_that_make_no_sense_are_refused(tmp_path: Path, bad: str) -> None:
+def test_settings_out_of_range_are_refused(tmp_path: Path, bad: str) -> None:
     path = tmp_path / "text.txt"
     path.write_text(SENTENCE * 30)
     with pytest.raises(SystemExit, match="error: "):
         main(["train", "--data", str(path), *SMALL, *bad.split()])
+
+
+def test_the_help_of_every_option_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, value in (("--seed N", "1"), ("--dropout X", "0.0"), ("--steps N", "1500")):
+        assert re.search(rf"{name} [A-Z][^.]*\. \(default: {value}\)", shown)
+    for kind in (TrainConfig, ModelConfig):
+        docs = field_docs(kind)
+        assert docs.keys() == {field.name for field in fields(kind)}
+        assert all(text.endswith(".") for text in docs.values())

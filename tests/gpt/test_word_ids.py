@@ -10,7 +10,7 @@ def encode(text: str) -> list[int]:
     return list(map(ord, text))
 
 
-def test_a_word_is_meant_with_and_without_the_space_before_it() -> None:
+def test_a_word_stands_for_its_tokens_with_and_without_a_space_before() -> None:
     ab = (97, 98)
     assert sequences("ab", encode, 50257) == (ab, (32, *ab))
     assert sequences(" ab", encode, 50257) == ((32, *ab),)
@@ -22,7 +22,7 @@ def test_a_word_is_meant_with_and_without_the_space_before_it() -> None:
 def test_bad_items_are_named() -> None:
     with pytest.raises(UserError, match="no token 65"):
         sequences("#65", encode, 65)
-    with pytest.raises(UserError, match="no word"):
+    with pytest.raises(UserError, match="is not a word"):
         sequences("", encode, 65)
     for item in ("king", ":2", "king:much", "king:"):
         with pytest.raises(UserError, match="like king:2"):
@@ -31,11 +31,11 @@ def test_bad_items_are_named() -> None:
 
 
 @pytest.mark.parametrize("nats", ["1e308", "1e400", "nan", "-inf", "1001"])
-def test_a_boost_out_of_range_is_refused_where_it_is_written(nats: str) -> None:
+def test_a_boost_out_of_range_is_refused(nats: str) -> None:
     with pytest.raises(UserError, match=r"boosted is .*; it must be a number from -1000 to 1000"):
         split_boost(f"king:{nats}")
 
 
-def test_an_id_of_thousands_of_digits_is_not_there() -> None:
+def test_an_id_with_thousands_of_digits_is_refused() -> None:
     with pytest.raises(UserError, match="there is no token 99999"):
         sequences("#" + "9" * 5000, lambda word: [1], 29)

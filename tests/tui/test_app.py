@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 from textual import events
 from textual.content import Content
+from textual.geometry import Size
 from textual.pilot import Pilot
-from textual.widgets import Footer
+from textual.widgets import Footer, Input, Label
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
 from tui.app import GPTApp
@@ -82,8 +83,7 @@ async def test_what_is_sent_before_the_settings_are_there_is_sent_with_them() ->
     async with app.run_test(size=(110, 32)) as pilot:
         screen = main_screen(app)
         assert not screen.query(Dial)
-        screen.query_one(Prompt).text = "abc"
-        await screen.run_action("send")
+        screen.post_message(Prompt.Sent("abc"))
         while not backend.requests:
             await pilot.pause()
         await until_written(pilot, screen)
@@ -445,10 +445,11 @@ async def test_a_mistake_behind_a_key_is_said_and_the_program_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     app = app_with(FakeBackend())
+    missing: dict[str, str] = {}
     async with running(app) as pilot:
         screen = main_screen(app)
         monkeypatch.setattr(GPTApp, "is_headless", False)
-        monkeypatch.setattr(screen, "action_new_text", lambda: {}["\x1b[31m"], raising=False)
+        monkeypatch.setattr(screen, "action_new_text", lambda: missing["\x1b[31m"], raising=False)
         await pilot.press("ctrl+n")
         assert "That key failed (KeyError" in complaints(app)[-1]
         assert "\x1b" not in complaints(app)[-1]
@@ -499,3 +500,91 @@ async def test_how_far_a_prompt_is_read_stands_below_it_and_a_lost_gpu_is_told()
         backend.go_on.set()
         await until_written(pilot, main_screen(app))
         assert complaints(app) == ["the GPU failed"]
+
+
+async def test_a_screen_ignores_a_size_that_the_terminal_no_longer_has() -> None:
+    # Two of them, each drawn and sent again, would call for each other for ever.
+    app = app_with(FakeBackend())
+    async with running(app, size=(110, 32)) as pilot:
+        screen = main_screen(app)
+        for old in (Size(60, 20), Size(5, 5)):
+            screen.post_message(events.Resize(old, old))
+            await pilot.pause()
+            assert screen.status.size.width == 110
+        await pilot.resize_terminal(90, 30)
+        await pilot.pause()
+        assert screen.status.size.width == 90
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        *(
+            (key, "There is no text yet")
+            for key in ("x", "n", "u", "o", "s", "m", "b", "k", "i", "1")
+        )
+    ],
+)
+async def test_a_key_in_an_empty_text_says_that_there_is_none(key: str, reason: str) -> None:
+    app = app_with(FakeBackend())
+    async with running(app) as pilot:
+        main_screen(app).view.focus()
+        await pilot.press(key)
+        assert any(reason in each for each in complaints(app))
+
+
+async def test_a_bookmark_and_a_preset_are_told() -> None:
+    app = app_with(FakeBackend("hi"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        screen.view.focus()
+        await pilot.press("m")
+        assert complaints(app) == ["Bookmark set"]
+        await pilot.press("m")
+        assert complaints(app) == ["Bookmark removed"]
+        await pilot.press("f9")
+        assert complaints(app) == ["Preset: wild"]
+
+
+async def test_a_problem_of_the_settings_is_shown_whole() -> None:
+    app = app_with(FakeBackend("hi"))
+    async with running(app, size=(120, 40)) as pilot:
+        screen = main_screen(app)
+        assert screen.controls
+        problem = screen.controls.query_one("#problem", Label)
+        for name, value, said in (
+            ("temperature", "-1", "temperature is -1.0; it must be a number from 0 to 100"),
+            ("top_k", "2.5", "top-k is '2.5'"),
+            ("length", "-5", "max_new_tokens is -5"),
+            ("seed", "-1", "seed is -1"),
+        ):
+            dial = screen.controls.query_one(f"#{name}", Dial)
+            before, dial.value = dial.value, value
+            await pilot.pause()
+            assert problem.display
+            assert said in " ".join(str(problem.render()).split())
+            assert problem.region.height >= 2 or len(said) < problem.region.width
+            dial.value = before
+            await pilot.pause()
+            assert not problem.display
+
+
+async def test_a_refused_export_asks_again_with_the_name_that_was_typed() -> None:
+    app = app_with(FakeBackend("hi"))
+    async with running(app) as pilot:
+        await write(pilot, app, "abc")
+        await pilot.press("f4")
+        app.screen.query_one(Input).value = "nowhere/text.pdf"
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.screen.query_one(Input).value == "nowhere/text.pdf"
+        assert complaints(app)
+
+
+async def test_an_engine_that_was_restarted_is_not_called_a_crash() -> None:
+    backend = FakeBackend(error=BackendError("stopped: the engine was restarted"))
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        assert said(screen) == "Enter sends"
+        assert screen.query_one(Prompt).text == "abc"

@@ -26,10 +26,10 @@ from tui.local_backend import LocalBackend
 
 @pytest.fixture
 async def backend(tiny_directory: Path) -> AsyncIterator[LocalBackend]:
-    backend = LocalBackend()
+    backend = LocalBackend().start()
     events = [event async for event in backend.load("tiny")]
     assert [type(event) for event in events] == [Status, Status, Loaded]
-    assert events[-1] == Loaded("tiny", "cpu", "float32", events[-1].n_params, 29, 32)  # type: ignore[union-attr]
+    assert events[-1] == Loaded("tiny", "cpu", "float32", events[-1].n_params, 29, 32)
     yield backend
     backend.close()
 
@@ -79,6 +79,7 @@ async def test_errors_are_sentences(backend: LocalBackend) -> None:
         await collect(backend.complete(Completion([], "é", Sampling(), 1)))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no signals")
 async def test_a_killed_engine_is_noticed_by_whoever_waits(backend: LocalBackend) -> None:
     request = Completion([1], "", Sampling(), 10**9, slide=True)
     with pytest.raises(EngineDiedError, match="ended by signal 9"):

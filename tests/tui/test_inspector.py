@@ -66,7 +66,7 @@ def test_the_numbers_say_what_they_are() -> None:
     assert describe(made(0, sampling=False), False)[-1][0] == "Not sampled by this model"
     bare = [line for line, _ in describe(Step(0, 5, b" ", " "))]
     assert bare[0].startswith("·")
-    assert bare[-1] == "nothing to predict it from"
+    assert bare[-1] == "First token: nothing to predict it from"
 
 
 @pytest.mark.parametrize(

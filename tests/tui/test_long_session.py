@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
@@ -14,11 +16,14 @@ F2, F3, F4, F5, F8 = "\x1bOQ", "\x1bOR", "\x1bOS", "\x1b[15~", "\x1b[19~"
 TO_THE_TEXT, LEFT, HOME, DOWN, ESCAPE = "\x1b[Z", "\x1b[D", "\x1b[H", "\x1b[B", "\x1b"
 
 
+@pytest.mark.slow
 def test_a_person_uses_everything(home: Path, tmp_path: Path) -> None:
     for name, layers in (("tiny", 2), ("other", 1)):
         model = random_model(block_size=256, n_layer=layers)
         save(home / "models" / name, model, CharTokenizer(CHARACTERS))
-    terminal = Terminal("tiny", "--seed", "1", "-n", "30", "--prompt", "to be", "--print")
+    terminal = Terminal(
+        "tiny", "--seed", "1", "-n", "30", "--prompt", "to be", "--print", compiles=True
+    )
 
     def press(*keys: str) -> None:
         for key in keys:

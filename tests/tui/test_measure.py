@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from textual.widgets import DataTable
 
 from gpt.step import Step
+from tests.terminal import Terminal, needs_pty
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import until_written
-from tests.tui.test_terminal import Terminal
 from tui.measure import by_line, measure
 from tui.screens.lines import LinesScreen
 from tui.widgets.token_view import TokenView
@@ -66,18 +66,19 @@ def test_a_text_is_piped_in_and_the_keys_come_from_the_terminal(
     tiny_directory: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "text").write_text("to be\nor not")
-    program = f"{sys.executable} -m tui tiny --score - < {tmp_path / 'text'}"
+    program = f"{sys.executable} -m tui tiny --no-compile --score - < {tmp_path / 'text'}"
     terminal = Terminal("-c", program, program="/bin/sh")
     terminal.until(lambda text: "nothing to predict it from" in text and "Enter sends" in text)
     terminal.child.send("\x1b[15~")  # F5
-    terminal.until(lambda text: "11 tokens, 11 bytes" in text and "line by line" in text)
+    terminal.until(lambda text: "11 tokens, 11 bytes" in text and "Numbers of each line" in text)
     terminal.child.send("\x11")
     assert terminal.end() == 0
 
 
+@needs_pty
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is empty"), (b"\xff", "is no UTF-8 text"), (None, "cannot read")],
+    [(b"", "is empty"), (b"\xff", "is not UTF-8 text"), (None, "cannot read")],
 )
 def test_what_cannot_be_scored_is_one_sentence(
     tmp_path: Path, content: bytes | None, message: str

@@ -21,8 +21,8 @@ from PIL import Image
 
 from gpt.errors import UserError
 from tests.chromium import chromium, needs_chromium
-from tests.serving import ECHO, STUBBORN, Served, Tab, children, serving, start_servers, tab
-from tests.terminal import PATIENCE, comes, gone
+from tests.serving import ECHO, STUBBORN, Served, Tab, serving, start_servers, tab
+from tests.terminal import PATIENCE, children, comes, gone
 from tui import serve, store
 from tui.served import export_path
 
@@ -37,12 +37,14 @@ def served(start: Callable[..., Served]) -> Served:
     return start("--no-open")
 
 
-needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
+needs_processes = pytest.mark.skipif(
+    os.name != "posix", reason="Windows has neither POSIX signals nor a list of processes"
+)
 
 
 async def test_a_tab_has_focus_and_footer_and_writes_without_a_click(served: Served) -> None:
     async with tab(served.url) as browser:
-        await browser.shows("Write a beginning", "context 0/32", "⏎ send", "^p palette")
+        await browser.shows("Type an opening line", "context 0/32", "⏎ send", "^p palette")
         await browser.press("to be")
         await browser.shows("to be")
         await browser.press("enter")
@@ -53,7 +55,7 @@ async def test_a_tab_has_focus_and_footer_and_writes_without_a_click(served: Ser
 async def test_chromium_writes_a_text_without_a_click(served: Served, tmp_path: Path) -> None:
     async with chromium(tmp_path / "profile") as page:
         await page.open(served.url)
-        await page.shows("Write a beginning", "context 0/32", "⏎ send", "^p palette")
+        await page.shows("Type an opening line", "context 0/32", "⏎ send", "^p palette")
         before = await page.picture()
         await page.type("to be\r")
         await page.shows("to be", "context 32/32")
@@ -83,11 +85,11 @@ async def test_a_path_is_not_for_export_and_an_editor_not_for_a_browser(
             await browser.shows(answer)
 
         await browser.press("f7")
-        await browser.shows("no terminal here for an editor")
+        await browser.shows("An editor needs a terminal")
         await export_to(str(tmp_path / "outside.txt"), "directories")
         await export_to("~nobody/outside.txt", "directories")
         await export_to(f"{'x' * 300}.txt", "too long")
-        await export_to("inside.txt", "wrote")
+        await export_to("inside.txt", "Wrote")
     assert [path.parent for path in tmp_path.rglob("*side.txt")] == [store.home()]
     assert (store.home() / "inside.txt").read_text().startswith("to be")
 
@@ -133,7 +135,7 @@ async def vanish(browser: Tab) -> None:
     browser.socket._writer.transport.abort()
 
 
-@needs_proc
+@needs_processes
 @pytest.mark.parametrize("go", [leave, vanish])
 async def test_program_and_engine_end_with_their_browser(served: Served, go: Any) -> None:
     async with tab(served.url) as browser:
@@ -146,11 +148,10 @@ async def test_program_and_engine_end_with_their_browser(served: Served, go: Any
     assert served.process.poll() is None
 
 
-@needs_proc
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-async def test_program_and_engine_end_with_their_server(
-    served: Served, number: signal.Signals
-) -> None:
+@needs_processes
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+async def test_program_and_engine_end_with_their_server(served: Served, name: str) -> None:
+    number = signal.Signals[name]
     async with tab(served.url) as browser:
         await browser.shows("context 0/32")
         (program,) = children(served.process.pid)
@@ -160,10 +161,10 @@ async def test_program_and_engine_end_with_their_server(
     assert await asyncio.to_thread(gone, program)
     assert await asyncio.to_thread(gone, engine)
     status = await asyncio.to_thread(served.process.wait, PATIENCE)
-    assert status == (-number if number is signal.SIGKILL else 0)
+    assert status == (-number if name == "SIGKILL" else 0)
 
 
-@needs_proc
+@needs_processes
 async def test_a_browser_that_reads_nothing_stops_no_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -175,7 +176,7 @@ async def test_a_browser_that_reads_nothing_stops_no_end(
         assert await asyncio.to_thread(gone, program)
 
 
-@needs_proc
+@needs_processes
 async def test_a_program_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "PATIENCE", 0.1)
     async with serving(STUBBORN) as url:

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.chromium import chromium, needs_chromium
-from tests.serving import ECHO, SECRET, Served, children, serving, start_servers, tab
-from tests.terminal import PATIENCE, gone
+from tests.serving import ECHO, SECRET, Served, serving, start_servers, tab
+from tests.terminal import PATIENCE, children, gone
 from tui import serve
 
 

@@ -81,7 +81,8 @@ class CompareActions(SessionScreen):
         old, new, begin = found.old, found.new, found.begin
         said = f"Same random seed; {differences(old[begin].sampling, new[begin].sampling)}"
         sides = Side("Original", old, begin), Side("What if", new, begin)
-        self.app.push_screen(ComparisonScreen(said, *sides), self._say_kept)
+        is_new = [node.step.token_id for node in old] != [node.step.token_id for node in new]
+        self.app.push_screen(ComparisonScreen(said, *sides), self._say_kept if is_new else None)
 
     def _say_kept(self, result: None) -> None:
         self.notify("The other text is now a branch; ] shows it.", markup=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import work
+from textual import events, work
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
@@ -22,7 +22,20 @@ else:  # a screen inherits styles and keys only from the first of Textual's base
     _Base = object
 
 
-class AnsweredOnce(_Base):
+class Sized(_Base):
+    """A screen that ignores sizes which the terminal no longer has.
+
+    A screen of Textual sends itself its new size while it is drawn. With two sizes on the way, each
+    would call for the other for ever.
+    """
+
+    async def on_event(self, event: events.Event) -> None:
+        """Drop an outdated size."""
+        if not isinstance(event, events.Resize) or event.size == self.app.size:
+            await super().on_event(event)
+
+
+class AnsweredOnce(Sized):
     """Two keys that arrive together may answer twice; the second answer must have no effect."""
 
     is_shown = False
@@ -38,13 +51,17 @@ class AnsweredOnce(_Base):
         if self._is_answered or not self.is_current:
             return AwaitComplete()
         if not self.is_shown:  # a key that arrived with the one that opened the screen
-            self.call_after_refresh(self.dismiss, result)
+            self.call_after_refresh(self._dismiss_when_shown, result)
             return AwaitComplete()
         if result is None and self.query("HelpPanel"):
             self.app.action_hide_help_panel()
             return AwaitComplete()
         self._is_answered = True
         return super().dismiss(result)
+
+    def _dismiss_when_shown(self, result: Any) -> None:
+        # A screen that waited for its own end would wait for ever.
+        self.dismiss(result)
 
 
 class Page(AnsweredOnce, Screen[None]):

@@ -10,6 +10,7 @@ from textual import work
 from gpt import models
 from gpt.errors import UserError
 from gpt.sanitize import one_line
+from tui.labels import shortened
 from tui.measure import find
 from tui.news import Change, News
 from tui.screens.model_actions import ModelActions
@@ -101,7 +102,7 @@ class FileActions(ModelActions):
         wanted = self.session.searched
         starts = find([node.step for node in self.document.path], wanted)
         if not starts:
-            self.notify(f'"{one_line(wanted)}" is not in the text', markup=False)
+            self.notify(f'"{shortened(wanted, 60)}" is not in the text', markup=False)
             return
         later = [i for i in starts if (i > here if by > 0 else i < here)]
         self.view.action_select((later or starts)[0 if by > 0 else -1])
@@ -109,11 +110,16 @@ class FileActions(ModelActions):
 
     def action_export(self) -> None:
         """Export the text on the screen to a file."""
-        from tui.screens.texts import Question, free_name
+        from tui.screens.texts import free_name
+
+        self._ask_where(free_name())
+
+    def _ask_where(self, name: str) -> None:
+        from tui.screens.texts import Question
 
         hint = ".txt .md .json .html or .svg"
         hint += ", in the directory of texts" if self.app.is_web else ""
-        self.app.push_screen(Question("Export to", hint, free_name()), self._export)
+        self.app.push_screen(Question("Export to", hint, name), self._export)
 
     def _export(self, name: str | None) -> None:
         from tui import export, served
@@ -125,7 +131,10 @@ class FileActions(ModelActions):
             export.write(path, self.document.path, self.session.model)
         except UserError as error:
             self.complain(str(error))
+            self._ask_where(name)
         except (OSError, RuntimeError, ValueError) as error:  # not a valid file name
-            self.complain(f"cannot write {name}: {getattr(error, 'strerror', None) or error}")
+            reason = getattr(error, "strerror", None) or error
+            self.complain(f"cannot write {shortened(name, 100)}: {reason}")
+            self._ask_where(name)
         else:
             self.notify(f"Wrote {one_line(str(path.absolute()))}", markup=False)

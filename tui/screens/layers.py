@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
+from textual import getters
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -31,6 +32,9 @@ class LayersScreen(Page):
         Binding("left", "head(-1)", "previous head", priority=True, id="inside.last"),
     ]
 
+    table = getters.query_one(DataTable)
+    view = getters.query_one(TokenView)
+
     def __init__(self, nodes: Sequence[Node], layers: Sequence[Layer]) -> None:
         super().__init__()
         self._path = nodes
@@ -49,27 +53,25 @@ class LayersScreen(Page):
 
     def on_mount(self) -> None:
         """Fill the table and the text; the last row is the model's own output."""
-        table: DataTable[Text] = self.query_one(DataTable)
         step = self._path[-1].step
         name = visible(step.bytes, step.token_id)
         for title in ("After", f'P("{name}")', "Rank", "Top guesses"):
-            table.add_column(Text(title))
+            self.table.add_column(Text(title))
         for layer in self._layers:
             best = "  ".join(
                 f"{visible(data, i)} {percent(math.exp(logprob))}"
                 for i, data, logprob in zip(layer.ids, layer.bytes, layer.logprobs, strict=True)
             )
             own = percent(math.exp(layer.chosen_logprob))
-            table.add_row(
+            self.table.add_row(
                 Text(layer.name),
                 Text(own, justify="right"),
                 Text(f"{layer.chosen_rank:,}", justify="right"),
                 Text(best),
             )
-        view = self.query_one(TokenView)
-        view.show(self._path)
-        table.move_cursor(row=len(self._layers) - 1)
-        table.focus()
+        self.view.show(self._path)
+        self.table.move_cursor(row=len(self._layers) - 1)
+        self.table.focus()
         self._colour()
 
     def on_data_table_row_highlighted(self) -> None:
@@ -82,7 +84,7 @@ class LayersScreen(Page):
         self._colour()
 
     def _colour(self) -> None:
-        layer = self._layers[self.query_one(DataTable).cursor_row]
+        layer = self._layers[self.table.cursor_row]
         n_heads, weights = len(layer.attention), tuple[float, ...]()
         if not n_heads:
             title = "The embedding has no attention"
@@ -96,7 +98,7 @@ class LayersScreen(Page):
             weights = tuple(
                 math.fsum(column) / n_heads for column in zip(*layer.attention, strict=True)
             )
-        self.query_one(TokenView).set_scale(attention_scale(title, self._path, weights))
+        self.view.set_scale(attention_scale(title, self._path, weights))
 
 
 def attention_scale(title: str, nodes: Sequence[Node], weights: Sequence[float]) -> Scale:

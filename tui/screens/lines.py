@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
+from textual import getters
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -24,6 +25,8 @@ class LinesScreen(Dialog[int | None]):
         Binding("escape,f5", "dismiss(None)", "back", id="measures.back")
     ]
 
+    table = getters.query_one(DataTable)
+
     def __init__(self, steps: Sequence[Step]) -> None:
         super().__init__()
         self._steps = steps
@@ -39,14 +42,13 @@ class LinesScreen(Dialog[int | None]):
 
     def on_mount(self) -> None:
         """Add a row for each line."""
-        table: DataTable[Text] = self.query_one(DataTable)
         for name in ("line", "tokens", "bits", "bits/byte", "perplexity", "text"):
-            table.add_column(name)
+            self.table.add_column(name)
         for number, line in enumerate(by_line(self._steps), 1):
             cells = [f"{number}", f"{line.n_tokens}", f"{line.bits:.1f}", *_ratios(line)]
             row = [Text(cell, justify="right") for cell in cells]
-            table.add_row(*row, Text(one_line(line.text)[:60]), key=str(line.first))
-        table.focus()
+            self.table.add_row(*row, Text(one_line(line.text)[:60]), key=str(line.first))
+        self.table.focus()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Return the line."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import on
+from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -48,6 +48,8 @@ class ModelComparisonScreen(Page):
         Binding("d", "disagreement(1)", "next disagreement", id="readings.next"),
         Binding("D", "disagreement(-1)", "previous disagreement", id="readings.last"),
     ]
+
+    here = getters.query_one("#here", Static)
 
     def __init__(self, own: Reading, other: Reading, divergence: Sequence[float] | None) -> None:
         super().__init__()
@@ -110,7 +112,7 @@ class ModelComparisonScreen(Page):
             node = None if view.index is None else reading.nodes[view.index]
             inspector.is_prompt = node is None or node.is_prompt
             inspector.step = node.step if node else None
-        self.query_one("#here", Static).update(Content(one_line(self._said_of(index, lead))))
+        self.here.update(Content(one_line(self._said_of(index, lead))))
 
     def _said_of(self, index: int, lead: int) -> str:
         n = self._span_of[lead][index]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
-from textual import on, work
+from textual import getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -22,6 +22,9 @@ from tui.measure import measure
 from tui.screens.dialog import Dialog
 from tui.widgets.field import Field
 
+LONGEST = 24
+"""Characters of a continuation in the table."""
+
 
 class OptionsScreen(Dialog[str | None]):
     """A row for each continuation, the most probable first; returns the chosen one, or None."""
@@ -29,6 +32,9 @@ class OptionsScreen(Dialog[str | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back", id="options.back")
     ]
+
+    field = getters.query_one(Input)
+    table = getters.query_one(DataTable)
 
     def __init__(self, backend: Backend, ids: Sequence[int]) -> None:
         super().__init__()
@@ -49,38 +55,37 @@ class OptionsScreen(Dialog[str | None]):
 
     def on_mount(self) -> None:
         """Add the columns."""
-        table: DataTable[Text] = self.query_one(DataTable)
         for name in ("continuation", "probability", "bits", "bits/byte", "token by token"):
-            table.add_column(name)
-        self.query_one(Input).focus()
+            self.table.add_column(name)
+        self.field.focus()
 
     @on(Input.Submitted)
     def _ask(self, event: Input.Submitted) -> None:
         if event.value:
             self._score(event.value)
+        else:
+            self.field.border_subtitle = "Type a continuation first"
 
     @work(exclusive=True)
     async def _score(self, text: str) -> None:
-        field = self.query_one(Input)
         try:
             (steps,) = await self._backend.options(self._ids, [text])
         except BackendError as error:
-            field.border_subtitle = Content(one_line(str(error)))
+            self.field.border_subtitle = Content(one_line(str(error)))
             return
-        field.value, field.border_subtitle = "", ""
+        self.field.value, self.field.border_subtitle = "", ""
         self._found[text] = steps
         self._fill()
 
     def _fill(self) -> None:
-        table: DataTable[Text] = self.query_one(DataTable)
-        table.clear()
+        self.table.clear()
         rows = {text: (measure(steps), steps) for text, steps in self._found.items()}
         for text, (whole, steps) in sorted(rows.items(), key=lambda row: row[1][0].nats):
             ratio = "–" if whole.bits_per_byte is None else f"{whole.bits_per_byte:.3f}"
             p = math.exp(-whole.nats)
             numbers = (f"{p:.2g}" if p < 0.0001 else percent(p), f"{whole.bits:.2f}", ratio)
-            table.add_row(
-                Text(visible(text.encode("utf-8", "replace"), 0)),
+            self.table.add_row(
+                Text(_short(visible(text.encode("utf-8", "replace"), 0))),
                 *(Text(number, justify="right") for number in numbers),
                 Text("  ".join(map(_token, steps))),
                 key=text,
@@ -89,6 +94,11 @@ class OptionsScreen(Dialog[str | None]):
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Return the continuation."""
         self.dismiss(event.row_key.value)
+
+
+def _short(text: str) -> str:
+    """The end of a long text goes, so that the numbers stay on the screen."""
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _token(step: Step) -> str:

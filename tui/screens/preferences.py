@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import ClassVar, cast
 
 from rich.text import Text
-from textual import events, on
+from textual import events, getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Vertical
@@ -26,6 +26,8 @@ class PreferencesScreen(Dialog[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,f6", "dismiss(None)", "back", id="preferences.back")
     ]
+
+    table = getters.query_one(DataTable)
 
     def __init__(self, dials: dict[str, float]) -> None:
         super().__init__()
@@ -58,16 +60,15 @@ class PreferencesScreen(Dialog[None]):
 
     def on_mount(self) -> None:
         """Add a row for each action."""
-        table: DataTable[Text] = self.query_one(DataTable)
         for name, width in (
             ("key", 12),
             ("what it does", 42),
             ("where", 13),
             ("name in the file", 0),
         ):
-            table.add_column(name, width=width or None, key=name)
+            self.table.add_column(name, width=width or None, key=name)
         for key in KEYS:
-            table.add_row(
+            self.table.add_row(
                 Text(self._keys_of(key)),
                 Text(key.description),
                 Text(key.place),
@@ -106,9 +107,8 @@ class PreferencesScreen(Dialog[None]):
 
     def key_delete(self) -> None:
         """Reset the key of the highlighted action."""
-        table: DataTable[Text] = self.query_one(DataTable)
-        if table.has_focus:
-            self._give(KEYS[table.cursor_row], None)
+        if self.table.has_focus:
+            self._give(KEYS[self.table.cursor_row], None)
 
     def _give(self, key: Key, name: str | None) -> None:
         keys = {each: value for each, value in self._app.preferences.keys.items() if each != key.id}
@@ -117,7 +117,7 @@ class PreferencesScreen(Dialog[None]):
         self._app.prefer(keys=keys)
         for problem in key_problems(keys):
             self.notify(one_line(problem), severity="warning", markup=False)
-        self.query_one(DataTable).update_cell(key.id, "key", Text(self._keys_of(key)))
+        self.table.update_cell(key.id, "key", Text(self._keys_of(key)))
 
 
 class KeyQuestion(Dialog[str | None]):

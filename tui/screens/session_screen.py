@@ -22,9 +22,10 @@ from tui import possible
 from tui.backend import BackendError
 from tui.document import Document, Node
 from tui.keys import KEYS
-from tui.labels import cut
+from tui.labels import cut, shortened
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.possible import Refusal, Situation
+from tui.screens.dialog import Sized
 from tui.session import Session
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
@@ -39,7 +40,7 @@ T = TypeVar("T")
 _IN_THE_FOOTER = [actions.parse(key.action.removeprefix("screen.")) for key in KEYS if key.show]
 
 
-class SessionScreen(Screen[None]):
+class SessionScreen(Sized, Screen[None]):
     """A session and the widgets that show it."""
 
     status = getters.query_one(Status)
@@ -112,7 +113,7 @@ class SessionScreen(Screen[None]):
 
     def complain(self, message: str) -> None:
         """Show an error message."""
-        self.notify(one_line(message), severity="error", markup=False, timeout=10)
+        self.notify(shortened(message), severity="error", markup=False, timeout=10)
 
     async def answer(self, question: Awaitable[T]) -> T | None:
         """Wait for an answer of the model; None after an error message."""

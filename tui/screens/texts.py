@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -29,6 +29,8 @@ class TextPicker(Dialog[Path | None]):
         Binding("down", "cursor(1)", "next", show=False),
         Binding("up", "cursor(-1)", "previous", show=False),
     ]
+
+    options = getters.query_one(OptionList)
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,22 +60,20 @@ class TextPicker(Dialog[Path | None]):
             for entry in self._all
             if all(word in f"{entry.title} {entry.model}".casefold() for word in words)
         ]
-        options = self.query_one(OptionList)
-        options.clear_options()
-        options.add_options(Option(Content(_line(entry))) for entry in self._shown)
-        options.highlighted = 0 if self._shown else None
-        options.border_subtitle = f"{len(self._shown)} of {len(self._all)}"
+        self.options.clear_options()
+        self.options.add_options(Option(Content(_line(entry))) for entry in self._shown)
+        self.options.highlighted = 0 if self._shown else None
+        self.options.border_subtitle = f"{len(self._shown)} of {len(self._all)}"
 
     def action_cursor(self, by: int) -> None:
         """Move in the list while the field has the focus."""
-        options = self.query_one(OptionList)
         if self._shown:
-            here = options.highlighted or 0
-            options.highlighted = max(0, min(len(self._shown) - 1, here + by))
+            here = self.options.highlighted or 0
+            self.options.highlighted = max(0, min(len(self._shown) - 1, here + by))
 
     @on(Input.Submitted)
     def _take(self) -> None:
-        index = self.query_one(OptionList).highlighted
+        index = self.options.highlighted
         if index is not None:
             self.dismiss(self._shown[index].path)
 
@@ -102,7 +102,7 @@ class Question(Dialog[str | None]):
 
     def compose(self) -> ComposeResult:
         """One field."""
-        field = Field(self._answer, compact=True, select_on_focus=False)
+        field = Field(self._answer, compact=True)  # selected, so typing replaces it
         field.border_title = Content(self._title)
         field.border_subtitle = Content(self._hint)
         yield field

@@ -83,7 +83,7 @@ class TokenActions(SessionScreen):
     def action_preset(self) -> None:
         """Set the sampling settings to the next preset."""
         if self.controls:
-            self.controls.next_preset()
+            self.notify(f"Preset: {self.controls.next_preset()}", markup=False)
 
     def action_ban(self) -> None:
         """Ban the selected token, or allow it again."""

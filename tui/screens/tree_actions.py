@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from textual import on
+
 from tui.document import Node
+from tui.possible import NO_BEGINNING
 from tui.screens.session_screen import SessionScreen
+from tui.widgets.prompt import Prompt
 
 
 class TreeActions(SessionScreen):
     """Each action's conditions are in the table of possible actions."""
 
-    def action_send(self) -> None:
+    @on(Prompt.Sent)
+    def _send(self, event: Prompt.Sent) -> None:
         """Continue after the path and the prompt."""
-        if self.write(self.prompt.text):
-            self.prompt.text = ""
+        if not event.text and not self.document.path:
+            self.complain(NO_BEGINNING.reason)
+        elif not self.write(event.text):
+            self.give_back(event.text)
 
     def action_go_on(self) -> None:
         """Continue after the selected token; the old continuation stays as a branch."""
@@ -53,8 +60,9 @@ class TreeActions(SessionScreen):
     def action_mark(self) -> None:
         """Set or remove a bookmark at the selected token."""
         if (index := self.view.index) is not None:
-            self.document.toggle_mark(index)
+            is_set = self.document.toggle_mark(index)
             self.view.redraw(index)
+            self.notify(f"Bookmark {'set' if is_set else 'removed'}", markup=False)
 
     def action_next_mark(self) -> None:
         """Go to the next bookmark of any branch."""

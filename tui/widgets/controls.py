@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from typing import ClassVar
 
-from textual import on
+from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalGroup
@@ -16,7 +16,7 @@ from textual.widgets import Checkbox, Input, Label
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
-from gpt.settings import Ids, Sampling
+from gpt.settings import Ids, Sampling, check_setting
 from gpt.word_ids import split_boost
 from tui.dials import KNOBS, NEUTRAL, PRESETS, WORDS, Knob, preset_values
 from tui.session import RunSettings
@@ -34,7 +34,6 @@ class Dial(Field):
     def __init__(self, knob: Knob) -> None:
         super().__init__(
             knob.value,
-            type=knob.kind,
             id=knob.name,
             compact=True,
             placeholder=knob.empty,
@@ -79,6 +78,10 @@ class Controls(VerticalGroup):
 
     BORDER_TITLE = "Sampling settings"
 
+    _chat_box = getters.query_one("#chat", Checkbox)
+    _slide_box = getters.query_one("#slide", Checkbox)
+    _problem = getters.query_one("#problem", Label)
+
     def __init__(self, *, chat: bool) -> None:
         super().__init__(id="controls")
         self._chat = chat
@@ -87,6 +90,7 @@ class Controls(VerticalGroup):
 
     def compose(self) -> ComposeResult:
         """Labels and fields in two columns."""
+        yield Label(id="problem", markup=False)
         for knob in KNOBS:
             yield Label(knob.label, markup=False)
             yield Dial(knob)
@@ -107,16 +111,19 @@ class Controls(VerticalGroup):
             tooltip="when the context is full, continue and forget the oldest tokens",
         )
 
+    def _field(self, name: str) -> Input:
+        return self.query_one(f"#{name}", Input)
+
     def set(self, name: str, value: float) -> bool:
         """Set the setting with this name; False if there is none."""
         if name not in {knob.name for knob in KNOBS}:
             return False
-        self.query_one(f"#{name}", Dial).value = f"{value:.10g}"
+        self._field(name).value = f"{value:.10g}"
         return True
 
     def numbers(self) -> dict[str, float]:
         """Name → value of every setting whose field holds a number."""
-        values = {knob.name: self.query_one(f"#{knob.name}", Dial).value for knob in KNOBS}
+        values = {knob.name: self._field(knob.name).value for knob in KNOBS}
         found = dict[str, float]()
         for name, text in values.items():
             with suppress(ValueError):
@@ -128,7 +135,7 @@ class Controls(VerticalGroup):
         names, now = list(PRESETS), self._preset()
         chosen = names[(names.index(now) + 1) % len(names) if now else 0]
         for name, value in dict(preset_values())[chosen].items():
-            self.query_one(f"#{name}", Dial).value = value
+            self._field(name).value = value
         return chosen
 
     def toggle_ban(self, token_id: int) -> bool:
@@ -136,7 +143,7 @@ class Controls(VerticalGroup):
         items, item = self._items("banned"), f"#{token_id}"
         banned = item not in items
         items = [*items, item] if banned else [each for each in items if each != item]
-        self.query_one("#banned", Input).value = _line(items)
+        self._field("banned").value = _line(items)
         return banned
 
     def boost(self, token_id: int, by: float) -> float:
@@ -148,7 +155,7 @@ class Controls(VerticalGroup):
             else:
                 others.append(item)
         items = [*others, f"{name}:{nats:g}"] if nats else others
-        self.query_one("#boosted", Input).value = _line(items)
+        self._field("boosted").value = _line(items)
         return nats
 
     def unknown_words(self) -> list[str]:
@@ -158,7 +165,7 @@ class Controls(VerticalGroup):
         return [item for item in dict.fromkeys(named) if item not in self.words]
 
     def _items(self, name: str) -> list[str]:
-        items = self.query_one(f"#{name}", Input).value.split()
+        items = self._field(name).value.split()
         return [item.replace("·", " ") for item in items]
 
     def _ids(self, item: str) -> tuple[Ids, ...]:
@@ -170,21 +177,23 @@ class Controls(VerticalGroup):
 
     @on(Input.Changed)
     def check(self) -> None:
-        """Show the first problem of the settings, or the name of their preset."""
+        """Show the first problem of the settings, and the name of their preset."""
+        problem = ""
         try:
-            self._sampling(seed=0)
+            self._sampling(seed=self._seed() or 0)
             _ = self.length, self.branches
         except UserError as error:
-            self.border_subtitle = Content(one_line(str(error)))
-        else:
-            self.border_subtitle = self._preset() or ""
+            problem = one_line(str(error))
+        self._problem.update(Content(problem))
+        self.set_class(bool(problem), "-problem")
+        self.border_subtitle = self._preset() or ""
 
     def _preset(self) -> str | None:
-        now = {name: self.query_one(f"#{name}", Dial).value for name in NEUTRAL}
+        now = {name: self._field(name).value for name in NEUTRAL}
         return next((name for name, values in preset_values() if values == now), None)
 
     def _number(self, name: str, kind: type[int] | type[float]) -> float:
-        text = self.query_one(f"#{name}", Dial).value
+        text = self._field(name).value
         try:
             return kind(text)
         except ValueError:
@@ -196,12 +205,15 @@ class Controls(VerticalGroup):
 
         new_seed: an empty seed means a new random one; else the seed of the previous run.
         """
-        seed = self.query_one("#seed", Dial)
+        seed = self._field("seed")
         if not seed.value and (new_seed or not seed.placeholder.isdecimal()):
             seed.placeholder = str(int.from_bytes(os.urandom(4)) >> 1)
-        return self._sampling(
-            seed=int(self._number("seed", int)) if seed.value else int(seed.placeholder)
-        )
+        given = self._seed()
+        return self._sampling(seed=int(seed.placeholder) if given is None else given)
+
+    def _seed(self) -> int | None:
+        """The seed in the field; None if it is empty."""
+        return int(self._number("seed", int)) if self._field("seed").value else None
 
     def _sampling(self, *, seed: int) -> Sampling:
         return Sampling(
@@ -231,8 +243,10 @@ class Controls(VerticalGroup):
 
     @property
     def length(self) -> int:
-        """Most tokens of a run. Raises UserError if it is not a number."""
-        return int(self._number("length", int))
+        """Most tokens of a run. Raises UserError if it is not a whole number of at least 0."""
+        length = int(self._number("length", int))
+        check_setting("max_new_tokens", length)
+        return length
 
     @property
     def branches(self) -> int:
@@ -245,9 +259,9 @@ class Controls(VerticalGroup):
     @property
     def slide(self) -> bool:
         """Whether to continue when the context is full."""
-        return self.query_one("#slide", Checkbox).value
+        return self._slide_box.value
 
     @property
     def chat(self) -> bool:
         """Whether a prompt is a message of a chat."""
-        return self.query_one("#chat", Checkbox).value
+        return self._chat_box.value

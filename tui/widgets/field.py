@@ -38,6 +38,12 @@ class InOrder(_Base):
 class Field(InOrder, Input):
     """An Input without control characters, which would reach the terminal."""
 
+    def on_paste(self, event: events.Paste) -> None:
+        """Join the lines of a pasted text; Textual would keep only the first."""
+        event.prevent_default()
+        event.stop()
+        self.insert_text_at_cursor(" ".join(event.text.splitlines()))
+
     def validate_value(self, value: str) -> str:
         """Keep printable characters: a pasted escape code is harmless without its first one."""
         return "".join(character for character in value if character.isprintable())

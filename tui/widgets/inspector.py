@@ -59,7 +59,7 @@ def describe(step: Step, is_prompt: bool = True) -> list[tuple[str, str]]:
     name = visible(step.bytes, step.token_id)
     lines = [(f"{name}   id {step.token_id}, position {step.position}", "bold")]
     if step.logprob is None or step.entropy is None:
-        return [*lines, ("First token:", ""), ("nothing to predict it from", "")]
+        return [*lines, ("First token: nothing to predict it from", "")]
     among = math.exp(step.entropy)
     number = f"{among:,.0f}" if among >= 10 else f"{among:.2g}"
     lines.append((f"probability {percent(math.exp(step.logprob))}, rank {step.rank}", ""))

@@ -12,6 +12,7 @@ from textual.strip import Strip
 from textual.widgets import TextArea
 
 from gpt.sanitize import one_for_one
+from tui import possible
 from tui.keys import bindings
 from tui.widgets.field import InOrder
 
@@ -21,6 +22,16 @@ class Prompt(InOrder, TextArea):
     them from Enter."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("in the prompt")
+
+    class Sent(Message):
+        """The person wants the model to continue after this text.
+
+        A message reaches the screen after the keys that were pressed before.
+        """
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
 
     class Paged(Message):
         """The person wants to see the previous (-1) or next (1) page of the text."""
@@ -33,6 +44,20 @@ class Prompt(InOrder, TextArea):
     def has_text(self) -> bool:
         """Whether the field is not empty, without joining the lines of a long text."""
         return self.document.line_count > 1 or bool(self.document.get_line(0))
+
+    def refusal(self, action: str, parameters: possible.Parameters) -> possible.Refusal | None:
+        """The screen's reason against sending now; None if it is possible."""
+        ask = getattr(self.screen, "refusal", None)
+        return ask(action, parameters) if ask and action == "send" else None
+
+    def check_action(self, action: str, parameters: possible.Parameters) -> bool | None:
+        """True, or None (grey) if it is not possible now; its key then says why."""
+        return None if self.refusal(action, parameters) else True
+
+    def action_send(self) -> None:
+        """Send the text and empty the field."""
+        text, self.text = self.text, ""
+        self.post_message(self.Sent(text))
 
     def action_line_break(self) -> None:
         """Insert a line break."""
