@@ -11,9 +11,12 @@ SHOWN = 8
 
 
 def shortened(message: str, longest: int = 300) -> str:
-    """A message as one line that leaves room for the screen behind it."""
+    """A message as one line; of a long one the middle is left out, for the end has the reason."""
     line = one_line(message)
-    return line if len(line) <= longest else line[: longest - 1] + "…"
+    if len(line) <= longest:
+        return line
+    end = longest // 3
+    return f"{line[: longest - end - 1]}…{line[-end:]}"
 
 
 def visible(data: bytes, token_id: int) -> str:
