@@ -139,9 +139,7 @@ def test_a_template_that_is_none_gets_a_notice(template: Any, match: str, tmp_pa
 def drawn(directory: Path, n: int) -> list[int]:
     """What our model draws greedily after IDS."""
     loaded = load(directory)
-    steps = generate(
-        loaded.new_context(), IDS[0].tolist(), Sampling(temperature=0.0), Limits(n)
-    )
+    steps = generate(loaded.new_context(), IDS[0].tolist(), Sampling(temperature=0.0), Limits(n))
     return [step.token_id for step in steps]
 
 
