@@ -108,8 +108,9 @@ class Terminal:
         self.raw += data
         if ASKS_FOR_FRAMES in data:
             self.child.send(HAS_FRAMES)
-        begun = self.raw.rfind(FRAME)
-        half = begun > self.raw.rfind(FRAME_ENDS)
+        new = max(0, self._drawn - len(FRAME))  # the bytes of a mark may come in two reads
+        begun = self.raw.rfind(FRAME, new)
+        half = begun > self.raw.rfind(FRAME_ENDS, new)
         whole = max(self._drawn, begun) if half else len(self.raw)
         self._stream.feed(self.raw[self._drawn : whole])
         self._drawn = whole
@@ -127,8 +128,11 @@ class Terminal:
         self.child.delaybeforesend, before = None, self.child.delaybeforesend
         for start in range(0, len(data), 4096):
             self.child.send(data[start : start + 4096])
-            while self.read(timeout=0):
-                pass  # a program that waits for its output to be read does not read its input
+            # A program that waits for its output to be read does not read its input; one that
+            # writes faster than this draws would never be done.
+            for _ in range(16):
+                if not self.read(timeout=0):
+                    break
         self.child.delaybeforesend = before
 
     def paste(self, text: str) -> None:

@@ -77,7 +77,6 @@ def network(variant: str, dtype: str) -> GPT:
 
 
 @needs_compiler
-@pytest.mark.timeout(300)
 def test_loops_over_matrices_prefetch() -> None:
     weight = torch.randint(-127, 128, (64, 160), dtype=torch.int8)
     x = torch.randn(160)
@@ -100,7 +99,6 @@ def test_loops_over_matrices_prefetch() -> None:
 
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("variant", "dtype"), [("gpt2", "float32"), ("ours", "float16"), ("opt", "int8")]
 )
@@ -144,7 +142,6 @@ def test_compiled_code_computes_what_the_network_does(
 
 
 @needs_compiler
-@pytest.mark.timeout(300)
 def test_a_text_drawn_by_compiled_code_has_the_scores_of_the_network(
     tiny: Checkpoint,
 ) -> None:
@@ -170,7 +167,6 @@ def test_a_text_drawn_by_compiled_code_has_the_scores_of_the_network(
 
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.timeout(300)
 def test_the_engine_builds_in_the_background_and_says_what_drew_the_tokens(
     tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +191,6 @@ def test_the_engine_builds_in_the_background_and_says_what_drew_the_tokens(
 
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.timeout(300)
 def test_code_that_computes_wrong_numbers_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model()
     cpu_build_of(context_of(model), "float32", build=True).wait()
@@ -394,7 +389,6 @@ def test_different_code_has_different_paths() -> None:
 
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.timeout(300)
 def test_code_that_was_not_used_for_long_is_removed(home: Path) -> None:
     model = network("gpt2", "float32")
     cpu_build = cpu_build_of(context_of(model), "float32", build=True)

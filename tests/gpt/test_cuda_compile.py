@@ -38,7 +38,6 @@ def cuda_build_of(context: Context, *, build: bool) -> CudaBuild:
 
 @pytest.mark.slow
 @needs_compiler
-@pytest.mark.timeout(300)
 def test_compiled_code_is_built_in_the_background_and_draws_the_same_text(
     tiny: Checkpoint, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

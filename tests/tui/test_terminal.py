@@ -20,6 +20,9 @@ from tests.convert.conftest import gpt2, saved
 from tests.terminal import HEIGHT, RESTORED, WIDTH, Terminal, comes, gone, terminals
 from tui.store import entries
 
+# All runs in other processes. Here only the screen is drawn, many times slower if that is traced.
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.fixture
 def start(tiny_directory: Path) -> Iterator[Callable[..., Terminal]]:

@@ -17,6 +17,9 @@ from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
 from tests.terminal import KEYS, RESTORED, SIZES, Terminal, comes, gone, terminals
 
+# All runs in other processes. Here only the screen is drawn, many times slower if that is traced.
+pytestmark = pytest.mark.no_cover
+
 Start = Callable[..., Terminal]
 READY = r"context \d+/"
 
@@ -66,6 +69,7 @@ def test_a_paste_arrives_once_with_line_breaks_of_any_system(start: Start) -> No
     assert "\x1b]0;x" not in terminal.raw
 
 
+@pytest.mark.slow
 def test_a_paste_of_a_megabyte_and_one_while_the_model_writes(
     start: Start, tiny_directory: Path
 ) -> None:
