@@ -8,12 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from gpt.checkpoint import Checkpoint, load, save
 from gpt.config import ModelConfig
 from gpt.context import Context
 from gpt.model import GPT
 from gpt.tokenizer import CharTokenizer
+
+# A machine that is busy is slow, and that is no fault of what is tested.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 TINY: dict[str, Any] = {
     "vocab_size": 29,
