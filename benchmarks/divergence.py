@@ -91,8 +91,13 @@ def summary(figures: Tensor) -> dict[str, float]:
 def main() -> None:
     """Measure and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="Text file.")
-    parser.add_argument("--tokens", type=int, default=20_000, help="(default: %(default)s)")
+    parser.add_argument("--data", type=Path, required=True, help="Text file. (default: none)")
+    parser.add_argument(
+        "--tokens",
+        type=int,
+        default=20_000,
+        help="Tokens to read at the end of the text. (default: %(default)s)",
+    )
     args = parser.parse_args()
     shipped = models.find(models.EMBEDDED)
     text = checkpoint.load(shipped).tokenizer.encode(data.read_text(args.data))

@@ -205,7 +205,13 @@ def main() -> None:
         "--device", default="cuda", help="Device: cuda or cpu. (default: %(default)s)"
     )
     names = [*SIZES, models.EMBEDDED]
-    parser.add_argument("--models", nargs="+", default=names, choices=names, help="(default: all)")
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=names,
+        choices=names,
+        help="Models to measure. (default: all)",
+    )
     parser.add_argument("--profile", action="store_true", help="Add the times of GPU kernels.")
     parser.add_argument(
         "--work",

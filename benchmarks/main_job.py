@@ -178,8 +178,8 @@ def main() -> None:
     frames = in_turn(
         {
             "empty_app_first_frame": lambda: first("ready", "-c", EMPTY_APP),
-            "first_frame": lambda: first("Write a beginning", "-m", "tui"),
-            "first_token": lambda: first("writing|done", "-m", "tui", "--prompt", PROMPT),
+            "first_frame": lambda: first("Type an opening", "-m", "tui"),
+            "first_token": lambda: first("Writing|Done", "-m", "tui", "--prompt", PROMPT),
         },
         args.rounds,
     )

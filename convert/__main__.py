@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import gpt
 from convert.events import CheckpointFound, Event, Notice, OnEvent
 from gpt import models
+from gpt.command_line import Parser, listed, one_of
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 
@@ -50,31 +51,76 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(141)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m convert", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
-    parser.add_argument("model", metavar="MODEL", help="name on the hub, or directory")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="new checkpoint; default: among your models"
+_PROGRAM = "python -m convert"
+_EXAMPLES = {
+    "python -m convert gpt2": "Download, convert and verify GPT-2, then open it with: gpt-tui gpt2",
+    "python -m convert facebook/opt-125m --dtype float16": "Store OPT in half the space",
+    "python -m convert DIR --name mine": "Convert a model that save_pretrained wrote",
+}
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=_PROGRAM, usage=f"{_PROGRAM} [OPTION ...] MODEL", description=__doc__)
+    group = parser.add_argument_group("input")
+    group.add_argument(
+        "model",
+        metavar="MODEL",
+        help="Name on the Hugging Face hub, or a directory. (default: none)",
     )
-    parser.add_argument("--name", help="name of the new model; default: as in the source")
-    parser.add_argument(
-        "--dtype",
-        choices=[*models.DTYPES, "keep"],
-        default="keep",
-        help="dtype of the stored weights; default: that of the source",
+    group.add_argument(
+        "--revision",
+        metavar="REV",
+        help="Branch, tag or commit on the hub. (default: the main branch)",
     )
-    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit on the hub")
-    parser.add_argument(
+    group.add_argument(
+        "--ask", action="store_true", help="Show the size and ask first. (default: start at once)"
+    )
+    _add_output(parser.add_argument_group("output"))
+    group = parser.add_argument_group("verification")
+    group.add_argument(
         "--verify",
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help="compare with transformers before installing",
+        help="Compare with transformers before installing. (default: compare)",
     )
-    parser.add_argument("--force", action="store_true", help="replace an existing checkpoint")
-    parser.add_argument("--ask", action="store_true", help="show the size and ask first")
-    parser.add_argument("--json", action="store_true", help="progress as JSON lines on stdout")
+    parser.set_defaults(verify=True)  # a default above would be added to the help by Python 3.11
+    parser.end(
+        _EXAMPLES,
+        version=f"gpt-tui {gpt.__version__}",
+        places=lambda: {"models": models.home()},
+    )
     return parser
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    """The options that say what is written, and where."""
+    group.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="Write this directory. (default: one among your models)",
+    )
+    group.add_argument(
+        "--name", metavar="NAME", help="Name of the new model. (default: as in the source)"
+    )
+    dtypes = (*models.DTYPES, "keep")
+    group.add_argument(
+        "--dtype",
+        type=one_of(dtypes),
+        metavar="DTYPE",
+        default="keep",
+        help=f"Dtype of the stored weights: {listed(dtypes)}, which is that of the source. "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--force",
+        action="store_true",
+        help="Replace an existing checkpoint. (default: refuse)",
+    )
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="Print progress and the result as JSON lines on stdout. (default: show bars)",
+    )
 
 
 def _exit(number: int, frame: object) -> NoReturn:

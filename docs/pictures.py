@@ -34,7 +34,7 @@ TOKEN = 34
 
 def connect(model: str) -> Connection:
     """An engine that does not depend on compiled code, so that the pictures repeat."""
-    backend = LocalBackend(device="cpu", dtype="auto", threads=1, compile="off")
+    backend = LocalBackend(device="cpu", dtype="auto", threads=1, compile="off").start()
     return backend, backend.load(model)
 
 
@@ -47,7 +47,7 @@ async def program(size: tuple[int, int]) -> AsyncIterator[tuple[MainScreen, Pilo
     async with app.run_test(size=size) as pilot:
         while session.is_busy or len(session.document.path) < TOKEN:
             await pilot.pause(0.1)
-        await press(pilot, "shift+tab", "home", *["right"] * TOKEN)
+        await press(pilot, "tab", "home", *["right"] * TOKEN)
         yield screen, pilot
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import gpt
 from gpt import complete_command, models, score_command
+from gpt.command_line import Parser, listed, one_of
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 
@@ -19,6 +20,32 @@ if TYPE_CHECKING:
     from gpt.loaded import LoadedModel
 
 
+_PROGRAM = "python -m gpt"
+_COMMANDS = {
+    "complete": ("[PROMPT]", "Continue a text."),
+    "score": (
+        "FILE | --prompt TEXT --options TEXT ...",
+        "Show how probable each token of a text is.",
+    ),
+    "bench": ("", "Measure the speed of a model on this machine."),
+    "models": ("", "List the models, or check the files of one."),
+    "train": ("", "Train a model on a text."),
+    "evaluate": ("[MODEL]", "Measure a model's loss on a text."),
+}
+"""Command → its arguments, without options, and what it does."""
+_EXAMPLES = {
+    'python -m gpt complete "ROMEO:" --temperature 0.8': "Continue a line of Shakespeare",
+    "python -m gpt train --preset 128 --data FILE --out my-model": "Train a model on a text",
+    "python -m gpt complete --help": "See the options of a command",
+}
+_OF_BENCH = {
+    "python -m gpt bench": "Measure the model that comes with the program",
+    "python -m gpt bench --model gpt2 --dtype float32": "Measure GPT-2 without rounded weights",
+}
+_OF_MODELS = {
+    "python -m gpt models": "List all models",
+    "python -m gpt models --check shakespeare": "Look for damage in the files of one",
+}
 _JSON = "Print JSON objects, one on a line. (default: print a table)"
 
 
@@ -63,77 +90,104 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError("--stop is empty; it must have at least one character")
 
 
-def _parser(argv: list[str]) -> argparse.ArgumentParser:
+def _parser(argv: list[str]) -> Parser:
     """The parser of all commands; `train` and `evaluate` only get options if they are asked for."""
-    parser = argparse.ArgumentParser(prog="python -m gpt", description=__doc__)
-    parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    complete = commands.add_parser("complete", help="Continue a text.")
+    parser = Parser(
+        prog=_PROGRAM,
+        usage=f"{_PROGRAM} COMMAND [OPTION ...]",
+        description="Continue and score texts with language models; train and measure the models.",
+    )
+    group = parser.add_subparsers(
+        title="commands",
+        prog=_PROGRAM,
+        required=True,
+        metavar="COMMAND",
+        help="What to do; each command has its own --help.",
+    )
+    commands = {
+        name: group.add_parser(
+            name,
+            usage=f"{_PROGRAM} {name} [OPTION ...] {arguments}".rstrip(),
+            help=text,
+            description=text,
+        )
+        for name, (arguments, text) in _COMMANDS.items()
+    }
+    parser.end(_EXAMPLES, version=f"gpt-tui {gpt.__version__}")
+    _add_to_models(commands["models"])
+    complete, score, bench = (commands[name] for name in ("complete", "score", "bench"))
     complete_command.add_arguments(complete)
     complete.set_defaults(run=lambda args: complete_command.run(args, lambda: _load(args).context))
-
-    score = commands.add_parser("score", help="Show how probable each token of a text is.")
     score_command.add_arguments(score)
     score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args).context))
-
-    bench = commands.add_parser("bench", help="Measure the speed of a model on this machine.")
-    bench.add_argument("--json", action="store_true", help=_JSON)
+    bench.add_argument_group("output").add_argument("--json", action="store_true", help=_JSON)
     bench.set_defaults(run=_bench)
-
-    for command in (complete, score, bench):
+    of_model = {
+        complete: complete_command.EXAMPLES,
+        score: score_command.EXAMPLES,
+        bench: _OF_BENCH,
+    }
+    for command, examples in of_model.items():
         _add_run_options(command)
-
-    listing = commands.add_parser("models", help="List the models, or check the files of one.")
-    listing.add_argument("--json", action="store_true", help=_JSON)
-    listing.add_argument(
-        "--check",
-        metavar="NAME",
-        help="Compare the files of this model with their SHA-256 digests. (default: list models)",
-    )
-    listing.set_defaults(run=_models)
-
-    train = commands.add_parser("train", help="Train a model on a text.")
-    evaluate = commands.add_parser("evaluate", help="Measure a model's loss on a text.")
+        command.end(examples)
     # Their options are read from classes whose modules import torch.
     if argv[:1] == ["train"]:
         from gpt.training import command as training
 
-        training.add_arguments(train)
-        train.set_defaults(run=training.run)
+        training.add_arguments(commands["train"])
+        commands["train"].set_defaults(run=training.run)
     if argv[:1] == ["evaluate"]:
         from gpt.training import evaluate_command
 
-        evaluate_command.add_arguments(evaluate)
-        evaluate.set_defaults(run=evaluate_command.run)
+        evaluate_command.add_arguments(commands["evaluate"])
+        commands["evaluate"].set_defaults(run=evaluate_command.run)
     return parser
 
 
-def _add_run_options(command: argparse.ArgumentParser) -> None:
+def _add_to_models(parser: Parser) -> None:
+    """The options of the command `models`."""
+    group = parser.add_argument_group("input and output")
+    group.add_argument(
+        "--check",
+        metavar="NAME",
+        help="Compare the files of this model with their SHA-256 digests. (default: list models)",
+    )
+    group.add_argument("--json", action="store_true", help=_JSON)
+    parser.end(_OF_MODELS, places=lambda: {"models": models.home()})
+    parser.set_defaults(run=_models)
+
+
+def _add_run_options(parser: Parser) -> None:
     """The options that say which model runs, and how."""
-    command.add_argument(
+    model = parser.add_argument_group("model")
+    model.add_argument(
         "--model",
         default=models.EMBEDDED,
+        metavar="NAME",
         help="Name or directory of the model. (default: %(default)s)",
     )
-    command.add_argument(
+    speed = parser.add_argument_group("speed")
+    speed.add_argument(
         "--device",
         default="auto",
-        help="Device: auto, cpu, cuda or mps. (default: %(default)s)",
+        metavar="DEVICE",
+        help="Device: auto, cpu, cuda, cuda:N or mps. (default: %(default)s)",
     )
-    command.add_argument(
+    dtypes = ("auto", *models.DTYPES)
+    speed.add_argument(
         "--dtype",
+        type=one_of(dtypes),
         default="auto",
-        choices=["auto", *models.DTYPES],
-        help="Dtype of the weights in memory. (default: %(default)s)",
+        metavar="DTYPE",
+        help=f"Dtype of the weights in memory: {listed(dtypes)}. (default: %(default)s)",
     )
-    command.add_argument(
+    speed.add_argument(
         "--threads",
         type=int,
         metavar="N",
         help="Number of threads on the CPU. (default: what suits the model)",
     )
-    command.add_argument(
+    speed.add_argument(
         "--compile",
         action="store_true",
         help="Build machine code for the model first, and keep it. (default: use what was built)",

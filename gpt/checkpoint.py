@@ -26,17 +26,16 @@ from gpt.config import ModelConfig
 from gpt.context import Context
 from gpt.errors import UserError
 from gpt.model import GPT
-from gpt.models import MANIFEST, Manifest
+from gpt.models import CONFIG, MANIFEST, Manifest, read_config
 from gpt.tokenizer import Tokenizer
 from gpt.weights.packed_int8 import PACKED_INT8
 from gpt.weights.quantize import DTYPES, HalfGPT, SmallGPT, quantize
 from gpt.weights.read import read_header, read_weights
 from gpt.weights.safetensors_header import HeaderEntry
 
-CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-_LARGEST_CONFIG, _LARGEST_TOKENIZER = 1 << 20, 1 << 27
-"""Most bytes in config.json, and in any file except the weights."""
+_LARGEST_TOKENIZER = 1 << 27
+"""Most bytes in any file except the weights."""
 
 
 @dataclass
@@ -134,16 +133,6 @@ def empty_network(
             return (HalfGPT if device.startswith("cuda") else GPT)(config).to(dtype)
     except RuntimeError as error:
         raise UserError(f"{CONFIG} describes an impossible network: {error}") from error
-
-
-def read_config(directory: Path) -> ModelConfig:
-    """The architecture of a checkpoint, from its config.json."""
-    path = directory / CONFIG
-    text = text_file.read_small(path, _LARGEST_CONFIG)
-    try:
-        return ModelConfig.from_dict(json.loads(text))
-    except (ValueError, TypeError, RecursionError, UserError) as error:
-        raise UserError(f"cannot use {path}: {error}") from error
 
 
 def _check_files(directory: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpt import text_file, word_ids
+from gpt.command_line import Parser
 from gpt.sanitize import sanitize
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -21,18 +22,49 @@ if TYPE_CHECKING:
 SETTINGS = {
     "temperature": ("X", "Divide the logits by X; 0 always takes the most probable token."),
     "top_k": ("N", "Keep only the N most probable tokens; 0 keeps all."),
-    "top_p": ("P", "Keep the most probable tokens, as few as reach probability P together."),
-    "min_p": ("P", "Keep tokens with at least P times the probability of the most probable one."),
+    "top_p": ("0-1", "Keep the most probable tokens, as few as reach this probability together."),
+    "min_p": (
+        "0-1",
+        "Keep tokens with at least this share of the most probable token's probability.",
+    ),
     "repetition_penalty": ("X", "Above 1: make tokens that are already in the text less probable."),
     "seed": ("N", "Random seed; the same seed repeats the same text."),
 }
 """Metavar and help of the option for each number in `Sampling`."""
+EXAMPLES = {
+    'python -m gpt complete "ROMEO:" --temperature 0.8 --seed 1': "Continue a line of Shakespeare",
+    'echo "To be, or not to be" | python -m gpt complete -n 50': "Continue a text from a pipe",
+    'python -m gpt complete "ROMEO:" --ban love --boost death:2': "Forbid a word, favour another",
+}
+"""Command → what it does."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """The options of the command."""
-    parser.add_argument("prompt", nargs="?", help="Text to continue. (default: all of stdin)")
-    parser.add_argument(
+    group = parser.add_argument_group("input and output")
+    group.add_argument(
+        "prompt", nargs="?", metavar="PROMPT", help="Text to continue. (default: all of stdin)"
+    )
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="Print each token as a JSON object, a Step, on a line. (default: print the text)",
+    )
+    group.add_argument(
+        "--top",
+        type=int,
+        default=10,
+        metavar="N",
+        help="Number of candidates in each Step of --json. (default: %(default)s)",
+    )
+    _add_length(parser)
+    _add_sampling(parser)
+
+
+def _add_length(parser: Parser) -> None:
+    """The options that say where the text ends."""
+    group = parser.add_argument_group("length")
+    group.add_argument(
         "-n",
         "--max-new-tokens",
         type=int,
@@ -40,54 +72,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="Draw at most N tokens. (default: %(default)s)",
     )
-    defaults = Sampling()
-    for name, (metavar, text) in SETTINGS.items():
-        default = getattr(defaults, name)
-        parser.add_argument(
-            "--" + name.replace("_", "-"),
-            type=type(default),
-            default=default,
-            metavar=metavar,
-            help=f"{text} (default: %(default)s)",
-        )
-    parser.add_argument(
-        "--ban",
-        action="append",
-        default=[],
-        metavar="WORD",
-        help="Never write WORD; #12 is the token with id 12. May be repeated. (default: none)",
-    )
-    parser.add_argument(
-        "--boost",
-        action="append",
-        default=[],
-        metavar="WORD:NATS",
-        help="Add NATS to the logits of WORD's tokens. May be repeated. (default: none)",
-    )
-    parser.add_argument(
+    group.add_argument(
         "--stop",
         action="append",
         default=[],
         metavar="TEXT",
         help="End before TEXT. May be repeated. (default: none)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--slide",
         action="store_true",
         help="Continue past the model's block size, with a window over the end of the text. "
         "(default: stop there)",
     )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="Print each token as a JSON object, a Step, on a line. (default: print the text)",
+
+
+def _add_sampling(parser: Parser) -> None:
+    """The options that say how a token is chosen: one for each setting of `Sampling`."""
+    group = parser.add_argument_group("sampling")
+    defaults = Sampling()
+    for name, (metavar, text) in SETTINGS.items():
+        default = getattr(defaults, name)
+        group.add_argument(
+            "--" + name.replace("_", "-"),
+            type=type(default),
+            default=default,
+            metavar=metavar,
+            help=f"{text} (default: %(default)s)",
+        )
+    group.add_argument(
+        "--ban",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="Never write WORD; #12 is the token with id 12. May be repeated. (default: none)",
     )
-    parser.add_argument(
-        "--top",
-        type=int,
-        default=10,
-        metavar="N",
-        help="Number of candidates in each Step of --json. (default: %(default)s)",
+    group.add_argument(
+        "--boost",
+        action="append",
+        default=[],
+        metavar="WORD:NATS",
+        help="Add NATS to the logits of WORD's tokens. May be repeated. (default: none)",
     )
 
 

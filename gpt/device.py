@@ -13,6 +13,7 @@ import torch
 
 from gpt.errors import UserError
 from gpt.model import GPT
+from gpt.nearest import did_you_mean
 from gpt.weights.packed_int8 import pack
 from gpt.weights.products import packed_is_faster, product
 from gpt.weights.quantize import DTYPES, quantize
@@ -132,7 +133,8 @@ def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tupl
         gpu = "mps" if torch.backends.mps.is_available() else "cpu"
         device = "cuda" if torch.cuda.is_available() else gpu
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise UserError(f"there is no device {device!r}; use auto, cpu, cuda or mps")
+        near = did_you_mean(device, ("auto", "cpu", "cuda", "mps"))
+        raise UserError(f"there is no device {device!r}; use auto, cpu, cuda or mps{near}")
     if device == "mps" and not torch.backends.mps.is_available():
         raise UserError("there is no usable MPS device; use --device cpu")
     if device.startswith("cuda"):

@@ -151,7 +151,7 @@ def _load(directory: Path, where: str, dtype: str, *, builds: bool) -> Checkpoin
     packed = (
         (where, dtype) == ("cpu", "int8")
         and models.read_manifest(directory).n_params >= device.SMALL_PASS
-        and not is_code_expected(checkpoint.read_config(directory), dtype, build=builds)
+        and not is_code_expected(models.read_config(directory), dtype, build=builds)
         and packed_is_faster()
     )
     return checkpoint.load(directory, where, dtype, packed=packed)

@@ -1,4 +1,4 @@
-"""Finds checkpoints by name and reads their manifests, never their weights."""
+"""Finds checkpoints by name and reads what describes them, never their weights."""
 
 from __future__ import annotations
 
@@ -8,21 +8,33 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gpt import text_file
 from gpt.errors import UserError
+from gpt.nearest import nearest
+
+if TYPE_CHECKING:
+    from gpt.config import ModelConfig
 
 EMBEDDED = "shakespeare"
 """Name of the model that comes with this package."""
 MANIFEST = "manifest.json"
+CONFIG = "config.json"
+TOKENIZERS = {
+    "characters.json": "characters",
+    "vocab.json": "byte pairs (BPE)",
+    "tokenizer.json": "tokenizer.json",
+}
+"""File of a tokenizer → its kind. A checkpoint has the first file that is there."""
 FORMAT_VERSION = 1
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 """Names of the dtypes in which weights can be stored."""
 FILE_NAME = re.compile(r"(?=.*\w)[\w.-]{1,200}", re.ASCII)
 """File names that a manifest or an index may contain; none of them leaves its directory."""
 _LARGEST, _DEEPEST = 1 << 20, 20
-"""Most bytes in a manifest, and most levels of lists and objects inside each other."""
+"""Most bytes in a manifest or a configuration, and most levels of lists and objects inside each
+other."""
 
 
 class NoSuchModelError(UserError):
@@ -68,7 +80,9 @@ def find(model: str) -> Path:
         raise NoSuchModelError(
             f"{model} is not a checkpoint of this program: it has no {MANIFEST}; convert it first"
         )
-    raise NoSuchModelError(f"there is no model {model!r}; there are: {', '.join(available())}")
+    near = nearest(model, names := available())
+    meant = f" (did you mean {near}?)" if near else ""
+    raise NoSuchModelError(f"there is no model {model!r}{meant}; there are: {', '.join(names)}")
 
 
 def available() -> dict[str, Manifest]:
@@ -103,6 +117,38 @@ def read_manifest(directory: Path) -> Manifest:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {str(error)[:200]}") from error
     return manifest
+
+
+def read_config(directory: Path) -> ModelConfig:
+    """The architecture of a checkpoint, from its config.json."""
+    from gpt.config import ModelConfig  # the interface starts without it
+
+    path = directory / CONFIG
+    text = text_file.read_small(path, _LARGEST)
+    try:
+        return ModelConfig.from_dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError, UserError) as error:
+        raise UserError(f"cannot use {path}: {error}") from error
+
+
+def parameters(config: ModelConfig) -> dict[str, int]:
+    """Number of parameters of each part of the network; a tied output matrix counts once."""
+    C, E = config.n_embd, config.embd_dim or config.n_embd
+    table = config.vocab_size * E
+    between = C * E if config.embd_dim else 0  # from the embedding's width to the stream's, or back
+    attention = 4 * C * (C + config.bias)
+    matrices = (1 + config.gated) * config.inner
+    feed_forward = matrices * (C + config.bias) + C * (config.inner + config.bias)
+    has_bias = config.bias and config.norm != "rmsnorm"
+    norm = C * (1 + has_bias) if config.norm_gain else 0
+    return {
+        "embedding": table + between,
+        "positions": config.block_size * C if config.positions == "learned" else 0,
+        "attention": config.n_layer * attention,
+        "feed-forward": config.n_layer * feed_forward,
+        "norms": (2 * config.n_layer + config.final_norm) * norm,
+        "output": (0 if config.tied else table) + between,
+    }
 
 
 def _check(manifest: Manifest) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpt import text_file
+from gpt.command_line import Parser
 from gpt.errors import UserError
 from gpt.step import Step
 
@@ -17,25 +18,39 @@ if TYPE_CHECKING:
     from gpt.context import Context
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+EXAMPLES = {
+    "python -m gpt score FILE": "Score every token of a text",
+    'echo "To be, or not to be" | python -m gpt score -': "Score a text from a pipe",
+    'python -m gpt score --prompt "KING RICHARD" --options " II:" " III:"': "Compare continuations",
+}
+"""Command → what it does."""
+
+
+def add_arguments(parser: Parser) -> None:
     """The options of the command."""
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("file", nargs="?", help="Text file to score, or - for stdin. (default: none)")
+    group = parser.add_argument_group("input and output")
+    what = group.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "file",
+        nargs="?",
+        metavar="FILE",
+        help="Text file to score, or - for stdin. (default: none)",
+    )
     what.add_argument(
         "--options",
         nargs="+",
         metavar="TEXT",
         help="Continuations of --prompt to compare. (default: score a file)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--prompt", metavar="TEXT", help="Text that the options continue. (default: none)"
     )
-    parser.add_argument(
+    group.add_argument(
         "--json",
         action="store_true",
         help="Print each token or option as a JSON object on a line. (default: print a table)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--top",
         type=int,
         default=10,

@@ -8,19 +8,18 @@ from __future__ import annotations
 import argparse
 import codecs
 import os
-import re
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gpt
 from gpt import models, text_file
 from gpt.child import child_environment
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
 from tui import garbage, preferences
+from tui.arguments import parser
 from tui.backend import Connection
 from tui.local_backend import LocalBackend
 from tui.session import Session
@@ -30,7 +29,7 @@ from tui.store import Entry, entries
 def main(argv: list[str] | None = None) -> None:
     """Run the interface; an error before the first frame is one line and exit status 1."""
     try:
-        _run(_parser().parse_args(argv))
+        _run(parser().parse_args(argv))
     except KeyboardInterrupt:  # before Textual handles signals
         sys.exit(130)
 
@@ -167,76 +166,6 @@ def _find_or_convert(model: str) -> str:
 def _connect(model: str, **how: Any) -> Connection:
     backend = LocalBackend(**how).start()
     return backend, backend.load(model)
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
-    return text
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="gpt-tui", description="Watch and play a language model from the inside."
-    )
-    parser.add_argument("model", nargs="?", help="name or directory; default: shakespeare")
-    begin = parser.add_mutually_exclusive_group()
-    begin.add_argument("--score", metavar="FILE", help="read a text and colour it; - for stdin")
-    begin.add_argument("--last", action="store_true", help="open the latest text")
-    parser.add_argument("--print", action="store_true", help="print the text at the end")
-    parser.add_argument(
-        "--prompt", default="", metavar="TEXT", help="send this prompt at the start"
-    )
-    parser.add_argument(
-        "--device", type=_device, default="auto", help="auto, cpu, cuda, cuda:N or mps"
-    )
-    parser.add_argument(
-        "--dtype",
-        default="auto",
-        choices=["auto", *models.DTYPES],
-        help="number format of the weights",
-    )
-    parser.add_argument(
-        "--threads",
-        type=_count,
-        default=0,
-        metavar="N",
-        help="threads of the model; default: chosen for the model, at most all cores but one",
-    )
-    parser.add_argument(
-        "--compile",
-        action="store_const",
-        const="on",
-        default="auto",
-        help="build faster code for the model in the background, once; also for a GPU",
-    )
-    parser.add_argument(
-        "--no-compile",
-        dest="compile",
-        action="store_const",
-        const="off",
-        help="never build faster code",
-    )
-    parser.add_argument("--seed", type=_count, metavar="N", help="random seed of every run")
-    parser.add_argument("-n", "--length", type=_count, metavar="N", help="most tokens of a run")
-    parser.add_argument("--chat", action="store_true", help="each prompt is a message of a chat")
-    parser.add_argument(
-        "--serve", action="store_true", help="show the program in a browser, on 127.0.0.1"
-    )
-    parser.add_argument(
-        "--port", type=int, default=8000, metavar="N", help="port of --serve; default: 8000"
-    )
-    parser.add_argument(
-        "--no-open", action="store_true", help="--serve prints the address and opens no browser"
-    )
-    parser.add_argument("--version", action="version", version=f"gpt-tui {gpt.__version__}")
-    return parser
 
 
 if __name__ == "__main__":

@@ -5,33 +5,45 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import actions, on
-from textual.app import App, SystemCommand
-from textual.binding import BindingType
+from textual import actions, events, on
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.command import Provider
 from textual.dom import DOMNode
 from textual.driver import Driver
 from textual.notifications import Notify
 from textual.screen import Screen
+from textual.widgets import Input
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import preferences
-from tui.keys import KEYS, QUIT, key_problems
+from tui.keys import PROGRAM, key_problems, written
 from tui.possible import Refusal
 from tui.preferences import Preferences
 from tui.screens.main import MainScreen
-from tui.screens.session_screen import SessionScreen
+from tui.screens.session_screen import PROBLEM_SECONDS, SessionScreen
 from tui.terminal import outliving
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
+
+if TYPE_CHECKING:
+    from tui.commands import Command
+
+
+def _commands() -> type[Provider]:
+    """What the palette shows; most of it is needed only there."""
+    from tui.commands import Commands
+
+    return Commands
 
 
 class GPTApp(App[None]):
@@ -39,7 +51,8 @@ class GPTApp(App[None]):
 
     TITLE = "gpt-tui"
     CSS_PATH = "app.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [QUIT.binding]
+    BINDINGS: ClassVar[list[BindingType]] = [key.binding for key in PROGRAM]
+    COMMANDS = {_commands}  # noqa: RUF012  Textual's own declaration
 
     def __init__(
         self,
@@ -70,9 +83,8 @@ class GPTApp(App[None]):
         return outliving(super().get_driver_class(), partial(self.end, 129))
 
     def on_mount(self) -> None:
-        """Save a theme when it is chosen, and report problems."""
+        """Save a theme when it is chosen."""
         self.theme_changed_signal.subscribe(self, lambda theme: self._theme_chosen(theme.name))
-        self.call_after_refresh(self._complain)
 
     async def run_async(self, **options: Any) -> None:
         """Run until the end or a signal; the terminal is restored in both cases."""
@@ -95,8 +107,9 @@ class GPTApp(App[None]):
 
     @on(MainScreen.Whole)
     def _whole(self) -> None:
-        """The screen is complete; end now if somebody asked for it."""
+        """The screen is complete; report problems, or end now if somebody asked for it."""
         self._is_whole = True
+        self._complain()
         if self._status is not None:
             self.end(self._status)
 
@@ -107,14 +120,15 @@ class GPTApp(App[None]):
     def _complain(self) -> None:
         """Report problems in the preferences."""
         for problem in [*self._problems, *key_problems(self.preferences.keys)]:
-            self.notify(one_line(problem), severity="warning", markup=False, timeout=10)
+            self.notify(
+                one_line(problem), severity="warning", markup=False, timeout=PROBLEM_SECONDS
+            )
 
     def on_notify(self, event: Notify) -> None:
-        """A new information replaces the older messages."""
+        """A new information replaces the older ones; problems stay until their time is over."""
         if event.notification.severity == "information":
-            self.clear_notifications()
-            # Textual would leave empty space in their place.
-            self.screen.query("ToastHolder").remove()
+            for old in [each for each in self._notifications if each.severity == "information"]:
+                self._unnotify(old, refresh=False)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """The heat map's look, as variables of the theme."""
@@ -145,14 +159,40 @@ class GPTApp(App[None]):
         try:
             preferences.save(changes)
         except UserError as error:
-            self.notify(one_line(str(error)), severity="error", markup=False, timeout=10)
+            self.notify(
+                one_line(str(error)), severity="error", markup=False, timeout=PROBLEM_SECONDS
+            )
 
-    def action_toggle_help(self) -> None:
-        """Show or hide the list of keys at the side."""
-        if self.screen.query("HelpPanel"):
-            self.action_hide_help_panel()
-        elif getattr(self.screen, "is_shown", True):
-            self.action_show_help_panel()
+    def get_key_display(self, binding: Binding) -> str:
+        """A key as a person writes it."""
+        return written(binding.key)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Join the lines of a text that is pasted into a field for one line.
+
+        Textual would keep only the first.
+        """
+        if isinstance(event, events.Paste) and isinstance(self.focused, Input):
+            line = " ".join(event.text.splitlines())
+            event.text = "".join(character for character in line if character.isprintable())
+        await super().on_event(event)
+
+    def action_help(self, term: str = "") -> None:
+        """Show the help, at a term of the glossary; without one, close it if it is open."""
+        from tui.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            if getattr(self.screen, "is_shown", True):
+                self.push_screen(HelpScreen(term), self._run)
+        elif term:
+            self.screen.look_for(term)
+        else:
+            self.screen.dismiss(None)
+
+    def _run(self, command: Command | None) -> None:
+        """Run what was chosen in the help, once the help is closed."""
+        if command:
+            self.call_later(command.run)
 
     async def run_action(
         self,
@@ -167,8 +207,8 @@ class GPTApp(App[None]):
         if self._is_leaving:  # a screen opened now would get no widgets
             return True
         try:
-            if refused := self._refusal(action, default_namespace):
-                timeout = 10 if refused.severity == "error" else None
+            if refused := self.refused(action, default_namespace):
+                timeout = PROBLEM_SECONDS if refused.severity == "error" else None
                 self.notify(
                     one_line(refused.reason),
                     severity=refused.severity,
@@ -181,10 +221,10 @@ class GPTApp(App[None]):
             if self.is_headless:  # a test must see it
                 raise
             said = f"That key failed ({type(error).__name__}: {error}). Your text is safe."
-            self.notify(one_line(said), severity="error", markup=False, timeout=10)
+            self.notify(one_line(said), severity="error", markup=False, timeout=PROBLEM_SECONDS)
             return True
 
-    def _refusal(
+    def refused(
         self, action: str | actions.ActionParseResult, default_namespace: DOMNode | None
     ) -> Refusal | None:
         """The reason against an action now; None if it is possible or has no entry in the table."""
@@ -217,31 +257,6 @@ class GPTApp(App[None]):
             path.write_text(self.export_screenshot(), encoding="utf-8")
         except OSError as error:  # the directory may be gone
             reason = f"cannot write {path}: {error.strerror}"
-            self.notify(one_line(reason), severity="error", markup=False, timeout=10)
+            self.notify(one_line(reason), severity="error", markup=False, timeout=PROBLEM_SECONDS)
         else:
             self.notify(one_line(f"Wrote {path}"), markup=False)
-
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """The commands of the palette: Textual's own and the actions of the keys."""
-        for command in super().get_system_commands(screen):
-            if command.title != "Screenshot":
-                yield command
-        if not self.is_web:  # in a browser the file would be on the wrong machine
-            yield SystemCommand(
-                "Screenshot", "Save a picture of the screen as an SVG file", self.action_picture
-            )
-        if isinstance(screen, MainScreen):
-            yield from self._actions(screen)
-
-    def _actions(self, screen: MainScreen) -> Iterable[SystemCommand]:
-        """The actions of the keys; the help of an impossible one is the reason."""
-        owners = {"everywhere": screen, "in the text": screen.view}
-        for key in KEYS:
-            if owner := owners.get(key.place):
-                refused = self._refusal(key.action, owner)
-                where = " in the text" if owner is screen.view else ""
-                yield SystemCommand(
-                    key.description[:1].upper() + key.description[1:],
-                    f"Not now. {refused.reason}" if refused else f"key {key.keys}{where}",
-                    partial(owner.run_action, key.action),
-                )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,15 +17,33 @@ class Knob:
     kind: Literal["number", "integer"]
     step: float
     tip: str
-    empty: str = "a number is missing"
+    empty: str = "missing"
     """Shown in the field while it is empty."""
+    ends: tuple[float, float] | None = None
+    """Values at the ends of its slider; a field takes others too. None: no slider."""
+    most: float = math.inf
+    """The largest value that a key turns it to."""
 
 
 KNOBS = (
     Knob(
-        "temperature", "temperature", "0.8", "number", 0.1, "0 always picks the most probable token"
+        "temperature",
+        "temperature",
+        "0.8",
+        "number",
+        0.1,
+        "0 always picks the most probable token",
+        ends=(0, 2),
     ),
-    Knob("top_k", "top-k", "0", "integer", 5, "keep only the k most probable tokens; 0 keeps all"),
+    Knob(
+        "top_k",
+        "top-k",
+        "0",
+        "integer",
+        5,
+        "keep only the k most probable tokens; 0 keeps all",
+        ends=(0, 100),
+    ),
     Knob(
         "top_p",
         "top-p",
@@ -32,6 +51,8 @@ KNOBS = (
         "number",
         0.05,
         "keep the fewest tokens whose probabilities sum to this",
+        ends=(0, 1),
+        most=1,
     ),
     Knob(
         "min_p",
@@ -40,6 +61,8 @@ KNOBS = (
         "number",
         0.05,
         "keep tokens with at least this share of the best one's probability",
+        ends=(0, 0.5),
+        most=1,
     ),
     Knob(
         "repetition_penalty",
@@ -48,6 +71,7 @@ KNOBS = (
         "number",
         0.1,
         "above 1: avoid tokens that are in the text",
+        ends=(1, 2),
     ),
     Knob(
         "seed",
@@ -67,19 +91,27 @@ WORDS = {
     "boosted": "more or less likely tokens: king:2 adds 2 nats to its logits; + and - in the text",
 }
 
-PRESETS: dict[str, dict[str, float]] = {
-    "greedy": {"temperature": 0},
-    "careful": {"temperature": 0.6, "top_p": 0.9},
-    "balanced": {"temperature": 0.8, "top_p": 0.95},
-    "wild": {"temperature": 1.3, "min_p": 0.02},
-    "model": {},
+
+@dataclass(frozen=True)
+class Preset:
+    """Values of the sampling settings under a name."""
+
+    tip: str
+    values: dict[str, float]
+    """Those that differ from NEUTRAL."""
+
+
+PRESETS = {
+    "greedy": Preset("always the most probable token", {"temperature": 0}),
+    "careful": Preset("few surprises", {"temperature": 0.6, "top_p": 0.9}),
+    "balanced": Preset("the default", {"temperature": 0.8, "top_p": 0.95}),
+    "wild": Preset("many surprises, without nonsense", {"temperature": 1.3, "min_p": 0.02}),
+    "model": Preset("the model's own probabilities, nothing changed", {}),
 }
 NEUTRAL = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
 
 
-def preset_values() -> list[tuple[str, dict[str, str]]]:
-    """For each preset, its name and the values of the fields."""
-    return [
-        (name, {dial: f"{value:.10g}" for dial, value in (NEUTRAL | values).items()})
-        for name, values in PRESETS.items()
-    ]
+def preset_fields(name: str) -> dict[str, str]:
+    """What a preset writes into the fields."""
+    values = NEUTRAL | PRESETS[name].values
+    return {dial: f"{value:.10g}" for dial, value in values.items()}

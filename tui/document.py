@@ -7,33 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 from gpt.settings import Sampling
 from gpt.step import Step
+from tui import node as tree
+from tui.node import NOTHING, Branch, Remark, recent
+from tui.node import Node as Node
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """One token at one position of the tree."""
-
-    step: Step
-    is_prompt: bool
-    """The person wrote it; otherwise a model sampled it."""
-    children: list[Node] = field(default_factory=list)
-    last: int = 0
-    """Index of the child that was on the path most recently."""
-    is_marked: bool = False
-    """The reader's bookmark."""
-    sampling: Sampling | None = None
-    """The settings it was sampled with."""
-
-    def become(self, newer: Node) -> None:
-        """Copy the numbers of a newer node with the same token: they are of the newest settings."""
-        self.step, self.is_prompt, self.sampling = newer.step, newer.is_prompt, newer.sampling
 
 
 class Document:
@@ -49,6 +31,8 @@ class Document:
         """Increases with every change."""
         self._facts: dict[str, Any] = {}
         """Values computed for this version."""
+        self._shape: dict[str, Any] = {}
+        """Values that stay the same while the end of the path grows."""
 
     @property
     def ids(self) -> list[int]:
@@ -64,11 +48,11 @@ class Document:
         self, steps: Iterable[Step], *, is_prompt: bool, sampling: Sampling | None = None
     ) -> None:
         """Add tokens after the path. If another branch has the same token, the path joins it."""
-        self._changed()
+        self._changed(grows=bool(self.path) and not self.path[-1].children)
         for step in steps:
             node = Node(step, is_prompt, sampling=sampling)
             siblings = self._siblings(len(self.path))
-            if same := _same(node, siblings):
+            if same := tree.same(node, siblings):
                 same.become(node)
             else:
                 siblings.append(node)
@@ -100,12 +84,29 @@ class Document:
         """
         siblings = self._siblings(position)
         index = siblings.index(self.path[position])
-        self._deleted.append((self.path[:position], index, siblings.pop(index)))
+        self._take_out(self.path[:position], siblings, index)
         self.cut(position)
         if self.path:
             self.path[-1].last = 0
         if siblings:
             self._follow(siblings[min(index, len(siblings) - 1)])
+
+    def remove(self, node: Node) -> None:
+        """Remove a token of any branch and everything after it; the path stays if it can."""
+        before = self.path_to(node)[:-1]
+        if node in self.path:
+            self.delete(len(before))
+            return
+        self._changed()
+        siblings = before[-1].children if before else self._roots
+        index = siblings.index(node)
+        self._take_out(before, siblings, index)
+        if before and before[-1].last >= index:
+            before[-1].last = max(0, before[-1].last - 1)
+
+    def _take_out(self, before: list[Node], siblings: list[Node], index: int) -> None:
+        tree.before_deletion(before, siblings[index], siblings)
+        self._deleted.append((before, index, siblings.pop(index)))
 
     def undo(self) -> bool:
         """Restore the latest deletion and show it; False if nothing was deleted.
@@ -118,9 +119,10 @@ class Document:
         before, index, node = self._deleted.pop()
         self._show(before)
         siblings = self._siblings(len(before))
-        if same := _same(node, siblings):
+        tree.before_return(before, node, siblings)
+        if same := tree.same(node, siblings):
             siblings.remove(same)
-            _join(node, same)
+            tree.join(node, same)
         siblings.insert(index, node)
         self._follow(node)
         return True
@@ -130,32 +132,66 @@ class Document:
 
         Raises ValueError if the node is not in the tree.
         """
-        parents: dict[Node, Node | None] = dict.fromkeys(self._roots)
-        for each in self.nodes():
-            parents |= dict.fromkeys(each.children, each)
-        if node not in parents:
-            raise ValueError("the node is not in this document")
-        before: list[Node] = []
-        parent = parents[node]
-        while parent:
-            before.append(parent)
-            parent = parents[parent]
-        self._show(before[::-1])
+        before = self.path_to(node)[:-1]
+        self._show(before)
         self._follow(node)
         return len(before)
 
+    def path_to(self, node: Node) -> list[Node]:
+        """The nodes from the first token to this one.
+
+        Raises ValueError if the node is not in the tree.
+        """
+        return tree.path_to(node, self._fact("parents", lambda: tree.parents(self._roots)))
+
     def nodes(self) -> Iterator[Node]:
         """All tokens of all branches, each one before its children."""
-        waiting = list(reversed(self._roots))
-        while waiting:
-            node = waiting.pop()
-            yield node
-            waiting += reversed(node.children)
+        return tree.walk(self._roots)
 
     @property
     def roots(self) -> list[Node]:
         """The first tokens of all branches."""
         return self._roots
+
+    # Branches, and what the reader says about them.
+
+    def branch(self, node: Node) -> list[Node]:
+        """The nodes of the branch through this one that was on the path most recently."""
+        return tree.whole(self.path_to(node))
+
+    def all_branches(self) -> list[Branch]:
+        """All branches, in the order of the tree."""
+        return self._fact("branches", lambda: list(tree.branches(self._roots)))
+
+    @property
+    def branch_count(self) -> int:
+        """Number of branches."""
+        return self._number[1]
+
+    @property
+    def branch_number(self) -> int:
+        """Which branch is on the screen, from 1 in the order of the tree; 0 without a text."""
+        return self._number[0]
+
+    @property
+    def _number(self) -> tuple[int, int]:
+        return self._of_shape("number", lambda: tree.number(self._roots, self.path))
+
+    @property
+    def remark(self) -> Remark:
+        """What the reader says about the branch on the screen."""
+        return self._of_shape("remark", lambda: tree.remark(tree.whole(self.path)))
+
+    def remark_of(self, node: Node) -> Remark:
+        """What the reader says about the branch of this node."""
+        return tree.remark(self.branch(node))
+
+    def set_remark(self, node: Node, remark: Remark) -> None:
+        """Replace what the reader says about the branch of this node."""
+        branch = self.branch(node)
+        self._changed()
+        kept = tree.holder(branch) or branch[-1]
+        kept.remark = remark if remark != NOTHING else None
 
     def toggle_mark(self, position: int) -> bool:
         """Set or remove the bookmark of a token of the path; returns whether it is set now."""
@@ -208,14 +244,22 @@ class Document:
         )
         return position <= last
 
-    def _changed(self) -> None:
+    def _changed(self, *, grows: bool = False) -> None:
+        """grows: only the last token of the path gets tokens after it, and had none."""
         self.version += 1
         self._facts.clear()
+        if not grows:
+            self._shape.clear()
 
     def _fact(self, name: str, compute: Callable[[], T]) -> T:
         if name not in self._facts:
             self._facts[name] = compute()
         return cast(T, self._facts[name])
+
+    def _of_shape(self, name: str, compute: Callable[[], T]) -> T:
+        if name not in self._shape:
+            self._shape[name] = compute()
+        return cast(T, self._shape[name])
 
     def _show(self, nodes: list[Node]) -> None:
         self.cut(0)
@@ -224,10 +268,8 @@ class Document:
 
     def _follow(self, node: Node) -> None:
         """Add a node after the path, then its most recent children."""
-        self._step_to(node)
-        while node.children:
-            node = node.children[min(node.last, len(node.children) - 1)]
-            self._step_to(node)
+        for each in recent(node):
+            self._step_to(each)
 
     def _step_to(self, node: Node) -> None:
         if self.path:
@@ -245,25 +287,3 @@ class Document:
         drawn = [node.step.logprob for node in self.path if not node.is_prompt]
         known = [logprob for logprob in drawn if logprob is not None]
         return -math.fsum(known), len(known)
-
-
-def _same(node: Node, among: list[Node]) -> Node | None:
-    """The node among these that has the same token."""
-    return next((each for each in among if each.step.token_id == node.step.token_id), None)
-
-
-def _join(node: Node, newer: Node) -> None:
-    """Merge two branches that start with the same token; the older nodes stay.
-
-    A deletion that can still be undone refers to older nodes, never to newer ones.
-    """
-    waiting = [(node, newer)]
-    while waiting:
-        node, newer = waiting.pop()
-        node.become(newer)
-        node.is_marked |= newer.is_marked
-        for child in newer.children:
-            if same := _same(child, node.children):
-                waiting.append((same, child))
-            else:
-                node.children.append(child)

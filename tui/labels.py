@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.cells import cell_len, set_cell_size
+from textual.content import Content
 
 from gpt.sanitize import one_line
 
-SHOWN = 8
+SHOWN = 12
 """Number of tokens of the prompt that are shown, counted from its end."""
+BOXES = ("$text on $primary 40%", "$text on $secondary 40%")
+"""Styles of neighbouring tokens; the colours are the theme's."""
 
 
 def shortened(message: str, longest: int = 300) -> str:
@@ -45,17 +50,18 @@ def fit(label: str, width: int) -> str:
     return set_cell_size(label, width)
 
 
-def cut(parts: list[bytes], *, joins_spaces: bool) -> str:
-    """A line about a prompt with these tokens; empty for an empty prompt.
+def boxes(parts: Sequence[bytes], *, joins_spaces: bool) -> Content:
+    """A line about a prompt with these tokens, each in its box; empty for an empty prompt.
 
     joins_spaces: the model has tokens that start with a space.
     """
     if not parts:
-        return ""
-    last = "│".join(visible(part, 0) for part in parts[-SHOWN:])
-    more = "…" if len(parts) > SHOWN else ""
+        return Content("")
     noun = "token" if len(parts) == 1 else "tokens"
-    said = f"{len(parts)} {noun}: {more}{last}"
+    more = "…" if len(parts) > SHOWN else ""
+    found = [Content(f"{len(parts)} {noun}:{more}")]
+    for i, part in enumerate(parts[-SHOWN:], max(0, len(parts) - SHOWN)):
+        found.append(Content.styled(visible(part, 0), BOXES[i % 2]))
     if joins_spaces and parts[-1] == b" ":
-        said += "   ends with a space: remove it, this model's words start with one"
-    return said
+        found.append(Content("  ends with a space: remove it, this model's words start with one"))
+    return Content(" ").join(found)  # a border mixes up styles that touch

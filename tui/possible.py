@@ -62,16 +62,16 @@ def _beginning(now: Situation, _: Parameters) -> Refusal | None:
     return None if now.has_typed or now.document.path else NO_BEGINNING
 
 
-def _context_or_typed(now: Situation, _: Parameters) -> Refusal | None:
-    if now.index or now.has_typed:
-        return None
-    return Refusal("Nothing comes before the first token; type its replacement first.")
-
-
 def _layers(now: Situation, _: Parameters) -> Refusal | None:
     if now.index:
         return None
     return Refusal("First token: no layer has seen anything before it.")
+
+
+def _context(now: Situation, _: Parameters) -> Refusal | None:
+    if now.index:
+        return None
+    return Refusal("First token: nothing comes before it, so it cannot be predicted.")
 
 
 def _earlier(now: Situation, _: Parameters) -> Refusal | None:
@@ -122,10 +122,11 @@ def _terminal(now: Situation, _: Parameters) -> Refusal | None:
 
 NEEDS: dict[str, tuple[Need, ...]] = {
     # text
-    "send": (_free, _beginning),
+    "send": (_free,),
     "write": (_free,),
     "go_on": (_free, _beginning),
-    "replace": (_free, _token, _context_or_typed),
+    "replace": (_free, _token),
+    "draw_again": (_free, _token, _context),
     "take": (_free, _token, _candidate),
     "new_text": (_free,),
     "texts": (_free,),
@@ -143,6 +144,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "lines": (_free, _token),
     "paths": (_free, _token),
     "layers": (_free, _token, _layers),
+    "attention": (_free, _token, _layers),
     "attribution": (_free, _token, _earlier),
     "options": (_free, _token),
     "compare": (_free, _token),

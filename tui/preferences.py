@@ -36,6 +36,8 @@ class Preferences:
     """One of HEAT_MAPS."""
     marks: bool = False
     """Show heat also without colour: underlined, bold, or both."""
+    copy_on_select: bool = True
+    """Copy tokens that are selected with the mouse or with Shift."""
     settings: Mapping[str, float] = field(default_factory=dict)
     """Name of a sampling setting → its value at the start."""
     keys: Mapping[str, str] = field(default_factory=dict)
@@ -127,6 +129,7 @@ _CHECKS: dict[str, Check] = {
     "theme": is_text,
     "heat_map": lambda value: value in HEAT_MAPS,
     "marks": is_flag,
+    "copy_on_select": is_flag,
 }
 _TABLES: dict[str, Check] = {
     "settings": is_number(-(2.0**63), 2.0**63),

@@ -25,6 +25,7 @@ from gpt.step import Step
 from gpt.typed_values import check, is_flag, is_list, is_text, is_whole, or_none
 from tui.atomic import write
 from tui.document import Document, Node
+from tui.node import Remark
 
 try:
     import fcntl
@@ -73,6 +74,7 @@ _NODE = {
     "last": is_whole,
     "setting": or_none(is_whole),
 }
+"""A line may also have a remark, which checks itself."""
 
 
 @dataclass(frozen=True)
@@ -172,12 +174,14 @@ def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str
     parent: dict[Node, int] = {}
     for i, node in enumerate(nodes):
         parent |= dict.fromkeys(node.children, i)
+        remark = node.remark  # once: this runs in a thread
         yield {
             "behind": parent.get(node),
             "is_prompt": node.is_prompt,
             "is_marked": node.is_marked,
             "last": node.last,
             "setting": None if node.sampling is None else setting[node.sampling],
+            **({"remark": remark.to_dict()} if remark else {}),
             "step": node.step.to_dict(),
         }
 
@@ -232,6 +236,7 @@ def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document
             last=line["last"],
             is_marked=line["is_marked"],
             sampling=None if setting is None else settings[setting],
+            remark=Remark.from_untrusted(line.get("remark")),
         )
         (document.roots if behind is None else nodes[behind].children).append(node)
         nodes.append(node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from gpt import device, models
 from gpt.atomic_directory import check_place
+from gpt.command_line import Parser, one_of
 from gpt.config import ModelConfig
 from gpt.errors import UserError
 from gpt.model import GPT
@@ -25,60 +26,136 @@ from gpt.training.recipe import DEFAULT_PRESET, PreparedData, Recipe, prepare_da
 from gpt.training.run import Run
 from gpt.training.run_files import RunFiles
 
+EXAMPLES = {
+    "python -m gpt train": f"Train preset {DEFAULT_PRESET} on tiny Shakespeare",
+    "python -m gpt train --data FILE --out my-model --n-layer 6 --dropout 0.1": (
+        "Train on your own text, with a deeper network"
+    ),
+    "python -m gpt train --resume --out my-model": "Continue after Ctrl-C",
+}
+"""Command → what it does."""
 _FROM_TOKENIZER = {"vocab_size", "bos_id", "eos_id", "pad_id"}
 """Fields of ModelConfig that are not options."""
+_SIZES = ("n_layer", "n_embd", "n_head", "n_inner", "embd_dim", "block_size")
+_DROPOUT = ("dropout", "attn_dropout")
+_PARTS = tuple(
+    field.name
+    for field in fields(ModelConfig)
+    if field.name not in {*_SIZES, *_DROPOUT, *_FROM_TOKENIZER}
+)
+_GROUPS: dict[str, dict[type, tuple[str, ...]]] = {
+    "model shape": {ModelConfig: _SIZES},
+    "parts of the model": {ModelConfig: _PARTS},
+    "optimisation": {
+        TrainConfig: (
+            "optimizer",
+            "lr",
+            "batch_size",
+            "momentum",
+            "weight_decay",
+            "clip",
+            "average",
+            "seed",
+        ),
+        ModelConfig: _DROPOUT,
+    },
+    "schedule": {TrainConfig: ("steps", "warmup", "cooldown", "patience")},
+    "evaluation": {TrainConfig: ("eval_every",)},
+    "output": {},
+    "speed": {TrainConfig: ("precision",)},
+}
+"""Title of a group → fields that are options in it, by their class."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Add the command's own options and one for every field of a configuration."""
-    parser.usage = "%(prog)s [option ...]"
-    parser.add_argument(
+    parser.description = (
+        "Train a model on a text. Ctrl-C saves the run, and --resume continues it.\n"
+        f"The defaults below are those of preset {DEFAULT_PRESET}; other presets have others."
+    )
+    _add_preset_and_data(parser)
+    preset = PRESETS[DEFAULT_PRESET]
+    defaults = (preset.train, ModelConfig(vocab_size=1, **preset.model))
+    groups = {}
+    for title, chosen in _GROUPS.items():
+        groups[title] = parser.add_argument_group(title)
+        for of_class in defaults:
+            add_field_options(groups[title], of_class, chosen.get(type(of_class), ()))
+    groups["evaluation"].add_argument(
+        "--sample-every",
+        type=int,
+        metavar="N",
+        help="Steps between samples of text; 0 shows none. (default: as --eval-every)",
+    )
+    _add_output(groups["output"])
+    _add_speed(groups["speed"])
+    parser.end(EXAMPLES, places=lambda: {"models": models.home()})
+
+
+def _add_preset_and_data(parser: Parser) -> None:
+    """The options that say what a run starts from."""
+    group = parser.add_argument_group("preset", _preset_table())
+    group.add_argument(
         "--preset",
-        choices=PRESETS,
+        type=one_of(PRESETS),
+        metavar="NAME",
         help=f"Network and settings to start from. (default: {DEFAULT_PRESET})",
     )
-    parser.add_argument(
+    group = parser.add_argument_group("data")
+    group.add_argument(
         "--data",
         type=_absolute,
         metavar="PATH",
         help="Text file, or directory of *.txt files. (default: tiny Shakespeare, which is "
         "downloaded)",
     )
-    parser.add_argument(
+    group.add_argument(
+        "--tokenizer",
+        metavar="NAME",
+        help="Use the tokenizer of a model or a directory. (default: one token per character)",
+    )
+
+
+def _preset_table() -> str:
+    """A line for each preset."""
+    lines = [
+        f"{'':8} {'blocks':>6} {'width':>6} {'context':>8} {'steps':>6} {'batch':>6}  optimizer"
+    ]
+    for name, preset in PRESETS.items():
+        shape, train = preset.model, preset.train
+        lines.append(
+            f"{name:8} {shape['n_layer']:6} {shape['n_embd']:6} {shape['block_size']:8} "
+            f"{train.steps:6} {train.batch_size:6}  {train.optimizer}"
+        )
+    return "\n".join(lines)
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    """The options that say where the model goes."""
+    group.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
         help="Directory for the checkpoint. (default: shakespeare-PRESET among your models)",
     )
-    parser.add_argument(
-        "--tokenizer",
-        metavar="NAME",
-        help="Use the tokenizer of a model or a directory. (default: one token per character)",
-    )
-    parser.add_argument(
-        "--device", default="auto", help="Device: auto, cpu or cuda. (default: auto)"
-    )
-    existing = parser.add_mutually_exclusive_group()
+    existing = group.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="Continue an interrupted run.")
     existing.add_argument("--restart", action="store_true", help="Discard an interrupted run.")
-    parser.add_argument(
+
+
+def _add_speed(group: argparse._ArgumentGroup) -> None:
+    """The options that change how fast a run is."""
+    group.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="Device: auto, cpu, cuda or cuda:N. (default: %(default)s)",
+    )
+    group.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
         help="Use torch.compile. (default: only on a GPU)",
     )
-    parser.add_argument(
-        "--sample-every",
-        type=int,
-        metavar="N",
-        help="Steps between samples of text. 0: no samples. (default: as --eval-every)",
-    )
-    preset = PRESETS[DEFAULT_PRESET]
-    note = f"The defaults are those of preset {DEFAULT_PRESET}; other presets have others."
-    training = parser.add_argument_group("training", note)
-    add_field_options(training, TrainConfig, preset.train)
-    network = parser.add_argument_group("network", note)
-    config = ModelConfig(vocab_size=1, **preset.model)
-    add_field_options(network, ModelConfig, config, skip=_FROM_TOKENIZER)
 
 
 def _absolute(text: str) -> str:

@@ -11,51 +11,74 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 from gpt import checkpoint, device, models
+from gpt.command_line import Parser, listed, one_of
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.training import data
 from gpt.training.data import Corpus
 from gpt.training.evaluate import PROTOCOLS, WINDOW, Loss, Protocol, mean_loss
 
+EXAMPLES = {
+    "python -m gpt evaluate": "Measure the model that comes with the program",
+    "python -m gpt evaluate gpt2 --data FILE --all --only sliding": "Measure GPT-2 on a whole text",
+}
+"""Command → what it does."""
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: Parser) -> None:
     """The command's options."""
-    parser.add_argument(
+    group = parser.add_argument_group("model")
+    group.add_argument(
         "model",
         nargs="?",
         default=models.EMBEDDED,
+        metavar="MODEL",
         help="Name or directory of the model. (default: %(default)s)",
     )
-    parser.add_argument(
+    group = parser.add_argument_group("data")
+    group.add_argument(
         "--data",
         type=Path,
         metavar="PATH",
-        help="Text file, or directory of *.txt files. (default: tiny Shakespeare)",
+        help="Text file, or directory of *.txt files. (default: tiny Shakespeare, which is "
+        "downloaded)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--all",
         action="store_true",
         help="Measure on the whole text. (default: on its last 10 %%)",
     )
-    parser.add_argument(
+    group = parser.add_argument_group(
+        "protocol", "\n".join(f"{name:9} {text}" for name, text in PROTOCOLS.items())
+    )
+    group.add_argument(
         "--only",
         nargs="+",
-        choices=PROTOCOLS,
+        type=one_of(PROTOCOLS),
+        metavar="NAME",
         default=list(PROTOCOLS),
-        help="Protocols to measure by. "
-        + "".join(f"{name}: {description}. " for name, description in PROTOCOLS.items())
-        + "(default: all)",
+        help="Protocols to measure by. (default: all)",
     )
-    parser.add_argument(
-        "--device", default="auto", help="Device: auto, cpu or cuda. (default: %(default)s)"
+    group = parser.add_argument_group("speed")
+    group.add_argument(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="Device: auto, cpu, cuda, cuda:N or mps. (default: %(default)s)",
     )
-    parser.add_argument(
+    dtypes = ("auto", *models.DTYPES)
+    group.add_argument(
         "--dtype",
         default="float32",
-        choices=["auto", *models.DTYPES],
-        help="Dtype of the weights. (default: %(default)s)",
+        type=one_of(dtypes),
+        metavar="DTYPE",
+        help=f"Dtype of the weights in memory: {listed(dtypes)}. (default: %(default)s)",
     )
-    parser.add_argument("--json", action="store_true", help="Print one JSON object.")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--json", action="store_true", help="Print one JSON object. (default: print a table)"
+    )
+    parser.end(EXAMPLES)
 
 
 def run(args: argparse.Namespace) -> None:

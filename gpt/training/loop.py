@@ -33,7 +33,7 @@ class TrainConfig:
     lr: float
     """Peak learning rate."""
     optimizer: Literal["scion", "muon", "adamw"] = "scion"
-    """scion needs a network whose weights are all matrices; muon trains the rest with AdamW."""
+    """Algorithm: scion needs a network of matrices only; muon trains the rest with AdamW."""
     momentum: float = 0.95
     """Decay of the average of past gradients, for Scion and Muon."""
     weight_decay: float = 0.1

@@ -5,30 +5,35 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
-from collections.abc import Container
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import fields
 from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from gpt.command_line import listed, one_of, wrong
+
+_SHARES = {"momentum", "cooldown", "average", "dropout", "attn_dropout"}
+"""Fields whose values are from 0 to 1."""
+
 
 def add_field_options(
-    group: argparse._ArgumentGroup, kind: type, defaults: object, skip: Container[str] = ()
+    group: argparse._ArgumentGroup, defaults: object, names: Iterable[str]
 ) -> None:
-    """Add an option for every field of a dataclass, except those to skip.
+    """Add options for the named fields of a dataclass. An option that is left out is None.
 
-    defaults: an instance whose values the help shows. An option that is left out is None.
+    defaults: an instance of the dataclass, whose values the help shows.
     """
+    kind = type(defaults)
     hints, docs = get_type_hints(kind), field_docs(kind)
-    for field in fields(kind):
-        if field.name not in skip:
-            default = _shown(getattr(defaults, field.name))
-            text = f"{docs.get(field.name, '')} (default: {default})".strip()
-            group.add_argument(
-                "--" + field.name.replace("_", "-"),
-                help=text.replace("%", "%%"),
-                **_type(hints[field.name]),
-            )
+    for name in names:
+        hint, default = hints[name], _shown(getattr(defaults, name))
+        choices = f"Choices: {listed(get_args(hint))}." if get_origin(hint) is Literal else ""
+        parts = (docs.get(name, ""), choices, f"(default: {default})")
+        group.add_argument(
+            "--" + name.replace("_", "-"),
+            help=" ".join(filter(None, parts)).replace("%", "%%"),
+            **_type(name, hint),
+        )
 
 
 def field_docs(kind: type) -> dict[str, str]:
@@ -46,18 +51,18 @@ def _shown(value: object) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
-def _type(kind: Any) -> dict[str, Any]:
+def _type(name: str, kind: Any) -> dict[str, Any]:
     """How argparse reads a field of this type."""
     if get_origin(kind) is Literal:
-        return {"choices": get_args(kind)}
+        return {"type": one_of(get_args(kind)), "metavar": "NAME"}
     if kind is bool:
         return {"type": _boolean, "metavar": "true|false"}
     if kind is float:
-        return {"type": float, "metavar": "X"}
+        return {"type": float, "metavar": "0-1" if name in _SHARES else "X"}
     return {"type": int, "metavar": "N"}  # also for int | None
 
 
 def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+        raise wrong(text, "true or false")
     return text == "true"

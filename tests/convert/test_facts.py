@@ -18,9 +18,9 @@ from convert.chat_template import ends_turns
 from convert.directory import CHAT_TEMPLATE, GENERATION
 from convert.generation import read_special_tokens, valid_token_ids
 from convert.vocabulary import read_vocabulary
-from gpt.checkpoint import load, read_config
+from gpt.checkpoint import load
 from gpt.generate import Limits, generate
-from gpt.models import read_manifest
+from gpt.models import read_config, read_manifest
 from gpt.settings import Sampling
 from tests.convert.conftest import (
     IDS,

@@ -14,9 +14,9 @@ import transformers
 from safetensors.torch import load_file
 
 from convert.write import ConversionOptions, convert
-from gpt.checkpoint import load, read_config
+from gpt.checkpoint import load
 from gpt.errors import UserError
-from gpt.models import read_manifest
+from gpt.models import read_config, read_manifest
 from tests.convert.conftest import (
     GPT2,
     assert_same,

@@ -9,6 +9,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,14 @@ from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from gpt.step import Candidate, Step
 from tests.fuzz.seconds import seconds
-from tui import export, store
+from tui import store
 from tui.document import Document
-from tui.heat import FORKS, SCALES
+from tui.export.formats import FORMATS, write
+from tui.export.parts import Export, every
+from tui.heat import FORKS, SCALES, STEPS
 from tui.measure import by_line
+from tui.node import Remark
+from tui.outline import rows as branch_rows
 from tui.store import Place
 from tui.widgets.inspector import describe, rows
 
@@ -58,6 +63,7 @@ def save() -> Path:
     document.cut(1)
     document.append([step(1, b"c", -0.2), step(2, b"d", -0.3)], is_prompt=False, sampling=drawn)
     document.path[1].is_marked = True
+    document.set_remark(document.path[1], Remark(is_starred=True, name="[b]", note="a\n\x1b"))
     place.save("shakespeare", list(document.nodes()), list(document.path))
     place.release()
     assert place.path
@@ -128,13 +134,14 @@ def shown(document: Document, directory: Path) -> None:
     """All that the program makes of a text."""
     for node in document.nodes():
         assert describe(node.step) and rows(node.step, 50_000) is not None
-        assert all(0 <= scale.heat(node.step) < 16 for scale in SCALES)
+        assert all(abs(scale.heat(node.step)) < STEPS for scale in SCALES)
         assert all(is_fork(node.step) in (True, False) for is_fork in FORKS.values())
     assert all(line.perplexity is None or line.perplexity >= 0 for line in by_line([]))
     assert sum(line.n_tokens for line in by_line(node.step for node in document.path)) >= 0
-    for suffix in export.FORMATS:
+    assert all(row.text.isprintable() and row.nodes for row in branch_rows(document))
+    for suffix in FORMATS:
         path = directory / f"export{suffix}"
-        export.write(path, document.path, "x")
+        write(path, Export(every(document), "x", datetime.now(UTC)))
         path.unlink()
 
 

@@ -387,7 +387,7 @@ def test_the_help_of_every_option_is_a_sentence(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         main(["train", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    for name, value in (("--seed N", "1"), ("--dropout X", "0.0"), ("--steps N", "1500")):
+    for name, value in (("--seed N", "1"), ("--dropout 0-1", "0.0"), ("--steps N", "1500")):
         assert re.search(rf"{name} [A-Z][^.]*\. \(default: {value}\)", shown)
     for kind in (TrainConfig, ModelConfig):
         docs = field_docs(kind)

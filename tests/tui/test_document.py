@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gpt.step import Step
 from tui.document import Document, Node
+from tui.node import LONGEST_NAME, NOTHING, Remark
 
 
 def step(token_id: int, logprob: float | None = -1.0) -> Step:
@@ -156,3 +157,137 @@ def branches(document: Document) -> set[tuple[int, ...]]:
         found.add(ids)
         waiting += [(ids, child) for child in node.children]
     return found
+
+
+def ends(document: Document) -> dict[tuple[int, ...], Remark]:
+    """The ids of each branch → what is said about it."""
+    return {
+        tuple(node.step.token_id for node in document.path_to(branch.end)): branch.remark
+        for branch in document.all_branches()
+    }
+
+
+def edited(edits: list[tuple[str, int]], document: Document | None = None) -> Document:
+    """A document after edits that leave remarks as well."""
+    document = document or Document()
+    for i, (action, n) in enumerate(edits):
+        if action == "append":
+            document.append(tokens(n, (n + 1) % 6), is_prompt=False)
+        elif action == "cut":
+            document.cut(min(n, len(document.path)))
+        elif action == "undo":
+            document.undo()
+        elif n < len(document.path):
+            if action == "remark":
+                document.set_remark(document.path[n], Remark(n % 2 == 0, f"name {i}"))
+            elif action == "branch":
+                document.next_branch(n)
+            elif action == "delete":
+                document.delete(n)
+            elif action == "remove":
+                document.remove(list(document.nodes())[n])
+    return document
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(["append", "cut", "remark", "branch", "delete", "remove", "undo"]),
+        st.integers(0, 5),
+    ),
+    max_size=30,
+)
+
+
+@given(EDITS)
+def test_the_number_of_the_branch_on_the_screen_follows_every_edit(
+    edits: list[tuple[str, int]],
+) -> None:
+    document = Document()
+    for edit in edits:
+        edited([edit], document)
+        every = [branch.end for branch in document.all_branches()]
+        assert document.branch_count == len(every)
+        if not document.path:
+            assert document.branch_number == 0 and document.remark == NOTHING
+            continue
+        shown = document.branch(document.path[-1])
+        assert every[document.branch_number - 1] is shown[-1]
+        assert document.remark == document.remark_of(shown[-1])
+        assert document.remark == document.all_branches()[document.branch_number - 1].remark
+
+
+@given(EDITS, st.lists(st.integers(0, 5), min_size=1, max_size=4))
+def test_what_is_said_about_a_branch_stays_when_texts_are_written(
+    edits: list[tuple[str, int]], places: list[int]
+) -> None:
+    document = edited(edits)
+    before = ends(document)
+    for n in places:
+        document.cut(min(n, len(document.path)))
+        document.append(tokens(n, 5 - n), is_prompt=False)
+        now = ends(document)
+        for ids, remark in before.items():
+            (same,) = [each for each in now if each[: len(ids)] == ids]  # it may be longer now
+            assert now[same] == remark
+        before = now
+
+
+@given(EDITS, st.integers(0, 40))
+def test_a_deletion_and_its_undo_change_no_remark(edits: list[tuple[str, int]], n: int) -> None:
+    document = edited(edits)
+    if not (nodes := list(document.nodes())):
+        return
+    before, shown = ends(document), list(document.path)
+    node = nodes[n % len(nodes)]
+    document.remove(node)
+    assert node not in set(document.nodes())
+    if node not in shown:
+        assert document.path == shown
+    for parent, child in zip(document.path, document.path[1:], strict=False):
+        assert parent.children[parent.last] is child
+    assert document.undo()
+    assert ends(document) == before
+    assert node in document.path
+
+
+def test_a_shortened_branch_keeps_its_name_and_a_deleted_one_takes_it_along() -> None:
+    document = Document()
+    document.append(tokens(0, 1, 2), is_prompt=False)
+    document.set_remark(document.path[0], Remark(is_starred=True, name="good"))
+    document.delete(2)
+    assert document.remark.name == "good"
+    document.append(tokens(3), is_prompt=False)
+    assert document.remark.name == "good"
+    document.cut(2)
+    document.append(tokens(4), is_prompt=False)
+    assert document.remark == NOTHING and document.branch_count == 2
+    document.next_branch(2)
+    document.delete(2)
+    assert document.text == "abe" and document.remark == NOTHING
+    document.undo()
+    assert document.text == "abd" and document.remark.name == "good"
+
+
+def test_while_a_branch_grows_its_number_is_not_computed_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from tui import node as tree
+
+    document = Document()
+    document.append(tokens(0, 1), is_prompt=True)
+    document.cut(1)
+    document.append(tokens(2), is_prompt=False)
+    counted = list[int]()
+    compute = tree.number
+    monkeypatch.setattr(tree, "number", lambda *a: counted.append(1) or compute(*a))
+    for n in range(5):
+        document.append(tokens(n), is_prompt=False)
+        assert (document.branch_number, document.branch_count) == (2, 2)
+    assert len(counted) == 1
+    document.cut(1)
+    document.append(tokens(5), is_prompt=False)
+    assert (document.branch_number, document.branch_count) == (3, 3)
+
+
+def test_a_name_cannot_be_endless() -> None:
+    assert len(Remark(name="x" * 10_000).name) == LONGEST_NAME

@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from html.parser import HTMLParser
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -16,9 +18,15 @@ from markdown_it import MarkdownIt
 
 from gpt.errors import UserError
 from gpt.sanitize import sanitize
+from gpt.settings import Sampling
 from gpt.step import Candidate, Step
-from tui import export
-from tui.document import Document, Node
+from tui.document import Document
+from tui.export.formats import FORMATS, write
+from tui.export.page import to_html
+from tui.export.parts import Export, Part, every, shown, starred
+from tui.export.picture import to_svg
+from tui.export.plain import to_json, to_markdown, to_text
+from tui.node import Remark
 
 HOSTILE = '<script>alert("x")</script>\x1b[31m```|`[b]'
 
@@ -67,36 +75,77 @@ def tree_of(edits: list[tuple[str, int]]) -> Document:
     return document
 
 
+NOW = datetime(2026, 1, 2, 3, 4, 5)
+
+
+def of(parts: Sequence[Part], model: str = "fake") -> Export:
+    """What is written."""
+    return Export(parts, model, NOW)
+
+
+VOID = {"meta", "input"}
+
+
 class Page(HTMLParser):
-    """The text of a page without what is shown only where one points."""
+    """The texts of a page, one a branch, without what is shown only where one points."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.text, self._open = "", list[str]()
+        self.texts, self._open = list[str](), list[str]()
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        self._open.append(tag)
+        self._open += [] if tag in VOID else [tag]
+        if tag == "section":
+            self.texts.append("")
 
     def handle_endtag(self, tag: str) -> None:
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         if self._open[-1:] == ["b"]:
-            self.text += data
+            self.texts[-1] += data
 
 
-def of_page(page: str) -> str:
+def of_page(page: str) -> list[str]:
     reader = Page()
     reader.feed(page)
-    return reader.text
+    return reader.texts
 
 
 def sections(page: str) -> list[tuple[str, str]]:
-    """Heading and text of each part of a Markdown file."""
+    """Heading and text of each part of a Markdown file, with the headings of its branches."""
     tokens = MarkdownIt("commonmark").enable("table").parse(page)
-    headings = [each.content for each in tokens if each.type == "inline" and each.level == 1]
-    fences = [each.content.removesuffix("\n") for each in tokens if each.type == "fence"]
-    return list(zip(headings[1:], fences, strict=False))
+    found, heading = list[tuple[str, str]](), ""
+    for token, after in zip(tokens, [*tokens[1:], None], strict=True):
+        if token.type == "heading_open" and after:
+            heading = after.content
+            if heading.startswith("`"):
+                found.append((heading, ""))
+        elif token.type == "fence":
+            found.append((heading, token.content.removesuffix("\n")))
+    return found
+
+
+def of_markdown(page: str, count: int) -> list[str]:
+    texts = [""] if count == 1 else []
+    for heading, text in sections(page):
+        if heading.startswith("`"):
+            texts.append("")
+        texts[-1] += text
+    return texts
+
+
+def of_text(page: str, count: int) -> list[str]:
+    if count == 1:
+        return [page]
+    rule = page[: page.index(" ")]
+    return [each.partition("\n")[2] for each in ("\n" + page).split(f"\n{rule} ")[1:]]
+
+
+def of_json(page: str, count: int) -> list[str]:
+    found: Any = json.loads(page)
+    assert isinstance(found, list) == (count > 1)
+    return [str(trace["text"]) for trace in (found if count > 1 else [found])]
 
 
 def of_picture(page: str) -> str:
@@ -113,44 +162,73 @@ def words(text: str) -> str:
     return "".join(text.split())
 
 
-SAYS: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
-    ".txt": (str, str),
-    ".json": (lambda page: str(json.loads(page)["text"]), str),
-    ".html": (of_page, sanitize),
-    ".md": (lambda page: "".join(text for _, text in sections(page)), sanitize),
-    ".svg": (lambda page: words(of_picture(page)), lambda text: words(sanitize(text))),
+SAYS: dict[str, tuple[Callable[[str, int], list[str]], Callable[[str], str]]] = {
+    ".txt": (of_text, str),
+    ".json": (of_json, str),
+    ".html": (lambda page, _: of_page(page), sanitize),
+    ".md": (of_markdown, sanitize),
 }
-"""How the text is read from a file of each format, and what it must be."""
+"""How the texts are read from a file of each format, and what each must be."""
 
 
-@pytest.mark.parametrize("suffix", export.FORMATS)
+def every_name(document: Document, names: list[str]) -> list[Part]:
+    """All branches, some of them with a star and a name."""
+    for branch, name in zip(document.all_branches(), names, strict=False):
+        document.set_remark(branch.end, Remark(is_starred=True, name=name, note=name))
+    return every(document)
+
+
+@pytest.mark.parametrize("suffix", [*SAYS])
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(edits=EDITS)
-@example(edits=[("append", PARTS.index(b"\xc3"))])
-def test_every_format_says_the_documents_own_text(
-    tmp_path: Path, suffix: str, edits: list[tuple[str, int]]
+@given(edits=EDITS, names=st.lists(st.sampled_from([HOSTILE, "", "-" * 20, "a\nb"]), max_size=3))
+@example(edits=[("append", PARTS.index(b"\xc3"))], names=[])
+@example(edits=[("append", 0), ("cut", 0), ("append", 1)], names=["-" * 9])
+def test_every_format_says_the_documents_own_text_for_every_branch(
+    tmp_path: Path, suffix: str, edits: list[tuple[str, int]], names: list[str]
 ) -> None:
     document, path = tree_of(edits), tmp_path / f"a{suffix}"
-    export.write(path, document.path, "fake")
     read, expected = SAYS[suffix]
-    assert read(path.read_bytes().decode()) == expected(document.text)
-    path.unlink()
+    for parts in (every_name(document, names), shown(document), starred(document)):
+        texts = [b"".join(n.step.bytes for n in p.nodes).decode("utf-8", "replace") for p in parts]
+        if texts:
+            write(path, of(parts))
+            written = path.read_bytes().decode()
+            path.unlink()
+            assert read(written, len(texts)) == [*map(expected, texts)]
+
+
+@settings(max_examples=40)
+@given(edits=EDITS)
+def test_the_picture_says_every_text(edits: list[tuple[str, int]]) -> None:
+    document = tree_of(edits)
+    parts = every(document)
+    if len(parts) == 1:
+        assert words(of_picture(to_svg(of(parts)))) == words(sanitize(parts[0].text))
+    elif parts:
+        expected = "".join(part.title + sanitize(part.text) for part in parts)
+        assert words(of_picture(to_svg(of(parts)))) == words(expected)
+
+
+def parts_of(edits: list[tuple[str, int]]) -> list[Part]:
+    return shown(tree_of(edits))
 
 
 @given(EDITS)
 def test_markdown_has_every_part_under_who_wrote_it(edits: list[tuple[str, int]]) -> None:
-    document = tree_of(edits)
-    writers = [node.is_prompt for node in document.path]
-    parts = sections(export.to_markdown(document.path, "fake"))
+    parts = parts_of(edits)
+    writers = [node.is_prompt for node in parts[0].nodes]
+    parts_written = sections(to_markdown(of(parts)))
     names = {True: "Prompt", False: "The model"}
-    assert [name for name, _ in parts] == [names[is_prompt] for is_prompt, _ in groupby(writers)]
+    assert [name for name, _ in parts_written] == [
+        names[is_prompt] for is_prompt, _ in groupby(writers)
+    ]
 
 
 def test_what_was_inserted_stands_where_it_was_inserted() -> None:
     document = Document()
     for text, is_prompt in (("Once ", True), ("upon a ", False), ("dark ", True), ("time", False)):
         document.append([Step(0, len(text), text.encode(), text)], is_prompt=is_prompt)
-    assert sections(export.to_markdown(document.path, "fake")) == [
+    assert sections(to_markdown(of(shown(document)))) == [
         ("Prompt", "Once "),
         ("The model", "upon a "),
         ("Prompt", "dark "),
@@ -160,8 +238,9 @@ def test_what_was_inserted_stands_where_it_was_inserted() -> None:
 
 @given(EDITS)
 def test_the_table_has_a_row_of_four_cells_for_every_token(edits: list[tuple[str, int]]) -> None:
-    path = tree_of(edits).path
-    tokens = MarkdownIt("commonmark").enable("table").parse(export.to_markdown(path, "fake"))
+    parts = parts_of(edits)
+    path = parts[0].nodes
+    tokens = MarkdownIt("commonmark").enable("table").parse(to_markdown(of(parts)))
     assert len([each for each in tokens if each.type == "td_open"]) == 4 * min(20, len(path))
     cells = [e.children[0] for e in tokens if e.type == "inline" and e.level == 4 and e.children]
     assert sum(each.type == "code_inline" for each in cells) == min(20, len(path))
@@ -171,7 +250,7 @@ def test_the_table_has_a_row_of_four_cells_for_every_token(edits: list[tuple[str
     "name", ["x" * 300 + ".txt", "a\0.txt", "a\ud800.txt", "link.txt", "pipe.txt", "a.txt/b.txt"]
 )
 def test_a_name_that_cannot_be_written_is_one_sentence(
-    nodes: list[Node], tmp_path: Path, name: str
+    parts: list[Part], tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "link.txt").symlink_to(tmp_path / "link.txt")
     (tmp_path / "a.txt").touch()
@@ -179,24 +258,24 @@ def test_a_name_that_cannot_be_written_is_one_sentence(
         os.mkfifo(tmp_path / "pipe.txt")
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UserError, match=r"cannot write|exists already"):
-        export.write(tmp_path / name, nodes, "fake")
+        write(tmp_path / name, of(parts))
     assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_full_disk_leaves_no_half_file(
-    nodes: list[Node], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: list[Part], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match="No space left"):
-        export.write(tmp_path / "a.txt", nodes, "fake")
+        write(tmp_path / "a.txt", of(parts))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
-def nodes() -> list[Node]:
+def parts() -> list[Part]:
     document = Document()
     document.append([Step(0, 5, b"Once", "Once")], is_prompt=True)
     candidates = (
@@ -205,53 +284,68 @@ def nodes() -> list[Node]:
     )
     data = HOSTILE.encode()
     drawn = Step(1, 6, data, HOSTILE, math.log(0.02), 3, 2.5, candidates, math.log(0.5))
-    document.append([drawn], is_prompt=False)
-    return document.path
+    document.append([drawn], is_prompt=False, sampling=Sampling(temperature=0.8, seed=7))
+    return shown(document)
 
 
 def test_every_format_is_written_once_and_never_over_another_file(
-    nodes: list[Node], tmp_path: Path
+    parts: list[Part], tmp_path: Path
 ) -> None:
-    for suffix in export.FORMATS:
+    for suffix in FORMATS:
         path = tmp_path / f"a{suffix}"
-        export.write(path, nodes, "fake")
+        write(path, of(parts))
         before = path.read_bytes()
         assert before
         with pytest.raises(UserError, match="exists already"):
-            export.write(path, nodes, "fake")
+            write(path, of(parts))
         assert path.read_bytes() == before
     with pytest.raises(UserError, match=r"must end with one of \.txt"):
-        export.write(tmp_path / "a.pdf", nodes, "fake")
+        write(tmp_path / "a.pdf", of(parts))
     with pytest.raises(UserError, match="cannot write"):
-        export.write(tmp_path / "no" / "a.txt", nodes, "fake")
+        write(tmp_path / "no" / "a.txt", of(parts))
 
 
-def test_plain_text_is_the_text(nodes: list[Node]) -> None:
-    assert export.to_text(nodes, "fake") == "Once" + HOSTILE
+def test_plain_text_is_the_text(parts: list[Part]) -> None:
+    assert to_text(of(parts)) == "Once" + HOSTILE
 
 
-def test_the_trace_holds_every_step(nodes: list[Node]) -> None:
-    trace = json.loads(export.to_json(nodes, "fake"))
-    assert trace["text"] == "Once" + HOSTILE
+def test_the_trace_holds_every_step_and_its_settings(parts: list[Part]) -> None:
+    trace = json.loads(to_json(of(parts)))
+    assert trace["text"] == "Once" + HOSTILE and trace["model"] == "fake"
     assert [token.pop("is_prompt") for token in trace["tokens"]] == [True, False]
-    assert [Step.from_dict(token) for token in trace["tokens"]] == [n.step for n in nodes]
+    assert [token.pop("setting") for token in trace["tokens"]] == [None, 0]
+    assert [Sampling.from_dict(s) for s in trace["settings"]] == [Sampling(temperature=0.8, seed=7)]
+    assert [Step.from_dict(t) for t in trace["tokens"]] == [n.step for n in parts[0].nodes]
 
 
-def test_the_page_has_numbers_and_candidates_and_runs_nothing(nodes: list[Node]) -> None:
-    page = export.to_html(nodes, "<model>")
-    assert "<script" not in page and "\x1b" not in page
+def test_the_page_has_numbers_and_candidates_and_runs_nothing(parts: list[Part]) -> None:
+    page = to_html(of(parts, "<model>"))
+    assert "<script" not in page and "\x1b" not in page and "http" not in page.replace("http-", "")
     assert "&lt;script&gt;" in page and "&lt;model&gt;" in page
-    assert "2.00 %, rank 3" in page and "drawn at 50.0 % after settings" in page
-    assert "first token: nothing to predict it from" in page
-    assert page.count('class="t h') == 2
+    assert "2.00 %, rank 3" in page and "sampled at 50.0 % after settings" in page
+    assert "temperature 0.8, seed 7" in page and "2026-01-02 03:04" in page
+    assert "First token: nothing to predict it from" in page
+    assert page.count('class="t h') == 2 and page.count('tabindex="0"') == 2
+    assert "<nav" not in page
 
 
-def test_markdown_cannot_be_broken_out_of(nodes: list[Node]) -> None:
-    page = export.to_markdown(nodes, "<b>`fake`")
+def test_a_page_of_several_branches_has_a_menu_to_each(parts: list[Part]) -> None:
+    both = [*parts, Part(2, parts[0].nodes, Remark(is_starred=True, name=HOSTILE, note=HOSTILE))]
+    page = to_html(of(both))
+    assert "<script" not in page and "★ &lt;script&gt;" in page
+    for part in both:
+        assert page.count(f'href="#branch-{part.number}"') == 1
+        assert page.count(f'id="branch-{part.number}"') == 1
+
+
+def test_markdown_cannot_be_broken_out_of(parts: list[Part]) -> None:
+    named = [Part(1, parts[0].nodes, Remark(is_starred=True, name=HOSTILE, note=HOSTILE))]
+    page = to_markdown(of(named * 2, "<b>`fake`"))
     assert "````\n" in page and "\x1b" not in page
-    assert "<b>" not in MarkdownIt("commonmark").enable("table").render(page)
+    html = MarkdownIt("commonmark").enable("table").render(page)
+    assert "<b>" not in html and "<script" not in html
     assert "2.00 % | 3 |" in page
 
 
-def test_the_picture_is_xml(nodes: list[Node]) -> None:
-    assert ElementTree.fromstring(export.to_svg(nodes, "fake")).tag.endswith("svg")  # noqa: S314
+def test_the_picture_is_xml(parts: list[Part]) -> None:
+    assert ElementTree.fromstring(to_svg(of(parts))).tag.endswith("svg")  # noqa: S314

@@ -5,11 +5,13 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.style import Style
 
 from gpt.step import Candidate, Step
+from tui.bars import FULL, bar, full_bar
 from tui.heat import CERTAIN, STEPS, heat
 from tui.labels import percent, visible
-from tui.widgets.inspector import describe, rows
+from tui.widgets.inspector import Row, describe, rows
 
 
 def made(token_id: int, sampling: bool = True) -> Step:
@@ -32,41 +34,81 @@ def made(token_id: int, sampling: bool = True) -> Step:
     )
 
 
+def total(shown: list[Row]) -> tuple[float, float]:
+    return math.fsum(row.own for row in shown), math.fsum(row.after or 0 for row in shown)
+
+
 def test_each_column_sums_to_one() -> None:
     shown = rows(made(0), vocab_size=10)
-    assert [label for label, *_ in shown] == ["a", "b", "c", "7 more"]
-    assert math.fsum(row[1] for row in shown) == pytest.approx(1)
-    assert math.fsum(row[2] for row in shown) == pytest.approx(1)
-    assert [is_chosen for *_, is_chosen in shown] == [True, False, False, False]
+    assert [row.label for row in shown] == ["a", "b", "c", "7 more"]
+    assert [row.number for row in shown] == [1, 2, 3, 0]
+    assert [row.is_chosen for row in shown] == [True, False, False, False]
+    assert total(shown) == pytest.approx((1, 1))
 
 
 def test_with_little_room_the_columns_still_sum_to_one() -> None:
     shown = rows(made(1), vocab_size=10, limit=1)
-    assert [label for label, *_ in shown] == ["a", "a", "8 more"]
-    assert [row[3] for row in shown] == [False, True, False]
-    assert math.fsum(row[1] for row in shown) == pytest.approx(1)
+    assert [row.label for row in shown] == ["a", "a", "8 more"]
+    assert [row.is_chosen for row in shown] == [False, True, False]
+    assert total(shown) == pytest.approx((1, 1))
 
 
 def test_a_token_outside_the_best_has_its_own_row() -> None:
     shown = rows(made(9), vocab_size=10)
-    assert [row[3] for row in shown] == [False, False, False, True, False]
-    assert shown[3][1] == pytest.approx(0.1)
-    assert shown[4][0] == "6 more"
+    assert [row.is_chosen for row in shown] == [False, False, False, True, False]
+    assert shown[3].own == pytest.approx(0.1) and not shown[3].number
+    assert shown[4].label == "6 more"
+
+
+def test_other_settings_move_the_bars_and_leave_the_old_ones_as_a_ghost() -> None:
+    shown = rows(made(0), vocab_size=10, now={0: 0.5, 1: 0.3, 2: 0.1})
+    assert [(row.after, row.before) for row in shown[:3]] == [
+        (0.5, pytest.approx(0.75)),
+        (0.3, pytest.approx(0.25)),
+        (0.1, 0.0),
+    ]
+    assert shown[3].after == pytest.approx(0.1)
+    # A token of the prompt was not sampled, so it has no ghost.
+    shown = rows(made(0, sampling=False), vocab_size=10, now={0: 0.5, 1: 0.3, 2: 0.1})
+    assert [(row.after, row.before) for row in shown[:2]] == [(0.5, None), (0.3, None)]
+    assert [row.after for row in rows(made(0, sampling=False), vocab_size=10)] == [None] * 4
 
 
 def test_the_numbers_say_what_they_are() -> None:
-    lines = [line for line, _ in describe(made(0))]
+    lines = [line.plain for line in describe(made(0))]
     assert lines == [
-        "a   id 0, position 7",
-        "probability 10.0 %, rank 4",
-        "≈ 2.7 equally likely (entropy 1.00 nats)",
-        "drawn at 20.0 % after settings",
+        '"a"  id 0 · position 7',
+        "P = 10.0 %   rank 4   ≈ 2.7 equally likely",
+        "drawn at 20.0 % · entropy 1.00 nats",
     ]
-    assert describe(made(0, sampling=False))[-1][0] == "Your text"
-    assert describe(made(0, sampling=False), False)[-1][0] == "Not sampled by this model"
-    bare = [line for line, _ in describe(Step(0, 5, b" ", " "))]
-    assert bare[0].startswith("·")
+    assert describe(made(0, sampling=False))[-1].plain.startswith("your text")
+    not_sampled = describe(made(0, sampling=False), False)[-1].plain
+    assert not_sampled.startswith("not sampled by this model")
+    bare = [line.plain for line in describe(Step(0, 5, b" ", " "))]
+    assert bare[0].startswith('"·"')
     assert bare[-1] == "First token: nothing to predict it from"
+
+
+@given(st.floats(0, 1), st.integers(1, 60), st.none() | st.floats(0, 1))
+def test_a_bar_has_its_width_and_grows(share: float, cells: int, before: float | None) -> None:
+    drawn = bar(share, cells, Style(), before).plain
+    assert len(drawn) == cells
+    if before is None:
+        filled = len(drawn.rstrip())
+        assert share * cells - 1 / 8 <= filled <= share * cells + 1
+
+
+def test_a_ghost_shows_where_the_bar_ended() -> None:
+    assert bar(0.25, 8, Style(), 0.75).plain == "██░░░░  "
+    shorter = bar(0.75, 8, Style(), 0.25)
+    assert shorter.plain == "█▏████  "
+    assert bar(0.75, 8, Style(), 0.75).plain == "██████  "
+
+
+@given(st.lists(st.floats(0, 1)))
+def test_a_full_bar_holds_every_probability(found: list[float]) -> None:
+    assert full_bar(found) in FULL
+    assert all(p <= full_bar(found) for p in found)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +136,7 @@ def test_labels_are_harmless_and_never_empty(data: bytes) -> None:
 
 def test_heat_grows_with_surprise() -> None:
     assert heat(None) == heat(0.0) == heat(math.log(CERTAIN)) == 0
-    steps = [heat(math.log(p)) for p in (0.69, 0.4, 0.2, 0.05, 0.01, 0.001, 1e-9)]
+    steps = [heat(math.log(p)) for p in (0.69, 0.3, 0.1, 0.05, 0.01, 0.001, 1e-9)]
     assert steps == sorted(set(steps))
     assert (steps[0], steps[-1]) == (1, STEPS - 1)
 
@@ -104,4 +146,4 @@ def test_rounding_is_no_rest() -> None:
     candidates = tuple(Candidate(i, b"x", p, p) for i, p in enumerate(logprobs))
     step = Step(1, 0, b"x", "x", logprobs[0], 1, 0.7, candidates, logprobs[0])
     *_, rest = rows(step, vocab_size=50)
-    assert rest[:3] == ("48 more", 0.0, 0.0)
+    assert (rest.label, rest.own, rest.after) == ("48 more", 0.0, 0.0)

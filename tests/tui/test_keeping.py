@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
 from textual.pilot import Pilot
-from textual.widgets import Input, OptionList
+from textual.widgets import OptionList
 
 from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
@@ -16,8 +15,9 @@ from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui import store
-from tui.screens.main import MainScreen
-from tui.screens.texts import Question, TextPicker
+from tui.app import GPTApp
+from tui.screens.file_actions import REST
+from tui.screens.texts import TextPicker
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
 
@@ -128,24 +128,39 @@ async def test_a_text_goes_on_with_the_model_that_wrote_it(home: Path) -> None:
                 assert screen.session.place.path != entry.path
 
 
-async def test_export_writes_a_file_and_says_where(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+async def until_copied(pilot: Pilot[None], app: GPTApp, text: str) -> None:
+    for _ in range(500):
+        if app.clipboard == text:
+            return
+        await pilot.pause(0.01)
+    raise AssertionError(app.clipboard)
+
+
+async def test_what_is_selected_is_copied_once_it_rests() -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app) as pilot:
-        await pilot.press("f4")
-        assert isinstance(app.screen, MainScreen)  # there is nothing to write
-        await write(pilot, app, "abc")
-        for name in ("a.txt", "a.txt", "b.pdf"):
-            await pilot.press("f4")
-            assert isinstance(app.screen, Question)
-            app.screen.query_one(Input).value = name
-            await pilot.press("enter")
-            await pilot.pause()
-        assert (tmp_path / "a.txt").read_text() == "abchello"
-        said = complaints(app)[-3:]
-        assert said[0] == f"Wrote {tmp_path / 'a.txt'}"
-        assert "exists already" in said[1] and "must end with" in said[2]
-        await pilot.press("f4", "escape")
-        assert isinstance(app.screen, MainScreen)
+        screen = await write(pilot, app, "abc")
+        await at(pilot, screen, 5)
+        await pilot.press("shift+left", "shift+left")
+        await until_copied(pilot, app, "hel")
+        assert complaints(app)[-1] == "Copied 3 tokens"
+        await at(pilot, screen, 0)
+        await pilot.mouse_down(TokenView, offset=(4, 1))
+        await pilot.hover(TokenView, offset=(2, 1))
+        assert app.clipboard == "hel"  # the mouse still drags
+        await pilot.mouse_up(TokenView, offset=(2, 1))
+        selected = "".join(screen.document.path[i].step.text for i in screen.view.selection)
+        await until_copied(pilot, app, selected or "abc")
+
+
+async def test_a_person_may_want_only_y_to_copy() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        app.prefer(copy_on_select=False)
+        screen = await write(pilot, app, "abc")
+        await at(pilot, screen, 5)
+        await pilot.press("shift+left")
+        await pilot.pause(2 * REST)
+        assert app.clipboard == ""
+        await pilot.press("y")
+        assert app.clipboard == "el"

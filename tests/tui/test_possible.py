@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from textual import actions
-from textual.widgets import Footer
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
 from tests.tui.test_app import complaints, write
@@ -14,14 +13,14 @@ from tui.document import Document
 from tui.keys import KEYS
 from tui.possible import NEEDS, Situation, refusal
 from tui.screens.main import MainScreen
+from tui.widgets.hints import Hints
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
 
 
-def grey(screen: MainScreen) -> set[str]:
-    """Actions that the footer shows and that cannot be done."""
-    keys = screen.query_one(Footer).query("FooterKey")
-    return {key.description for key in keys if key.has_class("-disabled")}  # type: ignore[attr-defined]
+def offered(screen: MainScreen) -> str:
+    """What the footer says."""
+    return str(screen.query_one(Hints).render())
 
 
 def test_every_action_of_the_table_has_a_key() -> None:
@@ -45,47 +44,46 @@ def test_every_reason_is_a_sentence_in_every_situation(key: object) -> None:
         assert found is None or len(found.reason) > 10
 
 
-async def test_the_footer_and_the_palette_follow_the_table() -> None:
+async def test_the_footer_offers_only_what_is_possible() -> None:
     backend = FakeBackend("hello")
     app = app_with(backend)
     async with running(app, size=(220, 32)) as pilot:
         screen = main_screen(app)
 
-        async def settled() -> set[str]:
+        async def settled() -> str:
             await pilot.pause(0.1)
-            return grey(screen)
+            return offered(screen)
 
         empty = await settled()
-        assert {"send", "continue", "next branch"} <= empty
-        assert not {"stop", "models", "new text", "quit"} & empty
-        helps = {c.title: c.help for c in app.get_system_commands(screen)}
-        assert helps["Next branch"] == f"Not now. {possible.NO_TEXT.reason}"
-        assert helps["Models"] == "key ctrl+o"
-        await pilot.press("a")
-        assert "send" not in await settled()
+        assert "send" in empty and "new text" in empty
+        assert "stop" not in empty and "continue" not in empty
         backend.go_on.clear()
-        await pilot.press("enter")
-        assert {"send", "continue", "models", "new text", "texts"} <= await settled()
+        await pilot.press("a", "enter")
+        busy = await settled()
+        assert "Esc stop" in busy and "send" not in busy and "new text" not in busy
         backend.go_on.set()
         await write(pilot, app, "b")
         done = await settled()
-        assert "next branch" in done and "continue" not in done
+        assert "continue" in done and "stop" not in done
         await at(pilot, screen, 1)
-        backend.reply = "?"
-        await pilot.press("2")
-        await pilot.pause()
-        assert "next branch" not in await settled()
+        inside = await settled()
+        for hint in ("1-9 take", "I replace", "E layers", "C colours", "Space all keys"):
+            assert hint.lower() in inside.lower()
 
 
-async def test_a_click_on_a_grey_key_says_why() -> None:
-    app = app_with(FakeBackend())
+async def test_a_click_on_a_hint_acts_like_its_key() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
     async with running(app, size=(220, 32)) as pilot:
-        await pilot.pause(0.1)
-        keys = app.screen.query_one(Footer).query("FooterKey")
-        (key,) = [each for each in keys if each.description == "next branch"]  # type: ignore[attr-defined]
-        await pilot.click(key)
+        screen = await write(pilot, app, "ab")
+        await pilot.press("ctrl+n")
         await pilot.pause()
-        assert complaints(app) == [possible.NO_TEXT.reason]
+        await write(pilot, app, "ab")
+        hints = screen.query_one(Hints)
+        column = str(hints.render()).index("new text")
+        await pilot.click(hints, offset=(column, 0))
+        await pilot.pause()
+        assert not screen.document.path
 
 
 async def test_every_key_of_the_text_says_why_it_does_nothing_without_one() -> None:

@@ -44,7 +44,7 @@ needs_processes = pytest.mark.skipif(
 
 async def test_a_tab_has_focus_and_footer_and_writes_without_a_click(served: Served) -> None:
     async with tab(served.url) as browser:
-        await browser.shows("Type an opening line", "context 0/32", "⏎ send", "^p palette")
+        await browser.shows("Type an opening line", "context 0/32", "Enter send", "F1 help")
         await browser.press("to be")
         await browser.shows("to be")
         await browser.press("enter")
@@ -55,7 +55,7 @@ async def test_a_tab_has_focus_and_footer_and_writes_without_a_click(served: Ser
 async def test_chromium_writes_a_text_without_a_click(served: Served, tmp_path: Path) -> None:
     async with chromium(tmp_path / "profile") as page:
         await page.open(served.url)
-        await page.shows("Type an opening line", "context 0/32", "⏎ send", "^p palette")
+        await page.shows("Type an opening line", "context 0/32", "Enter send", "F1 help")
         before = await page.picture()
         await page.type("to be\r")
         await page.shows("to be", "context 32/32")
@@ -77,11 +77,11 @@ async def test_a_path_is_not_for_export_and_an_editor_not_for_a_browser(
 
         async def refused(name: str, answer: str) -> None:
             await browser.press("f4")
-            await browser.shows("Export to")
-            await browser.press(name, "enter")
-            await browser.shows(answer, "Export to", name[:20])  # it asks again
+            await browser.shows("File, in the directory")
+            await browser.press("home", *["delete"] * 40, name, "enter")
+            await browser.shows(answer, "File, in the directory", name[-20:])  # it asks again
             await browser.press("escape")
-            await browser.hides("Export to")
+            await browser.hides("File, in the directory")
 
         await browser.press("f7")
         await browser.shows("An editor needs a terminal")
@@ -89,8 +89,8 @@ async def test_a_path_is_not_for_export_and_an_editor_not_for_a_browser(
         await refused("~nobody/outside.txt", "directories")
         await refused(f"{'x' * 300}.txt", "long")  # "too" may be on the line above
         await browser.press("f4")
-        await browser.shows("Export to")
-        await browser.press("inside.txt", "enter")
+        await browser.shows("File, in the directory")
+        await browser.press("home", *["delete"] * 40, "inside.txt", "enter")
         await browser.shows("Wrote")
     assert [path.parent for path in tmp_path.rglob("*side.txt")] == [store.home()]
     assert (store.home() / "inside.txt").read_text().startswith("to be")

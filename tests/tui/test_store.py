@@ -15,6 +15,7 @@ from gpt.settings import Sampling
 from gpt.step import Candidate, Step
 from tui import store
 from tui.document import Document
+from tui.node import LONGEST_NAME, NOTHING, Remark
 from tui.store import Place
 
 
@@ -38,6 +39,7 @@ def shape(document: Document) -> object:
             node.is_marked,  # type: ignore[attr-defined]
             node.last,  # type: ignore[attr-defined]
             node.sampling,  # type: ignore[attr-defined]
+            node.remark,  # type: ignore[attr-defined]
             [of(child) for child in node.children],  # type: ignore[attr-defined]
         )
 
@@ -46,15 +48,22 @@ def shape(document: Document) -> object:
 
 EDITS = st.lists(
     st.tuples(
-        st.sampled_from(["append", "prompt", "cut", "branch", "delete", "mark"]), st.integers(0, 5)
+        st.sampled_from(["append", "prompt", "cut", "branch", "delete", "mark", "remark"]),
+        st.integers(0, 5),
     ),
     max_size=25,
 )
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(EDITS, st.binary(min_size=1, max_size=4))
-def test_save_then_load_is_the_same_document(edits: list[tuple[str, int]], data: bytes) -> None:
+@given(
+    EDITS,
+    st.binary(min_size=1, max_size=4),
+    st.builds(Remark, st.booleans(), st.text(max_size=90), st.text()),
+)
+def test_save_then_load_is_the_same_document(
+    edits: list[tuple[str, int]], data: bytes, remark: Remark
+) -> None:
     document = Document()
     document.append([step(9, data)], is_prompt=True)
     for action, n in edits:
@@ -69,6 +78,8 @@ def test_save_then_load_is_the_same_document(edits: list[tuple[str, int]], data:
                 document.next_branch(n)
             elif action == "delete":
                 document.delete(n)
+            elif action == "remark":
+                document.set_remark(document.path[n], remark)
             else:
                 document.path[n].is_marked ^= True
     place = Place()
@@ -77,6 +88,8 @@ def test_save_then_load_is_the_same_document(edits: list[tuple[str, int]], data:
     place.release()
     path.unlink()
     assert shape(loaded) == shape(document)
+    said = [(b.length, b.remark) for b in document.all_branches()]
+    assert [(b.length, b.remark) for b in loaded.all_branches()] == said
     assert (entry.model, entry.n_tokens) == ("fake", len(document.path))
 
 
@@ -206,6 +219,11 @@ WRONG = [
     ('"behind":null', '"behind":-1'),
     ('"setting":null', '"setting":-1'),
     ('"rank":1', '"rank":1,"more":2'),
+    ('"setting":null', '"setting":null,"remark":5'),
+    ('"setting":null', '"setting":null,"remark":{}'),
+    ('"setting":null', '"setting":null,"remark":{"is_starred":1,"name":"","note":""}'),
+    ('"setting":null', '"setting":null,"remark":{"is_starred":true,"name":[],"note":""}'),
+    ('"setting":null', '"setting":null,"remark":{"is_starred":true,"name":"","note":null}'),
 ]
 
 
@@ -267,3 +285,15 @@ def test_two_programs_on_one_text_do_not_lose_each_others_work() -> None:
     mine.release()
     later = Place(path)
     assert later.claim()
+
+
+def test_a_file_without_remarks_opens_and_one_with_endless_names_is_cut() -> None:
+    path = save(document_of("ab"), Place())
+    assert "remark" not in path.read_text()
+    assert store.load(path)[0].remark == NOTHING
+    said = json.dumps({"is_starred": True, "name": "\x1b[31m" * 10_000, "note": "", "more": 1})
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1].replace('"setting":null', f'"setting":null,"remark":{said}')
+    path.write_text("\n".join(lines))
+    remark = store.load(path)[0].remark
+    assert remark.is_starred and len(remark.name) == LONGEST_NAME

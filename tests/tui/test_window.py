@@ -35,15 +35,15 @@ def start(tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def written(start: Start, size: tuple[int, int] = SIZES[0]) -> Terminal:
     """A short text, with the cursor in it."""
     terminal = start("--prompt", "to be", "-n", "12", size=size)
-    terminal.shows("context 17/512", r"Done: \d+ tokens?")
+    terminal.shows(r"Done: \d+ tokens?")
     to_the_text(terminal)
     return terminal
 
 
 def to_the_text(terminal: Terminal) -> None:
     """From the prompt, whose keys the last line shows while it has the focus."""
-    terminal.press("shift+tab")
-    terminal.hides("⏎ send")
+    terminal.press("tab")
+    terminal.hides("Enter send")
 
 
 def endless(directory: Path, start: Start) -> Terminal:
@@ -96,7 +96,7 @@ def test_every_field_shows_what_is_typed_and_pasted_and_its_cursor(
         terminal.press("qz")
         terminal.shows("qz")
         terminal.paste("xj\x1b[31mk\r\nand\rmore")
-        pasted = "qzxj[31mk" + (" and more" if key != "ctrl+p" else "")  # that one is Textual's
+        pasted = "qzxj[31mk and more"
         terminal.shows(re.escape(pasted))
         terminal.shows_cursor_after(pasted)
         terminal.press("escape")
@@ -106,11 +106,11 @@ def test_every_field_shows_what_is_typed_and_pasted_and_its_cursor(
 
 def test_dials_show_what_is_typed(start: Start) -> None:
     terminal = written(start)
-    terminal.press("tab", "tab")
+    terminal.press("tab")
     terminal.shows("↑ more")
     for label in ("temperature", "top-k", "top-p", "min-p", "repetition", "seed", "length"):
         terminal.press("end", *["backspace"] * 4, "7")
-        terminal.shows(rf"{label} +7 ")
+        terminal.shows(rf"{label} [ ─●○]*7 ")
         terminal.press("tab")
 
 
@@ -118,7 +118,7 @@ def test_a_dialog_that_is_answered_twice_leaves_the_program_running(start: Start
     terminal = written(start)
     for key in ("f4", "/", "t", "f5", "ctrl+l", "f3"):
         terminal.storm(KEYS.get(key, key) + "\r\r\r")  # the dialog and its answers in one write
-        terminal.shows("Sampling settings", r"\^p palette")
+        terminal.shows("Sampling", "F1 help")
     assert terminal.quit() == 0
     assert "Traceback" not in terminal.raw
 
@@ -171,7 +171,7 @@ def test_the_settings_show_the_numbers_of_the_token(start: Start) -> None:
     terminal = written(start)
     terminal.press("f2")
     shown = terminal.shows("How each setting changes the odds", "tokens left")
-    own = re.search(r"probability +([\d.<>]+ %)", shown)
+    own = re.search(r"P = +([\d.<>]+ %)", shown)
     after = re.search(r"drawn at +([\d.<>]+ %)", shown)
     assert own and after
     row = next(line for line in shown.splitlines() if re.match(r"│.?▸", line))
@@ -194,20 +194,20 @@ def test_a_new_text_has_no_speed_and_an_empty_dial_says_so(start: Start) -> None
     terminal.shows("tokens/s")
     terminal.press("ctrl+n")
     terminal.hides("tokens/s|first after")
-    terminal.press("tab")
+    terminal.press("tab", "tab")
     terminal.shows("↑ more")
     terminal.press("end", *["backspace"] * 4)
-    terminal.shows("temperature +a number is missing", "temperature is ''; it must be a number")
+    terminal.shows("temperature [ ─●○]*missing", "temperature is ''; it must be a number")
 
 
 def test_a_prompt_that_was_sent_is_not_counted_any_more(start: Start) -> None:
     terminal = written(start)
-    terminal.press("tab")
-    terminal.shows("⏎ send")
+    terminal.press("escape")
+    terminal.shows("Enter send")
     terminal.press("or not")
-    terminal.shows(" 6 tokens: o│r│")
+    terminal.shows(" 6 tokens: o r · n o t")
     to_the_text(terminal)
-    terminal.press("i")
+    terminal.press("ctrl+g")
     terminal.hides(" 6 tokens: ")
     terminal.shows("context 3[0-9]/512", r"Done: \d+ tokens?")
     assert " 6 tokens: " not in terminal.text
@@ -215,9 +215,9 @@ def test_a_prompt_that_was_sent_is_not_counted_any_more(start: Start) -> None:
 
 def test_a_wrong_boost_is_named_while_it_is_typed(start: Start) -> None:
     terminal = written(start)
-    terminal.press(*["shift+tab"] * 3)
+    terminal.press(*["shift+tab"] * 4)
     column, row = terminal.place("boosted")
-    terminal.until(lambda _: terminal.has_cursor(column + 13, row))
+    terminal.until(lambda _: terminal.has_cursor(column + 12, row))
     terminal.press("king")
     terminal.shows("boosted: 'king' must be")
 
@@ -248,18 +248,18 @@ def test_the_palette_saves_a_picture_or_says_why_not(
 def test_help_closes_with_escape_and_opens_everywhere(start: Start) -> None:
     terminal = written(start)
     terminal.press("f1")
-    terminal.shows("row down")
+    terminal.shows("Type to find a key")
     terminal.press("escape")
-    terminal.hides("row down")
-    terminal.press("e")
-    terminal.shows("logit lens")
-    inside = terminal.text
+    terminal.hides("Type to find a key")
+    terminal.press("f5")
+    terminal.shows("bits per byte")
     terminal.press("f1")
-    terminal.until(lambda text: text != inside)
+    terminal.shows("Type to find a key")
     terminal.press("escape")
-    terminal.shows("logit lens")
+    terminal.hides("Type to find a key")
+    terminal.shows("bits per byte")
     terminal.press("escape")
-    terminal.hides("logit lens")
+    terminal.hides("bits per byte")
     assert terminal.quit() == 0
 
 

@@ -61,7 +61,7 @@ class ComparisonScreen(Page):
             drawn = measure([node.step for node in side.nodes[side.begin :]])
             perplexity = "" if drawn.perplexity is None else f", perplexity {drawn.perplexity:.2f}"
             title = f"{one_line(side.title)}: {drawn.n_tokens} tokens{perplexity}"
-            view.border_title = Content(title)
+            view.caption = title
 
 
 def differences(old: Sampling | None, new: Sampling | None) -> str:

@@ -13,7 +13,7 @@ from textual.css.query import NoMatches
 from textual.screen import ModalScreen, Screen, ScreenResultType
 
 HELP: list[BindingType] = [
-    Binding("f1", "app.toggle_help", "help", show=False, id="dialog.help"),
+    Binding("f1", "app.help", "help", show=False, id="dialog.help"),
 ]
 
 if TYPE_CHECKING:
@@ -47,14 +47,11 @@ class AnsweredOnce(Sized):
         self.is_shown = True
 
     def dismiss(self, result: Any = None) -> AwaitComplete:
-        """Close the help if it is open, else this screen if it is still open."""
+        """Close this screen if it is still open."""
         if self._is_answered or not self.is_current:
             return AwaitComplete()
         if not self.is_shown:  # a key that arrived with the one that opened the screen
             self.call_after_refresh(self._dismiss_when_shown, result)
-            return AwaitComplete()
-        if result is None and self.query("HelpPanel"):
-            self.app.action_hide_help_panel()
             return AwaitComplete()
         self._is_answered = True
         return super().dismiss(result)
@@ -82,6 +79,8 @@ class Dialog(AnsweredOnce, ModalScreen[ScreenResultType]):
 
 class Palette(AnsweredOnce, CommandPalette):
     """Textual's list of commands, which would fail if it is closed while it fills itself."""
+
+    BINDINGS: ClassVar[list[BindingType]] = HELP
 
     @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
     async def _gather_commands(self, search_value: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
-from textual import work
+from textual import on, work
+from textual.timer import Timer
 
 from gpt import models
 from gpt.errors import UserError
@@ -13,13 +15,20 @@ from gpt.sanitize import one_line
 from tui.labels import shortened
 from tui.measure import find
 from tui.news import Change, News
+from tui.preferences import Chooser
 from tui.screens.model_actions import ModelActions
 from tui.session import READY
 from tui.store import Entry
+from tui.widgets.token_view import TokenView
+
+REST = 0.3
+"""Seconds that a selection must rest before it is copied."""
 
 
 class FileActions(ModelActions):
     """Each action's conditions are in the table of possible actions."""
+
+    _copying: Timer | None = None
 
     def action_new_text(self) -> None:
         """Start an empty text."""
@@ -81,7 +90,22 @@ class FileActions(ModelActions):
         nodes = [self.document.path[i] for i in self.view.selection] or self.document.path
         text = b"".join(node.step.bytes for node in nodes).decode("utf-8", "replace")
         self.app.copy_to_clipboard(text)
-        self.notify(f"Copied {len(nodes)} tokens", markup=False)
+        self.notify("Copied 1 token" if len(nodes) == 1 else f"Copied {len(nodes)} tokens")
+
+    @on(TokenView.Selected)
+    def _copy_soon(self) -> None:
+        """Copy what is selected once the selection rests, if the person wants that."""
+        if self._copying:
+            self._copying.stop()
+        if cast(Chooser, self.app).preferences.copy_on_select and self.view.selection:
+            self._copying = self.set_timer(REST, self._copy_selection)
+
+    def _copy_selection(self) -> None:
+        """Copy what is selected, unless the mouse still drags."""
+        if self.app.mouse_captured is self.view:
+            self._copying = self.set_timer(REST, self._copy_selection)
+        elif self.view.selection:
+            self.action_copy()
 
     def action_search(self) -> None:
         """Ask for words and go to the next match."""
@@ -109,32 +133,11 @@ class FileActions(ModelActions):
         self.view.focus()
 
     def action_export(self) -> None:
-        """Export the text on the screen to a file."""
-        from tui.screens.texts import free_name
+        """Choose format, branches and file, and export."""
+        from tui.screens.export import ExportScreen
 
-        self._ask_where(free_name())
+        self.app.push_screen(ExportScreen(self.document, self.session.model), self._say_written)
 
-    def _ask_where(self, name: str) -> None:
-        from tui.screens.texts import Question
-
-        hint = ".txt .md .json .html or .svg"
-        hint += ", in the directory of texts" if self.app.is_web else ""
-        self.app.push_screen(Question("Export to", hint, name), self._export)
-
-    def _export(self, name: str | None) -> None:
-        from tui import export, served
-
-        if not name:
-            return
-        try:
-            path = served.export_path(name) if self.app.is_web else Path(name).expanduser()
-            export.write(path, self.document.path, self.session.model)
-        except UserError as error:
-            self.complain(str(error))
-            self._ask_where(name)
-        except (OSError, RuntimeError, ValueError) as error:  # not a valid file name
-            reason = getattr(error, "strerror", None) or error
-            self.complain(f"cannot write {shortened(name, 100)}: {reason}")
-            self._ask_where(name)
-        else:
-            self.notify(f"Wrote {one_line(str(path.absolute()))}", markup=False)
+    def _say_written(self, path: Path | None) -> None:
+        if path:
+            self.notify(f"Wrote {one_line(str(path))}", markup=False)

@@ -7,28 +7,39 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.actions import SkipAction
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Container
 from textual.message import Message
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import garbage
 from tui.keys import bindings
+from tui.screens.branch_actions import BranchActions
 from tui.screens.compare_actions import CompareActions
 from tui.screens.file_actions import FileActions
+from tui.screens.panel_actions import PanelActions
+from tui.screens.presenter_actions import PresenterActions
 from tui.screens.token_actions import TokenActions
 from tui.screens.tree_actions import TreeActions
 from tui.session import READY, Session
 from tui.widgets.hints import Hints
 from tui.widgets.inspector import Inspector
+from tui.widgets.panels import Panels
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
 from tui.widgets.waterfall import WaterfallTable
+from tui.widgets.welcome import Welcome, openings_of
+
+TWO, THREE = 90, 160
+"""Least widths for two and for three columns."""
+LOW, HIGH = 14, 30
+"""Below LOW rows there are no panels; from HIGH rows on there is room for two, one over the other.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,12 +65,18 @@ class Opening:
         return {**self.dials, **{name: v for name, v in given.items() if v is not None}}
 
 
-class MainScreen(TreeActions, TokenActions, CompareActions, FileActions):
+class MainScreen(
+    TreeActions,
+    TokenActions,
+    CompareActions,
+    FileActions,
+    BranchActions,
+    PanelActions,
+    PresenterActions,
+):
     """One session. The base classes have its actions, by subject."""
 
     AUTO_FOCUS = "Prompt"
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (72, "-wide")]  # noqa: RUF012
-    VERTICAL_BREAKPOINTS = [(0, "-low"), (22, "-high")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = bindings("everywhere")
 
     class Whole(Message):
@@ -71,33 +88,39 @@ class MainScreen(TreeActions, TokenActions, CompareActions, FileActions):
         self.early_prompt = self._opening.prompt
 
     def compose(self) -> ComposeResult:
-        """The widgets of the first frame: text, prompt and inspector."""
+        """The widgets of the first frame."""
         yield Status(id="status")
-        with Horizontal():
-            with Vertical(id="left"):
+        with Container(id="body"):
+            with Container(id="reading"):
                 yield TokenView(id="text")
-                yield WaterfallTable(id="waterfall")
-                yield Prompt(id="prompt", placeholder="Type an opening line and press Enter…")
-            with Vertical(id="side"):
-                yield Inspector(id="inspector")
-        yield Vertical(id="foot")
+                yield Welcome(id="welcome")
+            with Panels(id="side"):
+                yield Inspector(id="token")
+            yield WaterfallTable(id="waterfall")
+            yield Prompt(id="prompt", placeholder="Type an opening line and press Enter…")
+        yield Hints(id="foot")
 
     def on_mount(self) -> None:
         """Show the first frame; the rest follows while the model loads."""
         self.session.report = self.draw
-        self.view.show(self.document.path)
+        self.query_one(Welcome).openings = openings_of(self.session.model)
+        self.show_text()
         self.draw(READY)
         self.call_after_refresh(self._complete)
 
     async def _complete(self) -> None:
-        """Mount the settings and the footer, and start."""
+        """Mount the other panels, and start."""
         garbage.resume()
+        from tui.widgets.branches import Branches
         from tui.widgets.controls import Controls
+        from tui.widgets.layers import LayersPanel
+        from tui.widgets.replacement import Replacement
 
         controls = Controls(chat=self._opening.chat)
-        await self.query_one("#side").mount(controls)
-        await self.query_one("#foot").mount(Hints())
-        self.refresh_bindings()  # the footer missed the first signal
+        panels = Branches(id="tree"), LayersPanel(id="layers"), controls
+        await self.panels.mount(*panels)
+        await self.query_one("#reading").mount(Replacement())
+        self.panels.lay_out()
         for name, value in self._opening.values.items():
             if not controls.set(name, value):
                 self.complain(f"unknown sampling setting {name!r}")
@@ -112,6 +135,17 @@ class MainScreen(TreeActions, TokenActions, CompareActions, FileActions):
             self.give_back(self.early_prompt)
         self.post_message(self.Whole())
 
+    def on_resize(self, event: events.Resize) -> None:
+        """Choose the arrangement for this size."""
+        width, height = event.size
+        columns = "three" if width >= THREE else "two" if width >= TWO else "one"
+        for name in ("one", "two", "three"):
+            self.set_class(name == columns, f"-{name}")
+        self.set_class(height < LOW, "-low")
+        is_high = height >= HIGH and columns != "one"
+        self.set_class(is_high, "-high")
+        self.panels.arrangement = f"{columns}-high" if is_high else columns
+
     @on(Prompt.Paged)
     def _prompt_paged(self, event: Prompt.Paged) -> None:
         self.action_page(event.by)
@@ -124,13 +158,13 @@ class MainScreen(TreeActions, TokenActions, CompareActions, FileActions):
             self.view.scroll_page_down()
 
     def action_home(self) -> None:
-        """Stop the model; else close the help; else move to the prompt."""
+        """Stop the model; else go back from a panel to the text, and from there to the prompt."""
         self.session.backend.cancel()  # also questions to the model
         if self.is_writing:
             return
-        if self.query("HelpPanel"):
-            self.app.action_hide_help_panel()
-        else:
+        if self.is_presenting:
+            self.leave_presenter()
+        elif not self.leave_panel():
             self.prompt.focus()
 
     def action_interrupt(self) -> None:

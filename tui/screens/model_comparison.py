@@ -17,7 +17,7 @@ from textual.widgets import Static
 from gpt.sanitize import one_line
 from tui.align import align, bits_per_character
 from tui.document import Node
-from tui.heat import between
+from tui.heat import Scale, between, diverging
 from tui.labels import visible
 from tui.measure import measure
 from tui.screens.dialog import Page
@@ -47,6 +47,7 @@ class ModelComparisonScreen(Page):
         Binding("escape", "dismiss(None)", "back to the text", id="readings.back"),
         Binding("d", "disagreement(1)", "next disagreement", id="readings.next"),
         Binding("D", "disagreement(-1)", "previous disagreement", id="readings.last"),
+        Binding("c", "colours", "change colouring", priority=True, id="readings.colours"),
     ]
 
     here = getters.query_one("#here", Static)
@@ -81,18 +82,31 @@ class ModelComparisonScreen(Page):
 
     def on_mount(self) -> None:
         """Fill the columns."""
-        if self._is_divergence:
-            title = "KL divergence between the models, bits"
-        else:
-            title = "Disagreement, bits"
         for view, reading, spans in zip(
             self.query(TokenView), self._readings, self._span_of, strict=True
         ):
             view.show(reading.nodes)
-            view.set_scale(between(title, [self._bits[n] for n in spans]))
+            view.caption = reading.model
+            view.set_scale(*self._scales(spans))
             view.action_select(0)
         self.query(TokenView).first().focus()
         self.call_after_refresh(self._show_here)
+
+    def _scales(self, spans: Sequence[int]) -> list[Scale]:
+        """Ways to colour a text whose tokens are in these stretches."""
+        gaps = [self._spans[n].gap for n in spans]
+        ahead = [None if gap is None else -gap for gap in gaps]
+        own, other = (reading.model.rpartition("/")[2] for reading in self._readings)
+        scales = [diverging("Which model finds it more probable", ahead, (other, own))]
+        if self._is_divergence:
+            bits = [self._bits[n] for n in spans]
+            scales.insert(0, between("KL divergence between the models", bits))
+        return scales
+
+    def action_colours(self) -> None:
+        """Colour both texts by the next scale."""
+        for view in self.query(TokenView):
+            view.action_colours()
 
     @on(TokenView.Selected)
     def _show_here(self) -> None:

@@ -1,47 +1,175 @@
-"""Choose an installed model; loads nothing."""
+"""Choose an installed model by its card; loads nothing."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from textual import on
+from rich.table import Table
+from rich.text import Text
+from textual import events, getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import Container, Horizontal, Vertical, VerticalScroll
 from textual.content import Content
-from textual.widgets import OptionList
+from textual.widgets import Button, OptionList, Static
 from textual.widgets.option_list import Option
 
 from gpt import models
 from gpt.sanitize import one_line
+from tui.bars import bar
+from tui.labels import fit, percent
+from tui.model_card import Card, card, short_count
 from tui.screens.dialog import Dialog
+
+_NAME, _COUNT = 18, 9
+"""Cells of the name and of the number of parameters in the list."""
+_LABEL, _BAR = 13, 12
+"""Cells of the label of a fact, and of the bar of a part of the network."""
+
+
+class ModelList(OptionList):
+    """A first click shows a model's card, a second one chooses it."""
+
+    def on_click(self, event: events.Click) -> None:
+        """Only highlight what was not highlighted."""
+        index = event.style.meta.get("option")
+        if index is not None and index != self.highlighted:
+            self.highlighted = index
+            event.prevent_default()  # OptionList would choose it at once
+
+
+class CardView(Static):
+    """The facts about a model; below the number of parameters, a bar for each part."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"card--label", "card--bar"}
+    DEFAULT_CSS = """
+    CardView > .card--label { color: $text-muted; }
+    CardView > .card--bar { color: $primary; }
+    """
+
+    def show(self, shown: Card) -> None:
+        """Show a card in the colours of the theme."""
+        label, bars = map(self.get_component_rich_style, ("card--label", "card--bar"))
+        table = Table.grid(padding=(0, 1, 0, 0), expand=True)
+        table.add_column(no_wrap=True, width=_LABEL)
+        table.add_column(ratio=1, overflow="fold")
+        table.add_row(Text("Model", label), Text(shown.name, "bold"))
+        total = sum(n for _, n in shown.parts)
+        for what, value in shown.facts:
+            table.add_row(Text(what, label), Text(value))
+            if what == "Parameters":
+                for part, n in shown.parts:
+                    line = Text().append_text(bar(n / total, _BAR, bars))
+                    line.append(f" {short_count(n):>9}  {percent(n / total):>7}")
+                    table.add_row(Text(f" {part}", label), line)
+        self.update(table)
 
 
 class ModelPicker(Dialog[str | None]):
     """The embedded model and the converted ones; returns the chosen name, or None."""
 
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (96, "-wide")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "back", id="models.back"),
+        Binding("enter", "choose", "load", id="models.load"),
     ]
+    CSS = """
+    ModelPicker { align: center middle; }
+    ModelPicker #models {
+        width: 110;
+        max-width: 96%;
+        height: 94%;
+        max-height: 32;
+        border: round $border;
+        background: $background;
+        padding: 0 1;
+    }
+    ModelPicker #both { height: 1fr; }
+    ModelPicker #list {
+        width: 33;
+        max-width: 100%;
+        height: 1fr;
+        max-height: 100%;
+        border: none;
+        background: $background;
+        padding: 0;
+    }
+    ModelPicker #card { height: 1fr; scrollbar-size-vertical: 1; }
+    ModelPicker.-wide #both { layout: horizontal; }
+    ModelPicker.-wide #card {
+        width: 1fr;
+        border-left: solid $foreground 25%;
+        padding: 0 0 0 1;
+    }
+    ModelPicker.-wide #card:focus { border-left: solid $border; }
+    ModelPicker.-narrow #both { layout: vertical; }
+    ModelPicker.-narrow #list { width: 100%; height: auto; max-height: 40%; }
+    ModelPicker.-narrow #card { border-top: solid $foreground 25%; }
+    ModelPicker.-narrow #card:focus { border-top: solid $border; }
+    ModelPicker #facts { height: auto; }
+    ModelPicker #buttons { height: 1; align-horizontal: right; }
+    ModelPicker #buttons Button { margin: 0 0 0 2; }
+    """
+
+    options = getters.query_one("#list", ModelList)
 
     def __init__(self, current: str, title: str = "Models") -> None:
         super().__init__()
         self._title = title
-        self._names = list(found := models.available())
-        self._lines = [
-            f"{one_line(name):28.28} {manifest.n_params / 1e6:8.1f}M  {one_line(manifest.dtype)}"
-            for name, manifest in found.items()
-        ]
         self._current = current
+        self._manifests = models.available()
+        self._names = [*self._manifests]
+        self._cards: dict[str, Card] = {}
 
     def compose(self) -> ComposeResult:
-        """One row for each model."""
-        options = OptionList(*(Option(Content(line)) for line in self._lines))
-        options.border_title = self._title
-        options.border_subtitle = "More: python -m convert NAME"
-        if self._current in self._names:
-            options.highlighted = self._names.index(self._current)
-        yield options
+        """The list, the card of the highlighted model, and what to press."""
+        options = ModelList(*(Option(Content(self._line(name))) for name in self._names), id="list")
+        if self._names:
+            is_known = self._current in self._names
+            options.highlighted = self._names.index(self._current) if is_known else 0
+        with Vertical(id="models") as frame:
+            frame.border_title = Content(one_line(self._title))
+            frame.border_subtitle = "More: python -m convert NAME"
+            with Container(id="both"):
+                yield options
+                with VerticalScroll(id="card"):
+                    yield CardView(id="facts")
+            with Horizontal(id="buttons"):
+                yield Button("Load (Enter)", id="load", compact=True, disabled=not self._names)
+                yield Button("Back (Esc)", id="back", compact=True)
+
+    def on_mount(self) -> None:
+        """Show the first card, and draw it again in the colours of another theme."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.call_later(self._show))
+        self.options.focus()
+        self._show()
+
+    def _line(self, name: str) -> str:
+        mark = "▸" if name == self._current else " "
+        count = short_count(self._manifests[name].n_params)
+        return f"{mark} {fit(one_line(name), _NAME)} {count:>{_COUNT}}"
+
+    @on(OptionList.OptionHighlighted)
+    def _show(self) -> None:
+        """Show the card of the highlighted model."""
+        facts = self.query_one(CardView)
+        index = self.options.highlighted
+        if index is None:
+            facts.update(Content("There is no model. Install this program again."))
+            return
+        name = self._names[index]
+        if name not in self._cards:
+            self._cards[name] = card(name, self._manifests[name])
+        facts.show(self._cards[name])
+        self.query_one("#card").scroll_home(animate=False)
 
     @on(OptionList.OptionSelected)
-    def _chosen(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._names[event.option_index])
+    @on(Button.Pressed, "#load")
+    def action_choose(self) -> None:
+        """Return the highlighted model."""
+        if self.options.highlighted is not None:
+            self.dismiss(self._names[self.options.highlighted])
+
+    @on(Button.Pressed, "#back")
+    def _back(self) -> None:
+        self.dismiss(None)

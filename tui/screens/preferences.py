@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.widgets import Button, DataTable, Label, Select, Static
 
 from gpt.sanitize import one_line
-from tui.keys import KEYS, Key, key_problems
+from tui.keys import KEYS, Key, key_problems, names, written
 from tui.preferences import HEAT_MAPS, Chooser, path
 from tui.screens.dialog import Dialog
 from tui.widgets.controls import Tick
@@ -54,6 +54,13 @@ class PreferencesScreen(Dialog[None]):
                 yield Tick(
                     "also underline, bold, both", preferences.marks, id="marks", compact=True
                 )
+                yield Label("copying", markup=False)
+                yield Tick(
+                    "copy what is selected at once",
+                    preferences.copy_on_select,
+                    id="copy_on_select",
+                    compact=True,
+                )
                 yield Label("sampling", markup=False)
                 yield Button("start with the current settings", id="dials", compact=True)
             yield DataTable(cursor_type="row")
@@ -77,7 +84,7 @@ class PreferencesScreen(Dialog[None]):
             )
 
     def _keys_of(self, key: Key) -> str:
-        return self._app.preferences.keys.get(key.id, key.keys)
+        return ", ".join(map(written, names(key, self._app.preferences.keys)))
 
     @on(Select.Changed)
     def _chosen(self, event: Select.Changed) -> None:
@@ -87,8 +94,9 @@ class PreferencesScreen(Dialog[None]):
 
     @on(Tick.Changed)
     def _ticked(self, event: Tick.Changed) -> None:
-        if self._app.preferences.marks != event.value:
-            self._app.prefer(marks=event.value)
+        name = event.checkbox.id or ""
+        if getattr(self._app.preferences, name) != event.value:
+            self._app.prefer(**{name: event.value})
 
     @on(Button.Pressed)
     def _keep_dials(self) -> None:

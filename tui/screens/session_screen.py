@@ -8,36 +8,37 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from textual import actions, getters, on, work
+from textual import actions, getters, work
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Input
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
-from gpt.settings import Sampling
 from gpt.step import Step
-from gpt.word_ids import BYTES, forms
-from tui import possible
+from tui import outline, possible
 from tui.backend import BackendError
-from tui.document import Document, Node
+from tui.document import Document
 from tui.keys import KEYS
-from tui.labels import cut, shortened
+from tui.labels import shortened
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.possible import Refusal, Situation
 from tui.screens.dialog import Sized
 from tui.session import Session
 from tui.widgets.inspector import Inspector
+from tui.widgets.panels import Panels
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
-from tui.widgets.waterfall import WaterfallTable, as_drawn
+from tui.widgets.waterfall import WaterfallTable
 
 if TYPE_CHECKING:
     from tui.widgets.controls import Controls
 
 T = TypeVar("T")
 _IN_THE_FOOTER = [actions.parse(key.action.removeprefix("screen.")) for key in KEYS if key.show]
+_STOPS = frozenset({"home"})
+PROBLEM_SECONDS = 15.0
+"""How long a problem stays on the screen."""
 
 
 class SessionScreen(Sized, Screen[None]):
@@ -48,6 +49,7 @@ class SessionScreen(Sized, Screen[None]):
     table = getters.query_one(WaterfallTable)
     prompt = getters.query_one(Prompt)
     inspector = getters.query_one(Inspector)
+    panels = getters.query_one(Panels)
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -67,6 +69,11 @@ class SessionScreen(Sized, Screen[None]):
     def step(self) -> Step | None:
         """The numbers of the selected token; None without a text."""
         return None if self.view.index is None else self.document.path[self.view.index].step
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Actions that the footer does not offer: Esc stops only what is in progress."""
+        return frozenset() if self.is_writing else _STOPS
 
     @property
     def is_writing(self) -> bool:
@@ -100,6 +107,7 @@ class SessionScreen(Sized, Screen[None]):
     def offer(self) -> None:
         """Update the footer if other actions are possible now."""
         now = [self.check_action(action, parameters) for _, action, parameters in _IN_THE_FOOTER]
+        now.append(self.is_writing)
         if now != self._offered:
             self._offered = now
             self.refresh_bindings()
@@ -113,7 +121,7 @@ class SessionScreen(Sized, Screen[None]):
 
     def complain(self, message: str) -> None:
         """Show an error message."""
-        self.notify(shortened(message), severity="error", markup=False, timeout=10)
+        self.notify(shortened(message), severity="error", markup=False, timeout=PROBLEM_SECONDS)
 
     async def answer(self, question: Awaitable[T]) -> T | None:
         """Wait for an answer of the model; None after an error message."""
@@ -152,7 +160,7 @@ class SessionScreen(Sized, Screen[None]):
             case PromptReturned(text):
                 self.give_back(text)
             case Change.PATH:
-                self.view.show(self.document.path)
+                self.show_text()
             case Change.GREW:
                 self.view.extend()
             case Change.COMPLETE:
@@ -163,24 +171,29 @@ class SessionScreen(Sized, Screen[None]):
                 self.show_status()
             case Change.LOADED:
                 self.show_status()
-                self._show_model()
+                self.show_model()
+
+    def show_text(self) -> None:
+        """Draw the path."""
+        document = self.document
+        self.view.show(document.path, lambda position: document.branches(position) > 1)
 
     def show_path(self, position: int | None = None) -> None:
         """Draw the path, with this token selected."""
-        self.view.show(self.document.path)
+        self.show_text()
         if position is not None and self.document.path:
             self.view.action_select(position)
         self.show_token()
 
-    @on(TokenView.Selected)
     def show_token(self) -> None:
         """Update everything that depends on the selected token."""
         index = self.view.index
         self.inspector.is_prompt = index is None or self.document.path[index].is_prompt
         self.inspector.step = self.step
         self.show_status()
-        self.explain()
         self.offer()
+        if not self.is_writing:
+            self.view.branch = outline.title(self.document)
 
     def show_status(self) -> None:
         """Update the line of facts."""
@@ -190,12 +203,10 @@ class SessionScreen(Sized, Screen[None]):
         status.perplexity = session.perplexity
         status.used = len(session.document.path)
 
-    def _show_model(self) -> None:
+    def show_model(self) -> None:
+        """Update what depends on the model."""
         if self.session.loaded:
             self.inspector.vocab_size = self.session.loaded.vocab_size
-        if self.controls:
-            self.controls.words.clear()
-            self.learn_words()
 
     # Running.
 
@@ -224,73 +235,7 @@ class SessionScreen(Sized, Screen[None]):
             return False
         run = self.session.run(settings, text, at, new_ids)
         if at is not None:
-            self.view.show(self.document.path)
+            self.show_text()
         self.offer()
         self.follow(run)
         return True
-
-    # Questions of the panels to the model.
-
-    @on(Input.Changed)
-    def explain(self) -> None:
-        """Update the table of what the settings do, if it is visible."""
-        index = self.view.index
-        if not self.table.display or self.is_writing or self.controls is None:
-            return
-        if not index:
-            self.table.found = None
-            return
-        try:
-            sampling = self.controls.sampling(new_seed=False)
-        except UserError:
-            return  # a half-typed number: wait for the rest
-        self._ask_waterfall(self.document.ids[:index], self.document.path[index], sampling)
-
-    @work(group="waterfall", exclusive=True)
-    async def _ask_waterfall(self, before: list[int], node: Node, sampling: Sampling) -> None:
-        chosen = node.step.token_id
-        found = await self.answer(self.session.backend.waterfall(before, chosen, sampling))
-        if found is None:
-            self.table.found = None
-            return
-        same = sampling == node.sampling
-        self.table.chosen = chosen
-        self.table.found = as_drawn(found, node.step, same_settings=same)
-
-    @on(Prompt.Changed)
-    def _cut(self) -> None:
-        """Show the tokens of the prompt above it, if the model is free."""
-        self.offer()
-        if not self.prompt.has_text:
-            self.prompt.border_title = ""
-        elif not self.is_writing and self.session.loaded:
-            self._ask_tokens(self.prompt.text, self.session.loaded.vocab_size)
-
-    @work(group="tokens", exclusive=True)
-    async def _ask_tokens(self, text: str, vocab_size: int) -> None:
-        try:
-            parts = (await self.session.backend.tokens(text)).parts
-        except BackendError as error:
-            self.prompt.border_title = Content(one_line(str(error)))
-        else:
-            self.prompt.border_title = Content(cut(parts, joins_spaces=vocab_size > BYTES))
-
-    @on(Input.Changed, "#banned, #boosted")
-    @work(group="words", exclusive=True)
-    async def learn_words(self) -> None:
-        """Ask for the tokens of banned and boosted words."""
-        controls, model = self.controls, self.session.loaded
-        if controls is None or model is None:
-            return
-        for word in controls.unknown_words():
-            try:
-                cut = [
-                    await self.session.backend.tokens(form)
-                    for form in forms(word, model.vocab_size)
-                ]
-            except BackendError as error:
-                self.complain(f"{word!r}: {error}")
-            else:
-                controls.words[word] = tuple(tokens.ids for tokens in cut)
-        controls.check()
-        self.explain()

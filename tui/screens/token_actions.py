@@ -8,18 +8,13 @@ from textual import work
 
 from gpt.errors import UserError
 from gpt.step import Step
-from tui.heat import between
+from tui.heat import influence
 from tui.labels import visible
 from tui.screens.session_screen import SessionScreen
 
 
 class TokenActions(SessionScreen):
     """Each action's conditions are in the table of possible actions."""
-
-    def action_waterfall(self) -> None:
-        """Show or hide what each setting does to the selected token."""
-        self.table.display = not self.table.display
-        self.explain()
 
     def action_lines(self) -> None:
         """Show the numbers of each line."""
@@ -51,21 +46,6 @@ class TokenActions(SessionScreen):
         if path:
             self.write(at=at, new_ids=path, length=0)
 
-    def action_layers(self) -> None:
-        """Show each layer's guess at the selected token, and its attention."""
-        if (index := self.view.index) is not None:
-            self._find_layers(index)
-
-    @work(group="layers", exclusive=True)
-    async def _find_layers(self, index: int) -> None:
-        from tui.screens.layers import LayersScreen
-
-        nodes = self.document.path[: index + 1]
-        ids = [node.step.token_id for node in nodes]
-        found = await self.answer(self.session.backend.layers(ids[:-1], ids[-1]))
-        if found is not None:
-            self.app.push_screen(LayersScreen(nodes, found))
-
     def action_attribution(self) -> None:
         """Colour the text by each token's influence on the selected one."""
         if (index := self.view.index) is not None:
@@ -74,16 +54,24 @@ class TokenActions(SessionScreen):
     @work(group="layers", exclusive=True)
     async def _find_attribution(self, index: int) -> None:
         ids, step = self.document.ids, self.document.path[index].step
-        influence = await self.answer(self.session.backend.attribution(ids[:index], ids[index]))
-        if influence is not None:
-            bits = [None if nats is None else nats / math.log(2) for nats in influence]
-            title = f'Influence on "{_name(step)}" (#{index}), bits'
-            self.view.set_scale(between(title, bits))
+        found = await self.answer(self.session.backend.attribution(ids[:index], ids[index]))
+        if found is not None:
+            bits = [None if nats is None else nats / math.log(2) for nats in found]
+            title = f'Influence on "{_name(step)}" (#{index})'
+            self.view.set_scale(influence(title, bits))
 
     def action_preset(self) -> None:
-        """Set the sampling settings to the next preset."""
-        if self.controls:
-            self.notify(f"Preset: {self.controls.next_preset()}", markup=False)
+        """Choose a preset of the sampling settings."""
+        from tui.screens.presets import PresetPicker
+
+        controls = self.controls
+
+        def chosen(name: str | None) -> None:
+            if controls and name is not None:
+                controls.use_preset(name)
+
+        if controls:
+            self.app.push_screen(PresetPicker(controls.preset), chosen)
 
     def action_ban(self) -> None:
         """Ban the selected token, or allow it again."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from textual import on
 
 from tui.document import Node
-from tui.possible import NO_BEGINNING
 from tui.screens.session_screen import SessionScreen
 from tui.widgets.prompt import Prompt
+from tui.widgets.replacement import Replacement
+from tui.widgets.welcome import Welcome
 
 
 class TreeActions(SessionScreen):
@@ -15,10 +16,11 @@ class TreeActions(SessionScreen):
 
     @on(Prompt.Sent)
     def _send(self, event: Prompt.Sent) -> None:
-        """Continue after the path and the prompt."""
-        if not event.text and not self.document.path:
-            self.complain(NO_BEGINNING.reason)
-        elif not self.write(event.text):
+        """Continue after the path and the prompt; in an empty text, start with an opening line."""
+        text = event.text
+        if not text and not self.document.path:
+            text = self.query_one(Welcome).opening
+        if not self.write(text):
             self.give_back(event.text)
 
     def action_go_on(self) -> None:
@@ -28,9 +30,21 @@ class TreeActions(SessionScreen):
             self.prompt.text = ""
 
     def action_replace(self) -> None:
-        """Replace the selected token by the prompt, or by a new sample, and continue."""
-        if self.write(self.prompt.text, self.view.index):
-            self.prompt.text = ""
+        """Type something else in the place of the selected token."""
+        if (index := self.view.index) is not None:
+            text = self.document.path[index].step.text
+            self.query_one(Replacement).ask(self.view.cell_of(index), self.view.outer_size, text)
+
+    @on(Replacement.Typed)
+    def _replace(self, event: Replacement.Typed) -> None:
+        """Put the typed text in the place of the selected token, and continue."""
+        self.view.focus()
+        if event.text and not self.write(event.text, self.view.index):
+            self.action_replace()
+
+    def action_draw_again(self) -> None:
+        """Sample the selected token again, and continue."""
+        self.write(at=self.view.index)
 
     def action_take(self, number: int) -> None:
         """Replace the selected token by candidate 1, 2, … and continue."""
@@ -67,17 +81,9 @@ class TreeActions(SessionScreen):
     def action_next_mark(self) -> None:
         """Go to the next bookmark of any branch."""
         if (index := self.view.index) is not None:
-            self._show_node(self.document.next_mark(index))
+            self.show_node(self.document.next_mark(index))
 
-    def action_tree(self) -> None:
-        """Show all branches."""
-        from tui.screens.tree import TreeScreen
-
-        if (index := self.view.index) is not None:
-            tree = TreeScreen(self.document, self.document.path[index])
-            self.app.push_screen(tree, self._show_node)
-
-    def _show_node(self, node: Node | None) -> None:
+    def show_node(self, node: Node | None) -> None:
         """Select a token of any branch."""
         if node:
             self.show_path(self.document.show(node))

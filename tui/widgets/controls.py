@@ -10,17 +10,19 @@ from typing import ClassVar
 from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalGroup
+from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Checkbox, Input, Label
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.settings import Ids, Sampling, check_setting
 from gpt.word_ids import split_boost
-from tui.dials import KNOBS, NEUTRAL, PRESETS, WORDS, Knob, preset_values
+from tui.dials import KNOBS, NEUTRAL, PRESETS, WORDS, Knob, preset_fields
 from tui.session import RunSettings
 from tui.widgets.field import Field
+from tui.widgets.slider import Slider
 
 
 class Dial(Field):
@@ -42,12 +44,12 @@ class Dial(Field):
         self._knob = knob
 
     def action_turn(self, by: int) -> None:
-        """Add or subtract one step; the least value is 0."""
+        """Add or subtract one step, within the range."""
         try:
             value = float(self.value or 0) + by * self._knob.step
         except ValueError:
             return
-        self.value = f"{max(0.0, value):.10g}"
+        self.value = f"{min(self._knob.most, max(0.0, value)):.10g}"
 
 
 _TOKEN = re.compile(r"#\d{1,18}", re.ASCII)
@@ -73,26 +75,31 @@ class Tick(Checkbox):
         return "X" if self.value else " "
 
 
-class Controls(VerticalGroup):
+class Controls(VerticalScroll, can_focus=False):
     """One row for each setting."""
 
-    BORDER_TITLE = "Sampling settings"
+    BORDER_TITLE = "Sampling"
 
     _chat_box = getters.query_one("#chat", Checkbox)
     _slide_box = getters.query_one("#slide", Checkbox)
     _problem = getters.query_one("#problem", Label)
 
+    class Turned(Message):
+        """A setting has another value."""
+
     def __init__(self, *, chat: bool) -> None:
-        super().__init__(id="controls")
+        super().__init__(id="sampling")
         self._chat = chat
         self.words: dict[str, tuple[Ids, ...]] = {}
         """Word → the ids of its forms, once the model has answered."""
 
     def compose(self) -> ComposeResult:
-        """Labels and fields in two columns."""
+        """Labels, sliders and fields in three columns."""
         yield Label(id="problem", markup=False)
         for knob in KNOBS:
-            yield Label(knob.label, markup=False)
+            yield Label(Content(knob.label).stylize(f"@click=app.help({knob.label!r})"))
+            if knob.ends:
+                yield Slider(knob, id=f"slide_{knob.name}")
             yield Dial(knob)
         for name, tip in WORDS.items():
             yield Label(name, markup=False)
@@ -130,13 +137,26 @@ class Controls(VerticalGroup):
                 found[name] = int(text) if text.isdecimal() else float(text)
         return found
 
-    def next_preset(self) -> str:
-        """Set the fields to the next preset; returns its name."""
-        names, now = list(PRESETS), self._preset()
-        chosen = names[(names.index(now) + 1) % len(names) if now else 0]
-        for name, value in dict(preset_values())[chosen].items():
-            self._field(name).value = value
-        return chosen
+    def use_preset(self, name: str) -> None:
+        """Set the fields to a preset."""
+        for field, value in preset_fields(name).items():
+            self._field(field).value = value
+
+    @property
+    def preset(self) -> str | None:
+        """Name of the preset that the fields show; None if they show another mixture."""
+        now = {name: self._field(name).value for name in NEUTRAL}
+        return next((name for name in PRESETS if preset_fields(name) == now), None)
+
+    def show_former(self, sampling: Sampling | None) -> None:
+        """Mark on the sliders what the selected token was sampled with."""
+        for slider in self.query(Slider):
+            slider.former = None if sampling is None else getattr(sampling, slider.knob.name)
+
+    @on(Slider.Moved)
+    def _moved(self, event: Slider.Moved) -> None:
+        event.stop()
+        self._field(event.slider.knob.name).value = f"{event.value:.10g}"
 
     def toggle_ban(self, token_id: int) -> bool:
         """Ban a token or allow it again; returns whether it is banned now."""
@@ -177,7 +197,7 @@ class Controls(VerticalGroup):
 
     @on(Input.Changed)
     def check(self) -> None:
-        """Show the first problem of the settings, and the name of their preset."""
+        """Show the first problem of the settings and the name of their preset; move the sliders."""
         problem = ""
         try:
             self._sampling(seed=self._seed() or 0)
@@ -186,11 +206,12 @@ class Controls(VerticalGroup):
             problem = one_line(str(error))
         self._problem.update(Content(problem))
         self.set_class(bool(problem), "-problem")
-        self.border_subtitle = self._preset() or ""
-
-    def _preset(self) -> str | None:
-        now = {name: self._field(name).value for name in NEUTRAL}
-        return next((name for name, values in preset_values() if values == now), None)
+        name = self.preset or "no preset"
+        self.border_subtitle = Content(f"{name} ▾").stylize("@click=screen.preset")
+        values = self.numbers()
+        for slider in self.query(Slider):
+            slider.value = values.get(slider.knob.name)
+        self.post_message(self.Turned())
 
     def _number(self, name: str, kind: type[int] | type[float]) -> float:
         text = self._field(name).value

@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
-from textual import events
-from textual.widgets import Footer
+from collections.abc import Iterator
+
+from rich.cells import cell_len
+from rich.style import Style
+from rich.text import Text
+from textual.binding import Binding
+from textual.widget import Widget
+
+HELP = ("F1", "help", "app.help")
+_GAP = 2
 
 
-class Hints(Footer):
-    """A footer that shows only the hints that fit completely."""
+class Hints(Widget):
+    """The keys that can do something now, as many as fit; a click acts like the key."""
 
-    def on_resize(self) -> None:
-        """Fit the hints to the new width."""
-        self._fit()
+    def on_mount(self) -> None:
+        """Follow the focus and what is possible."""
+        self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
 
-    def on_mouse_down(self, event: events.MouseDown) -> None:
-        """A click on a grey key says why it is not possible, like the key itself."""
-        key, _ = self.screen.get_widget_at(*event.screen_offset)
-        if key.has_class("-disabled"):
-            self.app.simulate_key(getattr(key, "key", ""))
+    def render(self) -> Text:
+        """Hints from the left, each whole; the way to the help at the right."""
+        end = _hint(*HELP)
+        room = self.size.width - 2
+        line = Text(" ")
+        for key, label, action in self._offers():
+            hint = _hint(key, label, action)
+            if cell_len(line.plain) + cell_len(hint.plain) + _GAP + cell_len(end.plain) > room:
+                continue
+            line.append_text(hint).append(" " * _GAP)
+        line.append(" " * (room + 1 - cell_len(line.plain) - cell_len(end.plain)))
+        return line.append_text(end)
 
-    async def recompose(self) -> None:
-        """Show other hints."""
-        await super().recompose()
-        self._fit()
+    def _offers(self) -> Iterator[tuple[str, str, str]]:
+        """Key, label and action of each binding that the footer shows."""
+        left_out = getattr(self.screen, "left_out", frozenset[str]())
+        seen = {HELP[1]}
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if not (binding.show and active.enabled) or binding.action in left_out:
+                continue
+            if binding.description not in seen:
+                seen.add(binding.description)
+                yield self._key(binding), binding.description, f"app.simulate_key({binding.key!r})"
 
-    def _fit(self) -> None:
-        keys = list(self.query("FooterKey"))
-        keys.sort(
-            key=lambda key: not key.has_class("-command-palette")
-        )  # has its place at the right
-        left = self.size.width
-        for key in keys:
-            left -= key.get_content_width(self.size, self.app.size) + key.gutter.width
-            key.display = left >= 0
+    def _key(self, binding: Binding) -> str:
+        if binding.action == "screen.take(1)":
+            return "1-9"  # the other digits take the other candidates
+        return self.app.get_key_display(binding)
+
+
+def _hint(key: str, label: str, action: str) -> Text:
+    text = Text()
+    text.append(key, "bold").append(f" {label}")
+    text.stylize(Style.from_meta({"@click": action}))
+    return text

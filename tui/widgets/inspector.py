@@ -3,110 +3,243 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import ClassVar
 
+from rich.cells import cell_len
+from rich.style import Style
 from rich.text import Text
+from textual import events
+from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from gpt.step import Step
+from tui.bars import bar, full_bar
 from tui.labels import fit, percent, visible
 
-_EIGHTHS = " ▏▎▍▌▋▊▉"
-_LABEL = 10
+KEYS = 9
+"""Number of candidates that a digit takes."""
+_LABEL = 12
 _PERCENT = 7
+_FACTS = 34
+"""Cells of the facts if they stand beside the candidates."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A candidate, or the rest of the vocabulary."""
+
+    label: str
+    own: float
+    """The model's probability."""
+    after: float | None
+    """Probability after the sampling settings; None if unknown."""
+    before: float | None = None
+    """The same for the settings that the token was sampled with, if they are others."""
+    is_chosen: bool = False
+    """Whether it is the token in the text."""
+    number: int = 0
+    """The digit that takes it; 0 if there is none."""
+    is_rest: bool = False
+    """Whether it stands for all tokens without a row."""
 
 
 class Inspector(Widget):
     """Probabilities at one position: the model's own and those after the sampling settings."""
 
     BORDER_TITLE = "Token"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "inspector--model",
+        "inspector--after",
+        "inspector--before",
+    }
 
     step: reactive[Step | None] = reactive(None)
     is_prompt: reactive[bool] = reactive(True)
     """The person wrote the token."""
     vocab_size: reactive[int] = reactive(0)
+    now: reactive[Mapping[int, float] | None] = reactive(None)
+    """Token id → its probability after the settings on the screen; None if the token was sampled
+    with the same ones, or nobody knows."""
 
     def render(self) -> Text:
-        """A row with a bar and a number for every candidate."""
-        lines = describe(self.step, self.is_prompt) if self.step else [("No token yet", "dim")]
-        text = Text(no_wrap=True, overflow="ellipsis")
-        for line, style in lines:
-            text.append(line + "\n", style)
-        if self.step and self.step.candidates:
-            bar = max(2, (self.content_size.width - _LABEL - 2 * _PERCENT - 4) // 2)
-            column = bar + 1 + _PERCENT
-            heading = f"{'':{_LABEL + 2}}{'model':{column}}after settings"
-            text.append(heading + "\n", "bold")
-            # A low panel shows fewer candidates and counts the others.
-            room = max(1, self.content_size.height - len(lines) - 3)
-            for label, own, after, is_chosen in rows(self.step, self.vocab_size, room):
-                text.append(
-                    ("▸" if is_chosen else " ") + fit(label, _LABEL), "bold" if is_chosen else ""
-                )
-                text.append(" " + _bar(own, bar), "green")
-                text.append(f" {percent(own):>{_PERCENT - 1}} ")
-                if self.step.sampling_logprob is None:
-                    text.append(" –\n", "dim")
-                else:
-                    text.append(_bar(after, bar), "cyan")
-                    text.append(f" {percent(after):>{_PERCENT - 1}}\n", "dim" if not after else "")
+        """The facts, and a row with bars and numbers for every candidate."""
+        step = self.step
+        if step is None:
+            return Text("No token yet", "dim")
+        width, height = self.content_size
+        is_low = height < 10 and width >= 2 * _FACTS
+        facts = describe(step, self.is_prompt, width=_FACTS if is_low else width)
+        if step.logprob is None:
+            return Text("\n").join(facts)
+        if is_low:
+            found = self._candidates(step, width - _FACTS - 2, height)
+            lines = [_beside(a, b) for a, b in zip_longest(facts, found, fillvalue=Text())]
+        else:
+            facts = facts[: 2 if height < 9 else 3]
+            lines = facts + self._candidates(step, width, height - len(facts))
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+
+    def _candidates(self, step: Step, width: int, height: int) -> list[Text]:
+        """A heading if there is room, and the rows."""
+        has_heading = height > 5
+        # A low panel shows fewer candidates and counts the others.
+        room = max(1, height - has_heading - 2)
+        shown = rows(step, self.vocab_size, room, self.now)
+        both = any(row.after is not None for row in shown)
+        label = min(_LABEL, max(cell_len(row.label) for row in shown))
+        columns = 1 + both
+        cells = max(2, (width - label - 3) // columns - _PERCENT - 2)
+        lines = []
+        if has_heading:
+            second = "with these settings" if self.now is not None else "after sampling"
+            heading = f"{'':{label + 3}}{'model':{cells + _PERCENT + 2}}" + second * both
+            lines.append(Text(heading, "bold"))
+        for row in shown:
+            lines.append(self._row(row, label, cells, both=both))
+        return lines
+
+    @property
+    def full_bar(self) -> float:
+        """The probability of a full bar: the best candidates nearly fill it."""
+        step = self.step
+        if step is None:
+            return 1.0
+        logprobs = [p for each in step.candidates for p in (each.logprob, each.sampling_logprob)]
+        known = [
+            math.exp(p) for p in (*logprobs, step.logprob, step.sampling_logprob) if p is not None
+        ]
+        return full_bar([*known, *(self.now or {}).values()])
+
+    def watch_step(self) -> None:
+        """Say what a full bar means."""
+        self.border_subtitle = Content(f"full bar {self.full_bar:.0%}" if self.step else "")
+
+    watch_now = watch_step
+
+    def _row(self, row: Row, label: int, cells: int, *, both: bool) -> Text:
+        most = self.full_bar
+        number = f"{row.number or ' '}{'▸' if row.is_chosen else ' '}"
+        text = Text(number + fit(row.label, label) + " ", "bold" if row.is_chosen else "")
+        styles = [
+            self.get_component_rich_style(f"inspector--{name}", partial=True)
+            for name in ("model", "after", "before")
+        ]
+        if row.is_rest:  # it is no candidate, and its bar would dwarf the others
+            cells_of_bars = " " * cells
+            after = "" if row.after is None else f"{cells_of_bars} {percent(row.after):>{_PERCENT}}"
+            return text.append(f"{cells_of_bars} {percent(row.own):>{_PERCENT}} {after}", "dim")
+        text.append_text(bar(row.own / most, cells, styles[0]))
+        text.append(f" {percent(row.own):>{_PERCENT}} ")
+        if row.after is not None:
+            before = None if row.before is None else row.before / most
+            text.append_text(bar(row.after / most, cells, styles[1], before, styles[2]))
+            text.append(f" {percent(row.after):>{_PERCENT}}", "" if row.after else "dim")
+        elif both:
+            text.append(f"{'–':>{cells + 1 + _PERCENT}}", "dim")
+        if row.number:
+            text.stylize(Style.from_meta({"candidate": row.number}))
         return text
 
+    async def on_click(self, event: events.Click) -> None:
+        """Take the candidate under the mouse, like its digit."""
+        if number := event.style.meta.get("candidate"):
+            await self.run_action(f"screen.take({number})")
 
-def describe(step: Step, is_prompt: bool = True) -> list[tuple[str, str]]:
-    """The numbers of a token, as (line, style)."""
+
+def _beside(fact: Text, row: Text) -> Text:
+    """A line of facts, and a row of the candidates at its right."""
+    fact = fact.copy()
+    fact.truncate(_FACTS, overflow="ellipsis", pad=True)
+    return Text.assemble(fact, "  ", row)
+
+
+def _term(text: str, term: str) -> tuple[str, Style]:
+    """Words that open the glossary when they are clicked."""
+    return text, Style.from_meta({"@click": f"app.help({term!r})"})
+
+
+def describe(step: Step, is_prompt: bool = True, width: int = 80) -> list[Text]:
+    """The numbers of a token, as lines of at most this width; the first ones matter most."""
     name = visible(step.bytes, step.token_id)
-    lines = [(f"{name}   id {step.token_id}, position {step.position}", "bold")]
+    first = Text.assemble(
+        (f'"{name}"', "bold"), _term(f"  id {step.token_id} · position {step.position}", "token")
+    )
     if step.logprob is None or step.entropy is None:
-        return [*lines, ("First token: nothing to predict it from", "")]
+        return [first, Text("First token: nothing to predict it from")]
     among = math.exp(step.entropy)
     number = f"{among:,.0f}" if among >= 10 else f"{among:.2g}"
-    lines.append((f"probability {percent(math.exp(step.logprob))}, rank {step.rank}", ""))
-    lines.append((f"≈ {number} equally likely (entropy {step.entropy:.2f} nats)", ""))
+    likely = (
+        _term(f"P = {percent(math.exp(step.logprob))}", "probability"),
+        _term(f"   rank {'–' if step.rank is None else f'{step.rank:,}'}", "rank"),
+    )
+    among_others = _term(f"≈ {number} equally likely", "equally likely")
     if step.sampling_logprob is None:
-        lines.append(("Your text" if is_prompt else "Not sampled by this model", "dim"))
+        drawn = _term("your text" if is_prompt else "not sampled by this model", "token")
     else:
-        lines.append((f"drawn at {percent(math.exp(step.sampling_logprob))} after settings", ""))
-    return lines
+        drawn = _term(f"drawn at {percent(math.exp(step.sampling_logprob))}", "sampling")
+    entropy = _term(f"entropy {step.entropy:.2f} nats", "entropy")
+    lines = [
+        Text.assemble(*likely, "   ", among_others),
+        Text.assemble(drawn, " · ", entropy, style="dim"),
+    ]
+    if max(line.cell_len for line in lines) > width:
+        lines = [
+            Text.assemble(*likely),
+            Text.assemble(among_others),
+            Text.assemble(entropy, style="dim"),
+            Text.assemble(drawn, style="dim"),
+        ]
+    return [first, *lines]
 
 
-def rows(step: Step, vocab_size: int, limit: int = 10) -> list[tuple[str, float, float, bool]]:
-    """Rows of (label, the model's probability, probability after settings, is this the token?).
+def rows(
+    step: Step, vocab_size: int, limit: int = 10, now: Mapping[int, float] | None = None
+) -> list[Row]:
+    """The best candidates, at most `limit`; the token itself if it is not among them; and the rest
+    of the vocabulary, so that each column sums to 1.
 
-    The best candidates, at most `limit`; the token itself if it is not among them; and the rest of
-    the vocabulary, so that each column sums to 1.
+    now: token id → probability after other settings than those the token was sampled with.
     """
     shown = [
-        (
-            visible(candidate.bytes, candidate.token_id),
-            math.exp(candidate.logprob),
-            _exp(candidate.sampling_logprob),
-            candidate.token_id == step.token_id,
-        )
-        for candidate in step.candidates[:limit]
+        _row(candidate.token_id, candidate.bytes, candidate.logprob, candidate.sampling_logprob, i)
+        for i, candidate in enumerate(step.candidates[:limit], 1)
     ]
-    if step.logprob is not None and not any(is_chosen for *_, is_chosen in shown):
-        name = visible(step.bytes, step.token_id)
-        shown.append((name, math.exp(step.logprob), _exp(step.sampling_logprob), True))
-    rest = vocab_size - len(shown)
+    ids = [candidate.token_id for candidate in step.candidates[:limit]]
+    if step.logprob is not None and step.token_id not in ids:
+        ids.append(step.token_id)
+        numbers = (i for i, each in enumerate(step.candidates, 1) if each.token_id == step.token_id)
+        number = next(numbers, 0)
+        shown.append(_row(step.token_id, step.bytes, step.logprob, step.sampling_logprob, number))
+    was_sampled = step.sampling_logprob is not None
+    found = []
+    for token_id, row in zip(ids, shown, strict=True):
+        after, before = row.after if was_sampled else None, None
+        if now is not None:
+            after, before = now.get(token_id), after
+        found.append(Row(row.label, row.own, after, before, token_id == step.token_id, row.number))
+    rest = vocab_size - len(found)
     if rest > 0:
-        own = _left_over(row[1] for row in shown)
-        after = _left_over(row[2] for row in shown)
-        shown.append((f"{rest} more", own, after, False))
-    return shown
+        afters = [row.after for row in found]
+        after = None if None in afters else _left_over(p for p in afters if p is not None)
+        found.append(
+            Row(f"{rest:,} more", _left_over(row.own for row in found), after, is_rest=True)
+        )
+    return found
+
+
+def _row(
+    token_id: int, data: bytes, logprob: float, sampling_logprob: float | None, number: int
+) -> Row:
+    after = 0.0 if sampling_logprob is None else math.exp(sampling_logprob)
+    key = number if number <= KEYS else 0
+    return Row(visible(data, token_id), math.exp(logprob), after, number=key)
 
 
 def _left_over(parts: Iterable[float]) -> float:
     """1 minus the sum; 0 if the difference is only float32 rounding."""
     rest = 1 - math.fsum(parts)
     return rest if rest > 2e-6 else 0.0
-
-
-def _exp(logprob: float | None) -> float:
-    return 0.0 if logprob is None else math.exp(logprob)
-
-
-def _bar(p: float, width: int) -> str:
-    whole, eighth = divmod(round(min(1.0, p) * width * 8), 8)
-    return ("█" * whole + (_EIGHTHS[eighth] if eighth else "")).ljust(width)

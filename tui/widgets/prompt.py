@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.text import Text
@@ -14,6 +15,7 @@ from textual.widgets import TextArea
 from gpt.sanitize import one_for_one
 from tui import possible
 from tui.keys import bindings
+from tui.labels import boxes
 from tui.widgets.field import InOrder
 
 
@@ -40,6 +42,17 @@ class Prompt(InOrder, TextArea):
             super().__init__()
             self.by = by
 
+    class Chose(Message):
+        """The person wants the previous (-1) or next (1) opening line of the welcome."""
+
+        def __init__(self, by: int) -> None:
+            super().__init__()
+            self.by = by
+
+    def show_tokens(self, parts: Sequence[bytes], *, joins_spaces: bool = False) -> None:
+        """Show the tokens of the text above it. joins_spaces: as for `boxes`."""
+        self.border_title = boxes(parts, joins_spaces=joins_spaces)
+
     @property
     def has_text(self) -> bool:
         """Whether the field is not empty, without joining the lines of a long text."""
@@ -58,6 +71,20 @@ class Prompt(InOrder, TextArea):
         """Send the text and empty the field."""
         text, self.text = self.text, ""
         self.post_message(self.Sent(text))
+
+    def action_cursor_up(self, select: bool = False) -> None:
+        """Move up a row; in an empty field, choose another opening line."""
+        if self.has_text:
+            super().action_cursor_up(select)
+        else:
+            self.post_message(self.Chose(-1))
+
+    def action_cursor_down(self, select: bool = False) -> None:
+        """Move down a row; in an empty field, choose another opening line."""
+        if self.has_text:
+            super().action_cursor_down(select)
+        else:
+            self.post_message(self.Chose(1))
 
     def action_line_break(self) -> None:
         """Insert a line break."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from rich.cells import cell_len
 from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from gpt.sanitize import one_line
 from tui.backend import Loaded
+
+SEPARATOR = " · "
 
 
 class Status(Widget):
@@ -25,22 +30,25 @@ class Status(Widget):
     """Number of tokens of the text."""
 
     def render(self) -> Text:
-        """The facts that are known."""
+        """The facts that fit, in one line; the least important ones go first."""
         text = Text(no_wrap=True, overflow="ellipsis").append(" gpt-tui ", "bold reverse")
         if self.model is None:
-            text.append(f"  {one_line(self.waiting)}", "italic")
-            return text
-        facts = [
-            f"{one_line(self.model.name)} {self.model.n_params / 1e6:.1f}M",
-            f"{self.model.device} {self.model.dtype}" + " compiled" * self.model.compiled,
-            f"context {self.used}/{self.model.block_size}",
-        ]
-        if self.speed is not None:
-            facts.append(f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s")
-        if self.first is not None:
-            facts.append(f"first after {1000 * self.first:,.0f} ms")
+            return text.append(f"  {one_line(self.waiting)}", "italic")
+        room = self.size.width - cell_len(text.plain) - 3
+        facts = list(self._facts(self.model))
+        while len(facts) > 1 and cell_len(SEPARATOR.join(facts)) > room:
+            facts.pop()
+        return text.append("  " + SEPARATOR.join(facts))
+
+    def _facts(self, model: Loaded) -> Iterator[str]:
+        """What is known, the most important first."""
+        yield f"{one_line(model.name)} {model.n_params / 1e6:.1f}M"
         if self.perplexity is not None:
             digits = 0 if self.perplexity >= 1000 else 2
-            facts.append(f"perplexity {self.perplexity:,.{digits}f}")
-        text.append("  " + " · ".join(facts))
-        return text
+            yield f"perplexity {self.perplexity:,.{digits}f}"
+        if self.speed is not None:
+            yield f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s"
+        yield f"context {self.used}/{model.block_size}"
+        yield f"{model.device} {model.dtype}" + " compiled" * model.compiled
+        if self.first is not None:
+            yield f"first after {1000 * self.first:,.0f} ms"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rich.segment import Segment
 from rich.style import Style
@@ -15,19 +14,27 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
+from textual.style import Style as ContentStyle
 from textual.timer import Timer
 
+from gpt.sanitize import one_line
 from tui.document import Node
-from tui.heat import SCALES, Palette, Scale
+from tui.heat import SCALES, Scale
+from tui.palette import Palette
+from tui.widgets.token_row import NOTHING, PLAIN, VISIBLE, boxed_text, forked, shown_text, starts
 from tui.wrap import Rows
 
 _MARKED = Style(underline2=True)
+_FORK = Style(underline=True)
 _DIFFERENT = Style(underline=True, bold=True)
+NEXT_COLOURS = ContentStyle.from_meta({"@click": "colours"})
+"""A click on the legend acts like the key that changes the colouring."""
 FRAME = 0.04
 """Seconds between two frames of a growing text: a new row moves all others."""
 STRIPS = 2000
 """Most drawn rows in the cache; the least recently shown ones are dropped first."""
-_VISIBLE = str.maketrans({" ": "·"})
+Forks = Callable[[int], bool]
+"""Whether the tree has another continuation at this index of the text."""
 
 
 class TokenText(ScrollView):
@@ -37,7 +44,20 @@ class TokenText(ScrollView):
     """Index of the selected token; None for the newest one."""
     far_end: reactive[int | None] = reactive(None)
     """The other end of the selection, if it has several tokens."""
+    boxes: reactive[bool] = reactive(False, init=False)
+    """Draw each token as a box, with signs for its spaces and line breaks."""
+    branch: reactive[str] = reactive("", init=False, repaint=False)
+    """Which branch this is, for the end of the title: "branch 2 of 3"."""
+    caption: reactive[str] = reactive("", init=False, repaint=False)
+    """What the text is, for the title; empty: the title names the usual colours as well."""
 
+    DEFAULT_CSS = """
+    TokenText {
+        overflow: hidden auto;
+        scrollbar-gutter: stable;
+        scrollbar-size-vertical: 1;
+    }
+    """
     ALLOW_SELECT = False  # Textual selects cells; this view selects tokens
 
     class Selected(Message):
@@ -46,12 +66,13 @@ class TokenText(ScrollView):
     def __init__(self, **kwargs: str) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self._tokens: Sequence[Node] = []
+        self._is_fork: Forks | None = None
         self._rows = Rows(2)
         self._strips: LRUCache[int, Strip] = LRUCache(STRIPS)
         self._palette: Palette
         self._following = True
         self._scales: Sequence[Scale] = SCALES
-        self._scale = SCALES[0]
+        self._scale = self._own_scale = SCALES[0]
         self._other: bytes | None = None
         self._starts: list[int] = []
         self._extended = 0.0
@@ -78,30 +99,36 @@ class TokenText(ScrollView):
         self.app.theme_changed_signal.subscribe(self, lambda _: self._repaint())
         self._repaint()
 
-    def show(self, nodes: Sequence[Node]) -> None:
-        """Show another text, or the same one after a cut; keeps the sequence, not a copy."""
+    def show(self, nodes: Sequence[Node], forks: Forks | None = None) -> None:
+        """Show another text, or the same one after a cut; keeps the sequence, not a copy.
+
+        forks: asked for each token when its row is drawn; None keeps the previous ones.
+        """
         self._tokens = nodes
+        self._is_fork = forks or self._is_fork
         self.selected = self.far_end = None
-        if self._scale not in SCALES:  # this scale belongs to the old path
-            self._scales, self._scale = SCALES, SCALES[0]
-            self._repaint()
+        self.use_own_scale()  # another one belongs to the old path
         self._wrap()
 
     def compare_with(self, nodes: Sequence[Node]) -> None:
         """Underline the tokens that another text does not have at the same place."""
-        self._starts = _starts(self._tokens)
+        self._starts = starts(self._tokens)
         self._other = b"".join(node.step.bytes for node in nodes)
         self._repaint()
 
-    def _same_as_other(self, index: int) -> bool:
-        if self._other is None:
-            return True
-        return self._other.startswith(self._tokens[index].step.bytes, self._starts[index])
+    def _is_in_other(self, index: int, other: bytes) -> bool:
+        return other.startswith(self._tokens[index].step.bytes, self._starts[index])
 
-    def set_scale(self, scale: Scale) -> None:
-        """Colour by this scale; the usual ones stay available."""
-        self._scales, self._scale = (scale, *SCALES), scale
-        self._repaint()
+    def set_scale(self, *scales: Scale) -> None:
+        """Colour by the first of these scales; the others and the usual ones come next."""
+        self._scales, self._scale = (*scales, *SCALES), scales[0]
+        self.recolour()
+
+    def use_own_scale(self) -> None:
+        """Colour by the latest of the usual scales again."""
+        if self._scale not in SCALES:
+            self._scales, self._scale = SCALES, self._own_scale
+            self.recolour()
 
     def extend(self) -> None:
         """Show new tokens at the end of the sequence, FRAME seconds after the previous frame."""
@@ -116,15 +143,20 @@ class TokenText(ScrollView):
         self._waiting, self._extended = None, time.monotonic()
         before = self.index
         last_row = len(self._rows) - 1
-        for node in self._tokens[len(self._rows.first_row) :]:
-            self._rows.append(shown_text(node))
-        self._forget([*self._rows_of(before), *range(last_row, len(self._rows))])
+        self._append(len(self._rows.first_row))
+        self._forget([*self._rows.rows_of(before), *range(last_row, len(self._rows))])
         self._fit()
 
+    def _append(self, start: int) -> None:
+        """Add the tokens from this one on to the rows."""
+        shown = boxed_text if self.boxes else shown_text
+        append = self._rows.append
+        for node in self._tokens[start:]:
+            append(shown(node))
+
     def _wrap(self) -> None:
-        self._rows = Rows(self.size.width)
-        for node in self._tokens:
-            self._rows.append(shown_text(node))
+        self._rows = Rows(self.scrollable_size.width)
+        self._append(0)
         self._strips.clear()
         self._fit()
         self.refresh()
@@ -132,7 +164,7 @@ class TokenText(ScrollView):
     def _fit(self) -> None:
         self.virtual_size = Size(self.size.width, len(self._rows))
         if self._following:
-            self.scroll_end(animate=False, immediate=True)
+            self.scroll_end(animate=False, immediate=True, force=True)
 
     def _forget(self, rows: Iterable[int]) -> None:
         """Draw these rows again."""
@@ -142,7 +174,15 @@ class TokenText(ScrollView):
 
     def redraw(self, index: int) -> None:
         """Draw a token again."""
-        self._forget(self._rows_of(index))
+        self._forget(self._rows.rows_of(index))
+
+    def reveal(self, index: int) -> None:
+        """Scroll as little as needed to show where a token begins."""
+        row, top = self._rows.row_of(index), self.scroll_offset.y
+        if not top <= row < top + self.size.height:
+            self.scroll_to(
+                y=row if row < top else row - self.size.height + 1, animate=False, force=True
+            )
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Follow the end of the text while the reader is scrolled to it."""
@@ -154,15 +194,44 @@ class TokenText(ScrollView):
         if self._other is not None:  # here an underline means a difference
             variables = {**variables, "heat-marks": "false"}
         self._palette = Palette(variables)
-        self.border_title = Content(self._scale.title)
-        self.border_subtitle = self._palette.legend(self._scale)
+        self.recolour()
+
+    def recolour(self) -> None:
+        """Draw everything again, and say in the border what the colours mean."""
+        self._write_title()
+        self._write_legend()
         self._strips.clear()
         self.refresh()
 
+    def _write_title(self) -> None:
+        is_usual = self._scale is SCALES[0]
+        names = [self.caption] if self.caption and is_usual else [self.caption, self._scale.title]
+        names += ["tokens as boxes" if self.boxes else "", self.branch]
+        self.border_title = Content(one_line(" · ".join(filter(None, names))))
+
+    def _write_legend(self) -> None:
+        room = self.outer_size.width - 4
+        legend = self._palette.legend(self._scale, room, boxes=self.boxes)
+        self.border_subtitle = legend.stylize(NEXT_COLOURS)
+
+    def watch_branch(self) -> None:
+        """Update the title."""
+        self._write_title()
+
+    watch_caption = watch_branch
+
+    def watch_boxes(self) -> None:
+        """Wrap again, since a box also shows bytes that are no text."""
+        self._wrap()
+        self.recolour()
+        if self.selected is not None:
+            self.reveal(self.selected)
+
     def on_resize(self) -> None:
         """Wrap the text again if the width has changed; keep the end in view."""
-        if self._rows.width != max(2, self.size.width):
+        if self._rows.width != max(2, self.scrollable_size.width):
             self._wrap()
+            self._write_legend()
         else:
             self._fit()
 
@@ -174,26 +243,35 @@ class TokenText(ScrollView):
             return Strip.blank(width, self.rich_style)
         strip = self._strips.get(row)
         if strip is None:
-            strip = self._draw(row).adjust_cell_length(width, self.rich_style)
+            strip = Strip(self._draw(row)).adjust_cell_length(width, self.rich_style)
             self._strips[row] = strip
         return strip
 
-    def _draw(self, row: int) -> Strip:
-        segments = []
-        for index, text in self._rows[row]:
-            node = self._tokens[index]
-            if index == self.index or index in self.selection:
-                broken = node.step.text.endswith("\n") and text.endswith(" ")
-                visible = (text[:-1] + "⏎" if broken else text).translate(_VISIBLE)
-                segments.append(Segment(visible or "▏", self._palette.selected))
+    def _draw(self, row: int) -> Iterator[Segment]:
+        index = self.index or 0
+        selected = self.selection or range(index, index + 1)
+        rows, is_fork, boxes = self._rows, self._is_fork, self.boxes
+        for index, text in rows[row]:
+            is_selected = index in selected
+            style = self._palette.selected if is_selected else self._style(index)
+            if is_fork and is_fork(index) and rows.letter_row(index) == row:
+                letter = style + _FORK if is_selected else self._palette.fork
+                yield from forked(text, style, letter, is_visible=is_selected or boxes)
+            elif is_selected or boxes:
+                yield Segment(text.translate(VISIBLE) or NOTHING, style)
             else:
-                style = self._palette.style(self._scale.heat(node.step), node.is_prompt)
-                if node.is_marked:
-                    style += _MARKED
-                if not self._same_as_other(index):
-                    style += _DIFFERENT
-                segments.append(Segment(text, style))
-        return Strip(segments)
+                yield Segment(text if text.isprintable() else text.translate(PLAIN), style)
+
+    def _style(self, index: int) -> Style:
+        """The style of a token that is not selected."""
+        node, scale = self._tokens[index], self._scale
+        box = index % 2 if self.boxes else None
+        style = self._palette.style(scale.heat(node.step), node.is_prompt, scale.is_signed, box)
+        if node.is_marked:
+            style += _MARKED
+        if self._other is not None and not self._is_in_other(index, self._other):
+            style += _DIFFERENT
+        return style
 
     def watch_selected(self, before: int | None, after: int | None) -> None:
         """Draw the old and the new selection, and tell the screen."""
@@ -211,32 +289,8 @@ class TokenText(ScrollView):
 
     def _forget_between(self, a: int, b: int, *, whole: bool) -> None:
         """Draw two tokens again; whole: also all tokens between them."""
-        rows = self._rows_of(min(a, b)), self._rows_of(max(a, b))
+        rows = self._rows.rows_of(min(a, b)), self._rows.rows_of(max(a, b))
         if whole and rows[0] and rows[1]:
             self._forget(range(rows[0].start, rows[1].stop))
         else:
             self._forget([*rows[0], *rows[1]])
-
-    def _row_of(self, index: int | None) -> int:
-        if index is None or not 0 <= index < len(self._rows.first_row):
-            return 0
-        return self._rows.first_row[index]
-
-    def _rows_of(self, index: int | None) -> range:
-        """The rows of a token; None has no rows."""
-        if index is None:
-            return range(0)
-        after = index + 1 < len(self._rows.first_row)
-        return range(
-            self._row_of(index), (self._row_of(index + 1) if after else len(self._rows)) + 1
-        )
-
-
-def _starts(nodes: Sequence[Node]) -> list[int]:
-    """Byte offset of each token in the text."""
-    return list(accumulate((len(node.step.bytes) for node in nodes), initial=0))
-
-
-def shown_text(node: Node) -> str:
-    """The text of a token, or its id if it has no text."""
-    return node.step.text if node.step.bytes else f"<{node.step.token_id}>"

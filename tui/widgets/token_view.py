@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rich.cells import cell_len
 from textual import events
 from textual.binding import BindingType
+from textual.geometry import Offset
+from textual.message import Message
 
 from tui import possible
-from tui.heat import FORKS
+from tui.heat import FORKS, SCALES
 from tui.keys import bindings
 from tui.widgets.token_text import TokenText
 
@@ -18,6 +19,9 @@ class TokenView(TokenText, can_focus=True):
     """The text, with a cursor that moves from token to token."""
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("in the text")
+
+    class SelectionEnded(Message):
+        """The mouse has selected several tokens."""
 
     def refusal(self, action: str, parameters: possible.Parameters) -> possible.Refusal | None:
         """The reason against an action now; None if it is possible."""
@@ -43,15 +47,18 @@ class TokenView(TokenText, can_focus=True):
             return
         last = len(self._rows.first_row) - 1
         self.selected = max(0, min(index, last))
-        row = self._row_of(self.selected)
-        top = self.scroll_offset.y
-        if not top <= row < top + self.size.height:
-            self.scroll_to(y=row if row < top else row - self.size.height + 1, animate=False)
+        self.reveal(self.selected)
 
     def action_colours(self) -> None:
         """Colour by the next scale."""
         self._scale = self._scales[(self._scales.index(self._scale) + 1) % len(self._scales)]
-        self._repaint()
+        if self._scale in SCALES:
+            self._own_scale = self._scale
+        self.recolour()
+
+    def action_boxes(self) -> None:
+        """Show how the tokenizer cut the text, or the plain text again."""
+        self.boxes = not self.boxes
 
     def action_fork(self, kind: str, by: int) -> None:
         """Select the next (1) or previous (-1) token of this kind of FORKS."""
@@ -66,10 +73,16 @@ class TokenView(TokenText, can_focus=True):
         else:
             self.action_select(found)
 
+    def cell_of(self, index: int) -> Offset:
+        """Where a token begins, or its row if that is not in view; from the widget's corner."""
+        row = self._rows.row_of(index) - self.scroll_offset.y
+        inside = Offset(self._rows.column_of(index), max(0, min(row, self.size.height - 1)))
+        return inside + Offset(*self.gutter.top_left)
+
     def action_newest(self) -> None:
         """Select the newest token and follow the end of the text."""
         self.selected = self.far_end = None
-        self.scroll_end(animate=False)
+        self.scroll_end(animate=False, force=True)
 
     def action_move(self, by: int) -> None:
         """Move the cursor by so many tokens."""
@@ -80,29 +93,15 @@ class TokenView(TokenText, can_focus=True):
         """Move the cursor to the row above (-1) or below (1)."""
         if self.index is None:
             return
-        row = self._row_of(self.index)
-        column = 0
-        for index, text in self._rows[row]:
-            if index == self.index:
-                break
-            column += cell_len(text)
-        target = max(0, min(row + by, len(self._rows) - 1))
-        found = self._token_at(target, column)
+        rows = self._rows
+        target = max(0, min(rows.row_of(self.index) + by, len(rows) - 1))
+        found = rows.token_at(target, rows.column_of(self.index))
         if found is not None:
             self.action_select(found)
 
-    def _token_at(self, row: int, column: int) -> int | None:
-        if not 0 <= row < len(self._rows) or not (pieces := self._rows[row]):
-            return None
-        for index, text in pieces:
-            column -= cell_len(text)
-            if column < 0:
-                return index
-        return pieces[-1][0]
-
     def _under(self, event: events.MouseEvent) -> int | None:
         offset = event.get_content_offset_capture(self)
-        return self._token_at(offset.y + self.scroll_offset.y, offset.x)
+        return self._rows.token_at(offset.y + self.scroll_offset.y, offset.x)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Select the token under the mouse."""
@@ -125,4 +124,6 @@ class TokenView(TokenText, can_focus=True):
 
     def on_mouse_up(self) -> None:
         """End the selection."""
+        if self.app.mouse_captured is self and self.selection:
+            self.post_message(self.SelectionEnded())
         self.release_mouse()

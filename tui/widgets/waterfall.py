@@ -18,13 +18,13 @@ NAMES = {
     "model": "model",
     "banned": "banned",
     "boosted": "boosted",
-    "repetition_penalty": "repetition",
+    "repetition_penalty": "repeat",
     "temperature": "temperature",
     "top_k": "top-k",
     "top_p": "top-p",
     "min_p": "min-p",
 }
-_COLUMN = 12
+_COLUMN, _NARROWEST = 12, 9
 _LABEL = 12
 
 
@@ -70,28 +70,36 @@ class WaterfallTable(Widget):
         self.border_subtitle = Content(f"▸ in the text   ⚄ picked by this random seed: {name}")
 
     def render(self) -> Text:
-        """The table, with as many rows as fit."""
+        """The table, with as many rows and columns as fit."""
         text = Text(no_wrap=True, overflow="ellipsis")
         found = self.found
         if found is None:
             return text.append("First token: nothing to predict it from", "dim")
-        heading = "".join(f"{NAMES.get(name, name):>{_COLUMN}}" for name in found.stages)
+        columns, width = self._columns(found)
+        names = [NAMES.get(found.stages[i], found.stages[i]) for i in columns]
+        heading = "".join(f"{name[: width - 1]:>{width}}" for name in names)
         text.append(f"{'':{_LABEL + 2}}{heading}\n", "bold")
-        for row in self._shown(found):
+        shown = self._shown(found)
+        for row in shown:
             mark = "▸" if row.token_id == self.chosen else " "
             picked = "⚄" if row.token_id == found.drawn else " "
             style = "bold" if mark + picked != "  " else ""
             text.append(mark + fit(visible(row.bytes, row.token_id), _LABEL) + picked, style)
-            text.append_text(_cells(row, found.stages))
-        hidden = [row for row in found.rows if row not in self._shown(found)]
-        rest = [
-            found.rest[i] + sum(row.probabilities[i] for row in hidden)
-            for i in range(len(found.stages))
-        ]
+            text.append_text(_cells(row, found.stages, columns, width))
+        hidden = [row for row in found.rows if row not in shown]
+        rest = [found.rest[i] + sum(row.probabilities[i] for row in hidden) for i in columns]
         label = fit(f"{found.n_rest + len(hidden)} more", _LABEL)
-        text.append(f" {label} " + "".join(f"{percent(p):>{_COLUMN}}" for p in rest) + "\n", "dim")
-        left = "".join(f"{n:>{_COLUMN},}" for n in found.left)
+        text.append(f" {label} " + "".join(f"{percent(p):>{width}}" for p in rest) + "\n", "dim")
+        left = "".join(f"{found.left[i]:>{width},}" for i in columns)
         return text.append(f" {fit('tokens left', _LABEL)} {left}", "dim")
+
+    def _columns(self, found: Waterfall) -> tuple[list[int], int]:
+        """Indices of the stages that fit, and the cells of each; the first and the last ones."""
+        room = self.content_size.width - _LABEL - 2
+        n = len(found.stages)
+        fitting = min(n, max(2, room // _NARROWEST))
+        width = max(_NARROWEST, min(_COLUMN, room // fitting))
+        return [0, *range(n - fitting + 1, n)], width
 
     def _shown(self, found: Waterfall) -> list[Row]:
         """The rows that fit; always those of the text's token and of the picked one."""
@@ -101,12 +109,13 @@ class WaterfallTable(Widget):
         return [row for row in found.rows if row in needed or row in best]
 
 
-def _cells(row: Row, stages: tuple[str, ...]) -> Text:
+def _cells(row: Row, stages: tuple[str, ...], columns: list[int], width: int) -> Text:
     """Probabilities up to the stage that removed the token, which shows a cross."""
     text = Text()
-    for name, p in zip(stages, row.probabilities, strict=True):
-        if name == row.removed_by:
-            text.append(f"{'✕ gone':>{_COLUMN}}", "red")
+    removed = len(stages) if row.removed_by is None else stages.index(row.removed_by)
+    for i in columns:
+        if i >= removed:
+            text.append(f"{'✕ gone':>{width}}", "red")
             break
-        text.append(f"{percent(p):>{_COLUMN}}")
+        text.append(f"{percent(row.probabilities[i]):>{width}}")
     return text.append("\n")

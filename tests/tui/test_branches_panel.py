@@ -1,0 +1,195 @@
+"""The panel of branches, by keys and by mouse."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from textual.content import Content
+from textual.pilot import Pilot
+
+from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.test_app import complaints, until_written, write
+from tests.tui.test_branching import at
+from tests.tui.test_keeping import until_saved
+from tui import store
+from tui.app import GPTApp
+from tui.screens.comparison import ComparisonScreen
+from tui.screens.main import MainScreen
+from tui.widgets.branch_rows import BranchRows
+from tui.widgets.branches import Branches
+from tui.widgets.token_view import TokenView
+
+WIDE = (120, 40)
+
+
+@asynccontextmanager
+async def forked(
+    size: tuple[int, int] = WIDE,
+) -> AsyncIterator[tuple[GPTApp, Pilot[None], MainScreen]]:
+    """ "[b]" with the branches "hello" and "??"; the second one is shown, the panel focused."""
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app, size) as pilot:
+        screen = await write(pilot, app, "[b]")
+        backend.reply = "??"
+        await at(pilot, screen, 2)
+        await pilot.press("ctrl+g")
+        await until_written(pilot, screen)
+        screen.query_one(TokenView).focus()
+        await pilot.press("t")
+        await pilot.pause()
+        yield app, pilot, screen
+
+
+def lines(app: GPTApp) -> list[str]:
+    """What the panel draws."""
+    view = main_screen(app).query_one(BranchRows)
+    return [view.render_line(y).text.rstrip() for y in range(len(view._rows))]
+
+
+async def test_the_panel_shows_every_branch_and_leads_there() -> None:
+    async with forked() as (app, pilot, screen):
+        view = screen.query_one(BranchRows)
+        assert view.has_focus and view.cursor == 2
+        assert [line.split("  ")[0] for line in lines(app)] == ["[b]", "├ hello", "└ ??"]
+        assert lines(app)[1].endswith("5 · 1.53 bits")
+        await pilot.press("up", "enter")
+        await pilot.pause()
+        assert screen.document.text == "[b]hello"
+        assert screen.query_one(TokenView).index == 3 and screen.query_one(TokenView).has_focus
+        await pilot.press("t", "left")
+        assert view.cursor == 0
+        await pilot.press("end")
+        assert view.cursor == 2
+        await pilot.press("escape")
+        assert screen.query_one(TokenView).has_focus
+        assert screen.document.text == "[b]hello"
+
+
+async def test_a_star_a_name_and_a_note_are_kept_on_the_disk() -> None:
+    async with forked() as (app, pilot, screen):
+        await pilot.press("s", "n", *"my [b]", "enter", "o", *"so so", "enter")
+        await pilot.pause()
+        remark = screen.document.remark
+        assert (remark.is_starred, remark.name, remark.note) == (True, "my [b]", "so so")
+        assert lines(app)[2].startswith("└ ★ my [b]: ??")
+        assert screen.query_one(BranchRows).has_focus
+        assert "so so" in str(screen.query_one("#preview").render())
+        await pilot.press("n", *"xyz", "escape")
+        assert screen.document.remark.name == "my [b]"
+        assert not screen.query_one(Branches).field.display
+        await pilot.press("s")
+        assert not screen.document.remark.is_starred
+        (entry,) = await until_saved(pilot, 1)
+        for _ in range(500):
+            if (kept := store.load(entry.path)[0].remark) == screen.document.remark:
+                break
+            await pilot.pause(0.01)
+        assert kept == screen.document.remark and kept.note == "so so"
+        screen.query_one(TokenView).focus()
+        await pilot.press("ctrl+g")
+        await until_written(pilot, screen)
+        assert screen.document.remark.name == "my [b]"  # the same branch, longer
+
+
+async def test_only_a_branch_that_ends_gets_a_name_and_the_panel_says_so() -> None:
+    async with forked() as (app, pilot, screen):
+        for key in ("s", "n", "o"):
+            await pilot.press("home", key)
+            assert complaints(app)[-1].startswith("Several branches continue from here")
+        assert not screen.query_one(Branches).field.display
+        assert all(not branch.remark.name for branch in screen.document.all_branches())
+
+
+async def test_another_branch_is_deleted_and_the_text_stays() -> None:
+    async with forked() as (_, pilot, screen):
+        await pilot.press("up", "s", "delete")
+        await pilot.pause()
+        assert screen.document.text == "[b]??" and screen.document.branch_count == 1
+        screen.query_one(TokenView).focus()
+        await pilot.press("z")
+        assert screen.document.text == "[b]hello" and screen.document.remark.is_starred
+        await pilot.press("t", "home", "delete")
+        await pilot.pause()
+        assert screen.document.text == ""
+        await pilot.press("delete", "enter")
+        assert screen.document.branch_count == 0
+
+
+async def test_two_branches_stand_side_by_side() -> None:
+    async with forked() as (app, pilot, screen):
+        await pilot.press("d")
+        assert "This branch is on the screen" in complaints(app)[-1]
+        await pilot.press("up", "n", *"one", "enter", "d")
+        await pilot.pause()
+        assert isinstance(app.screen, ComparisonScreen)
+        titles = [str(view.border_title) for view in app.screen.query(TokenView)]
+        assert titles[0].startswith("Branch 2, on the screen: 2 tokens")
+        assert titles[1].startswith("one: 5 tokens")
+        await pilot.press("escape")
+        assert screen.document.text == "[b]??"
+
+
+async def test_the_mouse_does_the_same() -> None:
+    async with forked() as (app, pilot, screen):
+        await pilot.click(BranchRows, offset=(4, 1))
+        await pilot.pause()
+        assert screen.document.text == "[b]hello"
+        panel = screen.query_one(Branches)
+        hints = Content.from_markup(str(panel.border_subtitle)).plain
+        row, right = panel.region.bottom - 1, panel.region.right - 2
+        await pilot.click(offset=(right - len(hints) - 1 + hints.index("star") + 1, row))
+        await pilot.pause()
+        assert screen.document.remark.is_starred
+        await pilot.click(offset=(right - len(hints) - 1 + hints.index("name") + 1, row))
+        await pilot.pause()
+        assert panel.field.display and app.focused is panel.field
+
+
+async def test_nothing_happens_while_the_model_writes_but_a_reason_is_said() -> None:
+    async with forked() as (app, pilot, screen):
+        backend = screen.session.backend
+        assert isinstance(backend, FakeBackend)
+        backend.go_on.clear()
+        backend.reply = "more"
+        screen.write()
+        await pilot.pause()
+        for key in ("up", "enter", "delete", "d"):
+            await pilot.press(key)
+            await pilot.pause()
+            if key != "up":
+                assert "still writing" in complaints(app)[-1]
+        assert screen.document.branch_count == 2
+        backend.go_on.set()
+        await until_written(pilot, screen)
+
+
+async def test_it_fits_where_there_is_little_room() -> None:
+    async with forked((60, 20)) as (app, pilot, screen):
+        view = screen.query_one(BranchRows)
+        assert view.size.height >= 3
+        assert lines(app)[2].startswith("└ ??")
+        await pilot.press("n", *"name")
+        field = screen.query_one(Branches).field
+        assert field.region.height == 1 and screen.region.contains_region(field.region)
+
+
+def test_a_row_never_is_wider_than_its_panel() -> None:
+    from rich.cells import cell_len
+    from rich.style import Style
+
+    from tests.tui.test_document import tokens
+    from tui.document import Document
+    from tui.outline import rows
+
+    document = Document()
+    for i in range(40):
+        document.append(tokens(i % 7, i % 5), is_prompt=False)
+        document.cut(len(document.path) - 1)
+    view = BranchRows()
+    view.get_component_rich_style = lambda *_, **__: Style()  # type: ignore[method-assign]
+    for row in rows(document):
+        for width in (1, 5, 9, 20, 44, 100):
+            drawn = view._segments(row, width, is_here=False, base=Style())
+            assert sum(cell_len(each.text) for each in drawn) == width

@@ -1,0 +1,155 @@
+"""The command line of gpt-tui."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import gpt
+from gpt import models
+from gpt.command_line import Parser, listed, one_of, wrong
+from gpt.nearest import did_you_mean
+from tui import preferences, store
+
+_DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
+_EXAMPLES = {
+    "gpt-tui": "Play with the model that comes with the program",
+    "gpt-tui gpt2": "Use GPT-2; a model that is missing is downloaded and converted",
+    "gpt-tui --score FILE": "Colour a text by how probable each of its tokens is",
+}
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
+        raise wrong(text, listed(_DEVICES) + did_you_mean(text, _DEVICES))
+    return text
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
+        raise wrong(text, "a whole number of at least 0")
+    return int(text)
+
+
+def _places() -> dict[str, Path]:
+    """What the program keeps on the disk."""
+    return {"texts": store.home(), "settings": preferences.path(), "models": models.home()}
+
+
+def parser() -> Parser:
+    """The parser of the whole command line."""
+    made = Parser(
+        prog="gpt-tui",
+        usage="gpt-tui [OPTION ...] [MODEL]",
+        description="Watch and play a language model from the inside, in the terminal.",
+    )
+    _add_start(made.add_argument_group("model and text"))
+    _add_sampling(made.add_argument_group("sampling"))
+    _add_speed(made.add_argument_group("speed"))
+    _add_browser(made.add_argument_group("browser"))
+    made.end(_EXAMPLES, version=f"gpt-tui {gpt.__version__}", places=_places)
+    return made
+
+
+def _add_start(group: argparse._ArgumentGroup) -> None:
+    """What the program starts with, and what it leaves."""
+    group.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help=f"Name or directory of the model. (default: {models.EMBEDDED})",
+    )
+    begin = group.add_mutually_exclusive_group()
+    begin.add_argument(
+        "--score",
+        metavar="FILE",
+        help="Read a text and colour it; - reads stdin. (default: an empty text)",
+    )
+    begin.add_argument("--last", action="store_true", help="Open the text that was saved last.")
+    group.add_argument(
+        "--prompt",
+        default="",
+        metavar="TEXT",
+        help="Send this prompt at the start. (default: none)",
+    )
+    group.add_argument("--chat", action="store_true", help="Treat each prompt as a chat message.")
+    group.add_argument("--print", action="store_true", help="Print the text at the end.")
+
+
+def _add_sampling(group: argparse._ArgumentGroup) -> None:
+    """How tokens are drawn; the other settings are on the screen."""
+    group.add_argument(
+        "--seed",
+        type=_count,
+        metavar="N",
+        help="Random seed of every run. (default: another one for each run)",
+    )
+    group.add_argument(
+        "-n",
+        "--length",
+        type=_count,
+        metavar="N",
+        help="Most tokens of a run. (default: as in the settings)",
+    )
+
+
+def _add_speed(group: argparse._ArgumentGroup) -> None:
+    """How the model runs."""
+    group.add_argument(
+        "--device",
+        type=_device,
+        default="auto",
+        metavar="DEVICE",
+        help=f"Device: {listed(_DEVICES)}. (default: %(default)s)",
+    )
+    dtypes = ("auto", *models.DTYPES)
+    group.add_argument(
+        "--dtype",
+        type=one_of(dtypes),
+        default="auto",
+        metavar="DTYPE",
+        help=f"Dtype of the weights in memory: {listed(dtypes)}. (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threads",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="Number of threads on the CPU. (default: what suits the model, at most all cores "
+        "but one)",
+    )
+    group.add_argument(
+        "--compile",
+        action="store_const",
+        const="on",
+        default="auto",
+        help="Build faster code for the model in the background, once; also for a GPU. "
+        "(default: only on a CPU)",
+    )
+    group.add_argument(
+        "--no-compile",
+        dest="compile",
+        action="store_const",
+        const="off",
+        help="Never build faster code.",
+    )
+
+
+def _add_browser(group: argparse._ArgumentGroup) -> None:
+    """The program in a browser."""
+    group.add_argument(
+        "--serve", action="store_true", help="Show the program in a browser on this machine."
+    )
+    group.add_argument(
+        "--port",
+        type=int,
+        default=8000,
+        metavar="N",
+        help="Port of --serve on 127.0.0.1. (default: %(default)s)",
+    )
+    group.add_argument(
+        "--no-open",
+        action="store_true",
+        help="Print the address of --serve and open no browser.",
+    )

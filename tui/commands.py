@@ -1,0 +1,249 @@
+"""Everything that a person can choose by name: actions, settings, themes, words; and the palette.
+
+Which-key, help and palette show the same commands, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, cast
+
+from textual import actions
+from textual.actions import ActionParseResult
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.content import Content
+from textual.dom import DOMNode
+from textual.markup import escape
+from textual.screen import Screen
+from textual.widget import Widget
+
+from gpt.sanitize import one_line
+from tui.glossary import TERMS
+from tui.keys import (
+    GROUPS,
+    KEYS,
+    PALETTE,
+    PROGRAM,
+    Group,
+    Key,
+    Place,
+    names,
+    together,
+    written,
+)
+from tui.lookup import find
+from tui.possible import Refusal
+from tui.preferences import Preferences
+
+_WHERE: dict[Place, str] = {"in the text": "TokenView", "in the prompt": "Prompt"}
+"""Place → the widget that has its keys; keys without an entry belong to the screen."""
+_LAST = 1000.0
+"""What an impossible command's relevance is divided by."""
+
+
+class Program(Protocol):
+    """What commands ask of the application."""
+
+    preferences: Preferences
+
+    def refused(self, action: ActionParseResult, target: DOMNode | None) -> Refusal | None:
+        """The reason against an action now; None if it is possible."""
+
+    async def run_action(self, action: ActionParseResult, target: DOMNode | None) -> bool:
+        """Run an action, or say why it is not possible now."""
+
+    def search_themes(self) -> None:
+        """Show all themes in a list."""
+
+    def action_picture(self) -> None:
+        """Save the screen as a picture."""
+
+    def action_help(self, term: str = "") -> None:
+        """Show the help, at a term of the glossary."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """Something that a person can choose."""
+
+    name: str
+    sentence: str
+    run: Callable[[], object]
+    synonyms: str = ""
+    keys: tuple[str, ...] = ()
+    """Textual's names of its keys."""
+    key: Key | None = None
+    """Its row in the table of keys."""
+    refused: Callable[[], Refusal | None] = lambda: None
+    """Returns the reason against it now."""
+
+    @property
+    def written(self) -> list[str]:
+        """Its keys, as a person writes them."""
+        return [written(name) for name in self.keys]
+
+
+def key_commands(screen: Screen[Any]) -> Iterator[Command]:
+    """The actions of all keys that this screen and its widgets have."""
+    app = cast(Program, screen.app)
+    for key in (*KEYS, *PROGRAM):
+        place, name, parameters = actions.parse(key.action)
+        target = {"screen": screen, "app": screen.app}.get(place, _owner(screen, key.place))
+        if any(hasattr(target, f"{kind}action_{name}") for kind in ("", "_")):
+            action = "", name, parameters
+            yield Command(
+                key.description[:1].upper() + key.description[1:],
+                key.help,
+                partial(app.run_action, action, target),
+                key.synonyms,
+                tuple(names(key, app.preferences.keys)),
+                key,
+                partial(app.refused, action, target),
+            )
+
+
+def _owner(screen: Screen[Any], place: Place) -> DOMNode | None:
+    """The widget that has the keys of a place: the focused one if there are several."""
+    if place not in _WHERE:
+        return screen
+    found = list(screen.query(_WHERE[place]))
+    return next((each for each in found if each.has_focus), found[0] if found else None)
+
+
+def by_group(commands: Iterable[Command]) -> dict[Group, list[list[Command]]]:
+    """Commands with keys, by group; those whose keys belong together are in one list.
+
+    The short keys of the text come first.
+    """
+    keyed = [(command.key, command) for command in commands if command.key]
+    of = dict(sorted(keyed, key=lambda pair: pair[0].place != "in the text"))
+    found: dict[Group, list[list[Command]]] = {group: [] for group in GROUPS}
+    for keys in together(of):
+        found[keys[0].group].append([of[key] for key in keys])
+    return {group: parts for group, parts in found.items() if parts}
+
+
+def field_commands(screen: Screen[Any]) -> Iterator[Command]:
+    """Going to each sampling setting."""
+    for field in screen.query("Controls Input, Controls Checkbox"):
+        if field.id:
+            name = one_line(str(getattr(field, "label", "")) or field.id.replace("_", " "))
+            tip = one_line(str(field.tooltip or "go to this field")).removesuffix(".")
+            yield Command(
+                f"Set {name}",
+                f"Sampling settings: {tip}.",
+                partial(_go_to, screen, field),
+                f"{field.id.replace('_', '')} setting field change",
+            )
+
+
+async def _go_to(screen: Screen[Any], field: Widget) -> None:
+    """Focus a field, after its panel is on the screen."""
+    if not field.region.area:
+        await screen.run_action("show_panel('sampling')")
+    screen.call_after_refresh(field.focus)
+
+
+def program_commands(screen: Screen[Any]) -> Iterator[Command]:
+    """What belongs to the program and has no key."""
+    app = cast(Program, screen.app)
+    yield Command(
+        "Change theme: dark or light",
+        "Theme: choose the colours of the program; all of them are shown as you try them.",
+        app.search_themes,
+        "colours colors appearance background style",
+    )
+    if not screen.app.is_web:  # in a browser the file would be on the wrong machine
+        yield Command(
+            "Screenshot",
+            "Save a picture of the screen as an SVG file.",
+            app.action_picture,
+            "picture image capture svg save photo",
+        )
+
+
+def theme_commands(screen: Screen[Any]) -> Iterator[Command]:
+    """Each theme."""
+    app = screen.app
+    for name, theme in sorted(app.available_themes.items()):
+        kind = "dark" if theme.dark else "light"
+        yield Command(
+            f"Theme: {one_line(name)}",
+            f"Use this {kind} theme.",
+            partial(setattr, app, "theme", name),
+            "colours colors",
+        )
+
+
+def term_commands(screen: Screen[Any]) -> Iterator[Command]:
+    """Reading about each word of the glossary."""
+    app = cast(Program, screen.app)
+    for term in TERMS:
+        yield Command(
+            f"What is {term.name}?",
+            term.meaning,
+            partial(app.action_help, term.name),
+            f"{term.synonyms} meaning glossary",
+        )
+
+
+class Commands(Provider):
+    """The palette's commands; those that are not possible now come last, with the reason."""
+
+    async def startup(self) -> None:
+        """Collect the commands of the screen below the palette."""
+        screen = self.screen
+        self._shown = [
+            *(each for each in key_commands(screen) if each.key is not PALETTE),
+            *field_commands(screen),
+            *program_commands(screen),
+        ]
+        self._found_only = [*theme_commands(screen), *term_commands(screen)]
+
+    async def discover(self) -> Hits:
+        """Everything that can be done here."""
+        for command, refused in _possible_first(self._shown):
+            yield DiscoveryHit(
+                _title(command, refused, ()),
+                command.run,
+                text=command.name,
+                help=_explanation(command, refused),
+            )
+
+    async def search(self, query: str) -> Hits:
+        """Commands, themes and words that answer the query."""
+        for score, command in find(query, [*self._shown, *self._found_only]):
+            refused = command.refused()
+            yield Hit(
+                score / _LAST if refused else score,
+                _title(command, refused, query.split(), self.match_style or "underline"),
+                command.run,
+                text=command.name,
+                help=_explanation(command, refused),
+            )
+
+
+def _possible_first(commands: Iterable[Command]) -> list[tuple[Command, Refusal | None]]:
+    found = [(command, command.refused()) for command in commands]
+    return sorted(found, key=lambda pair: pair[1] is not None)
+
+
+def _title(
+    command: Command, refused: Refusal | None, words: Iterable[str], style: Any = ""
+) -> Content:
+    """The name with the words that were found, and the keys."""
+    name = Content(command.name)
+    for word in words:
+        start = command.name.lower().find(word.lower())
+        if start >= 0:
+            name = name.stylize(style, start, start + len(word))
+    keys = Content("  ").join(Content(key) for key in command.written)
+    title = Content.assemble(name, "  ", keys.stylize("$text-accent not bold"))
+    return title.stylize("dim") if refused else title
+
+
+def _explanation(command: Command, refused: Refusal | None) -> str:
+    said = f"Not now: {refused.reason}" if refused else command.sentence
+    return escape(one_line(said))

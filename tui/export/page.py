@@ -1,0 +1,139 @@
+"""A page for a browser: the heat map; pointing at a token shows what else it could have been.
+
+It has no scripts and loads nothing, so it works from a file, and text from outside can do nothing.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+
+from gpt.sanitize import one_line, sanitize
+from gpt.step import Step
+from tui.document import Node
+from tui.export.page_style import STYLE
+from tui.export.parts import Export, Part, probability, said_settings
+from tui.heat import SCALES, STEPS, heat
+from tui.labels import percent, visible
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="generator" content="gpt-tui">
+<title>{title}</title>
+<style>{style}{heats}</style>
+</head>
+<body>
+<header>
+<fieldset class="look">
+<legend>Colours</legend>
+<label><input type="radio" name="look" id="system" checked> system</label>
+<label><input type="radio" name="look" id="light"> light</label>
+<label><input type="radio" name="look" id="dark"> dark</label>
+</fieldset>
+<h1>{title}</h1>
+<p class="facts">Written on {date}.</p>
+{menu}<p class="legend">Probability: {legend} <span class="p">italic: written by a person</span></p>
+</header>
+<aside>Point at a token, or press Tab to go from token to token: here is what else it could have
+been. Probabilities are the model's own, at temperature 1.</aside>
+<main>
+{sections}
+</main>
+</body>
+</html>
+"""
+
+
+def to_html(export: Export) -> str:
+    """One section a branch; several with a menu."""
+    several = len(export.parts) > 1
+    return _PAGE.format(
+        style=STYLE,
+        heats=_heats(),
+        title=html.escape(export.title),
+        date=export.date,
+        menu=_menu(export) if several else "",
+        legend=_legend(),
+        sections="\n".join(_section(part, has_title=several) for part in export.parts),
+    )
+
+
+def _heats() -> str:
+    """A rule for each heat; the letters of hot tokens have the usual colour to be readable."""
+    levels = range(1, STEPS)
+    rules = [
+        f".h{level} {{ background: rgb(220 38 38 / {0.08 + 0.62 * level / (STEPS - 1):.2f}); }}"
+        for level in levels
+    ]
+    hot = ", ".join(f".p.h{level}" for level in levels if level > STEPS // 4)
+    return "\n".join([*rules, f"{hot} {{ color: var(--ink); }}\n"])
+
+
+def _menu(export: Export) -> str:
+    rows = "\n".join(
+        f'<li><a href="#branch-{part.number}">{html.escape(part.title)}</a>'
+        f" <small>{part.facts}</small></li>"
+        for part in export.parts
+    )
+    return f'<nav aria-label="Branches">\n<ul>\n{rows}\n</ul>\n</nav>\n'
+
+
+def _legend() -> str:
+    return " ".join(
+        f'<i class="h{level}">{html.escape(label)}</i>' for label, level in SCALES[0].legend.items()
+    )
+
+
+def _section(part: Part, *, has_title: bool) -> str:
+    title = f"<h2>{html.escape(part.title)}</h2>\n"
+    note = html.escape(one_line(part.remark.note))
+    settings = said_settings(part.settings)
+    facts = part.facts + (f"; {settings}" if settings else "")
+    tokens = "".join(map(_token, part.nodes, part.texts))
+    return (
+        f'<section id="branch-{part.number}">\n'
+        + title * (has_title or bool(part.remark.name))
+        + (f'<p class="note">{note}</p>\n' if note else "")
+        + f'<p class="facts">{html.escape(facts)}</p>\n<p class="text">{tokens}</p>\n</section>'
+    )
+
+
+def _token(node: Node, text: str) -> str:
+    names = f"t h{heat(node.step.logprob)}" + " p" * node.is_prompt
+    card = html.escape("\n".join(_card(node))).replace("\n", "&#10;")
+    shown = html.escape(sanitize(text))
+    return f'<b class="{names}" tabindex="0" data-card="{card}">{shown}</b>'
+
+
+def _card(node: Node) -> list[str]:
+    """What is known about a token, line by line."""
+    step = node.step
+    lines = [f"{visible(step.bytes, step.token_id)}   #{step.position}, id {step.token_id}"]
+    if step.logprob is None:
+        return [*lines, "First token: nothing to predict it from"]
+    lines.append(f"{probability(step)}, rank {step.rank}")
+    if step.entropy is not None:
+        among = math.exp(step.entropy)
+        number = f"{among:,.0f}" if among >= 10 else f"{among:.2g}"
+        lines.append(f"≈ {number} equally likely")
+    if step.sampling_logprob is not None:
+        lines.append(f"sampled at {percent(math.exp(step.sampling_logprob))} after settings")
+    elif node.is_prompt:
+        lines.append("written by a person")
+    return [*lines, "", *_candidates(step)] if step.candidates else lines
+
+
+def _candidates(step: Step) -> list[str]:
+    """A line with a bar for each candidate; a sign at the token itself."""
+    most = max(candidate.logprob for candidate in step.candidates)
+    found = []
+    for each in step.candidates:
+        bar = "█" * max(1, round(10 * math.exp(each.logprob - most)))
+        sign = "▸" if each.token_id == step.token_id else " "
+        label = visible(each.bytes, each.token_id)
+        found.append(f"{percent(math.exp(each.logprob)):>7} {bar:10} {sign}{label}")
+    return found

@@ -1,0 +1,151 @@
+"""What is exported: one or more branches of a text."""
+
+from __future__ import annotations
+
+import math
+from codecs import getincrementaldecoder
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from gpt.sanitize import one_line
+from gpt.settings import Sampling
+from gpt.step import Step
+from tui.document import Document, Node
+from tui.labels import percent
+from tui.node import NOTHING, Remark
+
+
+@dataclass(frozen=True)
+class Part:
+    """A branch."""
+
+    number: int
+    """From 1, in the order of the tree."""
+    nodes: Sequence[Node]
+    remark: Remark = NOTHING
+
+    @property
+    def title(self) -> str:
+        """Its name or its number, with its star; one line, safe for a terminal."""
+        name = one_line(self.remark.name) or f"Branch {self.number}"
+        return f"★ {name}" if self.remark.is_starred else name
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each token; half a character is added to the token that completes it."""
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        found = [decode(node.step.bytes) for node in self.nodes]
+        if found:
+            found[-1] += decode(b"", final=True)
+        return found
+
+    @property
+    def text(self) -> str:
+        """Its text; bytes that are not UTF-8 become U+FFFD."""
+        return "".join(self.texts)
+
+    @property
+    def settings(self) -> list[Sampling]:
+        """The settings that its tokens were sampled with, in the order of their first use."""
+        return list(dict.fromkeys(node.sampling for node in self.nodes if node.sampling))
+
+    @property
+    def facts(self) -> str:
+        """Number of tokens, and perplexity of the sampled ones."""
+        known = [
+            node.step.logprob
+            for node in self.nodes
+            if not node.is_prompt and node.step.logprob is not None
+        ]
+        said = "1 token" if len(self.nodes) == 1 else f"{len(self.nodes):,} tokens"
+        if known:
+            nats = -math.fsum(known) / len(known)
+            said += f", perplexity {math.exp(min(700.0, nats)):,.2f}"
+        return said
+
+
+@dataclass(frozen=True)
+class Export:
+    """The content of a file."""
+
+    parts: Sequence[Part]
+    model: str
+    written: datetime
+
+    @property
+    def name(self) -> str:
+        """The model, safe for a terminal."""
+        return one_line(self.model)
+
+    @property
+    def title(self) -> str:
+        """What the file is."""
+        what = "A text" if len(self.parts) == 1 else f"{len(self.parts)} texts"
+        return f"{what} with {self.name}"
+
+    @property
+    def date(self) -> str:
+        """Day and minute."""
+        return f"{self.written:%Y-%m-%d %H:%M}"
+
+
+def shown(document: Document) -> list[Part]:
+    """The branch on the screen, as far as it is there."""
+    return [Part(document.branch_number, list(document.path), document.remark)]
+
+
+def starred(document: Document) -> list[Part]:
+    """The branches with a star."""
+    return [part for part in every(document) if part.remark.is_starred]
+
+
+def every(document: Document) -> list[Part]:
+    """All branches."""
+    return [
+        Part(number, document.path_to(branch.end), branch.remark)
+        for number, branch in enumerate(document.all_branches(), 1)
+    ]
+
+
+def probability(step: Step) -> str:
+    """The model's own probability of a token."""
+    return "–" if step.logprob is None else percent(math.exp(step.logprob))
+
+
+_SHOWN = 3
+"""Most settings that are written out, and most seeds of one."""
+
+
+def said_settings(settings: Iterable[Sampling]) -> str:
+    """The values that are not the default, and the seeds: "temperature 0.8, top p 0.95, seed 7"."""
+    seeds: dict[str, list[int]] = {}
+    for each in settings:
+        seeds.setdefault(_said(each), []).append(each.seed)
+    found = [", ".join(filter(None, (said, _seeds(n)))) for said, n in seeds.items()]
+    return "; ".join(found[:_SHOWN]) + _more(len(found))
+
+
+def _said(sampling: Sampling) -> str:
+    values = [
+        f"{field.name.replace('_', ' ')} {_value(getattr(sampling, field.name))}"
+        for field in fields(Sampling)
+        if field.name in sampling.active
+    ]
+    return ", ".join(values)
+
+
+def _value(value: object) -> str:
+    """A number as it is; of a list of tokens, how many."""
+    if isinstance(value, tuple):
+        return f"{len(value)} tokens"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _seeds(seeds: list[int]) -> str:
+    noun = "seed" if len(seeds) == 1 else "seeds"
+    return f"{noun} {', '.join(map(str, seeds[:_SHOWN]))}" + _more(len(seeds))
+
+
+def _more(count: int) -> str:
+    return f" and {count - _SHOWN} more" if count > _SHOWN else ""

@@ -1,0 +1,39 @@
+"""The heat map as an SVG picture."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from gpt.sanitize import sanitize
+from tui.export.parts import Export, Part
+from tui.heat import STEPS, heat
+
+WIDTH = 80
+_COLD, _HOT = (18, 18, 22), (198, 18, 52)
+"""Red, green and blue of heat 0 and of the greatest heat."""
+
+
+def to_svg(export: Export) -> str:
+    """Each text with its tokens coloured by probability; several with their titles."""
+    console = Console(record=True, width=WIDTH, file=StringIO(), force_terminal=True)
+    for i, part in enumerate(export.parts):
+        if len(export.parts) > 1:
+            console.print(Text(("\n" if i else "") + part.title, Style(bold=True, underline=True)))
+        console.print(_drawn(part))
+    return console.export_svg(title=f"{export.name} · {export.date}")
+
+
+def _drawn(part: Part) -> Text:
+    drawn = Text()
+    for node, text in zip(part.nodes, part.texts, strict=True):
+        level = heat(node.step.logprob)
+        share = level / (STEPS - 1)
+        mixed = (round(a + (b - a) * share) for a, b in zip(_COLD, _HOT, strict=True))
+        ground = "on rgb({},{},{})".format(*mixed) if level else ""
+        ink = "italic bright_yellow" if node.is_prompt else "bright_white"
+        drawn.append(sanitize(text), f"{ink} {ground}")
+    return drawn

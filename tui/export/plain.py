@@ -1,0 +1,113 @@
+"""Formats for editors and programs: text, Markdown, JSON."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from typing import Any
+
+from gpt.sanitize import one_line, sanitize
+from gpt.step import Step
+from tui.export.parts import Export, Part, probability, said_settings
+from tui.labels import visible
+
+_LEAST_EXPECTED = 20
+
+
+def to_text(export: Export) -> str:
+    """Only the text; several branches with a line before each one that is in none of them."""
+    texts = [part.text for part in export.parts]
+    if len(texts) == 1:
+        return texts[0]
+    rule = "-" * 8
+    while any(rule in text for text in texts):
+        rule += "-"
+    titles = (part.title for part in export.parts)
+    return "\n".join(f"{rule} {title}\n{text}" for title, text in zip(titles, texts, strict=True))
+
+
+def to_markdown(export: Export) -> str:
+    """The parts of each text with their authors, and a table of the least expected tokens."""
+    single = len(export.parts) == 1
+    what = "A text" if single else f"{len(export.parts)} texts"
+    found = [f"# {what} with `{code(export.name)}`", f"Written on {export.date}."]
+    for part in export.parts:
+        if not single:
+            found.append(f"## `{code(part.title)}`")
+        found += _about(part) + _written(part, "##" if single else "###")
+    return "\n\n".join(found) + "\n"
+
+
+def _about(part: Part) -> list[str]:
+    """Facts, name and note of a branch."""
+    found = [f"{part.facts}."]
+    if settings := said_settings(part.settings):
+        found.append(f"Settings: {settings}.")
+    if part.remark.note:
+        found.append(f"Note: `{code(one_line(part.remark.note))}`")
+    return found
+
+
+def _written(part: Part, level: str) -> list[str]:
+    both = zip(part.nodes, part.texts, strict=True)
+    found = [
+        _fenced(level, "Prompt" if is_prompt else "The model", "".join(text for _, text in run))
+        for is_prompt, run in groupby(both, lambda each: each[0].is_prompt)
+    ]
+    known = [node for node in part.nodes if node.step.logprob is not None]
+    least = sorted(known, key=lambda node: node.step.logprob or 0)[:_LEAST_EXPECTED]
+    rows = [
+        f"| {node.step.position} | `{_cell(node.step)}` | {probability(node.step)} | "
+        f"{node.step.rank} |"
+        for node in least
+    ]
+    return [
+        *found,
+        f"{level} Least expected tokens\n\nBy the model's own probability, at temperature 1.",
+        "\n".join(["| position | token | probability | rank |", "|---|---|---|---|", *rows]),
+    ]
+
+
+def _fenced(level: str, title: str, text: str) -> str:
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{level} {title}\n\n{fence}\n{sanitize(text)}\n{fence}"
+
+
+def _cell(step: Step) -> str:
+    return code(visible(step.bytes, step.token_id)).replace("|", "\\|")
+
+
+def code(text: str) -> str:
+    """A text without backticks, safe inside inline code."""
+    return text.replace("`", "ˋ") or " "
+
+
+def to_json(export: Export) -> str:
+    """The trace: every Step as in docs/engine.md, who wrote it, and with which settings.
+
+    One branch is an object, several are a list of objects.
+    """
+    traces = [_trace(part, export) for part in export.parts]
+    return json.dumps(traces[0] if len(traces) == 1 else traces, indent=1) + "\n"
+
+
+def _trace(part: Part, export: Export) -> dict[str, Any]:
+    settings = {sampling: i for i, sampling in enumerate(part.settings)}
+    return {
+        "model": export.model,
+        "written": export.written.isoformat(timespec="seconds"),
+        "branch": part.number,
+        **part.remark.to_dict(),
+        "text": part.text,
+        "settings": [sampling.to_dict() for sampling in settings],
+        "tokens": [
+            {
+                **node.step.to_dict(),
+                "is_prompt": node.is_prompt,
+                "setting": settings[node.sampling] if node.sampling else None,
+            }
+            for node in part.nodes
+        ],
+    }

@@ -1,0 +1,91 @@
+"""The branches of a document as rows of a tree; no widgets.
+
+A row is a run of tokens without a fork. A row after which nothing follows ends a branch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from gpt.sanitize import one_line
+from tui.document import Document, Node
+from tui.node import NOTHING, Remark
+
+DEEPEST = 12
+"""Levels of the tree that are drawn; of a deeper row the last ones."""
+_SHOWN = 1000
+"""Bytes of a row whose text is shown: more than a panel has cells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run of tokens without a fork."""
+
+    nodes: list[Node]
+    guides: str
+    """Lines to the rows above and below, two characters for each level."""
+    text: str
+    """Its first words as one line, safe for a terminal."""
+    ends: bool
+    """A branch ends here; otherwise several continue."""
+    remark: Remark
+    """What the reader says about the branch; nothing if it does not end here."""
+    is_shown: bool
+    """It is on the path."""
+    is_marked: bool
+    """A token of it has a bookmark."""
+    bits: float | None
+    """Mean surprisal of a token; None if no probability is known."""
+
+
+def rows(document: Document) -> list[Row]:
+    """All rows, each one before those that follow it in the text."""
+    on_path = set(document.path)
+    remarks = {branch.end: branch.remark for branch in document.all_branches()}
+    roots = document.roots
+    found: list[Row] = []
+    # A first token, the lines above its row, and whether other tokens follow in its place.
+    waiting = [(root, "", i < len(roots) - 1, 0) for i, root in enumerate(roots)][::-1]
+    while waiting:
+        first, above, has_next, depth = waiting.pop()
+        run = [first]
+        while len(run[-1].children) == 1:
+            run += run[-1].children
+        children = run[-1].children
+        own = ("├ " if has_next else "└ ") if depth else ""
+        remark = remarks.get(run[-1], NOTHING)
+        found.append(_row(run, _cut(above + own, depth), remark, is_shown=first in on_path))
+        below = (above + ("│ " if has_next else "  ") * bool(depth))[-2 * DEEPEST :]
+        after = [(c, below, i < len(children) - 1, depth + 1) for i, c in enumerate(children)]
+        waiting += reversed(after)
+    return found
+
+
+def _row(run: list[Node], guides: str, remark: Remark, *, is_shown: bool) -> Row:
+    data = b"".join(node.step.bytes for node in run[:_SHOWN])[:_SHOWN]
+    known = [node.step.logprob for node in run if node.step.logprob is not None]
+    return Row(
+        nodes=run,
+        guides=guides,
+        text=one_line(data.decode("utf-8", "replace")),
+        ends=not run[-1].children,
+        remark=remark,
+        is_shown=is_shown,
+        is_marked=any(node.is_marked for node in run),
+        bits=-math.fsum(known) / len(known) / math.log(2) if known else None,
+    )
+
+
+def _cut(guides: str, depth: int) -> str:
+    """The last levels of a deep row, with a sign that there are more."""
+    return guides if depth <= DEEPEST else "⋯ " + guides[-2 * DEEPEST + 2 :]
+
+
+def title(document: Document) -> str:
+    """Which branch is on the screen: "branch 2 of 3", with its star and its name; short."""
+    remark = document.remark
+    said = "★" * remark.is_starred + f" {one_line(remark.name)}" * bool(remark.name)
+    if document.branch_count > 1:
+        said = f"branch {document.branch_number} of {document.branch_count} {said}"
+    return " ".join(said.split())

@@ -1,0 +1,80 @@
+"""What the panel of branches wishes: go to a branch, delete it, compare it, save what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from tui.document import Node
+from tui.screens.session_screen import SessionScreen
+
+if TYPE_CHECKING:  # the panel comes after the first frame
+    from tui.widgets.branches import Branches
+
+
+class BranchActions(SessionScreen):
+    """The text may change only while the model does not write."""
+
+    def _is_refused(self) -> bool:
+        """Whether the model is still writing, after a message."""
+        refused = self.refusal("write", ())
+        if refused:
+            self.complain(refused.reason)
+        return refused is not None
+
+    def on_branches_chosen(self, event: Branches.Chosen) -> None:
+        """Show the branch, and select the first token of it."""
+        if not self._is_refused():
+            self.show_path(self.document.show(event.node))
+            self.view.focus()
+
+    def on_branches_deleted(self, event: Branches.Deleted) -> None:
+        """Delete a branch of any path; the text on the screen stays if it can."""
+        if self._is_refused():
+            return
+        index = self.view.index or 0
+        self.document.remove(event.node)
+        self.show_path(min(index, len(self.document.path) - 1) if self.document.path else None)
+        self.notify("Deleted; z in the text restores it.", markup=False)
+        self.session.keep()
+
+    def on_branches_compared(self, event: Branches.Compared) -> None:
+        """Show the branch on the screen and another one side by side."""
+        if self._is_refused():
+            return
+        here, other = list(self.document.path), self.document.branch(event.node)
+        begin = _in_common(here, other)
+        if begin == len(here) == len(other):
+            said = "This branch is on the screen; highlight another one to compare them."
+            self.notify(said, markup=False)
+            return
+        self._show_both(here, other, begin)
+
+    def _show_both(self, here: list[Node], other: list[Node], begin: int) -> None:
+        from tui.screens.comparison import ComparisonScreen, Side, differences
+
+        said = f"The first {begin} tokens are the same" if begin else "No token is the same"
+        if begin < min(len(here), len(other)):
+            settings = here[begin].sampling, other[begin].sampling
+            said += f"; {differences(*settings)}" if all(settings) else ""
+        left = Side(self._called(here) + ", on the screen", here, begin)
+        self.app.push_screen(ComparisonScreen(said, left, Side(self._called(other), other, begin)))
+
+    def _called(self, branch: list[Node]) -> str:
+        """The name that the reader gave a branch, or its number."""
+        ends = [each.end for each in self.document.all_branches()]
+        end = self.document.branch(branch[-1])[-1]
+        return self.document.remark_of(end).name or f"Branch {ends.index(end) + 1}"
+
+    def on_branches_changed(self) -> None:
+        """Save the text; a run saves it at its end."""
+        self.show_token()
+        if not self.session.is_busy:
+            self.session.keep()
+
+
+def _in_common(one: Sequence[Node], other: Sequence[Node]) -> int:
+    """Number of tokens before two paths of a tree part."""
+    both = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], both))

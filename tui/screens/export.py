@@ -1,0 +1,202 @@
+"""The dialog that exports a text: format, branches, file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import ClassVar
+
+from textual import getters, on, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import Button, Input, Static
+from textual.widgets.input import Selection
+
+from gpt.errors import UserError
+from tui import served
+from tui.document import Document
+from tui.export.formats import FORMATS, write
+from tui.export.parts import Export, Part, every, shown, starred
+from tui.labels import shortened
+from tui.screens.dialog import Dialog
+from tui.screens.texts import free_name
+from tui.widgets.choices import Choices
+from tui.widgets.field import Field
+
+_SUFFIXES = list(FORMATS)
+_FIRST = _SUFFIXES.index(".html")
+_NO_STAR = "No branch has a star: s in the panel of branches gives one."
+_ONE = "There is only one branch."
+
+
+class ExportScreen(Dialog[Path | None]):
+    """Returns the path of the file that was written, or None.
+
+    A name that is refused stays in its field, with the reason below.
+    """
+
+    DEFAULT_CSS = """
+    ExportScreen {
+        align: center middle;
+        & > Vertical {
+            width: 78;
+            max-width: 95%;
+            height: auto;
+            max-height: 100%;
+            border: round $primary;
+            padding: 0 1;
+            background: $background;
+        }
+        & #file {
+            height: 3 !important;
+            background: $background;
+            border: round $foreground 25% !important;
+            border-title-color: $text-muted;
+            padding: 0 1;
+        }
+        & #file:focus { border: round $primary !important; border-title-color: $text; }
+        & #problem { height: auto; max-height: 3; color: $text-error; padding: 0 2; }
+        & Horizontal { height: 1; align-horizontal: right; }
+        & Button { margin-left: 2; }
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,f4", "leave", "back", id="export.back"),
+        Binding("enter", "export", "export", id="export.export"),
+        Binding("up", "app.focus_previous", "up", show=False),
+        Binding("down", "app.focus_next", "down", show=False),
+    ]
+
+    formats = getters.query_one("#formats", Choices)
+    what = getters.query_one("#what", Choices)
+    field = getters.query_one(Field)
+    problem = getters.query_one("#problem", Static)
+
+    def __init__(self, document: Document, model: str) -> None:
+        super().__init__()
+        self._document, self._model = document, model
+        self._is_writing = False
+
+    def compose(self) -> ComposeResult:
+        """Two rows of buttons, the field, the reason of a refusal, and the last two buttons."""
+        stars = sum(branch.remark.is_starred for branch in self._document.all_branches())
+        count = self._document.branch_count
+        what = "This branch", f"Starred: {stars}", f"All branches: {count}"
+        reasons = "", "" if stars else _NO_STAR, "" if count > 1 else _ONE
+        with Vertical() as panel:
+            panel.border_title = "Export"
+            panel.border_subtitle = "Enter exports · Esc leaves"
+            yield Choices("Format", [each.name for each in FORMATS.values()], id="formats")
+            yield Choices("What", what, reasons, id="what")
+            name = str(self._directory / free_name())
+            field = Field(name, id="file", compact=True, select_on_focus=False)
+            field.border_title = "File" + ", in the directory of texts" * self.app.is_web
+            yield field
+            yield Static(id="problem", markup=False)
+            with Horizontal():
+                yield Button("Export", id="export", compact=True, variant="primary")
+                yield Button("Cancel", id="cancel", compact=True)
+
+    @property
+    def _directory(self) -> Path:
+        """Where a new file is proposed; in a browser only names are."""
+        if self.app.is_web:
+            return Path()
+        try:
+            return Path.cwd()
+        except OSError:  # it was deleted
+            return Path.home()
+
+    def on_mount(self) -> None:
+        """Select the name without its directory and its end, so that typing replaces it."""
+        self.formats.chosen = _FIRST
+        self.field.focus()
+        path, text = Path(self.field.value), self.field.value
+        self.field.selection = Selection(len(text) - len(path.name), len(text) - len(path.suffix))
+
+    @on(Choices.Chosen, "#formats")
+    def _other_format(self) -> None:
+        """The name ends as the format wants it."""
+        suffix = _SUFFIXES[self.formats.chosen]
+        name = self.field.value
+        old = Path(name).suffix
+        if old.lower() == suffix:
+            return
+        stem = name.removesuffix(old) if old.lower() in FORMATS else name
+        self.field.value = stem + suffix
+
+    @on(Input.Changed)
+    def _typed(self, event: Input.Changed) -> None:
+        """The format is the one that the name ends with."""
+        self.problem.update("")
+        suffix = Path(event.value).suffix.lower()
+        if suffix in FORMATS:
+            self.formats.chosen = _SUFFIXES.index(suffix)
+
+    @on(Button.Pressed)
+    def _pressed(self, event: Button.Pressed) -> None:
+        if event.button.id == "export":
+            self.action_export()
+        else:
+            self.action_leave()
+
+    def action_leave(self) -> None:
+        """Close without a file; a file that is being written is finished first."""
+        if not self._is_writing:
+            self.dismiss(None)
+
+    @on(Input.Submitted)
+    def action_export(self) -> None:
+        """Write the file and close; a refusal stays here."""
+        if not self.is_shown:  # a key that arrived with the one that opened the dialog
+            self.call_after_refresh(self.action_export)
+            return
+        if self._is_writing:
+            return
+        name = self.field.value.strip()
+        if not name:
+            self._refuse("Type a name for the file.")
+            return
+        try:
+            path = served.export_path(name) if self.app.is_web else _path(name)
+        except UserError as error:
+            self._refuse(str(error))
+            return
+        parts = _PARTS[self.what.chosen](self._document)
+        export = Export(parts, self._model, datetime.now().astimezone())
+        self._is_writing = True
+        self.problem.update("Writing…")
+        self._write(path, export)
+
+    @work(exclusive=True)
+    async def _write(self, path: Path, export: Export) -> None:
+        """Write in a thread: a long text takes longer than a frame."""
+        try:
+            await asyncio.to_thread(write, path, export)
+        except UserError as error:
+            self._refuse(str(error))
+        else:
+            self.dismiss(path)
+        finally:
+            self._is_writing = False
+
+    def _refuse(self, reason: str) -> None:
+        said = shortened(reason, 150)
+        self.problem.update(Content(said[:1].upper() + said[1:]))
+        self.field.focus()
+
+
+_PARTS: tuple[Callable[[Document], list[Part]], ...] = (shown, starred, every)
+"""What each button of "What" exports."""
+
+
+def _path(name: str) -> Path:
+    """The path that a person typed; raises UserError if there is no such user's home."""
+    try:
+        return Path(name).expanduser().absolute()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"cannot write {name}: {error}") from error

@@ -1,0 +1,206 @@
+"""The help: all keys and the glossary, with a search over both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+from textual import events, getters, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import Screen
+from textual.widgets import Input, OptionList
+
+from gpt.sanitize import one_line
+from tui.commands import Command, by_group, key_commands
+from tui.glossary import TERMS, term
+from tui.keys import KEYS, PROGRAM, written_together
+from tui.lookup import find
+from tui.possible import Refusal
+from tui.screens.dialog import Dialog
+from tui.widgets.field import Field
+from tui.widgets.topics import Row, Topic, Topics
+
+HERE, WORDS = "Here", "Glossary"
+"""Sections besides the groups of keys."""
+_CLOSE_FIRST = Refusal("close the window in front first; Esc does that.")
+
+
+class HelpScreen(Dialog[Command | None]):
+    """Returns the command that was chosen, or None."""
+
+    DEFAULT_CSS = """
+    HelpScreen {
+        align: center middle;
+
+        Vertical {
+            width: 132;
+            max-width: 97%;
+            height: 92%;
+            border: round $border;
+            border-subtitle-color: $text-muted;
+            padding: 0 1;
+            background: $background;
+        }
+
+        Field, Field:focus {
+            height: 3;
+            border: round $border;
+            background: $background;
+        }
+
+        &.-low Vertical {
+            height: 100%;
+            max-width: 100%;
+        }
+
+        &.-low Field, &.-low Field:focus {
+            height: 1;
+            border: none;
+            padding: 0;
+        }
+    }
+    """
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (22, "-high")]  # noqa: RUF012
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "close", id="help.close"),
+        *(
+            Binding(keys, f"move({where!r})", show=False)
+            for keys, where in (
+                ("up", "cursor_up"),
+                ("down", "cursor_down"),
+                ("pageup", "page_up"),
+                ("pagedown", "page_down"),
+                ("ctrl+home", "first"),
+                ("ctrl+end", "last"),
+            )
+        ),
+    ]
+
+    field = getters.query_one(Field)
+
+    def __init__(self, term: str = "") -> None:
+        """term: what to look for at first, such as a word of the glossary."""
+        super().__init__()
+        self._wanted = term
+        self._topics: list[Topic] = []
+
+    @property
+    def topics(self) -> Topics:
+        """The rows."""
+        return self.query_one(Topics)
+
+    def compose(self) -> ComposeResult:
+        """The field above the rows."""
+        with Vertical() as panel:
+            panel.border_title = "Help"
+            panel.border_subtitle = Content("  ").join(
+                (
+                    Content("Enter do it").stylize("@click=screen.choose"),
+                    Content("Esc close").stylize("@click=screen.dismiss(None)"),
+                )
+            )
+            yield Field(self._wanted, placeholder="Type to find a key or a word…")
+            yield Topics()
+
+    def on_mount(self) -> None:
+        """Collect the topics of the screen below."""
+        stack = self.app.screen_stack
+        below = stack[stack.index(self) - 1]
+        self._topics = [*_here(below), *_keys(below, stack[0]), *_words()]
+        self._fill()
+
+    def look_for(self, words: str) -> None:
+        """Show what answers these words."""
+        self.field.value = words
+        self.field.focus()
+
+    @on(Input.Changed)
+    def _fill(self) -> None:
+        """Show the topics that answer the field: the most relevant section and row first."""
+        query = self.field.value.strip()
+        topics = [topic for _, topic in find(query, self._topics)] if query else self._topics
+        if term(query):  # its meaning comes before the keys that have to do with it
+            topics = sorted(topics, key=lambda topic: topic.section != WORDS)
+        self.topics.show(topics)
+
+    def action_move(self, where: str) -> None:
+        """Move the highlight: the name of an action of the list."""
+        getattr(self.topics, f"action_{where}")()
+
+    @on(Input.Submitted)
+    def action_choose(self) -> None:
+        """Choose the highlighted row."""
+        self.topics.action_select()
+
+    @on(OptionList.OptionSelected)
+    def _chosen(self, event: OptionList.OptionSelected) -> None:
+        """Run the command of the row, or say why not; for a word, show what it is about."""
+        assert isinstance(event.option, Row)  # noqa: S101
+        topic = event.option.topic
+        if topic.section == WORDS:
+            self.look_for(topic.name)
+        elif command := topic.command:
+            if refused := command.refused():
+                said = refused.reason[:1].upper() + refused.reason[1:]
+                self.notify(said, severity=refused.severity, markup=False)
+            else:
+                self.dismiss(command)
+
+    def on_click(self, event: events.Click) -> None:
+        """A click beside the window closes it."""
+        if self.get_widget_at(event.screen_x, event.screen_y)[0] is self:
+            self.dismiss(None)
+
+
+def _here(screen: Screen[Any]) -> Iterator[Topic]:
+    """The keys of a window, or of the widget that has the focus."""
+    known = {key.id for key in (*KEYS, *PROGRAM)} | {"dialog.help"}
+    found: dict[str, list[tuple[str, Any]]] = {}
+    for name, active in screen.active_bindings.items():
+        if active.binding.id and active.binding.id not in known:
+            found.setdefault(active.binding.id, []).append((name, active))
+    for bound in found.values():
+        active, names = bound[0][1], tuple(name for name, _ in bound)
+        name = one_line(active.binding.description).capitalize()
+        run = partial(screen.app.run_action, active.binding.action, active.node)
+        yield _topic(HERE, [Command(name, active.binding.tooltip, run, keys=names)])
+
+
+def _keys(below: Screen[Any], main: Screen[Any]) -> Iterator[Topic]:
+    """The keys of the table; those of the main screen wait until a window above it is closed."""
+    commands = list(key_commands(below))
+    if below is not main:
+        own = {command.key for command in commands}
+        commands += [
+            replace(command, refused=lambda: _CLOSE_FIRST)
+            for command in key_commands(main)
+            if command.key not in own
+        ]
+    for group, parts in by_group(commands).items():
+        for part in parts:
+            yield _topic(group, part)
+
+
+def _topic(section: str, commands: Sequence[Command]) -> Topic:
+    """A row for commands that belong together."""
+    first = commands[0]
+    names = list(dict.fromkeys(name for command in commands for name in command.keys))
+    return Topic(
+        section,
+        first.key.words.capitalize() if first.key and len(commands) > 1 else first.name,
+        first.sentence,
+        " ".join(f"{command.synonyms} {command.name}" for command in commands),
+        "".join(text for text, _ in written_together(names)),
+        tuple(key for command in commands for key in command.written),
+        tuple(commands),
+    )
+
+
+def _words() -> Iterator[Topic]:
+    for each in TERMS:
+        yield Topic(WORDS, each.name, each.meaning, each.synonyms, source=each.source)

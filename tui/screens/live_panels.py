@@ -1,0 +1,231 @@
+"""The panels follow the selected token, the settings and the prompt, and ask the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+from textual import on, work
+from textual.content import Content
+from textual.css.query import NoMatches
+from textual.timer import Timer
+from textual.widgets import Input
+
+from gpt.errors import UserError
+from gpt.interpret.answers import Waterfall
+from gpt.sanitize import one_line
+from gpt.settings import Sampling
+from gpt.word_ids import BYTES, forms
+from tui.backend import BackendError
+from tui.document import Node
+from tui.heat import attention_scale
+from tui.news import Change, News
+from tui.screens.session_screen import SessionScreen
+from tui.widgets.panels import Panels
+from tui.widgets.prompt import Prompt
+from tui.widgets.token_view import TokenView
+from tui.widgets.waterfall import as_drawn
+from tui.widgets.welcome import Welcome
+
+if TYPE_CHECKING:
+    from tui.widgets.branches import Branches
+    from tui.widgets.layers import LayersPanel
+
+PAUSE = 0.08
+"""Seconds that the cursor must rest before the layers are asked."""
+
+
+class LivePanels(SessionScreen):
+    """Asks only for what is visible."""
+
+    _resting: Timer | None = None
+
+    @on(TokenView.Selected)
+    def _selected(self) -> None:
+        self.show_token()
+
+    def show_token(self) -> None:
+        """Update everything that depends on the selected token."""
+        super().show_token()
+        self.welcome_if_empty()
+        self.explain()
+        self.examine()
+        self.show_branches()
+
+    @on(Panels.Switched)
+    def _switched(self) -> None:
+        """Fill the panels that have become visible."""
+        if not self.colours_attention:
+            self.view.use_own_scale()
+        self.examine()
+        self.show_branches()
+        self.refresh_bindings()
+
+    def draw(self, news: News) -> None:
+        """Draw one event; the prompt's tokens may have waited for it."""
+        super().draw(news)
+        if news in (Change.LOADED, Change.ENDED):
+            self._cut()
+
+    def show_model(self) -> None:
+        """Update what depends on the model."""
+        super().show_model()
+        if self.controls:
+            self.controls.words.clear()
+            self.learn_words()
+
+    # Sampling settings.
+
+    def on_controls_turned(self) -> None:
+        """A dial was turned: move the bars."""
+        self.explain()
+
+    def explain(self) -> None:
+        """Show what the settings on the screen do to the selected token."""
+        index = self.view.index
+        if self.is_writing or self.controls is None:
+            return
+        node = None if index is None else self.document.path[index]
+        self.controls.show_former(None if node is None else node.sampling)
+        self.workers.cancel_group(self, "waterfall")  # an older answer would come after this
+        if not index or node is None:
+            self.inspector.now = self.table.found = None
+            return
+        try:
+            sampling = self.controls.sampling(new_seed=False)
+        except UserError:
+            return  # a half-typed number: wait for the rest
+        if _same(sampling, node.sampling):
+            self.inspector.now = None
+            if not self.table.display:
+                return
+        self._ask_waterfall(self.document.ids[:index], node, sampling)
+
+    @work(group="waterfall", exclusive=True)
+    async def _ask_waterfall(self, before: list[int], node: Node, sampling: Sampling) -> None:
+        chosen = node.step.token_id
+        found = await self.answer(self.session.backend.waterfall(before, chosen, sampling))
+        if found is None:
+            self.inspector.now = self.table.found = None
+            return
+        found = as_drawn(found, node.step, same_settings=sampling == node.sampling)
+        self.inspector.now = None if _same(sampling, node.sampling) else _last_stage(found)
+        self.table.chosen = chosen
+        self.table.found = found
+
+    @on(Input.Changed, "#banned, #boosted")
+    @work(group="words", exclusive=True)
+    async def learn_words(self) -> None:
+        """Ask for the tokens of banned and boosted words."""
+        controls, model = self.controls, self.session.loaded
+        if controls is None or model is None:
+            return
+        for word in controls.unknown_words():
+            try:
+                found = [
+                    await self.session.backend.tokens(form)
+                    for form in forms(word, model.vocab_size)
+                ]
+            except BackendError as error:
+                self.complain(f"{word!r}: {error}")
+            else:
+                controls.words[word] = tuple(tokens.ids for tokens in found)
+        controls.check()
+
+    # Layers and attention.
+
+    @property
+    def layers_panel(self) -> LayersPanel | None:
+        """The panel of the layers; None until it is mounted."""
+        try:
+            return cast("LayersPanel", self.query_one("#layers"))
+        except NoMatches:
+            return None
+
+    @property
+    def colours_attention(self) -> bool:
+        """Whether the text is coloured by what the panel of the layers shows."""
+        panel = self.layers_panel
+        return panel is not None and (
+            self.panels.chosen == "layers" or (panel.display and panel.has_focus_within)
+        )
+
+    def examine(self) -> None:
+        """Ask what each layer sees at the selected token, once the cursor rests."""
+        panel = self.layers_panel
+        if panel is None or not panel.display or self.is_writing:
+            return
+        if self._resting:
+            self._resting.stop()
+        if refused := self.refusal("layers", ()):
+            panel.wait(refused.reason)
+            return
+        self._resting = self.set_timer(PAUSE, self._examine)
+
+    def _examine(self) -> None:
+        if (index := self.view.index) and not self.is_writing:
+            self._ask_layers(self.document.path[: index + 1])
+
+    @work(group="layers", exclusive=True)
+    async def _ask_layers(self, nodes: list[Node]) -> None:
+        ids = [node.step.token_id for node in nodes]
+        found = await self.answer(self.session.backend.layers(ids[:-1], ids[-1]))
+        panel = self.layers_panel
+        if found is not None and panel is not None and nodes == self._up_to_selected():
+            panel.show(nodes, found)
+
+    def _up_to_selected(self) -> list[Node]:
+        index = self.view.index
+        return [] if index is None else self.document.path[: index + 1]
+
+    def on_layers_panel_looking(self, event: LayersPanel.Looking) -> None:
+        """Colour the text by the attention that the panel shows."""
+        if self.colours_attention:
+            scale = attention_scale(event.title, self._up_to_selected(), event.weights)
+            self.view.set_scale(scale)
+
+    # Branches.
+
+    def show_branches(self) -> None:
+        """Update the panel of branches, if it is visible."""
+        for panel in self.query("#tree"):
+            if panel.display and not self.is_writing:
+                index = self.view.index
+                here = None if index is None else self.document.path[index]
+                cast("Branches", panel).show(self.document, here)
+
+    # The prompt, and the welcome.
+
+    def welcome_if_empty(self) -> None:
+        """Show the welcome in an empty text, until somebody types."""
+        welcome = self.query_one(Welcome)
+        welcome.display = not (self.document.path or self.prompt.has_text or self.is_writing)
+
+    @on(Prompt.Changed)
+    def _cut(self) -> None:
+        """Show the tokens of the prompt, if the model is free."""
+        self.offer()
+        self.welcome_if_empty()
+        if not self.prompt.has_text:
+            self.prompt.show_tokens([])
+        elif not self.is_writing and self.session.loaded:
+            self._ask_tokens(self.prompt.text, self.session.loaded.vocab_size)
+
+    @work(group="tokens", exclusive=True)
+    async def _ask_tokens(self, text: str, vocab_size: int) -> None:
+        try:
+            parts: Sequence[bytes] = (await self.session.backend.tokens(text)).parts
+        except BackendError as error:
+            self.prompt.border_title = Content(one_line(str(error)))
+        else:
+            self.prompt.show_tokens(parts, joins_spaces=vocab_size > BYTES)
+
+
+def _same(now: Sampling, then: Sampling | None) -> bool:
+    """Whether two settings give the same probabilities."""
+    return then is not None and replace(now, seed=then.seed) == then
+
+
+def _last_stage(found: Waterfall) -> dict[int, float]:
+    return {row.token_id: row.probabilities[-1] for row in found.rows}

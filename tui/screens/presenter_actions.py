@@ -1,0 +1,93 @@
+"""Presenter mode: the text, large bars, one token a key press."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from textual import events, work
+
+from tui.keys import written
+from tui.news import News
+from tui.screens.key_actions import KeyActions
+from tui.screens.live_panels import LivePanels
+from tui.widgets.big_bars import BigBars
+from tui.widgets.pressed import Pressed
+
+SHOWS = "screen.all_keys"
+"""The action of Space in the text."""
+
+
+class PresenterActions(KeyActions, LivePanels):
+    """The first key press draws a token and hides it, the second one shows it."""
+
+    is_hiding = False
+    """The newest token is not shown yet."""
+
+    @property
+    def is_presenting(self) -> bool:
+        """Whether the screen is in presenter mode."""
+        return self.has_class("-presenting")
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Actions that the footer does not offer: here Space is for the next token."""
+        return super().left_out | ({SHOWS} if self.is_presenting else set())
+
+    def action_presenter(self) -> None:
+        """Enter or leave presenter mode."""
+        if self.is_presenting:
+            self.leave_presenter()
+            return
+        self.add_class("-presenting")
+        if not self.query(BigBars):
+            self.query_one("#body").mount(BigBars(id="bars"))
+            self.mount(Pressed(id="pressed"), before="#foot")
+        self.view.focus()
+        self.refresh_bindings()
+        self.call_after_refresh(self._show_bars)
+
+    def leave_presenter(self) -> None:
+        """Show the panels again."""
+        self.remove_class("-presenting")
+        self.refresh_bindings()
+        self.show_path(self.view.index)
+
+    def show_token(self) -> None:
+        """Update the large bars too."""
+        super().show_token()
+        if self.is_presenting and self.query(BigBars):
+            self._show_bars()
+
+    def _show_bars(self) -> None:
+        self.query_one(BigBars).step = None if self.is_hiding else self.step
+
+    async def action_all_keys(self) -> None:
+        """Show what every key does now; in presenter mode, go on by half a step."""
+        if self.is_presenting:
+            self.present_next()
+        else:
+            await super().action_all_keys()
+
+    def on_key(self, event: events.Key) -> None:
+        """Show the key to the room."""
+        for corner in self.query(Pressed):
+            corner.add(written(event.key))
+
+    def present_next(self) -> None:
+        """Draw a token and hide it; if one is hidden, show it."""
+        if self.is_hiding:
+            self.is_hiding = False
+            self.show_path()
+            return
+        if refused := self.refusal("write", ()):
+            self.complain(refused.reason)
+        elif self.controls:
+            self.is_hiding = True
+            self.view.show(list(self.document.path))  # this list does not grow
+            self.query_one(BigBars).step = None
+            self._draw_one(self.session.run(self.controls.settings(1)))
+
+    @work(group="write")
+    async def _draw_one(self, run: AsyncIterator[News]) -> None:
+        async for news in run:
+            self.draw(news)

@@ -1,0 +1,203 @@
+"""The table of keys that act in the text."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tui.heat import FORKS
+from tui.key import BRANCH, TREE, Group, Key
+
+_MOVE = "Cursor: select another token; every panel shows the numbers of the selected one."
+_SELECT = "Selection: extend it to several tokens, to copy them."
+_TAKE = (
+    "Candidate: put the one with this number in the place of the token and continue; the old text "
+    "stays as a branch."
+)
+_BOOST = (
+    "Logit bias: add or subtract 1 nat, which multiplies or divides the odds of this token by 2.7."
+)
+_PANEL = (
+    "Panels beside the text: show the next or the previous one: token, sampling, layers, branches."
+)
+_MATCH = "Search: go to the next or the previous match."
+_FORK = {
+    "uncertain": (
+        "uncertain token",
+        "Entropy: go to the next or the previous token at which the model was uncertain, with 4 "
+        "or more equally likely tokens.",
+        "entropy unsure doubt choice fork decision hesitate",
+    ),
+    "other_choice": (
+        "not first choice",
+        "Rank: go to the next or the previous token that was not the model's first choice.",
+        "rank first choice sampled unlikely argmax greedy differs",
+    ),
+    "surprise": (
+        "surprising token",
+        "Surprisal: go to the next or the previous token with a probability of 5 % or less.",
+        "surprisal surprising unlikely rare improbable probability outlier strange",
+    ),
+}
+"""Name → short words, sentence and synonyms, for the kinds of FORKS in their order."""
+_WAYS = {1: "next", -1: "previous"}
+
+# A key takes a line or two each for what it is, for its sentence, and for the words that find it.
+# fmt: off
+_MOVES = (
+    # Key, action, description, description of selecting with Shift, name.
+    ("left", "move(-1)", "previous token", "previous token", "back"),
+    ("right", "move(1)", "next token", "next token", "on"),
+    ("up", "move_row(-1)", "row up", "row up", "up"),
+    ("down", "move_row(1)", "row down", "row down", "down"),
+    ("home", "select(0)", "first token", "to the first token", "first"),
+    ("end", "newest", "newest token", "to the newest token", "newest"),
+)
+
+_IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
+    "Move": (
+        *(
+            Key(f"text.{name}", key, action, what,
+                help=_MOVE, short="move", synonyms="cursor arrow go")
+            for key, action, what, _, name in _MOVES
+        ),
+        *(
+            Key(f"text.select_{name}", f"shift+{key}", f"extend({action!r})", f"select: {what}",
+                help=_SELECT, short="select tokens", synonyms="mark range highlight")
+            for key, action, _, what, name in _MOVES
+        ),
+        *(
+            Key(f"text.{way}_{name}", key, f"fork({kind!r}, {by})", f"{_WAYS[by]} {kind}",
+                help=_FORK[name][1], short=_FORK[name][0], synonyms=_FORK[name][2])
+            for pair, name, kind in zip(("uU", "oO", "sS"), _FORK, FORKS, strict=True)
+            for key, by, way in ((pair[0], 1, "next"), (pair[1], -1, "last"))
+        ),
+        Key("text.next_mark", "b", "screen.next_mark", "next bookmark",
+            help="Bookmark: go to the next one, in any branch.",
+            synonyms="favourite mark jump"),
+        Key("text.search", "slash", "screen.search", "search",
+            help="Search: find words in the text; n and N then go to the next and the previous "
+                 "match.",
+            synonyms="find look grep words"),
+        Key("text.found", "n", "screen.found(1)", "next match", short="match",
+            help=_MATCH, synonyms="find again"),
+        Key("text.found_last", "N", "screen.found(-1)", "previous match", short="match",
+            help=_MATCH, synonyms="find again"),
+    ),
+    "Change": (
+        *(
+            Key(f"text.take_{n}", str(n), f"screen.take({n})", f"take candidate {n}",
+                help=_TAKE, label="take", short="take candidate", show=n == 1,
+                synonyms="choose pick alternative other instead steer number")
+            for n in range(1, 10)
+        ),
+        Key("text.instead", "i", "screen.replace", "replace…", label="replace", show=True,
+            help="Replace: type what should stand in the place of this token; the model "
+                 "continues, and the old text stays as a branch.",
+            synonyms="edit instead change rewrite force type steer intervene"),
+        Key("text.draw_again", "r", "screen.draw_again", "draw this token again",
+            short="draw again",
+            help="Resample: draw this token once more with a new random number and continue; the "
+                 "old text stays as a branch.",
+            synonyms="resample reroll regenerate retry redo dice random again"),
+        Key("text.delete", "delete", "screen.delete", "delete from here", short="delete",
+            help="Delete this token and everything after it; z brings it back.",
+            synonyms="remove cut erase trim"),
+        Key("text.undo", "z", "screen.undo", "undo the deletion", short="undo",
+            help="Undo: bring back what was deleted last.",
+            synonyms="undo restore revert back recover"),
+        Key("text.ban", "x", "screen.ban", "ban this token", short="ban",
+            help="Ban: the token is never sampled again, a bias of minus infinity on its logit; "
+                 "press again to allow it.",
+            synonyms="forbid block never bias exclude censor logit suppress"),
+        Key("text.boost", "plus", "screen.boost(1)", "make this token more likely",
+            short="more, less likely",
+            help=_BOOST, synonyms="bias boost logit weight raise encourage probable"),
+        Key("text.damp", "minus", "screen.boost(-1)", "make this token less likely",
+            short="more, less likely",
+            help=_BOOST, synonyms="bias damp logit weight lower discourage improbable"),
+    ),
+    "Look inside": (
+        Key("text.inside", "e", "screen.layers", "layers: each layer's guess (logit lens)",
+            label="layers", show=True,
+            help="Logit lens: what each layer of the network would guess here, from the first to "
+                 "the last.",
+            synonyms="logit lens layer depth hidden states residual stream inside early exit "
+                     "interpretability"),
+        Key("text.attention", "a", "screen.attention", "colour by attention", short="attention",
+            help="Attention: colour the text by where the heads of a layer look when the model "
+                 "predicts this token.",
+            synonyms="attention heads head look weights query key pattern interpretability"),
+        Key("text.owes", "E", "screen.attribution", "which earlier tokens mattered",
+            short="mattered",
+            help="Attribution: colour earlier tokens by how much each raised or lowered the "
+                 "probability of this one.",
+            synonyms="attribution influence saliency importance cause why occlusion explain "
+                     "interpretability"),
+        Key("text.paths", "p", "screen.paths", "likely continuations (beam search)",
+            short="likely paths",
+            help="Beam search: the most probable continuations after this token, as a tree; "
+                 "Enter uses one.",
+            synonyms="beam search path future lookahead probable continuation"),
+        Key("text.colours", "c", "colours", "change colouring", label="colours", show=True,
+            help="Heat map: colour the tokens by probability, rank, entropy, or what the "
+                 "settings changed.",
+            synonyms="color colour heat map scale probability rank entropy uncertainty highlight"),
+        Key("text.boxes", "g", "boxes", "show tokens as boxes", short="boxes",
+            help="Tokenizer: draw every token as a box, so that you see how the text was cut.",
+            synonyms="tokenizer tokenization bpe cut pieces boundaries borders grid split"),
+        Key("text.next_panel", "full_stop", "screen.panel(1)", "next panel", short="panel",
+            help=_PANEL, synonyms="tab side view switch"),
+        Key("text.last_panel", "comma", "screen.panel(-1)", "previous panel", short="panel",
+            help=_PANEL, synonyms="tab side view switch"),
+    ),
+    "Compare": (
+        Key("text.compare", "v", "screen.compare", "compare with a second model",
+            short="second model",
+            help="Two models: a second one reads the same text; KL divergence shows where they "
+                 "disagree.",
+            synonyms="second model kl divergence difference disagreement versus diff side"),
+        Key("text.what_if_beside", "w", "screen.what_if_second", "what a second model would write",
+            short="let it write",
+            help="Two models: a second one continues with the same random seed and settings, "
+                 "side by side.",
+            synonyms="second model other seed versus diff continue"),
+        Key("text.options", "k", "screen.options", "compare continuations", short="your options",
+            help="Score: type continuations and see how probable the model finds each; Enter "
+                 "uses one.",
+            synonyms="score rank options choices probability multiple choice evaluate hypothesis"),
+    ),
+    "Keep": (
+        Key("text.last", "left_square_bracket", "screen.branch(-1)", "previous branch",
+            short="branch",
+            help=BRANCH, synonyms="alternative version other continuation fork switch swipe"),
+        Key("text.next", "right_square_bracket", "screen.branch(1)", "next branch", short="branch",
+            help=BRANCH, synonyms="alternative version other continuation fork switch swipe"),
+        Key("text.tree", "t", "screen.tree", "tree of branches",
+            help=TREE, synonyms="branches forks versions history map overview alternatives star "
+                                "name note"),
+        Key("text.mark", "m", "screen.mark", "bookmark",
+            help="Bookmark: set it at this token, or remove it; b goes to the next one.",
+            synonyms="star favourite mark remember flag save"),
+        Key("text.copy", "y", "screen.copy", "copy the text", short="copy",
+            help="Copy the selected tokens, or else the whole text, to the clipboard of your "
+                 "terminal.",
+            synonyms="clipboard yank selection share"),
+    ),
+    "Program": (
+        Key("text.all_keys", "space", "screen.all_keys", "all keys", show=True,
+            help="Keys: show all of them by group in the lower part of the screen; the next key "
+                 "acts.",
+            synonyms="which-key menu leader shortcuts hotkeys overview list"),
+        Key("text.presenter", "P", "screen.presenter", "presenter mode", short="presenter",
+            help="Presenter mode, for a projector: the text, large bars, one token at a time.",
+            synonyms="present projector lecture talk demo teach beamer zoom fullscreen"),
+    ),
+}
+# fmt: on
+
+IN_THE_TEXT = tuple(
+    replace(key, place="in the text", group=group)
+    for group, keys in _IN_THE_TEXT.items()
+    for key in keys
+)
+"""In the order of the groups."""

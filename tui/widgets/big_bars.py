@@ -1,0 +1,70 @@
+"""One distribution in large bars, for a room full of people."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.text import Text
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from gpt.step import Step
+from tui.bars import bar, full_bar
+from tui.labels import fit, percent, visible
+
+_THICK = 3
+"""Rows of a candidate: two of its bar and an empty one."""
+_PERCENT = 9
+_LABEL = 16
+
+
+class BigBars(Widget):
+    """The candidates of a token; a question until they are revealed."""
+
+    BORDER_TITLE = "What comes next?"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"big-bars--chosen", "big-bars--other"}
+
+    step: reactive[Step | None] = reactive(None)
+    """The token whose candidates are shown; None shows the question."""
+
+    def watch_step(self, step: Step | None) -> None:
+        """Name the numbers."""
+        if step is None:
+            self.border_title = "What comes next?"
+            self.border_subtitle = "Space: the answer   Esc: leave"
+        else:
+            self.border_title = "The model's probabilities"
+            self.border_subtitle = "Space: the next token   ← →: other tokens   Esc: leave"
+
+    def render(self) -> Text:
+        """A question mark, or two rows a candidate."""
+        step = self.step
+        if step is None:
+            return Text("\n" * (self.content_size.height // 2) + "  ?", "bold")
+        if step.logprob is None:
+            return Text("First token: nothing to predict it from")
+        room = max(1, (self.content_size.height + 1) // _THICK)
+        shown = [(c.token_id, c.bytes, math.exp(c.logprob)) for c in step.candidates[:room]]
+        if step.token_id not in [token_id for token_id, _, _ in shown]:
+            shown[room - 1 :] = [(step.token_id, step.bytes, math.exp(step.logprob))]
+        most = full_bar(p for _, _, p in shown)
+        labels = [visible(data, token_id) for token_id, data, _ in shown]
+        width = min(_LABEL, max(map(cell_len, labels)))
+        cells = max(2, self.content_size.width - width - 4 - _PERCENT)
+        lines = []
+        for label, (token_id, _, p) in zip(labels, shown, strict=True):
+            is_chosen = token_id == step.token_id
+            name = "big-bars--chosen" if is_chosen else "big-bars--other"
+            drawn = bar(p / most, cells, self.get_component_rich_style(name, partial=True))
+            mark = "▸ " if is_chosen else "  "
+            name_style = "bold" if is_chosen else ""
+            lines += [
+                Text(mark + fit(label, width) + "  ", name_style)
+                + drawn
+                + Text(f"{percent(p):>{_PERCENT}}", name_style),
+                Text(" " * (width + 4)) + drawn,
+                Text(),
+            ]
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines[:-1])

@@ -1,0 +1,51 @@
+"""What a token looks like in a row: its text, signs for what has none, marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+
+from gpt.sanitize import sanitize
+from tui.document import Node
+
+PLAIN = str.maketrans("\n\t", "  ")
+"""Blanks for what only moves the letters."""
+VISIBLE = str.maketrans(" \n\t", "·⏎⇥")
+"""Signs for it."""
+NOTHING = "▏"
+"""Shows a token without text when it must be seen."""
+
+
+def shown_text(node: Node) -> str:
+    """The text of a token, or its id if it has no text."""
+    return node.step.text if node.step.bytes else f"<{node.step.token_id}>"
+
+
+def boxed_text(node: Node) -> str:
+    """The same, but never empty: bytes that only begin a character are shown as numbers."""
+    text = shown_text(node)
+    return text if sanitize(text) else node.step.bytes.decode("ascii", "backslashreplace")
+
+
+def starts(nodes: Sequence[Node]) -> list[int]:
+    """Byte offset of each token in the text."""
+    return list(accumulate((len(node.step.bytes) for node in nodes), initial=0))
+
+
+def forked(text: str, style: Style, letter: Style, *, is_visible: bool) -> Iterator[Segment]:
+    """A token where the tree has another continuation: its first letter has a style of its own.
+
+    is_visible: draw signs for blanks; if the token has only blanks, there are signs in any case.
+    """
+    blanks = len(text) - len(text.lstrip(" \n\t"))
+    begin = 0 if blanks == len(text) else blanks
+    shown = text.translate(VISIBLE if is_visible or not begin else PLAIN) or NOTHING
+    end = begin + 1
+    while end < len(shown) and not cell_len(shown[end]):  # an accent belongs to its letter
+        end += 1
+    parts = (shown[:begin], style), (shown[begin:end], letter), (shown[end:], style)
+    return (Segment(part, look) for part, look in parts if part)

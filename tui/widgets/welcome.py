@@ -1,0 +1,80 @@
+"""What an empty text shows: opening lines and the first keys."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rich.style import Style
+from rich.text import Text
+from textual.reactive import reactive
+from textual.widget import Widget
+
+TITLE = "A language model, token by token."
+
+
+class Openings(NamedTuple):
+    """Three first lines that a kind of model continues well."""
+
+    first: str
+    second: str
+    third: str
+
+
+SHAKESPEARE = Openings("ROMEO:", "To be, or not to be", "First Citizen:")
+GENERAL = Openings("Once upon a time", "The capital of France is", "Dear diary, today I")
+KEYS = (
+    ("Tab", "into the text: open any token"),
+    ("1-9", "take another candidate and continue"),
+    ("F2", "how each setting changes the odds"),
+    ("Space", "all keys of the text"),
+    ("F1", "help, with a glossary"),
+)
+_NARROW = 76
+
+
+def openings_of(model: str) -> Openings:
+    """Opening lines for the model with this name."""
+    return SHAKESPEARE if model == "shakespeare" else GENERAL
+
+
+class Welcome(Widget):
+    """Stands in the empty text until somebody types."""
+
+    openings: reactive[Openings] = reactive(GENERAL)
+    chosen: reactive[int] = reactive(0)
+    """Index of the opening line that Enter sends."""
+
+    @property
+    def opening(self) -> str:
+        """The line that Enter sends."""
+        return self.openings[self.chosen]
+
+    def choose(self, by: int) -> None:
+        """Choose the next (1) or previous (-1) opening line."""
+        self.chosen = (self.chosen + by) % len(self.openings)
+
+    def render(self) -> Text:
+        """Opening lines at the left, keys at the right or, in a narrow text, below."""
+        lines = [self._opening(i) for i in range(len(self.openings))]
+        lines.append(Text("       …or type your own opening line.", "dim"))
+        keys = [Text.assemble((f"{key:6}", "bold"), what) for key, what in KEYS]
+        width, height = self.content_size
+        if width >= _NARROW:
+            left = [*lines, *[Text()] * (len(keys) - len(lines))]
+            lines = []
+            for opening, key in zip(left, keys, strict=True):
+                opening.pad_right(max(0, width // 2 - len(opening)))
+                lines.append(opening + key)
+        elif height >= len(lines) + len(keys) + 3:
+            lines += [Text(), *keys]
+        if height >= len(lines) + 2:
+            lines = [Text(TITLE, "bold"), Text(), *lines]
+        return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
+
+    def _opening(self, index: int) -> Text:
+        is_chosen = index == self.chosen
+        key = "Enter" if is_chosen else "↑ ↓" if index == 1 or self.chosen == 1 else ""
+        line = Text(f"{key:7}", "bold" if is_chosen else "dim")
+        line.append(self.openings[index], "bold reverse" if is_chosen else "")
+        line.stylize(Style.from_meta({"@click": f"screen.open_with({index})"}))
+        return line
