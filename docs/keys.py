@@ -17,8 +17,8 @@ part of its name, its sentence or a synonym. F6 changes any key. The line at the
 foot shows the keys of the moment. Pressing a key that is not possible now shows
 the reason.
 
-"In the text" means that the text has the focus: press Shift+Tab in the prompt,
-or click a token.
+"In the text" means that the text has the focus: press Tab in the prompt, or
+click a token.
 
 This page is generated from the table that the program uses.
 """

@@ -1,6 +1,6 @@
-"""Take the pictures of the README and of docs/using.md again, from the shipped model.
+"""Take the pictures in the documents again: the real program, the model that ships.
 
-    .venv/bin/python docs/pictures.py [--data tinyshakespeare.txt]
+    .venv/bin/python -m docs.pictures [NAME ...] [--data tinyshakespeare.txt]
 
 The second model is a table of pairs (`--preset bigram`), which is trained first, in seconds.
 """
@@ -8,101 +8,136 @@ The second model is a table of pairs (`--preset bigram`), which is trained first
 from __future__ import annotations
 
 import argparse
-import asyncio
-import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from textual.pilot import Pilot
-from textual.screen import Screen
-
-from tui.app import GPTApp
-from tui.backend import Connection
-from tui.local_backend import LocalBackend
-from tui.screens.main import MainScreen, Opening
-from tui.session import Session
+from docs.drawing import picture
+from docs.program import Program
 
 HERE = Path(__file__).parent
-MODEL = "shakespeare"
 TOKEN = 34
 """Index of the selected token."""
+LARGE, MIDDLE = (120, 40), (100, 30)
+SELECTED = ("tab", "home", *["right"] * TOKEN)
+WRITTEN = ("?Done: ", *SELECTED)
+"""The run is complete, and a token is selected."""
+SLIDING = ("?context 0", "ctrl+l", "m", " ", "escape", "ROMEO:", "enter", *WRITTEN)
+"""The same with a text that is longer than the context."""
+LIGHT = 'theme = "textual-light"'
+COLOUR_BLIND = 'heat_map = "colour-blind"'
+TEMPERATURE = ("ctrl+l", "b", *["up"] * 5)
+"""Go to the temperature, and raise it by half."""
 
 
-def connect(model: str) -> Connection:
-    """An engine that does not depend on compiled code, so that the pictures repeat."""
-    backend = LocalBackend(device="cpu", dtype="auto", threads=1, compile="off").start()
-    return backend, backend.load(model)
+@dataclass(frozen=True)
+class Picture:
+    """How one picture comes about."""
+
+    title: str
+    """What it shows, for people who do not see it."""
+    steps: tuple[str, ...] = ()
+    """Keys of tests/terminal.py; "?PATTERN" waits for a text on the screen."""
+    size: tuple[int, int] = LARGE
+    length: int = 220
+    """Most tokens of a run."""
+    prompt: str = "ROMEO:"
+    preferences: str = ""
+    """The settings file."""
 
 
-@asynccontextmanager
-async def program(size: tuple[int, int]) -> AsyncIterator[tuple[MainScreen, Pilot[None]]]:
-    """The program after a run of 180 tokens, with a token selected."""
-    session = Session(connect, connect(MODEL), MODEL)
-    screen = MainScreen(session, Opening(prompt="ROMEO:", seed=1, length=180))
-    app = GPTApp(screen)
-    async with app.run_test(size=size) as pilot:
-        while session.is_busy or len(session.document.path) < TOKEN:
-            await pilot.pause(0.1)
-        await press(pilot, "tab", "home", *["right"] * TOKEN)
-        yield screen, pilot
+PICTURES = {
+    "main": Picture(
+        "A text, the selected token's candidates, and the sampling settings",
+        SLIDING,
+        length=700,
+        prompt="",
+    ),
+    "welcome": Picture("An empty text with opening lines", ("?context 0",), MIDDLE, prompt=""),
+    "settings": Picture(
+        "The temperature was raised: bars move, and a table shows each setting's effect",
+        (*WRITTEN, "f2", *TEMPERATURE),
+    ),
+    "layers": Picture(
+        "Each layer's guess, and where its heads look", (*WRITTEN, "a", "up", "up", "right")
+    ),
+    "branches": Picture(
+        "A text with four branches, one with a star, one with a name",
+        (
+            *(*WRITTEN, "2", "home", *["right"] * 70, "2"),
+            *("home", *["right"] * TOKEN, "3"),
+            *("t", "s", "up", "n", "the king", "enter"),
+        ),
+        length=110,
+    ),
+    "which-key": Picture("All keys of the text, in groups", (*WRITTEN, " ")),
+    "presenter": Picture("Presenter mode: the text and large bars", (*WRITTEN, "P"), MIDDLE),
+    "80x24": Picture("A terminal of 80 columns and 24 rows", WRITTEN, (80, 24)),
+    "60x20": Picture("A terminal of 60 columns and 20 rows", WRITTEN, (60, 20)),
+    "light": Picture("A light theme", SLIDING, MIDDLE, length=700, prompt="", preferences=LIGHT),
+    "colour-blind": Picture(
+        "The heat map for colour-blind people",
+        SLIDING,
+        MIDDLE,
+        length=700,
+        prompt="",
+        preferences=COLOUR_BLIND,
+    ),
+    "what-if": Picture(
+        "The same random seed at two temperatures, side by side",
+        (*WRITTEN, *TEMPERATURE, "ctrl+l", "a", "home", "f8", "?What if"),
+        (112, 30),
+    ),
+    "two-models": Picture(
+        "Two models read one text, side by side",
+        (*WRITTEN, "home", "v", "home", "down", "enter", "?bits per character", "d"),
+        (110, 32),
+    ),
+}
 
 
-async def press(pilot: Pilot[None], *keys: str) -> None:
-    """Press keys, and wait until the screen has drawn what follows."""
-    await pilot.press(*keys)
-    await pilot.pause(1)
+def take(name: str, home: Path) -> None:
+    """Write docs/NAME.svg. home: directory of models, texts and preferences."""
+    how = PICTURES[name]
+    (home / "settings.toml").write_text(how.preferences + "\n", encoding="utf-8")
+    start = ["--prompt", how.prompt] if how.prompt else []
+    program = Program(home, how.size, "--seed", "1", "-n", str(how.length), *start)
+    try:
+        for step in how.steps:
+            if step.startswith("?"):
+                program.see(step[1:])
+            else:
+                program.press(step)
+                if step not in ("left", "right", "up", "down"):
+                    program.settle()
+        program.settle()
+        (HERE / f"{name}.svg").write_text(picture(program.rows, how.title), encoding="utf-8")
+    finally:
+        program.kill()
 
 
-async def until_shown(pilot: Pilot[None], name: str) -> None:
-    """Wait for a screen by the name of its class."""
-    while type(pilot.app.screen).__name__ != name:
-        await pilot.pause(0.1)
-    await pilot.pause(1)
-
-
-def save(screen: Screen[object], name: str) -> None:
-    """Write the screen as docs/NAME.svg."""
-    picture = screen.app.export_screenshot(title="gpt-tui")
-    # What Textual leaves at the end of lines would be a difference in the next picture.
-    lines = (line.rstrip() for line in picture.splitlines())
-    (HERE / f"{name}.svg").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-async def take() -> None:
-    """All pictures, each of a size that suits it."""
-    async with program((120, 32)) as (screen, pilot):
-        save(screen, "main")
-        await press(pilot, "f2")
-        save(screen, "settings")
-    async with program((112, 24)) as (screen, pilot):
-        await pilot.press("home")
-        if screen.controls:
-            screen.controls.set("temperature", 1.2)
-        await press(pilot, "f8")
-        await until_shown(pilot, "ComparisonScreen")
-        save(pilot.app.screen, "what-if")
-    async with program((110, 32)) as (_, pilot):
-        await press(pilot, "home", "v", "home", "down", "enter")
-        await until_shown(pilot, "ModelComparisonScreen")
-        await press(pilot, "d")
-        save(pilot.app.screen, "two-models")
+def train(home: Path, data: str | None) -> None:
+    """The second model."""
+    command = [sys.executable, "-m", "gpt", "train", "--preset", "bigram"]
+    command += ["--out", f"{home}/models/bigram", *(["--data", data] if data else [])]
+    subprocess.run(command, check=True)
 
 
 def main() -> None:
-    """Train the second model in a home of its own, then take the pictures."""
+    """Take those that are named, or all."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PICTURES))
     parser.add_argument("--data", help="tiny Shakespeare; default: download it")
-    data = parser.parse_args().data
-    with tempfile.TemporaryDirectory() as home:
-        os.environ["GPT_TUI_HOME"] = home
-        command = [sys.executable, "-m", "gpt", "train", "--preset", "bigram"]
-        command += ["--out", f"{home}/models/bigram", *(["--data", data] if data else [])]
-        subprocess.run(command, check=True)
-        asyncio.run(take())
+    arguments = parser.parse_args()
+    names = arguments.names or list(PICTURES)
+    with tempfile.TemporaryDirectory() as directory:
+        home = Path(directory)
+        if "two-models" in names:
+            train(home, arguments.data)
+        for name in names:
+            take(name, home)
 
 
 if __name__ == "__main__":

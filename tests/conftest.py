@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+import tui  # noqa: F401  before Textual, which reads then how dim letters are
 from gpt.checkpoint import Checkpoint, load, save
 from gpt.config import ModelConfig
 from gpt.context import Context

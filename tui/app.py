@@ -125,9 +125,12 @@ class GPTApp(App[None]):
             )
 
     def on_notify(self, event: Notify) -> None:
-        """A new information replaces the older ones; problems stay until their time is over."""
-        if event.notification.severity == "information":
-            for old in [each for each in self._notifications if each.severity == "information"]:
+        """A message replaces an equal one, and an information all older ones; problems stay until
+        their time is over."""
+        new = event.notification
+        for old in list(self._notifications):
+            are_both = new.severity == old.severity == "information"
+            if are_both or (new.message, new.severity) == (old.message, old.severity):
                 self._unnotify(old, refresh=False)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:

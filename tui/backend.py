@@ -129,6 +129,10 @@ class BackendError(Exception):
     """One sentence from outside: sanitize it before you show it."""
 
 
+class CancelledAnswerError(BackendError):
+    """The person did not want to wait for the answer."""
+
+
 class EngineDiedError(BackendError):
     """The engine's process has ended."""
 

@@ -39,6 +39,8 @@ from tui.preferences import Preferences
 
 _WHERE: dict[Place, str] = {"in the text": "TokenView", "in the prompt": "Prompt"}
 """Place → the widget that has its keys; keys without an entry belong to the screen."""
+_LATER = 1.5
+"""What the relevance of a word of the glossary is divided by, unless somebody asks for it."""
 _LAST = 1000.0
 """What an impossible command's relevance is divided by."""
 
@@ -151,7 +153,7 @@ def program_commands(screen: Screen[Any]) -> Iterator[Command]:
     app = cast(Program, screen.app)
     yield Command(
         "Change theme: dark or light",
-        "Theme: choose the colours of the program; all of them are shown as you try them.",
+        "Theme: choose the colours of the program; the list shows all of them.",
         app.search_themes,
         "colours colors appearance background style",
     )
@@ -200,7 +202,8 @@ class Commands(Provider):
             *field_commands(screen),
             *program_commands(screen),
         ]
-        self._found_only = [*theme_commands(screen), *term_commands(screen)]
+        self._terms = list(term_commands(screen))
+        self._found_only = [*theme_commands(screen), *self._terms]
 
     async def discover(self) -> Hits:
         """Everything that can be done here."""
@@ -214,10 +217,12 @@ class Commands(Provider):
 
     async def search(self, query: str) -> Hits:
         """Commands, themes and words that answer the query."""
+        asks = query.lower().startswith("what")
+        meanings = () if asks else {command.name for command in self._terms}
         for score, command in find(query, [*self._shown, *self._found_only]):
             refused = command.refused()
             yield Hit(
-                score / _LAST if refused else score,
+                score / (_LAST if refused else _LATER if command.name in meanings else 1),
                 _title(command, refused, query.split(), self.match_style or "underline"),
                 command.run,
                 text=command.name,

@@ -280,10 +280,14 @@ class Document:
         return self.path[position - 1].children if position else self._roots
 
     def surprisal(self) -> tuple[float, int]:
-        """Total nats of the sampled tokens of the path at temperature 1, and their number."""
+        """Total nats of the sampled tokens of the path at temperature 1, and their number.
+
+        If none was sampled, those of all tokens: somebody reads a text.
+        """
         return self._fact("surprisal", self._surprisal)
 
     def _surprisal(self) -> tuple[float, int]:
         drawn = [node.step.logprob for node in self.path if not node.is_prompt]
+        drawn = drawn or [node.step.logprob for node in self.path]
         known = [logprob for logprob in drawn if logprob is not None]
         return -math.fsum(known), len(known)

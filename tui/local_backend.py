@@ -22,6 +22,7 @@ from gpt.step import Step
 from tui.backend import (
     Attribution,
     BackendError,
+    CancelledAnswerError,
     Compared,
     Completion,
     Done,
@@ -150,7 +151,7 @@ class LocalBackend:
             if isinstance(event, kind):
                 return event
             if isinstance(event, Done):
-                raise BackendError("stopped")
+                raise CancelledAnswerError("stopped")
         raise BackendError("the engine did not answer")
 
     def cancel(self) -> None:

@@ -95,7 +95,10 @@ def _fork(now: Situation, _: Parameters) -> Refusal | None:
 
 
 def _deletion(now: Situation, _: Parameters) -> Refusal | None:
-    return None if now.document.can_undo else Refusal("Nothing was deleted.", "information")
+    if now.document.can_undo:
+        return None
+    said = "; [ and ] show the other branches." if now.document.branch_count > 1 else "."
+    return Refusal(f"Nothing was deleted{said}", "information")
 
 
 def _bookmark(now: Situation, _: Parameters) -> Refusal | None:
@@ -120,8 +123,13 @@ def _terminal(now: Situation, _: Parameters) -> Refusal | None:
     return Refusal("An editor needs a terminal, not a browser.") if now.is_in_browser else None
 
 
+def _own_files(now: Situation, _: Parameters) -> Refusal | None:
+    return Refusal("A browser reads no files of this machine.") if now.is_in_browser else None
+
+
 NEEDS: dict[str, tuple[Need, ...]] = {
     # text
+    "read_file": (_free, _own_files),
     "send": (_free,),
     "write": (_free,),
     "go_on": (_free, _beginning),

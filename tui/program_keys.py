@@ -30,9 +30,9 @@ EVERYWHERE = (
              "odds of every candidate.",
         synonyms="temperature topk top-k topp top-p nucleus minp min-p penalty repetition "
                  "waterfall distribution softmax sampling settings probability"),
-    Key("preset", "f9", "preset", "next preset of the sampling settings",
+    Key("preset", "f9", "preset", "presets of the sampling settings",
         group="Change", short="preset",
-        help="Sampling settings: take the next preset: greedy, careful, balanced, wild, or the "
+        help="Sampling settings: choose a preset: greedy, careful, balanced, wild, or the "
              "model's own distribution.",
         synonyms="temperature greedy creative random deterministic careful wild balanced dial "
                  "configure"),
@@ -55,6 +55,11 @@ EVERYWHERE = (
     Key("texts", "f3", "texts", "texts", show=True, group="Keep",
         help="Texts: open another one; every text saves itself, with all its branches.",
         synonyms="open file load save saved autosave library resume history documents recent"),
+    Key("read_file", "f10", "read_file", "read a text file", group="Look inside",
+        short="read a file",
+        help="Score: let the model read a text file of yours, and see its perplexity and the "
+             "probability of each token.",
+        synonyms="score open load measure perplexity evaluate file text import"),
     Key("export", "f4", "export", "export", group="Keep",
         help="Export: write the text to a file: plain text, Markdown, a web page with the "
              "candidates, JSON or a picture.",
@@ -82,7 +87,7 @@ EVERYWHERE = (
         synonyms="dark light theme colour color colour-blind contrast heat map keys shortcuts "
                  "hotkeys settings options configure"),
     Key("editor", "f7", "editor", "edit the prompt in your editor",
-        priority=True, group="Change", short="editor",
+        priority=True, group="Change", short="edit prompt",
         help="Prompt: edit it in the program that $EDITOR names, for a long text.",
         synonyms="vim nano emacs external long paste write"),
     Key("jump", "ctrl+l", "jump", "jump to a part of the screen", group="Move", short="jump",

@@ -128,7 +128,7 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
                  "predicts this token.",
             synonyms="attention heads head look weights query key pattern interpretability"),
         Key("text.owes", "E", "screen.attribution", "which earlier tokens mattered",
-            short="mattered",
+            short="influence",
             help="Attribution: colour earlier tokens by how much each raised or lowered the "
                  "probability of this one.",
             synonyms="attribution influence saliency importance cause why occlusion explain "
@@ -145,9 +145,9 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
         Key("text.boxes", "g", "boxes", "show tokens as boxes", short="boxes",
             help="Tokenizer: draw every token as a box, so that you see how the text was cut.",
             synonyms="tokenizer tokenization bpe cut pieces boundaries borders grid split"),
-        Key("text.next_panel", "full_stop", "screen.panel(1)", "next panel", short="panel",
+        Key("text.next_panel", "full_stop", "screen.panel(1)", "next panel", short="next panel",
             help=_PANEL, synonyms="tab side view switch"),
-        Key("text.last_panel", "comma", "screen.panel(-1)", "previous panel", short="panel",
+        Key("text.last_panel", "comma", "screen.panel(-1)", "previous panel", short="next panel",
             help=_PANEL, synonyms="tab side view switch"),
     ),
     "Compare": (
@@ -157,18 +157,18 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
                  "disagree.",
             synonyms="second model kl divergence difference disagreement versus diff side"),
         Key("text.what_if_beside", "w", "screen.what_if_second", "what a second model would write",
-            short="let it write",
+            short="second writes",
             help="Two models: a second one continues with the same random seed and settings, "
                  "side by side.",
             synonyms="second model other seed versus diff continue"),
-        Key("text.options", "k", "screen.options", "compare continuations", short="your options",
+        Key("text.options", "k", "screen.options", "compare continuations", short="score options",
             help="Score: type continuations and see how probable the model finds each; Enter "
                  "uses one.",
             synonyms="score rank options choices probability multiple choice evaluate hypothesis"),
     ),
     "Keep": (
         Key("text.last", "left_square_bracket", "screen.branch(-1)", "previous branch",
-            short="branch",
+            label="other branch", short="branch", show=True,
             help=BRANCH, synonyms="alternative version other continuation fork switch swipe"),
         Key("text.next", "right_square_bracket", "screen.branch(1)", "next branch", short="branch",
             help=BRANCH, synonyms="alternative version other continuation fork switch swipe"),

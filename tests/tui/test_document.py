@@ -43,10 +43,10 @@ def test_the_same_token_joins_its_branch() -> None:
     assert document.text == "abc"
 
 
-def test_surprisal_is_of_drawn_tokens_only() -> None:
+def test_surprisal_is_of_drawn_tokens_or_of_all_if_none_was_drawn() -> None:
     document = Document()
     document.append([step(0, None), step(1, -9.0)], is_prompt=True)
-    assert document.surprisal() == (0.0, 0)
+    assert document.surprisal() == (9.0, 1)
     document.append([step(0, math.log(0.5)), step(1, math.log(0.125))], is_prompt=False)
     nats, n = document.surprisal()
     assert nats == pytest.approx(2 * math.log(4))

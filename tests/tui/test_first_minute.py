@@ -66,7 +66,7 @@ def test_dials_move_the_bars_at_once_and_leave_the_old_ones(start: Start) -> Non
     terminal.press("tab", "home", *["right"] * 6)
     terminal.shows("position 6", "after sampling")
     terminal.press("tab", *["up"] * 6)
-    terminal.shows("temperature [─○●]* 1.4", "with these settings", "░")
+    terminal.shows("temperature [─○●]* 1.4", "these settings", "░")
     terminal.press(*["down"] * 6)
     terminal.shows("temperature [─●]* 0.8", "after sampling")
 

@@ -172,7 +172,7 @@ async def test_problems_are_said_and_the_rest_works() -> None:
 
 async def test_keys_of_the_file_hold_in_the_text_in_the_prompt_and_everywhere() -> None:
     backend = FakeBackend("hello")
-    keys = {"text.take_1": "ctrl+y", "prompt.send": "ctrl+s", "tree": "f10", "preferences": "f12"}
+    keys = {"text.take_1": "ctrl+y", "prompt.send": "ctrl+s", "tree": "f11", "preferences": "f12"}
     app = app_of(backend, Preferences(keys=keys))
     async with running(app) as pilot:
         screen = main_screen(app)
@@ -215,26 +215,26 @@ async def test_choices_on_the_screen_hold_at_once_and_are_saved() -> None:
         table.move_cursor(row=row)
         await pilot.press("enter")
         assert isinstance(app.screen, KeyQuestion)
-        await pilot.press("f10")
+        await pilot.press("f11")
         await pilot.pause()
-        assert str(table.get_row_at(row)[0]) == "F10"
+        assert str(table.get_row_at(row)[0]) == "F11"
         table.move_cursor(row=row - 1)
-        await pilot.press("enter", "f10")
+        await pilot.press("enter", "f11")
         await pilot.pause()
         assert "is chosen for both" in complaints(app)[-1]
         await pilot.press("delete", "enter", "escape")
         await pilot.pause()
-        assert app.preferences.keys == {"tree": "f10"}
+        assert app.preferences.keys == {"tree": "f11"}
         await pilot.press("f6")
         assert isinstance(app.screen, MainScreen)
         await write(pilot, app, "ab")
-        await pilot.press("f10")
+        await pilot.press("f11")
         await pilot.pause()
         assert main_screen(app).panels.chosen == "tree"
     found, problems = preferences.load()
     assert not problems
     assert (found.theme, found.heat_map, found.marks) == ("nord", "monochrome", True)
-    assert found.keys == {"tree": "f10"}
+    assert found.keys == {"tree": "f11"}
     assert found.settings["temperature"] == 1.3 and "seed" not in found.settings
 
 
@@ -272,15 +272,15 @@ def test_a_key_that_the_prompt_has_for_itself_is_no_key_of_everything(key: str) 
     assert not key_problems({"preferences": "ctrl+y"})  # it comes first everywhere
 
 
-@pytest.mark.parametrize("key", ["f10", "ctrl+t", "ctrl+s,f10", "shift+f2"])
+@pytest.mark.parametrize("key", ["f11", "ctrl+t", "ctrl+s,f11", "shift+f2"])
 def test_other_keys_may_be_chosen(key: str) -> None:
     assert not key_problems({"tree": key})
 
 
 def test_a_key_that_was_given_to_the_prompt_is_its_own() -> None:
-    (problem,) = key_problems({"tree": "f10", "prompt.line_break": "f10"})
-    assert problem.startswith("F10 is the prompt's own key")
-    assert not key_problems({"page_up": "f10", "prompt.page_up": "f10"})  # they do the same
+    (problem,) = key_problems({"tree": "f11", "prompt.line_break": "f11"})
+    assert problem.startswith("F11 is the prompt's own key")
+    assert not key_problems({"page_up": "f11", "prompt.page_up": "f11"})  # they do the same
 
 
 @pytest.mark.parametrize("kind", HEAT_MAPS)

@@ -78,6 +78,10 @@ def main_screen_is_writing(app: GPTApp) -> bool:
     return bool(getattr(app.screen_stack[0], "is_writing", False))
 
 
+OPENS = ("f1", "f3", "f4", "f5", "f6", "f9", "ctrl+o", "ctrl+p", "e", "t", "k", "p", "i", "space")
+"""Keys that open a panel, a window or a field."""
+
+
 @pytest.mark.parametrize(
     "size", [(1, 1), (3, 9), (10, 4), (43, 8), (71, 21), (300, 100), (1, 100), (300, 1)]
 )
@@ -85,7 +89,15 @@ async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app, size) as pilot:
         await write(pilot, app, "ab")
-        for key in ("f2", "f5", "escape", "f6", "escape", "f1", "ctrl+l", "escape"):
+        main_screen(app).view.focus()
+        await pilot.pause()
+        for key in (
+            "f2",
+            "P",
+            *(each for opens in OPENS for each in (opens, "escape")),
+            "ctrl+l",
+            "escape",
+        ):
             await pilot.press(key)
         await pilot.pause()
         assert main_screen(app).document.text == "abhello"

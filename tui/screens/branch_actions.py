@@ -36,7 +36,7 @@ class BranchActions(SessionScreen):
         index = self.view.index or 0
         self.document.remove(event.node)
         self.show_path(min(index, len(self.document.path) - 1) if self.document.path else None)
-        self.notify("Deleted; z in the text restores it.", markup=False)
+        self.notify("Deleted; z restores it.", markup=False)
         self.session.keep()
 
     def on_branches_compared(self, event: Branches.Compared) -> None:

@@ -34,26 +34,28 @@ class CompareActions(SessionScreen):
         from tui import second_opinion
 
         if (begin := self._first_drawn()) is not None:
-            self._choose(lambda model: second_opinion.write_with(self.session, model, begin))
+            title = "Second model, which continues from here"
+            self._choose(title, lambda model: second_opinion.write_with(self.session, model, begin))
 
     def action_compare(self) -> None:
         """Let a second model read the text, and compare."""
         from tui import second_opinion
 
-        self._choose(lambda model: second_opinion.read_with(self.session, model))
+        title = "Second model, which reads this text"
+        self._choose(title, lambda model: second_opinion.read_with(self.session, model))
 
     def _first_drawn(self) -> int | None:
         """Index of the first sampled token, not before the selected one."""
         return None if self.view.index is None else self.document.first_drawn(self.view.index)
 
-    def _choose(self, then: Callable[[str], AsyncIterator[News]]) -> None:
+    def _choose(self, title: str, then: Callable[[str], AsyncIterator[News]]) -> None:
         from tui.screens.models import ModelPicker
 
         def chosen(model: str | None) -> None:
             if model is not None:
                 self._compare(then(model))
 
-        picker = ModelPicker(self.session.model, "Second model")
+        picker = ModelPicker(self.session.model, title)
         self.app.push_screen(picker, chosen)
 
     @work(group="write")

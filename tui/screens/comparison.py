@@ -69,7 +69,7 @@ def differences(old: Sampling | None, new: Sampling | None) -> str:
     if old is None or new is None:
         return "the settings of one text are not known"
     found = [
-        f"{field.name.replace('_', ' ')} {getattr(old, field.name)} → {getattr(new, field.name)}"
+        f"{field.name.replace('_', '-')} {getattr(old, field.name)} → {getattr(new, field.name)}"
         for field in fields(Sampling)
         if getattr(old, field.name) != getattr(new, field.name)
     ]

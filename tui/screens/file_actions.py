@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -9,7 +10,7 @@ from typing import cast
 from textual import on, work
 from textual.timer import Timer
 
-from gpt import models
+from gpt import models, text_file
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui.labels import shortened
@@ -107,11 +108,39 @@ class FileActions(ModelActions):
         elif self.view.selection:
             self.action_copy()
 
+    def action_read_file(self) -> None:
+        """Ask for a text file, which the model then reads."""
+        from tui.screens.texts import Question
+
+        hint = "Enter: see the probability of each of its tokens · Esc: back"
+
+        def named(name: str | None) -> None:
+            if name:
+                self._read_file(name)
+
+        self.app.push_screen(Question("Read a text file", hint, ""), named)
+
+    @work(group="file", exclusive=True)
+    async def _read_file(self, name: str) -> None:
+        try:
+            path = Path(name).expanduser()
+            if path.exists() and not text_file.is_file(path):
+                raise UserError(f"{path} is not a file")
+            text = await asyncio.to_thread(text_file.read, path)
+            if not text:
+                raise UserError(f"{path} is empty: nothing to read")
+        except (UserError, OSError, RuntimeError, ValueError) as error:  # not a valid file name
+            self.complain(str(error))
+        else:
+            self.read(text)
+
     def action_search(self) -> None:
         """Ask for words and go to the next match."""
         from tui.screens.texts import Question
 
-        question = Question("Search", "n: next, N: previous match", self.session.searched)
+        question = Question(
+            "Search", "Enter: find; then n: next, N: previous match", self.session.searched
+        )
         self.app.push_screen(question, self._search)
 
     def _search(self, wanted: str | None) -> None:

@@ -110,6 +110,8 @@ class HelpScreen(Dialog[Command | None]):
     def on_mount(self) -> None:
         """Collect the topics of the screen below."""
         stack = self.app.screen_stack
+        if self not in stack:  # the program ends
+            return
         below = stack[stack.index(self) - 1]
         self._topics = [*_here(below), *_keys(below, stack[0]), *_words()]
         self._fill()

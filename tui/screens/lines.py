@@ -36,7 +36,7 @@ class LinesScreen(Dialog[int | None]):
         whole = measure(self._steps)
         with Vertical() as panel:
             panel.border_title = "Numbers of each line, by the model itself"
-            panel.border_subtitle = "Enter: go to the line"
+            panel.border_subtitle = "Enter: go to the line · Esc: back"
             yield Static(summary(whole), markup=False)
             yield DataTable(cursor_type="row")
 

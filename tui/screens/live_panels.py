@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tui.widgets.branches import Branches
     from tui.widgets.layers import LayersPanel
 
+BEGIN = "Type an opening line and press Enter…"
+CONTINUE = "Type what comes next, or press Enter to continue…"
 PAUSE = 0.08
 """Seconds that the cursor must rest before the layers are asked."""
 
@@ -47,6 +49,8 @@ class LivePanels(SessionScreen):
 
     def show_token(self) -> None:
         """Update everything that depends on the selected token."""
+        if self.step is not self.inspector.step:
+            self.inspector.now = None  # it belongs to another token
         super().show_token()
         self.welcome_if_empty()
         self.explain()
@@ -96,6 +100,8 @@ class LivePanels(SessionScreen):
             sampling = self.controls.sampling(new_seed=False)
         except UserError:
             return  # a half-typed number: wait for the rest
+        if node.sampling and not self.controls.has_seed:
+            sampling = replace(sampling, seed=node.sampling.seed)
         if _same(sampling, node.sampling):
             self.inspector.now = None
             if not self.table.display:
@@ -161,6 +167,8 @@ class LivePanels(SessionScreen):
         if refused := self.refusal("layers", ()):
             panel.wait(refused.reason)
             return
+        if not panel.has_answer:
+            panel.wait("Asking the model…")
         self._resting = self.set_timer(PAUSE, self._examine)
 
     def _examine(self) -> None:
@@ -201,6 +209,7 @@ class LivePanels(SessionScreen):
         """Show the welcome in an empty text, until somebody types."""
         welcome = self.query_one(Welcome)
         welcome.display = not (self.document.path or self.prompt.has_text or self.is_writing)
+        self.prompt.placeholder = CONTINUE if self.document.path else BEGIN
 
     @on(Prompt.Changed)
     def _cut(self) -> None:

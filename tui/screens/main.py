@@ -24,7 +24,6 @@ from tui.screens.file_actions import FileActions
 from tui.screens.panel_actions import PanelActions
 from tui.screens.presenter_actions import PresenterActions
 from tui.screens.token_actions import TokenActions
-from tui.screens.tree_actions import TreeActions
 from tui.session import READY, Session
 from tui.widgets.hints import Hints
 from tui.widgets.inspector import Inspector
@@ -66,7 +65,6 @@ class Opening:
 
 
 class MainScreen(
-    TreeActions,
     TokenActions,
     CompareActions,
     FileActions,

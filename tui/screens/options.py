@@ -46,7 +46,7 @@ class OptionsScreen(Dialog[str | None]):
         """A field above the table."""
         with Vertical() as panel:
             panel.border_title = "Compare continuations"
-            panel.border_subtitle = "Enter: use this one"
+            panel.border_subtitle = "Enter: use this one · Esc: back"
             yield Field(
                 placeholder="Type a continuation with its leading space, and press Enter",
                 compact=True,

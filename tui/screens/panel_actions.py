@@ -24,6 +24,8 @@ class PanelActions(LivePanels):
         """Show or hide what each setting does to the selected token."""
         self.table.display = not self.table.display
         self.set_class(self.table.display, "-odds")
+        if self.table.display and self.has_class("-one"):
+            self.view.focus()  # the panels are hidden
         self.explain()
 
     def action_layers(self) -> None:
@@ -58,7 +60,7 @@ class PanelActions(LivePanels):
             for each in (self.focused.ancestors_with_self if self.focused else ())
         )
         if not is_inside and self.panels.chosen == "token":
-            return False
+            return self.view.use_own_scale()
         self.panels.chosen = "token"
         if self.document.path and not self.view.has_focus:
             self.view.focus()

@@ -33,7 +33,7 @@ class PathsScreen(Dialog[list[int] | None]):
         tree: Tree[list[int]] = Tree("here")
         tree.show_root = False
         tree.border_title = "Likely continuations (beam search)"
-        tree.border_subtitle = "Enter: use the text up to here"
+        tree.border_subtitle = "Enter: use the text up to here · Esc: back"
         yield tree
 
     def on_mount(self) -> None:

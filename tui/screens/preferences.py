@@ -43,7 +43,7 @@ class PreferencesScreen(Dialog[None]):
         preferences = self._app.preferences
         with Vertical(id="panel") as panel:
             panel.border_title = "Preferences · on a key: Enter changes it, Delete resets it"
-            panel.border_subtitle = Content(one_line(str(path())))
+            panel.border_subtitle = Content(f"{one_line(str(path()))} · Esc: back")
             with Grid():
                 yield Label("theme", markup=False)
                 themes = sorted(self.app.available_themes)

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 
 from textual import events, work
 
+from gpt.errors import UserError
+from gpt.sanitize import one_line
 from tui.keys import written
-from tui.news import News
+from tui.news import News, State
 from tui.screens.key_actions import KeyActions
 from tui.screens.live_panels import LivePanels
+from tui.screens.tree_actions import TreeActions
 from tui.widgets.big_bars import BigBars
 from tui.widgets.pressed import Pressed
 
@@ -17,7 +20,7 @@ SHOWS = "screen.all_keys"
 """The action of Space in the text."""
 
 
-class PresenterActions(KeyActions, LivePanels):
+class PresenterActions(TreeActions, KeyActions, LivePanels):
     """The first key press draws a token and hides it, the second one shows it."""
 
     is_hiding = False
@@ -82,12 +85,34 @@ class PresenterActions(KeyActions, LivePanels):
         if refused := self.refusal("write", ()):
             self.complain(refused.reason)
         elif self.controls:
+            try:
+                settings = self.controls.settings(1)
+            except UserError as error:
+                self.complain(str(error))
+                return
             self.is_hiding = True
             self.view.show(list(self.document.path))  # this list does not grow
             self.query_one(BigBars).step = None
-            self._draw_one(self.session.run(self.controls.settings(1)))
+            self._draw_one(self.session.run(settings))
 
     @work(group="write")
     async def _draw_one(self, run: AsyncIterator[News]) -> None:
+        """Draw the run; if it gave no token, say what it says at its end."""
+        before, said = len(self.document.path), ""
         async for news in run:
             self.draw(news)
+            if isinstance(news, State):
+                said = news.message
+        if len(self.document.path) == before:
+            self.is_hiding = False
+            self._show_bars()
+            self.notify(one_line(said), markup=False)
+
+    def action_take(self, number: int) -> None:
+        """Take a candidate; in presenter mode without a continuation."""
+        index = self.view.index
+        if self.is_presenting and index is not None:
+            candidate = self.document.path[index].step.candidates[number - 1]
+            self.write(at=index, new_ids=[candidate.token_id], length=0)
+        else:
+            super().action_take(number)

@@ -30,7 +30,7 @@ class PresetPicker(Dialog[str | None]):
         """The list, with the current preset highlighted."""
         options = OptionList(*(Option(_line(name, each)) for name, each in PRESETS.items()))
         options.border_title = "Presets of the sampling settings"
-        options.border_subtitle = "Enter: use it"
+        options.border_subtitle = "Enter: use it · Esc: back"
         if self._current is not None:
             options.highlighted = list(PRESETS).index(self._current)
         yield options

@@ -16,7 +16,7 @@ from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.step import Step
 from tui import outline, possible
-from tui.backend import BackendError
+from tui.backend import BackendError, CancelledAnswerError
 from tui.document import Document
 from tui.keys import KEYS
 from tui.labels import shortened
@@ -127,6 +127,8 @@ class SessionScreen(Sized, Screen[None]):
         """Wait for an answer of the model; None after an error message."""
         try:
             return await question
+        except CancelledAnswerError:
+            return None
         except BackendError as error:
             self.complain(str(error))
             return None

@@ -63,7 +63,9 @@ class TextPicker(Dialog[Path | None]):
         self.options.clear_options()
         self.options.add_options(Option(Content(_line(entry))) for entry in self._shown)
         self.options.highlighted = 0 if self._shown else None
-        self.options.border_subtitle = f"{len(self._shown)} of {len(self._all)}"
+        self.options.border_subtitle = (
+            f"{len(self._shown)} of {len(self._all)} · Enter: open · Esc: back"
+        )
 
     def action_cursor(self, by: int) -> None:
         """Move in the list while the field has the focus."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from textual import on
 
 from tui.document import Node
@@ -68,8 +70,11 @@ class TreeActions(SessionScreen):
 
     def action_undo(self) -> None:
         """Restore the latest deletion."""
+        before = list(self.document.path)
         self.document.undo()
-        self.show_path()
+        both = zip(before, self.document.path, strict=False)
+        self.show_path(sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], both)))
+        self.notify("Restored", markup=False)
 
     def action_mark(self) -> None:
         """Set or remove a bookmark at the selected token."""

@@ -17,6 +17,8 @@ from tui.labels import fit, percent, visible
 _THICK = 3
 """Rows of a candidate: two of its bar and an empty one."""
 _PERCENT = 9
+DIGITS = 9
+"""Number of candidates that a key takes."""
 _LABEL = 16
 
 
@@ -36,7 +38,9 @@ class BigBars(Widget):
             self.border_subtitle = "Space: the answer   Esc: leave"
         else:
             self.border_title = "The model's probabilities"
-            self.border_subtitle = "Space: the next token   ← →: other tokens   Esc: leave"
+            self.border_subtitle = (
+                "Space: next token   1-9: take another   ← →: look at others   Esc: leave"
+            )
 
     def render(self) -> Text:
         """A question mark, or two rows a candidate."""
@@ -48,23 +52,24 @@ class BigBars(Widget):
         room = max(1, (self.content_size.height + 1) // _THICK)
         shown = [(c.token_id, c.bytes, math.exp(c.logprob)) for c in step.candidates[:room]]
         if step.token_id not in [token_id for token_id, _, _ in shown]:
-            shown[room - 1 :] = [(step.token_id, step.bytes, math.exp(step.logprob))]
+            shown = [*shown[: room - 1], (step.token_id, step.bytes, math.exp(step.logprob))]
         most = full_bar(p for _, _, p in shown)
         labels = [visible(data, token_id) for token_id, data, _ in shown]
         width = min(_LABEL, max(map(cell_len, labels)))
-        cells = max(2, self.content_size.width - width - 4 - _PERCENT)
+        cells = max(2, self.content_size.width - width - 5 - _PERCENT)
         lines = []
-        for label, (token_id, _, p) in zip(labels, shown, strict=True):
+        for number, (label, (token_id, _, p)) in enumerate(zip(labels, shown, strict=True), 1):
             is_chosen = token_id == step.token_id
             name = "big-bars--chosen" if is_chosen else "big-bars--other"
             drawn = bar(p / most, cells, self.get_component_rich_style(name, partial=True))
-            mark = "▸ " if is_chosen else "  "
+            digit = number if number <= DIGITS and number <= room else " "
+            mark = f"{digit}▸ " if is_chosen else f"{digit}  "
             name_style = "bold" if is_chosen else ""
             lines += [
                 Text(mark + fit(label, width) + "  ", name_style)
                 + drawn
                 + Text(f"{percent(p):>{_PERCENT}}", name_style),
-                Text(" " * (width + 4)) + drawn,
+                Text(" " * (width + 5)) + drawn,
                 Text(),
             ]
         return Text("\n", no_wrap=True, overflow="ellipsis").join(lines[:-1])

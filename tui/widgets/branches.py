@@ -57,6 +57,7 @@ class Branches(Vertical):
         Binding("o", "ask('note')", "note", id="branches.note"),
         Binding("d", "compare", "compare", id="branches.compare"),
         Binding("delete", "delete", "delete", id="branches.delete"),
+        Binding("z", "screen.undo", "undo", id="branches.undo"),
         Binding("escape", "leave", "back", show=False, id="branches.back"),
     ]
 

@@ -90,6 +90,8 @@ class Controls(VerticalScroll, can_focus=False):
     def __init__(self, *, chat: bool) -> None:
         super().__init__(id="sampling")
         self._chat = chat
+        self._drawn_seed: int | None = None
+        """The latest random seed."""
         self.words: dict[str, tuple[Ids, ...]] = {}
         """Word → the ids of its forms, once the model has answered."""
 
@@ -226,11 +228,16 @@ class Controls(VerticalScroll, can_focus=False):
 
         new_seed: an empty seed means a new random one; else the seed of the previous run.
         """
-        seed = self._field("seed")
-        if not seed.value and (new_seed or not seed.placeholder.isdecimal()):
-            seed.placeholder = str(int.from_bytes(os.urandom(4)) >> 1)
         given = self._seed()
-        return self._sampling(seed=int(seed.placeholder) if given is None else given)
+        if given is None and (new_seed or self._drawn_seed is None):
+            self._drawn_seed = int.from_bytes(os.urandom(4)) >> 1
+            self._field("seed").placeholder = f"random; last {self._drawn_seed}"
+        return self._sampling(seed=(self._drawn_seed or 0) if given is None else given)
+
+    @property
+    def has_seed(self) -> bool:
+        """Whether the person chose the seed."""
+        return bool(self._field("seed").value)
 
     def _seed(self) -> int | None:
         """The seed in the field; None if it is empty."""

@@ -95,7 +95,7 @@ class Inspector(Widget):
         cells = max(2, (width - label - 3) // columns - _PERCENT - 2)
         lines = []
         if has_heading:
-            second = "with these settings" if self.now is not None else "after sampling"
+            second = "these settings" if self.now is not None else "after sampling"
             heading = f"{'':{label + 3}}{'model':{cells + _PERCENT + 2}}" + second * both
             lines.append(Text(heading, "bold"))
         for row in shown:

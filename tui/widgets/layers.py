@@ -92,6 +92,11 @@ class LayersPanel(Widget, can_focus=True):
         self._up_to, self._answer, self._attention = nodes, found, None
         self._look()
 
+    @property
+    def has_answer(self) -> bool:
+        """Whether layers are shown, of this token or of another one."""
+        return bool(self._answer)
+
     def wait(self, reason: str) -> None:
         """Show a sentence instead of the layers."""
         self._reason, self._answer, self._drawn = one_line(reason), (), None

@@ -76,26 +76,9 @@ class Slider(Widget):
         """Let go."""
         self.release_mouse()
 
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """One notch more."""
-        event.stop()
-        self._turn(1)
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """One notch less."""
-        event.stop()
-        self._turn(-1)
-
-    def _turn(self, by: int) -> None:
-        low, high = self._ends
-        now = low if self.value is None else self.value
-        self._move(round((now - low) / (high - low) * NOTCHES) + by)
-
     def _move_to(self, x: int) -> None:
-        self._move(round(x / max(1, self.size.width - 1) * NOTCHES))
-
-    def _move(self, notch: int) -> None:
         low, high = self._ends
+        notch = round(x / max(1, self.size.width - 1) * NOTCHES)
         value = low + (high - low) * min(NOTCHES, max(0, notch)) / NOTCHES
         if value != self.value:
             self.post_message(self.Moved(self, round(value, 6)))

@@ -48,7 +48,10 @@ class Status(Widget):
             yield f"perplexity {self.perplexity:,.{digits}f}"
         if self.speed is not None:
             yield f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s"
-        yield f"context {self.used}/{model.block_size}"
+        if self.used > model.block_size:  # it slides
+            yield f"{self.used:,} tokens, context {model.block_size}"
+        else:
+            yield f"context {self.used}/{model.block_size}"
         yield f"{model.device} {model.dtype}" + " compiled" * model.compiled
         if self.first is not None:
             yield f"first after {1000 * self.first:,.0f} ms"

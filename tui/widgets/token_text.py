@@ -124,11 +124,13 @@ class TokenText(ScrollView):
         self._scales, self._scale = (*scales, *SCALES), scales[0]
         self.recolour()
 
-    def use_own_scale(self) -> None:
-        """Colour by the latest of the usual scales again."""
-        if self._scale not in SCALES:
-            self._scales, self._scale = SCALES, self._own_scale
-            self.recolour()
+    def use_own_scale(self) -> bool:
+        """Colour by the latest of the usual scales again; False if that is what it did."""
+        if self._scale in SCALES:
+            return False
+        self._scales, self._scale = SCALES, self._own_scale
+        self.recolour()
+        return True
 
     def extend(self) -> None:
         """Show new tokens at the end of the sequence, FRAME seconds after the previous frame."""
@@ -234,6 +236,8 @@ class TokenText(ScrollView):
             self._write_legend()
         else:
             self._fit()
+        if self.selected is not None:
+            self.reveal(self.selected)
 
     def render_line(self, y: int) -> Strip:
         """One row of the screen."""

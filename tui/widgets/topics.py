@@ -56,7 +56,7 @@ class Topics(OptionList, can_focus=False):
     }
 
     Topics > .option-list--option-highlighted {
-        color: $block-cursor-foreground;
+        color: $block-cursor-blurred-foreground;
         background: $block-cursor-blurred-background;
     }
 
@@ -115,7 +115,7 @@ def _content(topic: Topic, width: int) -> Content:
     command = topic.command
     refused = command.refused() if command else None
     keys = f"{topic.keys}  ".ljust(_KEYS_WIDTH) if topic.keys else ""
-    title = Content.assemble((keys, "$text-accent"), (topic.name, "bold"))
+    title = Content.assemble((keys, "bold"), topic.name)
     said = [topic.sentence]
     said += [f"Not now: {refused.reason}"] if refused else []
     said += [topic.source] if topic.source else []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import ClassVar
 
+from rich.style import Style
 from rich.text import Text
 from textual.content import Content
 from textual.reactive import reactive
@@ -55,6 +57,7 @@ class WaterfallTable(Widget):
     """A row for every candidate, a column for every setting that has an effect."""
 
     BORDER_TITLE = "How each setting changes the odds"
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"waterfall--gone"}
 
     found: reactive[Waterfall | None] = reactive(None)
     chosen: reactive[int | None] = reactive(None)
@@ -80,12 +83,13 @@ class WaterfallTable(Widget):
         heading = "".join(f"{name[: width - 1]:>{width}}" for name in names)
         text.append(f"{'':{_LABEL + 2}}{heading}\n", "bold")
         shown = self._shown(found)
+        gone = self.get_component_rich_style("waterfall--gone", partial=True)
         for row in shown:
             mark = "▸" if row.token_id == self.chosen else " "
             picked = "⚄" if row.token_id == found.drawn else " "
             style = "bold" if mark + picked != "  " else ""
             text.append(mark + fit(visible(row.bytes, row.token_id), _LABEL) + picked, style)
-            text.append_text(_cells(row, found.stages, columns, width))
+            text.append_text(_cells(row, found.stages, (columns, width), gone))
         hidden = [row for row in found.rows if row not in shown]
         rest = [found.rest[i] + sum(row.probabilities[i] for row in hidden) for i in columns]
         label = fit(f"{found.n_rest + len(hidden)} more", _LABEL)
@@ -109,13 +113,13 @@ class WaterfallTable(Widget):
         return [row for row in found.rows if row in needed or row in best]
 
 
-def _cells(row: Row, stages: tuple[str, ...], columns: list[int], width: int) -> Text:
+def _cells(row: Row, stages: tuple[str, ...], layout: tuple[list[int], int], gone: Style) -> Text:
     """Probabilities up to the stage that removed the token, which shows a cross."""
-    text = Text()
+    text, (columns, width) = Text(), layout
     removed = len(stages) if row.removed_by is None else stages.index(row.removed_by)
     for i in columns:
         if i >= removed:
-            text.append(f"{'✕ gone':>{width}}", "red")
+            text.append(f"{'✕ gone':>{width}}", gone)
             break
         text.append(f"{percent(row.probabilities[i]):>{width}}")
     return text.append("\n")

@@ -29,7 +29,7 @@ KEYS = (
     ("Space", "all keys of the text"),
     ("F1", "help, with a glossary"),
 )
-_NARROW = 76
+_GAP = 4
 
 
 def openings_of(model: str) -> Openings:
@@ -56,15 +56,16 @@ class Welcome(Widget):
     def render(self) -> Text:
         """Opening lines at the left, keys at the right or, in a narrow text, below."""
         lines = [self._opening(i) for i in range(len(self.openings))]
-        lines.append(Text("       …or type your own opening line.", "dim"))
+        lines.append(Text("       …or type your own.", "dim"))
         keys = [Text.assemble((f"{key:6}", "bold"), what) for key, what in KEYS]
         width, height = self.content_size
-        if width >= _NARROW:
-            left = [*lines, *[Text()] * (len(keys) - len(lines))]
+        column = max(line.cell_len for line in lines) + _GAP
+        if width >= column + max(key.cell_len for key in keys):
+            left = [*lines, *[Text() for _ in keys[len(lines) :]]]
             lines = []
             for opening, key in zip(left, keys, strict=True):
-                opening.pad_right(max(0, width // 2 - len(opening)))
-                lines.append(opening + key)
+                opening.pad_right(column - opening.cell_len)
+                lines.append(Text.assemble(opening, key))
         elif height >= len(lines) + len(keys) + 3:
             lines += [Text(), *keys]
         if height >= len(lines) + 2:

@@ -18,7 +18,7 @@ SHOWS = "screen.all_keys"
 """The action whose key shows the panel, and hides it again."""
 _GAP = 2
 _HEADING = "bold $text-primary"
-_KEY = "bold $text-accent"
+_KEY = "bold $foreground"
 _ALIGNED = 10
 """Widest keys that the words beside them are aligned to."""
 
@@ -61,6 +61,7 @@ class WhichKey(Static):
         max-height: 100%;
         overflow: hidden auto;
         border: round $border;
+        border-title-color: $text;
         border-subtitle-color: $text-muted;
         padding: 0 1;
         background: $background;

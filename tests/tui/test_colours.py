@@ -1,0 +1,84 @@
+"""The colours that a terminal is told: readable in every theme, and as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from rich.style import Style
+from syrupy.assertion import SnapshotAssertion
+from textual.color import Color
+from textual.theme import BUILTIN_THEMES
+
+from tests.tui.fake import FakeBackend, app_with, running
+from tests.tui.test_app import write
+from tests.tui.test_branching import at
+from tui.app import GPTApp
+from tui.colour import READABLE, contrast
+from tui.preferences import HEAT_MAPS, Preferences
+
+REPLY = "hello you there, world"
+THEMES = sorted(name for name in BUILTIN_THEMES if "ansi" not in name)
+
+
+def pieces(app: GPTApp) -> Iterator[tuple[int, str, Style]]:
+    """Row, text and style of everything on the screen."""
+    for row, strip in enumerate(app.screen._compositor.render_strips()):
+        for segment in strip:
+            yield row, segment.text, segment.style or Style()
+
+
+def colours(style: Style) -> tuple[Color, Color]:
+    """Of the letters and of the ground."""
+    assert style.color and style.color.triplet and style.bgcolor and style.bgcolor.triplet
+    ink, ground = Color(*style.color.triplet), Color(*style.bgcolor.triplet)
+    return (ground, ink) if style.reverse else (ink, ground)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+async def test_every_word_can_be_read_in_every_theme(theme: str) -> None:
+    app = app_with(FakeBackend(REPLY), seed=7)
+    app.theme = theme
+    async with running(app, size=(200, 50)) as pilot:
+        variables = app.theme_variables
+        own = contrast(Color.parse(variables["foreground"]), Color.parse(variables["surface"]))
+        least = min(READABLE, 0.75 * own)  # a few themes' own letters have less
+        faint, cursor = [], Color.parse(variables["block-cursor-background"])
+        screen = await write(pilot, app, "to be")
+        await at(pilot, screen, 7)
+        for keys in (["f2"], ["t"], ["escape", "space"], ["escape", "g"], ["i"]):
+            await pilot.press(*keys)
+            await pilot.pause(0.1)
+            for row, text, style in pieces(app):
+                if any(character.isalnum() for character in text):
+                    ink, ground = colours(style)
+                    if contrast(ink, ground) < least and ground != cursor:  # that is the theme's
+                        faint.append((keys, row, text, ink.hex, ground.hex))
+    assert not faint
+
+
+def painted(app: GPTApp) -> str:
+    """The screen, a line for each piece with another style."""
+    lines = list[str]()
+    for row, text, style in pieces(app):
+        if text.strip():
+            lines.append(
+                f"{row:2} {text.strip()!r}: {style.without_color} {style.color} {style.bgcolor}"
+            )
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("heat_map", HEAT_MAPS)
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
+async def test_the_screen_is_painted_like_this(
+    theme: str, heat_map: str, snapshot: SnapshotAssertion
+) -> None:
+    app = app_with(FakeBackend(REPLY), seed=7)
+    app.preferences = Preferences(theme=theme, heat_map=heat_map)
+    app.theme = theme
+    app.refresh_css(animate=False)
+    async with running(app, size=(100, 32)) as pilot:
+        screen = await write(pilot, app, "to be")
+        await at(pilot, screen, 7)
+        await pilot.pause(0.2)
+        assert painted(app) == snapshot

@@ -1,0 +1,217 @@
+"""The panels beside the text, the welcome, and presenter mode."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input
+
+from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.test_app import complaints, until_written, write
+from tests.tui.test_branching import at
+from tui.backend import CancelledAnswerError
+from tui.widgets.big_bars import BigBars
+from tui.widgets.controls import Dial
+from tui.widgets.panels import ALWAYS, NAMES
+from tui.widgets.welcome import SHAKESPEARE, Welcome, openings_of
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((60, 20), {"token"}),
+        ((80, 24), {"token"}),
+        ((80, 50), {"token"}),
+        ((120, 24), {"token"}),
+        ((120, 40), {"token", "sampling"}),
+        ((200, 24), {"token", "layers"}),
+        ((200, 60), {"token", "sampling", "layers"}),
+    ],
+)
+async def test_every_panel_is_visible_or_has_a_tab(size: tuple[int, int], shown: set[str]) -> None:
+    app = app_with(FakeBackend())
+    async with running(app, size) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 2)
+        panels = screen.panels
+        assert {name for name in NAMES if panels.get_child_by_id(name).display} == shown
+        assert {*panels.tabs, *ALWAYS[panels.arrangement]} == set(NAMES)
+        seen = set()
+        for _ in panels.tabs:
+            await pilot.press("full_stop")
+            await pilot.pause()
+            seen |= panels.shown
+            for name in panels.shown:
+                region = panels.get_child_by_id(name).region
+                assert region.width >= 40 and region.height >= 6, (name, region)
+        assert seen == set(NAMES)
+
+
+async def test_bars_follow_the_dials_and_never_show_another_tokens_numbers() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        assert screen.inspector.now is None  # the settings that drew it
+        screen.query_one("#temperature", Dial).value = "1.5"
+        await pilot.pause()
+        assert screen.inspector.now == {ord("e"): 1.0, 1: 0.0}
+        backend.error = None
+        answer = asyncio.Event()
+        first = backend.waterfall
+
+        async def slow(*asked: object) -> object:
+            await answer.wait()
+            return await first(*asked)  # type: ignore[arg-type]
+
+        backend.waterfall = slow  # type: ignore[assignment,method-assign]
+        await pilot.press("right")
+        assert screen.inspector.now is None  # not the numbers of the other token
+        screen.query_one("#temperature", Dial).value = "0.8"
+        await pilot.pause()
+        answer.set()
+        await pilot.pause()
+        assert screen.inspector.now is None  # an older answer comes too late
+
+
+async def test_the_odds_of_a_token_are_shown_with_its_own_seed() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        seed = screen.document.path[-1].sampling
+        await write(pilot, app, "c")
+        await at(pilot, screen, 3)
+        await pilot.press("f2")
+        await pilot.pause()
+        assert seed and backend.asked[-1][2].seed == seed.seed
+        assert backend.requests[-1].sampling.seed != seed.seed
+
+
+async def test_the_layers_follow_the_cursor_and_colour_the_text_until_esc() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        await pilot.press("e")
+        while not str(screen.view.border_title).startswith("Attention"):
+            await pilot.pause()
+        assert screen.view.has_focus
+        await pilot.press("left")
+        while not any('P("h")' in row.text for row in screen._compositor.render_strips()):
+            await pilot.pause()
+        await pilot.press("escape")
+        await pilot.pause()
+        assert screen.panels.chosen == "token" and screen.view.has_focus
+        assert str(screen.view.border_title).startswith("Text")
+        await pilot.press("E")
+        while "Influence" not in str(screen.view.border_title):
+            await pilot.pause()
+        await pilot.press("escape")
+        assert str(screen.view.border_title).startswith("Text") and screen.view.has_focus
+        await pilot.press("escape")
+        await pilot.pause()
+        assert screen.prompt.has_focus
+
+
+async def test_an_answer_that_nobody_waits_for_is_no_problem() -> None:
+    app = app_with(FakeBackend("hello", error=None))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.session.backend.error = CancelledAnswerError("stopped")  # type: ignore[attr-defined]
+        await at(pilot, screen, 3)
+        await pilot.press("p")
+        await pilot.pause()
+        assert not complaints(app)
+
+
+async def test_f2_in_one_column_leaves_no_key_to_a_hidden_field() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        screen.panels.chosen = "sampling"
+        await pilot.pause()
+        screen.query_one("#temperature", Dial).focus()
+        await pilot.pause()
+        await pilot.press("f2")
+        await pilot.pause()
+        assert screen.view.has_focus and screen.table.region.height > 5
+
+
+async def test_the_welcome_starts_a_text_and_goes() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        welcome = main_screen(app).query_one(Welcome)
+        assert welcome.display
+        await pilot.press("down", "down", "down", "up")
+        assert welcome.chosen == 2
+        await pilot.press("x")
+        await pilot.pause()
+        assert not welcome.display
+        await pilot.press("backspace")
+        await pilot.pause()
+        assert welcome.display
+        await pilot.press("enter")
+        await until_written(pilot, main_screen(app))
+        assert backend.requests[0].text == welcome.openings.third
+        assert not welcome.display
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        assert welcome.display
+    assert openings_of("shakespeare") is SHAKESPEARE
+
+
+async def test_presenter_mode_hides_a_token_until_the_second_key() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend, length=1)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.view.focus()
+        await pilot.pause()
+        await pilot.press("P")
+        await pilot.pause()
+        bars = screen.query_one(BigBars)
+        assert bars.step is screen.document.path[-1].step and not screen.panels.region.area
+        n = len(screen.document.path)
+        await pilot.press("space")
+        await until_written(pilot, screen)
+        assert len(screen.document.path) == n + 1 and bars.step is None
+        assert len(screen.view._rows.first_row) == n
+        await pilot.press("space")
+        await pilot.pause()
+        assert bars.step is screen.document.path[-1].step
+        assert len(screen.view._rows.first_row) == n + 1
+        backend.reply = ""
+        await pilot.press("space")
+        await until_written(pilot, screen)
+        await pilot.pause()
+        assert complaints(app) and not screen.is_hiding
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not screen.is_presenting and screen.panels.region.area
+
+
+async def test_a_text_file_is_read_from_the_program(tmp_path: Path) -> None:
+    app = app_with(FakeBackend())
+    file = tmp_path / "a text.txt"
+    file.write_text("to be or")
+    async with running(app) as pilot:
+        await pilot.press("f10")
+        await pilot.pause()
+        app.screen.query_one(Input).value = str(tmp_path)
+        await pilot.press("enter")
+        while not complaints(app):
+            await pilot.pause()
+        assert "is not a file" in complaints(app)[-1]
+        await pilot.press("f10")
+        await pilot.pause()
+        app.screen.query_one(Input).value = str(file)
+        await pilot.press("enter")
+        while main_screen(app).document.text != "to be or":
+            await pilot.pause()
+        assert main_screen(app).session.perplexity == pytest.approx(5)
