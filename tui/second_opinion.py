@@ -10,7 +10,8 @@ from gpt.settings import Sampling
 from tui.backend import BackendError, Compared, Completion, Loaded, Steps
 from tui.document import Node
 from tui.news import Change, News, Problem, SecondReading, SecondText, State, WhatIf
-from tui.session import READY, Session
+from tui.runs import READY
+from tui.session import Session
 
 
 def what_if(

@@ -5,16 +5,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from gpt.errors import UserError
-from gpt.settings import Sampling
 from tui import store
+from tui.autosave import Autosave
 from tui.backend import (
     BackendError,
     Completion,
@@ -31,32 +29,13 @@ from tui.figures import Figures, Tally
 from tui.garbage import Settler
 from tui.measure import perplexity
 from tui.news import Change, News, Problem, PromptReturned, State
+from tui.runs import READY, RunSettings, finished
 from tui.store import Entry, Place
 
-READY = State("Enter sends")
 CALM = 0.1
 """Seconds between two updates of the panels while text streams; less would flicker."""
 KEEP_EVERY = 10.0
 """Seconds between two saves during a run; more if saving takes long."""
-FINISHED = {
-    "length": "Done: {n} tokens",
-    "eos": "Done: the model ended its text",
-    "stop": "Done: the model wrote a stop text",
-    "context full": 'Context full. Turn on "Slide context" to continue',
-    "cancelled": "Stopped",
-}
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Settings of a run."""
-
-    sampling: Sampling
-    length: int
-    """Most tokens of a branch."""
-    branches: int = 1
-    slide: bool = False
-    chat: bool = False
 
 
 class Session:
@@ -78,7 +57,6 @@ class Session:
         self.waiting = ""
         """What the model is doing until then."""
         self.document = Document()
-        self.place = Place()
         self.is_busy = False
         """A run, a reading or a comparison is in progress, or waits for the model."""
         self.figures = Figures()
@@ -89,9 +67,7 @@ class Session:
         self._connect = connect
         self._clock = clock
         self._settler = Settler(clock)
-        self._saving = asyncio.Lock()
-        self._saves: set[asyncio.Task[None]] = set()
-        self._saved_version = 0
+        self._autosave = Autosave(lambda problem: self.report(problem))
 
     @property
     def perplexity(self) -> float | None:
@@ -147,12 +123,14 @@ class Session:
 
     def begin(self, document: Document | None = None, place: Place | None = None) -> None:
         """Replace the current text by another one; the current one stays on the disk."""
-        if self._saves or self.document.version != self._saved_version:
-            self._keep(is_last=True)
-        else:
-            self.place.release()
-        self.document, self.place = document or Document(), place or Place()
-        self._saved_version = self.document.version
+        new = document or Document()
+        self._autosave.move(self.document, self.model, new, place or Place())
+        self.document = new
+
+    @property
+    def place(self) -> Place:
+        """Where the text is saved."""
+        return self._autosave.place
 
     def open(self, path: Path) -> tuple[Entry, bool]:
         """Replace the current text by a saved one, at the place where its reader left it.
@@ -167,26 +145,8 @@ class Session:
         return entry, is_ours
 
     def keep(self) -> None:
-        """Start to save the text in a thread: a long one takes longer than a frame."""
-        self._keep(is_last=False)
-
-    def _keep(self, *, is_last: bool) -> None:
-        self._saved_version = self.document.version
-        save = self._save(self.place, self.document, self.model, is_last=is_last)
-        task = asyncio.get_running_loop().create_task(save)
-        self._saves.add(task)
-        task.add_done_callback(self._saves.discard)
-
-    async def _save(self, place: Place, document: Document, model: str, *, is_last: bool) -> None:
-        async with self._saving:  # one after the other
-            try:
-                await asyncio.to_thread(
-                    place.save, model, list(document.nodes()), list(document.path)
-                )
-            except UserError as error:
-                self.report(Problem(str(error)))
-            if is_last:
-                place.release()
+        """Start to save the text."""
+        self._autosave.start(self.document, self.model)
 
     # Runs.
 
@@ -268,7 +228,7 @@ class Session:
                 if done.finish_reason == "cancelled" or not done.tokens:
                     break
                 begin = len(self.document.path) - done.tokens
-            yield _finished(done)
+            yield finished(done)
         except BackendError as error:
             dead = isinstance(error, EngineDiedError)
             yield State("Press Ctrl+R to restart the engine") if dead else READY
@@ -339,11 +299,3 @@ class Session:
             yield Problem(str(error))
             yield PromptReturned(text)
             yield READY
-
-
-def _finished(done: Done) -> State:
-    """What to say after a run."""
-    if done.finish_reason == "length" and not done.tokens:
-        return READY
-    said = FINISHED.get(done.finish_reason or "", READY.message).format(n=done.tokens)
-    return State(said.replace(" 1 tokens", " 1 token"))

@@ -15,8 +15,9 @@ from tests.tui.fake import FakeBackend, token
 from tui import store
 from tui.backend import BackendError, Completion, Done, EngineDiedError, Event, Status, Steps
 from tui.news import Change, News, Problem, PromptReturned, State, WhatIf
+from tui.runs import RunSettings
 from tui.second_opinion import read_with, what_if, write_with
-from tui.session import CALM, KEEP_EVERY, RunSettings, Session
+from tui.session import CALM, KEEP_EVERY, Session
 
 SETTINGS = RunSettings(Sampling(temperature=0.8, seed=7), 20)
 
@@ -167,7 +168,7 @@ async def test_a_long_run_is_saved_while_it_lasts() -> None:
             document, _ = store.load(entry.path)
             assert len(document.path) == 5  # the first token after more than KEEP_EVERY seconds
             assert session.is_busy
-    await asyncio.gather(*session._saves)
+    await asyncio.gather(*session._autosave.tasks)
     assert store.load(entry.path)[0].text == "abhello world"
     session.close()
     assert backend.closed
@@ -176,7 +177,7 @@ async def test_a_long_run_is_saved_while_it_lasts() -> None:
 async def test_a_short_run_is_saved_at_its_end_alone() -> None:
     session = session_of(FakeBackend("hello"))
     async for news in session.run(SETTINGS, "ab"):
-        assert news is Change.ENDED or not session._saves
+        assert news is Change.ENDED or not session._autosave.tasks
     await saved(1)
     session.close()
 
@@ -185,16 +186,16 @@ async def test_what_is_changed_is_saved_before_another_text_takes_its_place() ->
     session = session_of(FakeBackend("hello"))
     await all_of(session.run(SETTINGS, "ab"))
     (entry,) = await saved(1)
-    await asyncio.gather(*session._saves)
+    await asyncio.gather(*session._autosave.tasks)
     session.document.toggle_mark(3)
     session.begin()
     assert session.document.text == ""
-    await asyncio.gather(*session._saves)
+    await asyncio.gather(*session._autosave.tasks)
     assert store.load(entry.path)[0].path[3].is_marked
     before = entry.path.stat().st_mtime_ns
     assert session.open(entry.path)[1], "nobody holds it any more"
     session.begin()
-    assert not session._saves
+    assert not session._autosave.tasks
     assert entry.path.stat().st_mtime_ns == before, "only looked at"
 
 
@@ -208,7 +209,7 @@ async def test_a_text_that_cannot_be_saved_is_reported(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(store, "write", fail)
     await all_of(session.run(SETTINGS, "ab"))
-    await asyncio.gather(*session._saves)
+    await asyncio.gather(*session._autosave.tasks)
     (problem,) = reported
     assert isinstance(problem, Problem) and "No space left" in problem.message
 

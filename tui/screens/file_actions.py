@@ -17,8 +17,8 @@ from tui.labels import shortened
 from tui.measure import find
 from tui.news import Change, News
 from tui.preferences import Chooser
+from tui.runs import READY
 from tui.screens.model_actions import ModelActions
-from tui.session import READY
 from tui.store import Entry
 from tui.widgets.token_view import TokenView
 

@@ -18,13 +18,14 @@ from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import garbage
 from tui.keys import bindings
+from tui.runs import READY
 from tui.screens.branch_actions import BranchActions
 from tui.screens.compare_actions import CompareActions
 from tui.screens.file_actions import FileActions
 from tui.screens.panel_actions import PanelActions
 from tui.screens.presenter_actions import PresenterActions
 from tui.screens.token_actions import TokenActions
-from tui.session import READY, Session
+from tui.session import Session
 from tui.widgets.hints import Hints
 from tui.widgets.inspector import Inspector
 from tui.widgets.panels import Panels

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tui.runs import READY
 from tui.screens.session_screen import SessionScreen
-from tui.session import READY
 
 
 class ModelActions(SessionScreen):

@@ -20,7 +20,7 @@ from gpt.sanitize import one_line
 from gpt.settings import Ids, Sampling, check_setting
 from gpt.word_ids import split_boost
 from tui.dials import KNOBS, NEUTRAL, PRESETS, WORDS, Knob, preset_fields
-from tui.session import RunSettings
+from tui.runs import RunSettings
 from tui.widgets.field import Field
 from tui.widgets.slider import Slider
 
