@@ -129,7 +129,7 @@ def diverging(title: str, bits: Sequence[float | None], labels: tuple[str, str])
 
 def influence(title: str, bits: Sequence[float | None]) -> Scale:
     """A scale by how much each token adds to the log-probability of another one, in bits."""
-    return diverging(title, bits, ("against", "for it"))
+    return diverging(title, bits, ("less likely", "more likely"))
 
 
 def _at(bits: Sequence[float | None], step: Step) -> float:

@@ -34,8 +34,8 @@ EVERYWHERE = (
         group="Change", short="preset",
         help="Sampling settings: choose a preset: greedy, careful, balanced, wild, or the "
              "model's own distribution.",
-        synonyms="temperature greedy creative random deterministic careful wild balanced dial "
-                 "configure"),
+        synonyms="temperature bold daring greedy creative random deterministic careful wild "
+                 "balanced dial configure"),
     Key("measures", "f5", "lines", "numbers of each line", group="Look inside", short="lines",
         help="Perplexity of each line, with its bits and bits per byte: where the text was easy "
              "or hard for the model.",

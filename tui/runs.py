@@ -13,7 +13,7 @@ FINISHED = {
     "length": "Done: {n} tokens",
     "eos": "Done: the model ended its text",
     "stop": "Done: the model wrote a stop text",
-    "context full": 'Context full. Turn on "Slide context" to continue',
+    "context full": 'Context full. Turn on "Slide context when full"',
     "cancelled": "Stopped",
 }
 

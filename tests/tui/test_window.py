@@ -41,9 +41,9 @@ def written(start: Start, size: tuple[int, int] = SIZES[0]) -> Terminal:
 
 
 def to_the_text(terminal: Terminal) -> None:
-    """From the prompt, whose keys the last line shows while it has the focus."""
+    """From the prompt, until the last line shows the keys of the text."""
     terminal.press("tab")
-    terminal.hides("Enter send")
+    terminal.shows("colours|all keys")
 
 
 def endless(directory: Path, start: Start) -> Terminal:

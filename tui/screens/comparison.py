@@ -60,7 +60,8 @@ class ComparisonScreen(Page):
             view.compare_with(other.nodes)
             drawn = measure([node.step for node in side.nodes[side.begin :]])
             perplexity = "" if drawn.perplexity is None else f", perplexity {drawn.perplexity:.2f}"
-            title = f"{one_line(side.title)}: {drawn.n_tokens} tokens{perplexity}"
+            n = f"{drawn.n_tokens} token" + "s" * (drawn.n_tokens != 1)
+            title = f"{one_line(side.title)}: {n}{perplexity}"
             view.caption = title
 
 

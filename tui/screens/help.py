@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.errors import NoWidget
 from textual.screen import Screen
 from textual.widgets import Input, OptionList
 
@@ -100,8 +102,8 @@ class HelpScreen(Dialog[Command | None]):
             panel.border_title = "Help"
             panel.border_subtitle = Content("  ").join(
                 (
-                    Content("Enter do it").stylize("@click=screen.choose"),
-                    Content("Esc close").stylize("@click=screen.dismiss(None)"),
+                    Content("Enter: run it").stylize("@click=screen.choose"),
+                    Content("Esc: close").stylize("@click=screen.dismiss(None)"),
                 )
             )
             yield Field(self._wanted, placeholder="Type to find a key or a word…")
@@ -155,8 +157,9 @@ class HelpScreen(Dialog[Command | None]):
 
     def on_click(self, event: events.Click) -> None:
         """A click beside the window closes it."""
-        if self.get_widget_at(event.screen_x, event.screen_y)[0] is self:
-            self.dismiss(None)
+        with suppress(NoWidget):  # the window may have become smaller since
+            if self.get_widget_at(event.screen_x, event.screen_y)[0] is self:
+                self.dismiss(None)
 
 
 def _here(screen: Screen[Any]) -> Iterator[Topic]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textual import events
+from textual.errors import NoWidget
 
 from tui.screens.session_screen import SessionScreen
 
@@ -29,7 +30,10 @@ class KeyActions(SessionScreen):
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Hide the panel at a click elsewhere."""
-        clicked, _ = self.get_widget_at(*event.screen_offset)
+        try:
+            clicked, _ = self.get_widget_at(*event.screen_offset)
+        except NoWidget:  # the window has become smaller since
+            return
         for panel in self.query("WhichKey"):
             panel.display = panel.display and panel in clicked.ancestors_with_self
 

@@ -69,7 +69,7 @@ class PreferencesScreen(Dialog[None]):
         """Add a row for each action."""
         for name, width in (
             ("key", 12),
-            ("what it does", 42),
+            ("what it does", 40),
             ("where", 13),
             ("name in the file", 0),
         ):
