@@ -12,6 +12,7 @@ from textual.actions import SkipAction
 from textual.app import ComposeResult, SuspendNotSupported
 from textual.binding import BindingType
 from textual.containers import Container
+from textual.geometry import Size
 from textual.message import Message
 
 from gpt.errors import UserError
@@ -85,9 +86,12 @@ class MainScreen(
         super().__init__(session)
         self._opening = opening or Opening()
         self.early_prompt = self._opening.prompt
+        self.is_whole = False
+        """All widgets are mounted."""
 
     def compose(self) -> ComposeResult:
         """The widgets of the first frame."""
+        self._arrange(self.app.size)
         yield Status(id="status")
         with Container(id="body"):
             with Container(id="reading"):
@@ -132,18 +136,27 @@ class MainScreen(
             self.read(self._opening.score)
         if self.early_prompt and not self.write(self.early_prompt):
             self.give_back(self.early_prompt)
+        self.is_whole = True
+        self.refresh_bindings()
         self.post_message(self.Whole())
 
     def on_resize(self, event: events.Resize) -> None:
         """Choose the arrangement for this size."""
-        width, height = event.size
+        before = set(self.classes)
+        self.panels.arrangement = self._arrange(event.size)
+        if self.classes != before:
+            self.update_node_styles()
+
+    def _arrange(self, size: Size) -> str:
+        """Set the classes for a size, without a new look; returns the arrangement of the panels."""
+        width, height = size
         columns = "three" if width >= THREE else "two" if width >= TWO else "one"
-        for name in ("one", "two", "three"):
-            self.set_class(name == columns, f"-{name}")
-        self.set_class(height < LOW, "-low")
         is_high = height >= HIGH and columns != "one"
-        self.set_class(is_high, "-high")
-        self.panels.arrangement = f"{columns}-high" if is_high else columns
+        for name in ("one", "two", "three"):
+            self.set_class(name == columns, f"-{name}", update=False)
+        self.set_class(height < LOW, "-low", update=False)
+        self.set_class(is_high, "-high", update=False)
+        return f"{columns}-high" if is_high else columns
 
     @on(Prompt.Paged)
     def _prompt_paged(self, event: Prompt.Paged) -> None:

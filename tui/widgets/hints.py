@@ -24,6 +24,8 @@ class Hints(Widget):
     def render(self) -> Text:
         """Hints from the left, each whole; the way to the help at the right."""
         end = _hint(*HELP)
+        if not getattr(self.screen, "is_whole", True):  # before the first frame it would take long
+            return Text()
         room = self.size.width - 2
         line = Text(" ")
         for key, label, action in self._offers():
