@@ -93,10 +93,12 @@ async def test_typing_finds_keys_and_words_alike(typed: str, first: str) -> None
 async def test_it_opens_at_a_term_with_its_meaning_highlighted() -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app) as pilot:
+        screen = await opened(pilot, app, TERMS[0].name)
         for term in TERMS:
-            screen = await opened(pilot, app, term.name)
+            screen.look_for(term.name)
+            await pilot.pause()
             assert highlighted(screen).name == term.name
-            await pilot.press("escape")
+        await pilot.press("escape")
         screen = await opened(pilot, app, "no such [/word]")
         await pilot.press("backspace")  # the term is selected, so one key empties the field
         assert screen.field.value == ""
