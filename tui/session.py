@@ -20,6 +20,7 @@ from tui.backend import (
     Connection,
     Done,
     EngineDiedError,
+    Event,
     Loaded,
     Status,
     Steps,
@@ -78,10 +79,13 @@ class Session:
 
     # The model.
 
-    async def load(self) -> AsyncIterator[News]:
-        """Follow the latest request for a model."""
+    def load(self) -> AsyncIterator[News]:
+        """Follow the request for a model that is the latest one now."""
+        return self._load(self._answers)
+
+    async def _load(self, answers: AsyncIterator[Event]) -> AsyncIterator[News]:
         try:
-            async for event in self._answers:
+            async for event in answers:
                 if isinstance(event, Status):
                     self.waiting = event.message
                     yield Change.WAITING

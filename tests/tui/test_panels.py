@@ -215,3 +215,16 @@ async def test_a_text_file_is_read_from_the_program(tmp_path: Path) -> None:
         while main_screen(app).document.text != "to be or":
             await pilot.pause()
         assert main_screen(app).session.perplexity == pytest.approx(5)
+
+
+async def test_an_engine_that_is_restarted_twice_at_once_is_followed_once_each() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        before = len(backend.loaded)
+        screen.action_restart()
+        screen.action_restart()
+        while len(backend.loaded) < before + 2 or not screen.session.loaded:
+            await pilot.pause()
+        assert not complaints(app)

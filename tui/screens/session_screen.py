@@ -140,10 +140,13 @@ class SessionScreen(Sized, Screen[None]):
 
     # Drawing.
 
-    @work(group="load")
-    async def load(self) -> None:
+    def load(self) -> None:
         """Draw how the model loads."""
-        async for news in self.session.load():
+        self._follow_load(self.session.load())  # a worker begins later: another request may come
+
+    @work(group="load")
+    async def _follow_load(self, loading: AsyncIterator[News]) -> None:
+        async for news in loading:
             self.draw(news)
 
     @work(group="write")
