@@ -87,7 +87,7 @@ def test_a_person_uses_everything(home: Path, tmp_path: Path) -> None:
     # Keep it and share it.
     press(F4)
     until("HTML.page")
-    press("\x15", "\x0b", f"{tmp_path}/text.html", "\r")
+    press(HOME, "\x0b", f"{tmp_path}/text.html", "\r")
     until("Wrote ")
     press(F3)
     until("1 of 1")
