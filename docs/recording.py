@@ -1,8 +1,8 @@
-"""Record forty seconds of the real program as a person uses it: docs/recording.cast and .svg.
+"""Record forty seconds of the real program as a person uses it: docs/recording.svg.
 
     .venv/bin/python -m docs.recording [--draw]
 
-The cast is asciinema's (version 2): `asciinema play docs/recording.cast` shows it. Its markers say
+The cast, docs/recording.cast, is asciinema's (version 2) and too large to keep in the repository; its markers say
 what the person does. --draw only draws the cast again.
 """
 

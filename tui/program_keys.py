@@ -115,7 +115,7 @@ _IN_THE_PROMPT = (
         help="Generate: append your text and let the model continue; with an empty prompt, just "
              "continue.",
         synonyms="generate run submit write chat message complete answer go continue"),
-    Key("prompt.leave", "tab", "app.focus_next", "go into the text", label="text",
+    Key("prompt.leave", "tab,shift+tab", "screen.to_text", "go into the text", label="text",
         show=True, group="Move",
         help="Focus: go from the prompt into the text, where every token can be opened.",
         synonyms="focus leave next token open"),

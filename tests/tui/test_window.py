@@ -215,8 +215,8 @@ def test_a_prompt_that_was_sent_is_not_counted_any_more(start: Start) -> None:
 
 def test_a_wrong_boost_is_named_while_it_is_typed(start: Start) -> None:
     terminal = written(start)
-    terminal.press(*["shift+tab"] * 4)
     column, row = terminal.place("boosted")
+    terminal.click(column + 13, row)
     terminal.until(lambda _: terminal.has_cursor(column + 12, row))
     terminal.press("king")
     terminal.shows("boosted: 'king' must be")

@@ -12,6 +12,10 @@ from tui.widgets.welcome import Welcome
 class PanelActions(LivePanels):
     """Each action's conditions are in the table of possible actions."""
 
+    def action_to_text(self) -> None:
+        """Move the focus from the prompt into the text."""
+        self.view.focus()
+
     def action_show_panel(self, name: str) -> None:
         """Show the panel with this id."""
         self.panels.chosen = name
