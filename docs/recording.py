@@ -2,8 +2,8 @@
 
     .venv/bin/python -m docs.recording [--draw]
 
-The cast, docs/recording.cast, is asciinema's (version 2) and too large to keep in the repository; its markers say
-what the person does. --draw only draws the cast again.
+The cast, docs/recording.cast, is asciinema's (version 2) and too large for the repository. Its
+markers say what the person does. --draw only draws it again.
 """
 
 from __future__ import annotations
