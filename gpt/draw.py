@@ -17,6 +17,7 @@ from torch import Tensor
 from gpt.prediction import Prediction
 from gpt.sampling import (
     GREEDY_BELOW,
+    TINY,
     banned_and_boosted,
     distribution,
     draw,
@@ -27,6 +28,7 @@ from gpt.settings import Sampling
 
 NAMES_TOKENS = frozenset({"banned", "boosted", "repetition_penalty"})
 """Settings that change the scores of certain tokens, and so their order."""
+_LAST = torch.iinfo(torch.int32).max
 Race = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """The type of `race`."""
 
@@ -48,22 +50,32 @@ def race(
         all_scores: (V) of the whole vocabulary, if the n tokens are only its best: top-p is a
             share of them all.
     """
-    temperature, top_k, top_p, log_min_p, _ = settings
+    first, second = key
     best = scores.max()
-    scores = (scores - best) / temperature
+    if all_scores is not None:
+        all_scores = all_scores - best
+    return _finish(scores - best, ids, settings, noise(ids, first, second), all_scores)
+
+
+def _finish(
+    scores: Tensor, ids: Tensor, settings: Tensor, noise: Tensor, all_scores: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """As `race`, for scores of which the best is 0, and with the noise (n) of the n tokens."""
+    temperature, top_k, top_p, log_min_p, _ = settings
+    scores = scores / temperature
     place = torch.arange(len(scores), device=scores.device)
     scores = scores.masked_fill(place >= top_k, -math.inf)
     shares = scores.exp()
     total = shares.sum()
     if all_scores is not None:
-        total = torch.where(top_k.isinf(), ((all_scores - best) / temperature).exp().sum(), total)
+        total = torch.where(top_k.isinf(), (all_scores / temperature).exp().sum(), total)
     p = shares / total
-    outside = (p.cumsum(-1) - p >= top_p) & (place > 0)
+    outside = p.cumsum(-1) - p >= top_p  # never the first
     scores = scores.masked_fill(outside | (scores < log_min_p), -math.inf)
     final = scores.log_softmax(-1)
-    first, second = key
-    drawn = (noise(ids, first, second) / final.exp()).argmin()
-    return ids.index_select(0, drawn.view(1))[0], final
+    clocks = noise / final.exp()
+    # An argmin would be one block of threads on a GPU; these are many.
+    return ids.masked_fill(clocks > clocks.amin(), _LAST).amin(), final
 
 
 def settings_tensor(sampling: Sampling) -> Tensor:
@@ -72,7 +84,7 @@ def settings_tensor(sampling: Sampling) -> Tensor:
     numbers = (
         1.0 if greedy else sampling.temperature,
         1 if greedy else sampling.top_k or math.inf,
-        sampling.top_p if sampling.top_p < 1 else math.inf,  # rounding may reach 1
+        max(sampling.top_p, TINY) if sampling.top_p < 1 else math.inf,  # rounding may reach 1
         math.log(sampling.min_p) if sampling.min_p else -math.inf,
         sampling.repetition_penalty,
     )
@@ -178,6 +190,7 @@ class SamplingTensors:
         """(V) whether the text contains a token."""
         self.keys = torch.zeros(n_steps, 2, dtype=torch.int32, device=device)
         """(n_steps, 2) the noise key of each step."""
+        self._ids = torch.arange(vocab_size, dtype=torch.int32, device=device)
 
     def set(self, sampling: Sampling, path: Sequence[int], n_steps: int) -> None:
         """Prepare to draw n_steps tokens after a path."""
@@ -188,19 +201,24 @@ class SamplingTensors:
         self.keys[:n_steps] = torch.tensor(keys, dtype=torch.int32).to(self.keys.device)
         self.set_bias(sampling, path)
 
+    def noise(self, step: Tensor) -> Tensor:
+        """The noise (V) of a step: () number of the token since `set`."""
+        first, second = self.keys.index_select(0, step.view(1))[0]
+        return noise(self._ids, first, second)
+
     def set_bias(self, sampling: Sampling, path: Sequence[int]) -> None:
         """Ban and boost the tokens that the settings name for the position after a path."""
         self.bias.copy_(banned_and_boosted(torch.zeros(len(self.bias)), sampling, path))
 
 
 def draw_from_logits(
-    logits: Tensor, order: Tensor | None, sampling: SamplingTensors, step: Tensor
+    logits: Tensor, order: Tensor | None, sampling: SamplingTensors, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Logits (V) float32 → an id () and its log-probabilities (V) after all settings.
 
     Args:
         order: (V) ids, highest logit first, if no setting names tokens and so changes the order.
-        step: () number of the token since `SamplingTensors.set`.
+        noise: (V) from `SamplingTensors.noise`.
     """
     if order is None:
         scores, penalty = logits + sampling.bias, sampling.settings[4]
@@ -210,6 +228,6 @@ def draw_from_logits(
         scores, ids = scores.sort(descending=True, stable=True)
     else:
         scores, ids = logits.index_select(0, order), order
-    key = sampling.keys.index_select(0, step.view(1))[0]
-    token, final = race(scores, ids, sampling.settings, key)
+    noise = noise.index_select(0, ids)
+    token, final = _finish(scores - scores[0], ids, sampling.settings, noise)
     return token, torch.empty_like(final).scatter(0, ids, final)

@@ -42,27 +42,20 @@ class Prediction(NamedTuple):
 def predict(logits: Tensor) -> Prediction:
     """Logits (n, V) of any float dtype → the distributions that they define."""
     logits = logits.float()
+    logprobs, entropy, total = describe(logits)
+    return Prediction(logits, logprobs, entropy, total, *_best(logprobs))
+
+
+def describe(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (n, V) float32 → `logprobs`, `entropy` and `total` of a Prediction."""
     logprobs = logits.log_softmax(-1)
-    return Prediction(logits, logprobs, _entropy(logprobs), logits.sum(-1), *_best(logprobs))
+    entropy = -(logprobs.exp() * logprobs.clamp_min(-1e9)).sum(-1)  # a probability of 0 adds 0
+    return logprobs, entropy, logits.sum(-1)
 
 
-def predict_in_order(logits: Tensor) -> tuple[Prediction, Tensor]:
-    """Logits (1, V) → what `predict` returns, and all ids (V), highest logit first.
-
-    Among equal logits, the lowest id comes first. On a GPU this takes no longer than finding only
-    the best ones.
-    """
-    logits = logits.float()
-    order = logits[0].sort(descending=True, stable=True).indices
-    logprobs = logits.log_softmax(-1)
-    best = order[:TOP]
-    top = logprobs.index_select(-1, best)
-    return Prediction(logits, logprobs, _entropy(logprobs), logits.sum(-1), top, best[None]), order
-
-
-def _entropy(logprobs: Tensor) -> Tensor:
-    """logprobs (n, V) → entropies (n) in nats. A probability of 0 adds 0."""
-    return -(logprobs.exp() * logprobs.clamp_min(-1e9)).sum(-1)
+def highest_first(logits: Tensor) -> Tensor:
+    """Logits (V) → all ids (V), highest logit first; among equal logits, the lowest id."""
+    return logits.sort(descending=True, stable=True).indices
 
 
 def _best(logprobs: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from gpt.settings import Sampling
 
 GREEDY_BELOW = 1e-5
 """Lower temperatures count as 0, because dividing by them would overflow."""
-_TINY = torch.finfo(torch.float32).tiny
+TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _top_p(scores: Tensor, sampling: Sampling, path: Sequence[int]) -> Tensor:
     mass = torch.bincount(bins, weights=p)
     before = mass.flip(0).cumsum(0).roll(1)  # probability of all higher bins together
     before[0] = 0.0
-    wanted = max(sampling.top_p, _TINY)  # the most probable token stays even if top_p is 0
+    wanted = max(sampling.top_p, TINY)  # the most probable token stays even if top_p is 0
     place = int((before < wanted).nonzero()[-1])
     last = len(mass) - 1 - place
     ids = (bins == last).nonzero()[:, 0]

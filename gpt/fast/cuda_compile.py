@@ -23,14 +23,23 @@ from gpt.config import ModelConfig
 from gpt.context import Context
 from gpt.fast import cuda_graph
 from gpt.fast.build import Build, cache_directory, code_path, failure_note, mark_used
-from gpt.fast.cuda_graph import Graphs, StepCode
+from gpt.fast.cuda_graph import Graphs
+from gpt.fast.cuda_step import StepCode
 from gpt.fast.static_cache import StaticCache
 from gpt.generate import draws
 from gpt.model import GPT, Attention, Block, Rotation
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
 
-_SOURCES = ("model.py", "fast/static_cache.py", "fast/cuda_graph.py", "fast/cuda_compile.py")
+_SOURCES = (
+    "model.py",
+    "sampling.py",
+    "prediction.py",
+    "draw.py",
+    "fast/static_cache.py",
+    "fast/cuda_step.py",
+    "fast/cuda_compile.py",
+)
 
 
 class _Linear(nn.Linear):
@@ -73,8 +82,7 @@ class _Layer(nn.Module):
 def compiled_blocks(model: GPT) -> StepCode:
     """Code that computes what the network does, with the same weights. Compiles at its first run.
 
-    Only blocks are compiled. After them the whole vocabulary is searched, for which the compiler
-    would use one block of threads; PyTorch's own kernel is faster.
+    A block, which all layers share, and what follows the logits; sorting them is PyTorch's own.
     """
     weight = model.wte.weight
     # Turns products of one row into sums, which are fused with their neighbours.
@@ -87,7 +95,10 @@ def compiled_blocks(model: GPT) -> StepCode:
         block.attn.layer = 0
         block.compile(options=options, dynamic=True)  # one for all lengths of the cache
         twin.h[layer] = _Layer(block, layer)
-    return StepCode(twin)
+    plain = StepCode(twin)
+    return StepCode(
+        twin, torch.compile(plain.describe), torch.compile(plain.draw), torch.compile(plain.report)
+    )
 
 
 class CudaBuild(Build):
@@ -148,10 +159,11 @@ def fill(config: ModelConfig, dtype: torch.dtype, device: str) -> None:
         size = 0
         while size < config.block_size:
             size = cuda_graph.bucket_size(size, config.block_size)
-            context.truncate(0)
-            list(draws(context, [0] * max(1, size - 2), Sampling(), 2, 10))
-            if not graphs.is_compiled:
-                raise RuntimeError(graphs.why_not_compiled)
+            for sampling in (Sampling(), Sampling(repetition_penalty=1.1)):
+                context.truncate(0)
+                list(draws(context, [0] * max(1, size - 2), sampling, 2, 10))
+                if not graphs.is_compiled:
+                    raise RuntimeError(graphs.why_not_compiled)
 
 
 def main() -> None:

@@ -16,8 +16,10 @@ from torch.utils._pytree import tree_leaves
 from gpt import prediction
 from gpt.checkpoint import Checkpoint, empty_network, load
 from gpt.context import Context
-from gpt.fast import cuda_graph
-from gpt.fast.cuda_graph import Graph, Graphs, ResultBuffer, StepCode, bucket_size
+from gpt.draw import choose
+from gpt.fast import cuda_graph, cuda_step
+from gpt.fast.cuda_graph import Graphs, ResultBuffer, bucket_size
+from gpt.fast.cuda_step import Graph, StepCode
 from gpt.generate import Limits, generate, score
 from gpt.model import GPT
 from gpt.prediction import NonFiniteLogitsError
@@ -201,6 +203,19 @@ def test_what_was_computed_ahead_is_forgotten_if_a_text_is_cut_off(
     assert_same(list(other), list(fresh))
 
 
+def test_only_the_first_token_is_drawn_eagerly(
+    tiny: Checkpoint, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _one, context = loaded(tiny, device)
+    text = list(generate(context, [3], Sampling(seed=2), Limits(30)))
+    assert [size for size, _ in graphs_of(context)._graphs] == [8, 16, 32]
+    eager = []
+    monkeypatch.setattr("gpt.generate.choose", lambda *args: (eager.append(args), choose(*args))[1])
+    context.truncate(0)
+    assert_same(list(generate(context, [3], Sampling(seed=2), Limits(30))), text)
+    assert len(eager) == 1
+
+
 def test_stop_strings_and_cancelling_end_a_text(tiny: Checkpoint, device: str) -> None:
     _one, context = loaded(tiny, device)
     text = [step.text for step in generate(context, [3], Sampling(), Limits(12))]
@@ -218,7 +233,7 @@ def test_stop_strings_and_cancelling_end_a_text(tiny: Checkpoint, device: str) -
 def test_more_candidates_than_a_graph_returns_are_drawn_eagerly(
     tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (cuda_graph, prediction):
+    for module in (cuda_graph, cuda_step, prediction):
         monkeypatch.setattr(module, "TOP", 5)
     _one, context = loaded(tiny)
     steps = list(generate(context, [3], Sampling(), Limits(4), top=6))
@@ -230,7 +245,7 @@ def test_more_candidates_than_a_graph_returns_are_drawn_eagerly(
 
 
 @pytest.mark.parametrize("is_plain", [True, False])
-@pytest.mark.parametrize("what", ["predict", "draw"])
+@pytest.mark.parametrize("what", ["describe", "draw"])
 def test_code_that_computes_wrong_numbers_is_not_used(
     what: str, is_plain: bool, tiny: Checkpoint, device: str
 ) -> None:

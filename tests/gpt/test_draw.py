@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gpt.draw import NAMES_TOKENS, SamplingTensors, choose, draw_from_logits, race
 from gpt.errors import UserError
-from gpt.prediction import Prediction, predict, predict_in_order
+from gpt.prediction import Prediction, highest_first, predict
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
 from tests.gpt.test_sampling import logits_strategy
@@ -23,6 +23,12 @@ def dials(sampling: Sampling, path: list[int], n_steps: int = 1) -> SamplingTens
     found = SamplingTensors(10, n_steps, torch.device("cpu"))
     found.set(sampling, path, n_steps)
     return found
+
+
+def drawn(
+    logits: torch.Tensor, order: torch.Tensor | None, sampling: SamplingTensors, step: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return draw_from_logits(logits, order, sampling, sampling.noise(torch.tensor(step)))
 
 
 def off_borders(values: list[float], sampling: Sampling) -> tuple[torch.Tensor, Sampling]:
@@ -41,9 +47,9 @@ def test_it_draws_what_the_stages_draw(
 ) -> None:
     logits, sampling = off_borders(values, sampling)
     expected = distribution(logits, sampling, path)[-1].logprobs
-    _, order = predict_in_order(logits[None])
+    order = highest_first(logits)
     for known in (None, order)[: 1 if sampling.active & NAMES_TOKENS else 2]:
-        token_id, final = draw_from_logits(logits, known, dials(sampling, path), torch.tensor(0))
+        token_id, final = drawn(logits, known, dials(sampling, path))
         assert int(token_id) == draw(expected, sampling.seed, len(path))
         torch.testing.assert_close(final, expected, atol=1e-4, rtol=1e-4)
 
@@ -91,16 +97,14 @@ def test_settings_that_leave_few_need_a_look_at_few(
 def test_each_step_throws_dice_of_its_own() -> None:
     set_to = dials(Sampling(seed=5), [1, 2, 3], 50)
     zeros = torch.zeros(10)
-    drawn = [
-        int(draw_from_logits(zeros, None, set_to, torch.tensor(step))[0]) for step in range(50)
-    ]
-    assert drawn == [draw(torch.zeros(10).log_softmax(0), 5, 3 + step) for step in range(50)]
+    found = [int(drawn(zeros, None, set_to, step)[0]) for step in range(50)]
+    assert found == [draw(torch.zeros(10).log_softmax(0), 5, 3 + step) for step in range(50)]
 
 
 def test_ties_for_the_last_place_go_to_the_lowest_ids() -> None:
     zeros = torch.zeros(10)
-    for order in (None, predict_in_order(zeros[None])[1]):
-        _, final = draw_from_logits(zeros, order, dials(Sampling(top_k=3), [0]), torch.tensor(0))
+    for order in (None, highest_first(zeros)):
+        _, final = drawn(zeros, order, dials(Sampling(top_k=3), [0]))
         assert final.exp().nonzero()[:, 0].tolist() == [0, 1, 2]
 
 
