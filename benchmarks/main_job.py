@@ -94,11 +94,13 @@ class Watched:
     def __init__(self, *command: str) -> None:
         self.text = ""
         self._started = time.perf_counter()
+        env = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        env.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is not compiled anew
         self._child = pexpect.spawn(
             sys.executable,
             list(command),
             dimensions=(32, 110),
-            env={**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"},
+            env=env,
             encoding="utf-8",
             codec_errors="replace",
         )

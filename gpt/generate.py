@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -118,7 +118,7 @@ def generate(
         elif len(path) >= context.config.block_size and not limits.slide:
             reason = "context full"
         if reason:
-            yield replace(step, finish_reason=reason)
+            yield step._replace(finish_reason=reason)
             return
         yield step
 
@@ -175,7 +175,8 @@ def blocked(context: Context, ids: Sequence[int], limits: Limits) -> FinishReaso
 
 def _decoder_after(tokenizer: Tokenizer, ids: Sequence[int]) -> StreamDecoder:
     """A decoder that has seen the last tokens, which may end in half a character."""
-    decoder = StreamDecoder()
+    is_start = not any(map(tokenizer.token_bytes, ids))
+    decoder = StreamDecoder(drops_blank=is_start and tokenizer.drops_blank)
     decoder.feed(b"".join(tokenizer.token_bytes(i) for i in ids[-4:]))
     return decoder
 

@@ -7,16 +7,14 @@ entropy is in nats.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from gpt.typed_values import check, is_list, is_number, is_text, is_whole, or_none
 
 FinishReason = Literal["length", "stop", "eos", "context full", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One of the most probable tokens at a position."""
 
     token_id: int
@@ -53,8 +51,7 @@ class Candidate:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One token of a text, from the prompt or drawn.
 
     logprob, rank, entropy and candidates describe the model's own distribution: at temperature 1,

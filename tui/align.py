@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gpt.step import Step
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """The shortest stretch of text that consists of whole tokens of both models."""
 
     own: range

@@ -6,16 +6,15 @@ Every request may raise BackendError.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from gpt.interpret.answers import Layer, LikelyPath, Waterfall
 from gpt.settings import Sampling
 from gpt.step import Step
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(NamedTuple):
     """What a long request is doing."""
 
     message: str
@@ -23,8 +22,7 @@ class Status:
     """The person must know it later as well: a GPU was lost."""
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A model is ready."""
 
     name: str
@@ -39,64 +37,56 @@ class Loaded:
     """Why it does not run on the device that was asked for."""
 
 
-@dataclass(frozen=True)
-class Steps:
+class Steps(NamedTuple):
     """Tokens of the prompt, or sampled ones."""
 
     steps: list[Step]
     is_prompt: bool
 
 
-@dataclass(frozen=True)
-class Done:
+class Done(NamedTuple):
     """The last event of a request that has Steps."""
 
     finish_reason: str | None
     tokens: int
     seconds: float
     """Time of decoding, measured by the engine."""
-    how: Mapping[str, Any] = field(default_factory=dict)
+    how: Mapping[str, Any] = MappingProxyType({})
     """The fields `device`, `dtype` and `compiled` of Loaded, as they were for this run."""
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(NamedTuple):
     """The most probable continuations, best first."""
 
     paths: list[LikelyPath]
 
 
-@dataclass(frozen=True)
-class Tokens:
+class Tokens(NamedTuple):
     """A text as tokens."""
 
     ids: tuple[int, ...]
     parts: list[bytes]
 
 
-@dataclass(frozen=True)
-class Layers:
+class Layers(NamedTuple):
     """The guess after the embedding and after each layer (logit lens)."""
 
     layers: list[Layer]
 
 
-@dataclass(frozen=True)
-class Attribution:
+class Attribution(NamedTuple):
     """Influence of each earlier token on a token, in nats; None for those not measured."""
 
     nats: list[float | None]
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """The Steps of each of several continuations."""
 
     options: list[list[Step]]
 
 
-@dataclass(frozen=True)
-class Compared:
+class Compared(NamedTuple):
     """Two models have read the same text."""
 
     divergence: list[float] | None
@@ -104,7 +94,6 @@ class Compared:
     vocabularies differ."""
 
 
-@dataclass(frozen=True)
 class Unloaded:
     """The second model is gone."""
 
@@ -137,8 +126,7 @@ class EngineDiedError(BackendError):
     """The engine's process has ended."""
 
 
-@dataclass(frozen=True)
-class Completion:
+class Completion(NamedTuple):
     """What to continue from, and how."""
 
     ids: list[int]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 
-@dataclass(frozen=True)
-class Knob:
+class Knob(NamedTuple):
     """One setting: its label, how far a key press turns it, and its tooltip."""
 
     name: str
@@ -92,8 +90,7 @@ WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Preset:
+class Preset(NamedTuple):
     """Values of the sampling settings under a name."""
 
     tip: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gpt.sanitize import one_line
 from gpt.step import Step
@@ -19,8 +19,7 @@ CERTAIN = 0.7
 """Tokens at least this probable have no colour, so that real choices stand out."""
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(NamedTuple):
     """One way to colour tokens."""
 
     title: str

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from textual.binding import Binding
 
@@ -13,8 +12,7 @@ Group = Literal["Move", "Change", "Look inside", "Compare", "Keep", "Program"]
 GROUPS: tuple[Group, ...] = ("Move", "Change", "Look inside", "Compare", "Keep", "Program")
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """One action and its default keys."""
 
     id: str

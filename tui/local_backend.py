@@ -12,7 +12,6 @@ import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import fields
 from typing import IO, Any, Self, TypeVar, cast
 
 from gpt.child import child_environment
@@ -278,8 +277,7 @@ def _event(line: dict[str, Any]) -> Event:
         case "prompt" | "steps" as event:
             return Steps(line["steps"], is_prompt=event == "prompt")
         case "waterfall":
-            names = (field.name for field in fields(Waterfall))
-            return Waterfall.from_dict({name: line[name] for name in names})
+            return Waterfall.from_dict({name: line[name] for name in Waterfall._fields})
         case "tokens":
             return Tokens(tuple(line["ids"]), [bytes(part) for part in line["bytes"]])
         case "layers":

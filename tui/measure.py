@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gpt.step import Step
 
 
-@dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     """The model's own numbers over some tokens; the first token of a text does not count."""
 
     first: int

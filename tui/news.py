@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from tui.document import Node
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """The program is doing something else now."""
 
     message: str
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """Something did not work."""
 
     message: str
 
 
-@dataclass(frozen=True)
-class PromptReturned:
+class PromptReturned(NamedTuple):
     """A prompt could not be used; it goes back into its field."""
 
     text: str
@@ -49,18 +46,18 @@ class Change(Enum):
     """The session is not busy any more."""
 
 
-@dataclass(frozen=True)
-class WhatIf:
+class WhatIf(NamedTuple):
     """A text and its continuation with other settings."""
 
     old: Sequence[Node]
     new: Sequence[Node]
     begin: int
     """Index of the first token that was sampled again."""
+    end: Node
+    """The last token of the new text, in the document's tree."""
 
 
-@dataclass(frozen=True)
-class SecondText:
+class SecondText(NamedTuple):
     """A text and the second model's continuation of its beginning."""
 
     model: str
@@ -71,8 +68,7 @@ class SecondText:
     new_begin: int
 
 
-@dataclass(frozen=True)
-class SecondReading:
+class SecondReading(NamedTuple):
     """A text as both models read it."""
 
     model: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -69,8 +69,7 @@ class Node:
         self.step, self.is_prompt, self.sampling = newer.step, newer.is_prompt, newer.sampling
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(NamedTuple):
     """A way through the tree from a first token to a last one."""
 
     end: Node

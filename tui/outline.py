@@ -6,7 +6,7 @@ A row is a run of tokens without a fork. A row after which nothing follows ends 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gpt.sanitize import one_line
 from tui.document import Document, Node
@@ -18,8 +18,7 @@ _SHOWN = 1000
 """Bytes of a row whose text is shown: more than a panel has cells."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A run of tokens without a fork."""
 
     nodes: list[Node]

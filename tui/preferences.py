@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import reprlib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +64,7 @@ def path() -> Path:
 def load() -> tuple[Preferences, list[str]]:
     """The preferences, and a sentence for each problem in the file."""
     try:
-        values = tomllib.loads(_text())
+        values = _values(_text())
     except _UNREADABLE as error:
         problem = f"cannot read {path()}, so the defaults are used: {error}"
         return Preferences(), [problem]
@@ -97,7 +96,7 @@ def save(changes: Mapping[str, Any]) -> None:
 
     try:
         path().parent.mkdir(parents=True, exist_ok=True)
-        tomllib.loads(old := _text())  # stricter than tomlkit
+        _values(old := _text())  # stricter than tomlkit
         document = tomlkit.parse(old)
         for name, value in changes.items():
             if not isinstance(value, Mapping):
@@ -115,6 +114,15 @@ def save(changes: Mapping[str, Any]) -> None:
     except (OSError, *_UNREADABLE, TOMLKitError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"cannot save settings in {path()}: {reason}") from error
+
+
+def _values(text: str) -> dict[str, Any]:
+    """TOML as plain values. Most people have no file, so the reader is only loaded for one."""
+    if not text:
+        return {}
+    import tomllib
+
+    return tomllib.loads(text)
 
 
 _UNREADABLE = (UserError, ValueError, RecursionError)

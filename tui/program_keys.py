@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tui.key import BRANCH, PAGE, TREE, Key
 
 # A key takes a line or two each for what it is, for its sentence, and for the words that find it.
@@ -130,4 +128,4 @@ _IN_THE_PROMPT = (
 )
 # fmt: on
 
-IN_THE_PROMPT = tuple(replace(key, place="in the prompt") for key in _IN_THE_PROMPT)
+IN_THE_PROMPT = tuple(key._replace(place="in the prompt") for key in _IN_THE_PROMPT)

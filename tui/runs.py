@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gpt.settings import Sampling
 from tui.backend import Done
@@ -18,8 +18,7 @@ FINISHED = {
 }
 
 
-@dataclass(frozen=True)
-class RunSettings:
+class RunSettings(NamedTuple):
     """Settings of a run."""
 
     sampling: Sampling

@@ -36,14 +36,14 @@ async def _what_if(
     request = Completion(document.ids, "", sampling, len(old) - begin, slide=slide)
     async for news in session.draw(request, 1):
         yield news
-    new = [replace(node) for node in document.path]
+    new, end = [replace(node) for node in document.path], document.path[-1]
     # A token that both have got the new numbers; it gets its own back.
     for node, copy in zip(old, before, strict=True):
         node.become(copy)
     document.show(old[-1])
     document.cut(len(old))
     yield Change.PATH
-    yield WhatIf(before, new, begin)
+    yield WhatIf(before, new, begin, end)
 
 
 def write_with(session: Session, model: str, begin: int) -> AsyncIterator[News]:

@@ -243,7 +243,7 @@ class Session:
     def _other_branch(self, request: Completion, i: int) -> Completion:
         """Branch i: the same request from the same place with another seed."""
         sampling = replace(request.sampling, seed=(request.sampling.seed + i) % 2**63)
-        return replace(request, ids=self.document.ids, text="", new_ids=0, sampling=sampling)
+        return request._replace(ids=self.document.ids, text="", new_ids=0, sampling=sampling)
 
     async def _stream(self, request: Completion) -> AsyncIterator[News | Done]:
         """The events of one branch; the last one is Done."""
@@ -268,7 +268,7 @@ class Session:
             elif isinstance(event, Done):
                 self.figures.speed = event.tokens / event.seconds if event.tokens else None
                 if self.loaded:
-                    self.loaded = replace(self.loaded, **event.how)
+                    self.loaded = self.loaded._replace(**event.how)
                 yield Change.COMPLETE
                 yield event
                 return

@@ -13,10 +13,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from gpt import models
 from gpt.errors import UserError
@@ -77,8 +76,7 @@ _NODE = {
 """A line may also have a remark, which checks itself."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A saved text in the list."""
 
     path: Path

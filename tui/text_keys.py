@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tui.heat import FORKS
 from tui.key import BRANCH, TREE, Group, Key
 
@@ -196,7 +194,7 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
 # fmt: on
 
 IN_THE_TEXT = tuple(
-    replace(key, place="in the text", group=group)
+    key._replace(place="in the text", group=group)
     for group, keys in _IN_THE_TEXT.items()
     for key in keys
 )

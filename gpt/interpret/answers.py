@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """What the residual stream after one layer predicts, read as if it were the last layer.
 
     This is the logit lens, see gpt/interpret/lens.py.
@@ -32,7 +30,7 @@ class Layer:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**asdict(self), "bytes": [list(data) for data in self.bytes]}
+        return {**self._asdict(), "bytes": [list(data) for data in self.bytes]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Layer:
@@ -48,8 +46,7 @@ class Layer:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One token's probability after each stage of the settings."""
 
     token_id: int
@@ -60,8 +57,7 @@ class Row:
     """The stage that removed the token; None if it can be drawn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waterfall:
+class Waterfall(NamedTuple):
     """The model's distribution of one token, and how each setting in turn changed it."""
 
     position: int
@@ -82,8 +78,8 @@ class Waterfall:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        rows = [{**asdict(row), "bytes": list(row.bytes)} for row in self.rows]
-        return {**asdict(self), "rows": rows}
+        rows = [{**row._asdict(), "bytes": list(row.bytes)} for row in self.rows]
+        return {**self._asdict(), "rows": rows}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Waterfall:
@@ -98,8 +94,7 @@ class Waterfall:
         return cls(**{**values, "rows": rows, **lists})
 
 
-@dataclass(frozen=True, slots=True)
-class LikelyPath:
+class LikelyPath(NamedTuple):
     """One of the most probable continuations."""
 
     ids: tuple[int, ...]
@@ -110,7 +105,7 @@ class LikelyPath:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**asdict(self), "bytes": [list(data) for data in self.bytes]}
+        return {**self._asdict(), "bytes": [list(data) for data in self.bytes]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LikelyPath:

@@ -109,8 +109,8 @@ def graphs_of(context: Context) -> Graphs:
 def assert_same(found: Sequence[Step], expected: Sequence[Step]) -> None:
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
-        plain = replace(one, candidates=(), logprob=0, entropy=0, sampling_logprob=0)
-        assert plain == replace(other, candidates=(), logprob=0, entropy=0, sampling_logprob=0)
+        plain = one._replace(candidates=(), logprob=0, entropy=0, sampling_logprob=0)
+        assert plain == other._replace(candidates=(), logprob=0, entropy=0, sampling_logprob=0)
         assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
         assert one.entropy == pytest.approx(other.entropy, abs=1e-4)
         assert one.sampling_logprob == pytest.approx(other.sampling_logprob, abs=1e-4)

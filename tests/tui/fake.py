@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from textual.pilot import Pilot
 
@@ -85,7 +84,7 @@ class FakeBackend:
         await self.ready.wait()
         self.loaded.append((model, second))
         self.second = second
-        yield replace(LOADED, name=model)
+        yield LOADED._replace(name=model)
 
     async def unload(self) -> None:
         self.second = False

@@ -20,7 +20,7 @@ from tests.tui.test_branching import at
 from tui.app import GPTApp
 from tui.backend import BackendError
 from tui.document import Node
-from tui.screens.comparison import ComparisonScreen, differences
+from tui.screens.comparison import ComparisonScreen, WhatIfScreen, differences
 from tui.screens.main import MainScreen
 from tui.screens.model_comparison import ModelComparisonScreen
 from tui.screens.models import ModelPicker
@@ -72,6 +72,31 @@ async def test_the_same_dice_with_another_setting_beside_the_original() -> None:
         await pilot.press("right_square_bracket")
         assert screen.document.text == "abhexx"
         assert screen.document.path[5].sampling == request.sampling
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "n_branches"),
+    [("escape", "abhello", 2), ("enter", "abhexx", 2), ("delete", "abhello", 1)],
+)
+async def test_the_reader_keeps_both_texts_or_one(key: str, text: str, n_branches: int) -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend, seed=7)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 0)
+        backend.reply = "hexx"
+        await pilot.press("f8")
+        while not isinstance(app.screen, WhatIfScreen):
+            await pilot.pause()
+        await pilot.press(key)
+        while isinstance(app.screen, WhatIfScreen):
+            await pilot.pause()
+        await pilot.pause()
+        assert screen.document.text == text
+        assert screen.document.branch_count == n_branches
+        if key == "delete":
+            await pilot.press("z")
+            assert screen.document.text == "abhexx"
 
 
 async def test_what_if_wants_something_that_was_drawn() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from itertools import pairwise, product
 
 import pytest
@@ -236,6 +235,6 @@ def test_settings_that_make_a_token_less_probable_have_the_other_sign() -> None:
 
     def after(times: float) -> int:
         logprob = (step.logprob or 0) + math.log(times)
-        return change.heat(replace(step, sampling_logprob=logprob))
+        return change.heat(step._replace(sampling_logprob=logprob))
 
     assert after(2) == -after(0.5) > 0 == after(1)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from codecs import getincrementaldecoder
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
+from typing import NamedTuple
 
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
@@ -16,8 +17,7 @@ from tui.labels import percent
 from tui.node import NOTHING, Remark
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A branch."""
 
     number: int
@@ -65,8 +65,7 @@ class Part:
         return said
 
 
-@dataclass(frozen=True)
-class Export:
+class Export(NamedTuple):
     """The content of a file."""
 
     parts: Sequence[Part]

@@ -78,16 +78,31 @@ class CompareActions(SessionScreen):
                     self.draw(news)
 
     def _show_what_if(self, found: WhatIf) -> None:
-        from tui.screens.comparison import ComparisonScreen, Side, differences
+        from tui.screens.comparison import ComparisonScreen, Side, WhatIfScreen, differences
+        from tui.widgets.branches import Branches
 
         old, new, begin = found.old, found.new, found.begin
         said = f"Same random seed; {differences(old[begin].sampling, new[begin].sampling)}"
         sides = Side("Original", old, begin), Side("What if", new, begin)
-        is_new = [node.step.token_id for node in old] != [node.step.token_id for node in new]
-        self.app.push_screen(ComparisonScreen(said, *sides), self._say_kept if is_new else None)
+        document = self.document
+        fork = next(
+            (node for node in document.path_to(found.end) if node not in document.path), None
+        )
+        if fork is None:  # both texts are the same
+            self.app.push_screen(ComparisonScreen(said, *sides))
+            return
+        screen = WhatIfScreen(said, *sides)
 
-    def _say_kept(self, result: None) -> None:
-        self.notify("The other text is now a branch; ] shows it.", markup=False)
+        def decided(_: None) -> None:
+            if screen.kept == "both":
+                self.notify("The other text is now a branch; ] shows it.", markup=False)
+            elif screen.kept == "new":
+                self.show_path(document.show(fork))
+                self.session.keep()
+            else:
+                self.post_message(Branches.Deleted(fork))
+
+        self.app.push_screen(screen, decided)
 
     def _show_texts(self, found: SecondText) -> None:
         from tui.screens.comparison import ComparisonScreen, Side

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,7 +16,7 @@ from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from tui.document import Node
 from tui.measure import measure
-from tui.screens.dialog import Page
+from tui.screens.dialog import HELP, Page
 from tui.widgets.hints import Hints
 from tui.widgets.token_view import TokenView
 
@@ -63,6 +63,24 @@ class ComparisonScreen(Page):
             n = f"{drawn.n_tokens} token" + "s" * (drawn.n_tokens != 1)
             title = f"{one_line(side.title)}: {n}{perplexity}"
             view.caption = title
+
+
+class WhatIfScreen(ComparisonScreen, inherit_bindings=False):
+    """A text and another version of it: the person keeps both, or one of them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *HELP,
+        Binding("escape", "decide('both')", "keep both", id="comparison.both"),
+        Binding("enter", "decide('new')", "go on with the new text", id="comparison.use"),
+        Binding("delete", "decide('old')", "discard the new text", id="comparison.discard"),
+    ]
+    kept: Literal["both", "new", "old"] = "both"
+    """What the person wants to keep."""
+
+    def action_decide(self, kept: Literal["both", "new", "old"]) -> None:
+        """Close the screen."""
+        self.kept = kept
+        self.dismiss(None)
 
 
 def differences(old: Sampling | None, new: Sampling | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, work
@@ -15,6 +16,9 @@ from textual.screen import ModalScreen, Screen, ScreenResultType
 HELP: list[BindingType] = [
     Binding("f1", "app.help", "help", show=False, id="dialog.help"),
 ]
+
+STYLES = Path(__file__).with_name("dialogs.tcss")
+"""Read when the first of these screens opens, so that the first frame does not wait for it."""
 
 if TYPE_CHECKING:
     _Base = Screen[Any]
@@ -64,6 +68,7 @@ class AnsweredOnce(Sized):
 class Page(AnsweredOnce, Screen[None]):
     """A full screen."""
 
+    CSS_PATH = STYLES
     BINDINGS: ClassVar[list[BindingType]] = HELP
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -74,6 +79,7 @@ class Page(AnsweredOnce, Screen[None]):
 class Dialog(AnsweredOnce, ModalScreen[ScreenResultType]):
     """A screen that leaves the main one visible."""
 
+    CSS_PATH = STYLES
     BINDINGS: ClassVar[list[BindingType]] = HELP
 
 

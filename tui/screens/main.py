@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from types import MappingProxyType
+from typing import ClassVar, NamedTuple
 
 from textual import events, on
 from textual.actions import SkipAction
@@ -43,8 +43,7 @@ LOW, HIGH = 14, 30
 """
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(NamedTuple):
     """What the program starts with."""
 
     prompt: str = ""
@@ -56,7 +55,7 @@ class Opening:
     seed: int | None = None
     length: int | None = None
     chat: bool = False
-    dials: Mapping[str, float] = field(default_factory=dict)
+    dials: Mapping[str, float] = MappingProxyType({})
     """Name of a sampling setting → value."""
 
     @property

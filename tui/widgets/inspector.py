@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import zip_longest
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -28,8 +27,7 @@ _FACTS = 34
 """Cells of the facts if they stand beside the candidates."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A candidate, or the rest of the vocabulary."""
 
     label: str

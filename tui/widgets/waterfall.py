@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import ClassVar
 
 from rich.style import Style
@@ -49,8 +48,8 @@ def as_drawn(found: Waterfall, step: Step, *, same_settings: bool) -> Waterfall:
         if own is not None:
             values[0] = math.exp(own)
         rest = [r + old - new for r, old, new in zip(rest, row.probabilities, values, strict=True)]
-        rows.append(replace(row, probabilities=tuple(values)))
-    return replace(found, rows=tuple(rows), rest=tuple(max(0.0, r) for r in rest))
+        rows.append(row._replace(probabilities=tuple(values)))
+    return found._replace(rows=tuple(rows), rest=tuple(max(0.0, r) for r in rest))
 
 
 class WaterfallTable(Widget):
