@@ -7,7 +7,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tui.keys import GROUPS, KEYS, PLACES, PROGRAM, Key, Place, names, together, written_together
+from textual.binding import Binding
+
+from tui.keys import (
+    GROUPS,
+    KEYS,
+    PLACES,
+    PROGRAM,
+    Key,
+    Place,
+    names,
+    together,
+    written,
+    written_together,
+)
+from tui.window_keys import window_keys
 
 HEAD = """# Keys
 
@@ -27,12 +41,25 @@ TAIL = """
 `banned`, `king:2` (nats) in `boosted`. `branches` in the settings is the number
 of runs that start at the same place.
 """
+WINDOWS = """
+## In windows and panels
+
+The name is what `settings.toml` calls the key, under `[keys]`.
+
+| name | key | what it does |
+|---|---|---|
+"""
 
 
 def page() -> str:
     """The whole page."""
     tables = (f"\n## {place.capitalize()}\n\n{_table(place)}" for place in PLACES)
-    return "".join([HEAD, *tables, TAIL])
+    return "".join([HEAD, *tables, TAIL, WINDOWS, *map(_row, window_keys())])
+
+
+def _row(binding: Binding) -> str:
+    keys = " ".join(f"`{written(name.strip())}`" for name in binding.key.split(","))
+    return f"| `{binding.id}` | {keys} | {binding.description} |\n"
 
 
 def _table(place: Place) -> str:

@@ -26,7 +26,7 @@ from textual.widgets import Input
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import preferences
-from tui.keys import PROGRAM, key_problems, written
+from tui.keys import PROGRAM, written
 from tui.possible import Refusal
 from tui.preferences import Preferences
 from tui.screens.main import MainScreen
@@ -119,7 +119,12 @@ class GPTApp(App[None]):
 
     def _complain(self) -> None:
         """Report problems in the preferences."""
-        for problem in [*self._problems, *key_problems(self.preferences.keys)]:
+        found = list(self._problems)
+        if self.preferences.keys:
+            from tui.window_keys import problems
+
+            found += problems(self.preferences.keys)
+        for problem in found:
             self.notify(
                 one_line(problem), severity="warning", markup=False, timeout=PROBLEM_SECONDS
             )

@@ -89,11 +89,19 @@ def together(keys: Iterable[Key]) -> list[list[Key]]:
     return list(found.values())
 
 
-def key_problems(chosen: Mapping[str, str]) -> list[str]:
-    """Problems with the keys that a person chose, one sentence each."""
-    ids = {key.id for key in (*KEYS, *PROGRAM)}
+def unknown(chosen: Iterable[str]) -> set[str]:
+    """Ids of keys that are not in the table."""
+    return set(chosen) - {key.id for key in (*KEYS, *PROGRAM)}
+
+
+def key_problems(chosen: Mapping[str, str], of_windows: Iterable[str] = ()) -> list[str]:
+    """Problems with the keys that a person chose, one sentence each.
+
+    of_windows: ids of keys that are not in the table.
+    """
     problems = [
-        f"there is no action {name!r}, so it cannot have a key" for name in chosen.keys() - ids
+        f"there is no action {name!r}, so it cannot have a key"
+        for name in unknown(chosen) - set(of_windows)
     ]
     for place in PLACES:
         taken: dict[str, str] = {}

@@ -31,6 +31,7 @@ from tui.screens.preferences import KeyQuestion, PreferencesScreen
 from tui.widgets.controls import Dial, Tick
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
+from tui.window_keys import problems, window_keys
 
 
 def app_of(backend: FakeBackend, chosen: Preferences, *problems: str) -> GPTApp:
@@ -262,6 +263,15 @@ def test_every_action_has_a_name_of_its_own() -> None:
     names = [key.id for key in KEYS]
     assert all(names) and len(set(names)) == len(names)
     assert key_problems({}) == []
+
+
+def test_keys_of_windows_can_be_chosen_too() -> None:
+    names = [str(binding.id) for binding in window_keys()]
+    assert len(names) > 40 and not set(names) & {key.id for key in KEYS}
+    assert problems(dict.fromkeys(names, "f12")) == []
+    assert problems({"branches.gone": "f12"}) == [
+        "there is no action 'branches.gone', so it cannot have a key"
+    ]
 
 
 @pytest.mark.parametrize("key", ["ctrl+y", "ctrl+j", "alt+delete", "x", "question_mark", "space"])

@@ -14,10 +14,11 @@ from textual.content import Content
 from textual.widgets import Button, DataTable, Label, Select, Static
 
 from gpt.sanitize import one_line
-from tui.keys import KEYS, Key, key_problems, names, written
+from tui.keys import KEYS, Key, names, written
 from tui.preferences import HEAT_MAPS, Chooser, path
 from tui.screens.dialog import Dialog
 from tui.widgets.controls import Tick
+from tui.window_keys import problems
 
 
 class PreferencesScreen(Dialog[None]):
@@ -123,7 +124,7 @@ class PreferencesScreen(Dialog[None]):
         if name is not None and name != key.keys:
             keys[key.id] = name
         self._app.prefer(keys=keys)
-        for problem in key_problems(keys):
+        for problem in problems(keys):
             self.notify(one_line(problem), severity="warning", markup=False)
         self.table.update_cell(key.id, "key", Text(self._keys_of(key)))
 
