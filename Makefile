@@ -13,17 +13,22 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
 # Coverage of a few tests says nothing, so it is printed if all of them run.
 COVERAGE = $(if $(ARGS),,--cov)
 
-.PHONY: run test slow fuzz check format clean
+.PHONY: run test slow real fuzz check format clean
 
 run: .venv/.run
 	@$(BIN)/gpt-tui $(ARGS)
 
 test: .venv/.dev
-	$(PYTEST) -m "not slow" $(COVERAGE) $(ARGS)
+	$(PYTEST) -m "not slow and not real" $(COVERAGE) $(ARGS)
 
 # The tests that take long: compilers, whole sessions, fuzzers. `make test` leaves them out.
 slow: .venv/.dev
 	$(PYTEST) -m slow $(ARGS)
+
+# SmolLM2-135M-Instruct (98 MB, fetched once into the user's cache) beside transformers.
+real: .venv/.dev
+	$(BIN)/python -m tests.real.weights
+	$(BIN)/python -m pytest -m real $(or $(ARGS),tests/real)
 
 # Ten minutes instead of seconds for each fuzzer; more than 50,000 keys in the storm.
 fuzz: .venv/.dev

@@ -1,4 +1,4 @@
-"""Convert a GPT-2 or OPT checkpoint of Hugging Face to a checkpoint of gpt-tui."""
+"""Convert a model of Hugging Face, or a GGUF file, to a checkpoint of gpt-tui."""
 
 from __future__ import annotations
 
@@ -65,7 +65,12 @@ def _parser() -> Parser:
     group.add_argument(
         "model",
         metavar="MODEL",
-        help="Name on the Hugging Face hub, or a directory. (default: none)",
+        help="Name on the Hugging Face hub, a directory, or a GGUF file. (default: none)",
+    )
+    group.add_argument(
+        "--file",
+        metavar="NAME",
+        help="Convert this GGUF file of MODEL. (default: its safetensors or PyTorch weights)",
     )
     group.add_argument(
         "--revision",
@@ -131,7 +136,7 @@ def _exit(number: int, frame: object) -> NoReturn:
 def _convert(args: argparse.Namespace, on_event: OnEvent) -> dict[str, Any]:
     from convert.write import ConversionOptions, convert  # imports torch, which takes seconds
 
-    options = ConversionOptions(args.out, args.dtype, args.revision, args.force)
+    options = ConversionOptions(args.out, args.dtype, args.revision, args.force, args.file)
     result = convert(
         args.model, name=args.name, verify=args.verify, options=options, on_event=on_event
     )

@@ -1,73 +1,81 @@
-"""Whether a chat template ends turns with the end-of-text token. No template is ever rendered."""
+"""The chat template of a checkpoint of transformers: where it is, and whether it can be used."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, TemplateSyntaxError, nodes
-from jinja2.ext import Extension
-from jinja2.parser import Parser
 
 from convert.directory import CHAT_TEMPLATE, read_text
 from convert.events import Notify
 from convert.family import short
-
-_MAX_CHARACTERS = 1 << 18
-"""Longer templates are not parsed."""
-
-
-class _GenerationTag(Extension):
-    """`{% generation %}`, which marks the model's words in templates of transformers."""
-
-    tags = {"generation"}  # noqa: RUF012 (as jinja2 declares it)
-
-    def parse(self, parser: Parser) -> list[nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+from gpt.chat import end_of_turn
+from gpt.chat_template import TEMPLATE_FILE, ChatTemplate, tokens_of
+from gpt.errors import UserError
+from gpt.tokenizer import Tokenizer
 
 
-_JINJA = Environment(  # noqa: S701 (it only parses)
-    extensions=["jinja2.ext.loopcontrols", _GenerationTag]
-)
+@dataclass(frozen=True)
+class CheckedTemplate:
+    """A template that makes a text of a message."""
+
+    template: ChatTemplate
+    end: int | None
+    """Token that ends the model's turn, if the template names one."""
+
+    def save(self, directory: Path) -> None:
+        """Write chat_template.jinja."""
+        (directory / TEMPLATE_FILE).write_text(self.template.text, encoding="utf-8", newline="")
 
 
-def ends_turns(directory: Path, tokenizer_config: dict[str, Any], notify: Notify) -> bool:
-    """Whether the chat template has no roles and ends each turn with the end-of-text token.
+def read_chat_template(
+    directory: Path,
+    tokenizer_config: dict[str, Any],
+    tokenizer: Tokenizer,
+    ids: Mapping[str, int | None],
+    notify: Notify,
+) -> CheckedTemplate | None:
+    """The chat template of a checkpoint. One that cannot be used causes a notice.
 
-    DialoGPT and similar models were trained on such texts. tokenizer_config: the contents of
-    tokenizer_config.json. A template that cannot be used causes a notice.
+    Args:
+        tokenizer_config: the contents of tokenizer_config.json.
+        ids: special tokens that count if tokenizer_config does not name them: `eos_token` → id.
     """
-    template = _default_template(directory, tokenizer_config, notify)
-    if template is None:
-        return False
+    text = _find_template(directory, tokenizer_config, notify)
+    if not text:
+        return None
+    text = text.encode("utf-8", "replace").decode()  # JSON can hold half a character
+    names = {i: name for name, i in tokenizer.added_tokens.items()}
+    tokens = {name: names[i] for name, i in ids.items() if i in names}
+    template = ChatTemplate(text, tokens | named_tokens(tokenizer_config))
     try:
-        if len(template) > _MAX_CHARACTERS:
-            raise ValueError(f"it has {len(template)} characters")
-        tree = _JINJA.parse(template)
-    except (TemplateSyntaxError, ValueError, RecursionError) as error:
-        notify(f"the chat template does not parse ({str(error)[:200]}); ignored")
-        return False
-    if "role" in _names(tree):
-        notify(
-            "the chat template uses roles, which are not supported; chats are written with "
-            "User: and Assistant:"
-        )
-        return False
-    return any(name.name == "eos_token" for name in tree.find_all(nodes.Name))
+        return CheckedTemplate(template, end_of_turn(tokenizer, template))
+    except UserError as error:
+        notify(f"{error}; ignored, so that chats are written with User: and Assistant:")
+        return None
 
 
-def _names(tree: nodes.Template) -> set[Any]:
-    """All attributes and strings of a template, such as `role` in `m.role` and `m["role"]`."""
-    attributes = {each.attr for each in tree.find_all(nodes.Getattr)}
-    strings = {each.value for each in tree.find_all(nodes.Const) if type(each.value) is str}
-    return attributes | strings
+def chat_facts(chat: CheckedTemplate | None, eos: Sequence[int], model: str) -> dict[str, Any]:
+    """The manifest's entries about turns, and the tokens that end a text after the first of eos.
+
+    model: name of the source.
+    """
+    end = chat.end if chat else None
+    return {
+        "chat_template": chat is not None,
+        "template_tokens": chat.template.tokens if chat else {},
+        # Fine-tunes of DialoGPT without a chat template are recognised by their name.
+        "ends_turns": chat is None and "dialogpt" in model.lower(),
+        "also_ends": [*eos[1:], *([] if end in (None, *eos) else [end])],
+    }
 
 
-def _default_template(
-    directory: Path, tokenizer_config: dict[str, Any], notify: Notify
-) -> str | None:
-    """The template that transformers uses by default. A separate file takes precedence."""
+def _find_template(directory: Path, tokenizer_config: dict[str, Any], notify: Notify) -> str | None:
+    """The template that transformers uses by default. A separate file takes precedence.
+
+    A value that is not a text causes a notice.
+    """
     if (text := read_text(directory, CHAT_TEMPLATE)) is not None:
         return text
     found = tokenizer_config.get("chat_template")
@@ -83,3 +91,12 @@ def _default_template(
         )
         return None
     return found
+
+
+def named_tokens(tokenizer_config: Mapping[str, Any]) -> dict[str, str]:
+    """The special tokens of a tokenizer_config.json: `eos_token` → `</s>`."""
+    contents = {
+        name: value.get("content") if isinstance(value, dict) else value
+        for name, value in tokenizer_config.items()
+    }
+    return tokens_of(contents)

@@ -28,7 +28,7 @@ _MAX_TOKENIZER_BYTES = 1 << 27
 
 OTHER_FORMATS = {
     "adapter_model.*": "an adapter: merge it into its base model and save the result",
-    "*.gguf": "a GGUF file, which is quantised: get the original checkpoint",
+    "*.gguf": "a GGUF file: name it with --file",
     "tf_model*.h5": "TensorFlow weights: load them with from_tf=True in transformers 4 and save",
     "flax_model*.msgpack": "Flax weights: load them with from_flax=True in transformers 4 and save",
     "*.ckpt.index": "a TensorFlow checkpoint: load it with transformers 4 and save",

@@ -44,7 +44,7 @@ class CheckpointFound:
 
     model: str
     kind: str
-    """hub or directory."""
+    """hub, directory or file."""
     n_bytes: int
     """Size of the download, or of the weights that will be written."""
 

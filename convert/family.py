@@ -1,13 +1,13 @@
 """What a family of models declares: where its tensors go and how its configuration is read.
 
-Shared code is here; convert/gpt2.py and convert/opt.py contain only facts about their family.
+Shared code is here; a family's own file contains only facts about it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -43,11 +43,16 @@ class Place:
     name: str
     """Our parameter; `{i}` stands for the layer."""
     transform: Callable[[Tensor], Tensor] = unchanged
-    """Source tensor → a view of it in our layout."""
+    """Source tensor → its numbers in our layout, a view if possible."""
     part: int | None = None
-    """Third of our joined matrix: 0 q, 1 k, 2 v; None if the tensor is the whole parameter."""
+    """Rows of our joined matrix: 0 q, 1 k, 2 v; None if the tensor is the whole parameter."""
     mismatch: str = ""
     """What a wrong shape usually means."""
+
+
+Places = Mapping[str, Place | str | None]
+"""Name of a source tensor (`{i}` for the layer) → its place. None: the tensor is dropped. A text:
+it is dropped and the text is a notice to the user."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,8 @@ class Family:
 
     model_type: str
     """Its name in config.json."""
-    places: Mapping[str, Place | str | None]
-    """Name of a source tensor (`{i}` for the layer) → its place. None: the tensor is dropped.
-    A text: it is dropped and the text is a notice to the user."""
+    places: Places
+    """Where its tensors go."""
     read_config: Callable[[ConfigReader], ModelConfig]
     """Source configuration → ours; `tied` is what config.json says, not yet what the weights
     are."""
@@ -70,6 +74,12 @@ class Family:
     """Our parameters (`{i}` for the layer) that this configuration leaves out → their value."""
     default_token_ids: Mapping[str, int] = field(default_factory=dict)
     """eos_token_id and so on, for configurations that do not set them."""
+    places_by_size: Callable[[ModelConfig], Places] = lambda config: {}
+    """Places that depend on sizes, such as the number of heads; they replace those in `places`."""
+
+    def sized(self, config: ModelConfig) -> Family:
+        """The family with the places for these sizes."""
+        return replace(self, places={**self.places, **self.places_by_size(config)})
 
 
 _CLASSES = "the classification head is dropped: it classifies texts and does not write them"
@@ -93,6 +103,12 @@ class ConfigReader:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._config = config
+        self.notices: list[str] = []
+        """What the user should know about the configuration."""
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a value, even if it is null."""
+        return name in self._config
 
     def integer(self, *names: str, default: int) -> int:
         """A whole number."""
@@ -113,6 +129,21 @@ class ConfigReader:
     def text(self, *names: str, default: str) -> str:
         """A string."""
         return self._get(names, default, lambda v: type(v) is str, "a text")  # type: ignore[no-any-return]
+
+    def texts(self, name: str) -> list[str]:
+        """A list of strings; empty if it is null or absent."""
+        return self._get((name,), [], _is_texts, "a list of texts")  # type: ignore[no-any-return]
+
+    def table(self, *names: str) -> ConfigReader:
+        """The first table with these names that has values; an empty one if there is none."""
+        for name in names:
+            if found := self._get((name,), {}, lambda v: isinstance(v, dict), "a table"):
+                return ConfigReader(found)
+        return ConfigReader({})
+
+    def is_set(self, name: str) -> bool:
+        """Whether there is a value that switches something on: not null, false, 0 or empty."""
+        return bool(self._config.get(name))
 
     def activation(self, name: str, default: str) -> Activation:
         """An activation function by our name."""
@@ -136,6 +167,10 @@ class ConfigReader:
 
 def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(each) is str for each in value)
 
 
 def short(value: Any) -> str:

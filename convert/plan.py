@@ -98,7 +98,8 @@ def make_plan(
             continue
         sources[name] = _ordered_parts(family, name, found.get(name, {}))
         for source in sources[name]:
-            _check_shape(source, shape, len(sources[name]), tensors[source.name])
+            n_rows = shape[0] if source.place.part is None else config.qkv_rows[source.place.part]
+            _check_shape(source, (n_rows, *shape[1:]), tensors[source.name])
     for name, parts in found.items():
         if not sources.get(name):
             stray = next(iter(parts.values()))
@@ -220,8 +221,7 @@ def _ordered_parts(family: Family, name: str, parts: Parts) -> tuple[SourceTenso
     return tuple(parts[part] for part in wanted)
 
 
-def _check_shape(source: SourceTensor, shape: Shape, n_parts: int, info: TensorInfo) -> None:
-    expected = (shape[0] // n_parts, *shape[1:])
+def _check_shape(source: SourceTensor, expected: Shape, info: TensorInfo) -> None:
     found = shape_after(source.place, info.shape)
     if found == expected:
         return

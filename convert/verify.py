@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from convert.gguf_source import UnpackedGguf
 from gpt.checkpoint import load_network
 from gpt.config import ModelConfig
 from gpt.errors import UserError
@@ -50,7 +51,7 @@ class NotComparableError(Exception):
 
 
 def verify(
-    source: Path,
+    source: Path | UnpackedGguf,
     draft: Path,
     config: ModelConfig,
     tokenizer: Tokenizer,
@@ -95,19 +96,25 @@ def _prompt(config: ModelConfig, tokenizer: Tokenizer) -> Tensor:
     return torch.tensor([ids])
 
 
-def _reference(source: Path, config: ModelConfig, ids: Tensor, dtype: str) -> tuple[Tensor, str]:
+def _reference(
+    source: Path | UnpackedGguf, config: ModelConfig, ids: Tensor, dtype: str
+) -> tuple[Tensor, str]:
     """The logits of transformers (T, V) in float32, and its version."""
     try:
         with _quiet():
             import transformers
 
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                str(source),
-                dtype=torch.float32,
-                attn_implementation="eager",
-                local_files_only=True,
-                trust_remote_code=False,
-                output_loading_info=True,
+            loaded: Any = (
+                _from_gguf(transformers, source)
+                if isinstance(source, UnpackedGguf)
+                else transformers.AutoModelForCausalLM.from_pretrained(
+                    str(source),
+                    dtype=torch.float32,
+                    attn_implementation="eager",
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    output_loading_info=True,
+                )
             )
     except Exception as error:  # not an error of the conversion
         reason = str(error).strip().partition("\n")[0][:200]
@@ -129,6 +136,27 @@ def _reference(source: Path, config: ModelConfig, ids: Tensor, dtype: str) -> tu
     model.eval()
     _round_weights(model, dtype)
     return model(input_ids=ids, use_cache=False).logits[0].float(), transformers.__version__
+
+
+def _from_gguf(transformers: Any, source: UnpackedGguf) -> tuple[Any, dict[str, list[str]]]:
+    """transformers' network with the tensors of a GGUF file, and which are missing.
+
+    transformers' own reader of GGUF files needs another package and much more time.
+    """
+    config = transformers.AutoConfig.from_pretrained(
+        str(source.directory), local_files_only=True, trust_remote_code=False
+    )
+    model = transformers.AutoModelForCausalLM.from_config(
+        config, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+    )
+    state = {name: source.weights.read(name).float() for name in source.weights.tensors}
+    found = model.load_state_dict(state, strict=False, assign=True)
+    model.tie_weights()
+    head = "lm_head.weight" if config.tie_word_embeddings else ""
+    return model, {
+        "missing_keys": [name for name in found.missing_keys if name != head],
+        "mismatched_keys": found.unexpected_keys,
+    }
 
 
 def _round_weights(model: Any, dtype: str) -> None:

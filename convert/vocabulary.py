@@ -7,7 +7,6 @@ use the `tokenizers` library.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ from tokenizers import Tokenizer as LibraryTokenizer
 from convert.directory import read_text
 from convert.events import Notify
 from convert.family import short
+from convert.tokenizer_settings import Added, TokenizerSettings, as_list, read_settings
 from gpt.errors import UserError
 from gpt.tokenizer import BPETokenizer, Tokenizer
 from gpt.tokenizer_files import read_merges
@@ -27,9 +27,11 @@ from gpt.tokenizer_json import JsonTokenizer
 Merges = list[tuple[str, str]]
 
 
-_END_OF_TEXT = "<|endoftext|>"
-_FLAGS = ("special", "lstrip", "rstrip", "normalized", "single_word")
-"""Options of an added token in tokenizer_config.json."""
+_OTHER_RULES = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "GPTNeoXTokenizer", "GPTNeoXTokenizerFast")
+"""Classes of transformers whose vocab.json and merges.txt do not have GPT-2's rule."""
+_HOW_TO_WRITE_JSON = (
+    "AutoTokenizer.from_pretrained(…).save_pretrained(…) of transformers writes a tokenizer.json"
+)
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,11 @@ def _ignore(text: str) -> None:
 
 def read_vocabulary(directory: Path, notify: Notify = _ignore) -> Vocabulary:
     """The tokenizer of a checkpoint. Settings of a wrong type cause notices."""
-    settings = _read_settings(directory, notify)
+    settings = read_settings(directory, notify)
     text = read_text(directory, "tokenizer.json")
     if text is not None:
         try:
-            return _from_json(text, settings)
+            return _from_json(text, settings, notify)
         except UserError as error:
             raise UserError(f"{directory}: {str(error)[:500]}") from error
     vocab, merges = read_text(directory, "vocab.json"), read_text(directory, "merges.txt")
@@ -66,8 +68,12 @@ def read_vocabulary(directory: Path, notify: Notify = _ignore) -> Vocabulary:
         raise UserError(
             f"{directory} has no tokenizer that convert can read: it needs tokenizer.json, or "
             f"vocab.json and merges.txt, and has {', '.join(similar) or 'neither'}; "
-            "AutoTokenizer.from_pretrained(…).save_pretrained(…) of transformers writes a "
-            "tokenizer.json"
+            + _HOW_TO_WRITE_JSON
+        )
+    if (kind := settings.tokenizer_config.get("tokenizer_class")) in _OTHER_RULES:
+        raise UserError(
+            f"{directory} has vocab.json and merges.txt, but {kind} cuts texts by a rule that only "
+            f"tokenizer.json holds; {_HOW_TO_WRITE_JSON}"
         )
     try:
         return _from_pairs(_parse_vocab(vocab), read_merges(merges), settings, notify)
@@ -76,97 +82,11 @@ def read_vocabulary(directory: Path, notify: Notify = _ignore) -> Vocabulary:
         raise UserError(f"the tokenizer in {directory} cannot be used: {reason}") from error
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """Contents of tokenizer_config.json, special_tokens_map.json and added_tokens.json."""
-
-    tokenizer_config: dict[str, Any]
-    bos: str
-    """Token that is put before every text; empty if there is none."""
-    prefix_space: bool
-    """Whether a space is put before every text."""
-    special: frozenset[str]
-    """Special tokens."""
-    added: dict[str, tuple[int, AddedToken]]
-    """Added token → its id and its options."""
-
-
-def _read_settings(directory: Path, notify: Notify) -> _Settings:
-    config = _optional_json(directory, "tokenizer_config.json", notify)
-    special_map = _optional_json(directory, "special_tokens_map.json", notify)
-    values = [
-        value for table in (config, special_map) for key, value in table.items() if "_token" in key
-    ]
-    values += [item for value in values for item in _as_list(value)]
-    special = frozenset({_END_OF_TEXT} | {_content(value) for value in values})
-    bos = _content(config.get("bos_token", special_map.get("bos_token", _END_OF_TEXT)))
-    return _Settings(
-        config,
-        bos if _flag(config, "add_bos_token", notify) else "",
-        _flag(config, "add_prefix_space", notify),
-        special,
-        _added_tokens(
-            _optional_json(directory, "added_tokens.json", notify), config, special, notify
-        ),
-    )
-
-
-def _flag(config: dict[str, Any], name: str, notify: Notify) -> bool:
-    value = config.get(name)
-    if value is not None and not isinstance(value, bool):
-        notify(f"{name} in tokenizer_config.json is {short(value)}, not true or false; ignored")
-    return value is True
-
-
-def _added_tokens(
-    table: dict[str, Any], config: dict[str, Any], special: frozenset[str], notify: Notify
-) -> dict[str, tuple[int, AddedToken]]:
-    """The tokens in added_tokens.json (table) and in the newer added_tokens_decoder (config)."""
-    found: dict[str, tuple[int, AddedToken]] = {}
-    for name, i in table.items():
-        if type(i) is int and 0 <= i < 2**31 and name:
-            is_special = name in special
-            found[name] = (i, AddedToken(name, special=is_special, normalized=not is_special))
-        else:
-            notify(f"added_tokens.json says that {short(name)} is {short(i)}; ignored")
-    decoder = config.get("added_tokens_decoder")
-    if decoder is not None and not isinstance(decoder, dict):
-        notify(f"added_tokens_decoder in tokenizer_config.json is {short(decoder)}; ignored")
-    for i, token in decoder.items() if isinstance(decoder, dict) else ():
-        name = _content(token)
-        if not (re.fullmatch("[0-9]{1,10}", i) and int(i) < 2**31 and name):
-            notify(f"added_tokens_decoder says that {short(i)} is {short(token)}; ignored")
-            continue
-        values = token if isinstance(token, dict) else {}
-        flags = {flag: values.get(flag) is True for flag in _FLAGS}
-        found[name] = (int(i), AddedToken(name, **flags))
-    return found
-
-
-def _optional_json(directory: Path, name: str, notify: Notify) -> dict[str, Any]:
-    text = read_text(directory, name)
-    try:
-        values = json.loads("{}" if text is None else text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {directory / name}: {error}") from error
-    if not isinstance(values, dict):
-        notify(f"{name} is not a table of settings; ignored")
-        return {}
-    return values
-
-
-def _content(token: Any) -> str:
-    """The text of a token that is given as a text, or as a table with its content."""
-    value = token.get("content") if isinstance(token, dict) else token
-    return value if isinstance(value, str) else ""
-
-
-def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _from_json(text: str, settings: _Settings) -> Vocabulary:
+def _from_json(text: str, settings: TokenizerSettings, notify: Notify) -> Vocabulary:
     library = JsonTokenizer(text)
+    if missing := _not_yet_added(library, settings):
+        text = _with_added(text, missing, notify)
+        library = JsonTokenizer(text)
     values = json.loads(text)
     # As in transformers 5, a tokenizer.json overrides tokenizer_config.json.
     bos_id = _bos_id_of(values.get("post_processor"))
@@ -179,16 +99,43 @@ def _from_json(text: str, settings: _Settings) -> Vocabulary:
     return Vocabulary(library, library.ordinary_size, bos_id, settings.tokenizer_config)
 
 
+def _not_yet_added(library: JsonTokenizer, settings: TokenizerSettings) -> list[Added]:
+    """Added tokens of tokenizer_config.json that tokenizer.json does not have, or not as special.
+
+    transformers adds them, too.
+    """
+    known = library.added_tokens
+    missing = [
+        (i, token)
+        for name, (i, token) in settings.decoder.items()
+        if name not in known or (token.special and library.token_bytes(known[name]))
+    ]
+    return sorted(missing, key=lambda added: added[0])
+
+
+def _with_added(text: str, tokens: list[Added], notify: Notify) -> str:
+    """A tokenizer.json with more added tokens. One whose id would be another is left out."""
+    tokenizer = LibraryTokenizer.from_str(text)
+    for i, token in tokens:
+        next_id = tokenizer.get_vocab_size(with_added_tokens=True)
+        known = tokenizer.token_to_id(token.content)
+        if (next_id if known is None else known) != i:
+            notify(f"the added token {short(token.content)} cannot have the id {i}; ignored")
+            continue
+        (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
+    return tokenizer.to_str()
+
+
 def _bos_id_of(processor: Any) -> int | None:
     """Id of the special token that a post-processor puts before every text, if any."""
     if not isinstance(processor, dict):
         return None
     kind = processor.get("type")
     if kind == "Sequence":
-        ids = map(_bos_id_of, _as_list(processor.get("processors")))
+        ids = map(_bos_id_of, as_list(processor.get("processors")))
         return next((i for i in ids if i is not None), None)
     if kind == "TemplateProcessing":
-        first: dict[str, Any] = next(iter(_as_list(processor.get("single"))), {})
+        first: dict[str, Any] = next(iter(as_list(processor.get("single"))), {})
         name = first.get("SpecialToken", {}).get("id")
         return int(processor["special_tokens"][name]["ids"][0]) if name else None
     if kind in ("RobertaProcessing", "BertProcessing"):
@@ -227,7 +174,7 @@ def _gpt2_pairs(values: dict[str, Any]) -> tuple[dict[str, int], Merges] | None:
 
 
 def _from_pairs(
-    vocab: dict[str, int], merges: Merges, settings: _Settings, notify: Notify
+    vocab: dict[str, int], merges: Merges, settings: TokenizerSettings, notify: Notify
 ) -> Vocabulary:
     added = {name: i for name, (i, _) in settings.added.items()}
     bos_id = (vocab | added).get(settings.bos)
@@ -274,7 +221,7 @@ def is_canonical(merges: Merges) -> bool:
     return True
 
 
-def _as_json(vocab: dict[str, int], merges: Merges, settings: _Settings) -> str:
+def _as_json(vocab: dict[str, int], merges: Merges, settings: TokenizerSettings) -> str:
     """A tokenizer.json for a vocab.json and a merges.txt, as transformers would write it."""
     try:
         tokenizer = LibraryTokenizer(models.BPE(vocab=vocab, merges=merges))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor
 
 import gpt
-from convert import gpt2, opt, safetensors_file
-from convert.chat_template import ends_turns
+from convert import safetensors_file
+from convert.chat_template import CheckedTemplate, chat_facts, read_chat_template
+from convert.destination import check_disk_space, check_output, output_directory
 from convert.directory import CONFIG, open_weights, read_config
 from convert.events import (
     CheckpointFound,
@@ -25,6 +25,7 @@ from convert.events import (
     OnEvent,
     ignore_event,
 )
+from convert.families import choose_family
 from convert.family import ConfigReader, Family
 from convert.generation import SpecialTokens, read_special_tokens, valid_token_ids
 from convert.plan import Plan, make_plan
@@ -32,16 +33,12 @@ from convert.source import SourceCheckpoint, locate
 from convert.stream import converted_pieces, is_equal, quantised_pieces
 from convert.vocabulary import Vocabulary, read_vocabulary
 from convert.weights import Weights
-from gpt import checkpoint, models
+from gpt import checkpoint, divergence, models
 from gpt.atomic_directory import replacing
 from gpt.config import ModelConfig
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.weights.quantize import DTYPES
-
-FAMILIES: dict[str, Family] = {family.model_type: family for family in (gpt2.FAMILY, opt.FAMILY)}
-_OTHER_FILES_BYTES = 1 << 24
-"""Disk space for all files except the weights."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,8 @@ class ConversionOptions:
     """Branch, tag or commit on the hub."""
     force: bool = False
     """Replace an existing checkpoint."""
+    file: str | None = None
+    """The GGUF file among those of the model, if it is to be converted."""
 
 
 @dataclass(frozen=True)
@@ -78,33 +77,42 @@ def convert(
     options: ConversionOptions = ConversionOptions(),
     on_event: OnEvent = ignore_event,
 ) -> ConversionResult:
-    """Convert a model of the hub or a directory to a checkpoint of this program.
+    """Convert a model of the hub, a directory or a GGUF file to a checkpoint of this program.
 
     name: name of the new model; None: as in the source. verify: compare with transformers before
     installing. An error leaves everything as it was.
     """
-    directory = output_directory(model, options.out, name)
-    _check_output(directory, options.force)
-    source = locate(model, options.revision, on_event)
-    prepared = _prepare(source, options.dtype, on_event)
+    directory = output_directory(options.file or model, options.out, name)
+    check_output(directory, options.force)
+    source = locate(model, options.revision, on_event, options.file)
+    with source.naming_errors():
+        prepared = _prepare(source, options.dtype, on_event)
     layout = checkpoint.layout(prepared.plan.config, prepared.dtype)
     size = safetensors_file.file_size(layout)
-    if source.kind == "directory":
-        on_event(CheckpointFound(model, "directory", size))
-    _check_disk_space(directory, size)
+    if source.kind != "hub":
+        on_event(CheckpointFound(source.model, source.kind, size))
+    check_disk_space(directory, size)
     with replacing(directory) as draft:
         pieces = _pieces(prepared, layout, on_event)
         digest = safetensors_file.write(draft / checkpoint.WEIGHTS, layout, pieces)
         checkpoint.write_config(draft, prepared.plan.config)
         prepared.vocabulary.tokenizer.save(draft)
+        if prepared.chat:
+            prepared.chat.save(draft)
         verification = _verify(prepared, draft, verify, on_event)
-        checkpoint.write_manifest(
+        origin = _origin(prepared, verification)
+        write_manifest = partial(
+            checkpoint.write_manifest,
             draft,
             dtype=prepared.dtype,
             n_params=prepared.n_params,
-            origin=_origin(prepared, verification),
             known={checkpoint.WEIGHTS: digest},
         )
+        write_manifest(origin=origin)
+        if verification["status"] == "passed":  # so the model fits into memory
+            origin["divergence"] = divergence.measure(draft)
+            (draft / models.MANIFEST).unlink()  # it lists the files that it finds
+            write_manifest(origin=origin)
     return ConversionResult(directory, directory.name, verification)
 
 
@@ -118,7 +126,7 @@ class _Prepared:
     weights: Weights
     vocabulary: Vocabulary
     special_tokens: SpecialTokens
-    ends_turns: bool
+    chat: CheckedTemplate | None
     notices: tuple[str, ...]
     dtype: str
 
@@ -135,18 +143,24 @@ def _prepare(source: SourceCheckpoint, dtype: str, on_event: OnEvent) -> _Prepar
         notices.append(text)
         on_event(Notice(text))
 
+    for notice in source.gguf.notices if source.gguf else ():
+        notify(notice)
     source_config = read_config(source.directory)
     family = choose_family(source_config, source.model)
     reader = ConfigReader(source_config)
     config = _our_config(family, reader, source.directory / CONFIG)
+    for notice in reader.notices:
+        notify(notice)
     vocabulary = read_vocabulary(source.directory, notify)
     special_tokens = read_special_tokens(
         source.directory, source_config, family.default_token_ids, config.vocab_size, notify
     )
     config = _with_token_ids(config, vocabulary, special_tokens, notify)
-    weights = open_weights(source.directory)
+    weights = source.gguf.weights if source.gguf else open_weights(source.directory)
     constants = family.constants(reader)
-    plan = make_plan(family, config, constants, weights.tensors, partial(is_equal, weights))
+    plan = make_plan(
+        family.sized(config), config, constants, weights.tensors, partial(is_equal, weights)
+    )
     for notice in plan.notices:
         notify(notice)
     if vocabulary.ordinary_size > plan.config.vocab_size:
@@ -162,7 +176,13 @@ def _prepare(source: SourceCheckpoint, dtype: str, on_event: OnEvent) -> _Prepar
         weights=weights,
         vocabulary=vocabulary,
         special_tokens=special_tokens,
-        ends_turns=ends_turns(source.directory, vocabulary.tokenizer_config, notify),
+        chat=read_chat_template(
+            source.directory,
+            vocabulary.tokenizer_config,
+            vocabulary.tokenizer,
+            {"bos_token": config.bos_id, "eos_token": config.eos_id},
+            notify,
+        ),
         dtype=_stored_dtype(dtype, plan, weights, notify),
         notices=tuple(notices),
     )
@@ -188,42 +208,11 @@ def _origin(prepared: _Prepared, verification: dict[str, Any]) -> dict[str, Any]
         "revision": source.revision,
         "family": prepared.family.model_type,
         "converted_by": f"gpt-tui {gpt.__version__}",
-        # Fine-tunes of DialoGPT without a chat template are recognised by their name.
-        "ends_turns": prepared.ends_turns or "dialogpt" in source.model.lower(),
-        "also_ends": list(prepared.special_tokens.eos[1:]),
+        **chat_facts(prepared.chat, prepared.special_tokens.eos, source.model),
         "files": {path.name: path.stat().st_size for path in sorted(files)},
         "notices": [one_line(notice) for notice in prepared.notices],
         "verification": verification,
     }
-
-
-def output_directory(model: str, out: Path | None, name: str | None) -> Path:
-    """The directory of the new checkpoint. Refuses names that a model cannot have."""
-    if out is not None:
-        if name is not None:
-            raise UserError("--out already names the checkpoint; leave --name out")
-        return out.absolute()
-    if name is None:
-        name = Path(model).absolute().name
-    if name in ("", models.EMBEDDED) or name.startswith(".") or Path(name).name != name:
-        raise UserError(f"a model cannot have the name {name!r}; choose another --name")
-    if not name.isprintable() or len(name.encode()) > 200 or "\\" in name:
-        raise UserError(
-            f"the name {name[:50]!r} is not a valid directory name; choose another --name"
-        )
-    return models.home() / name
-
-
-def choose_family(config: dict[str, Any], model: str) -> Family:
-    """The family that config.json names. model: how an error names the checkpoint."""
-    model_type = config.get("model_type")
-    if model_type is None and "n_embd" in config and "n_layer" in config:
-        model_type = "gpt2"  # configurations of 2019 have no model_type
-    if not isinstance(model_type, str) or model_type not in FAMILIES:
-        raise UserError(
-            f"{model} is a {str(model_type)[:50]!r} model; convert supports {', '.join(FAMILIES)}"
-        )
-    return FAMILIES[model_type]
 
 
 def _our_config(family: Family, reader: ConfigReader, path: Path) -> ModelConfig:
@@ -231,18 +220,6 @@ def _our_config(family: Family, reader: ConfigReader, path: Path) -> ModelConfig
         return family.read_config(reader)
     except UserError as error:
         raise UserError(f"{path} cannot be used: {error}") from error
-
-
-def _check_output(directory: Path, force: bool) -> None:
-    """Refuse a directory that must not be written."""
-    try:
-        if (directory / models.MANIFEST).is_file():
-            if not force:
-                raise UserError(f"{directory} already exists; --force replaces it")
-        elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise UserError(f"{directory} exists and is not a checkpoint; choose another place")
-    except OSError as error:  # the name is too long, or the directory is not readable
-        raise UserError(f"{directory} cannot be used: {error.strerror}") from error
 
 
 def _with_token_ids(
@@ -271,17 +248,6 @@ def _stored_dtype(requested: str, plan: Plan, weights: Weights, notify: Notify) 
     return "float32"
 
 
-def _check_disk_space(directory: Path, size: int) -> None:
-    parent = next(path for path in directory.parents if path.exists())
-    free = shutil.disk_usage(parent).free
-    needed = size + _OTHER_FILES_BYTES
-    if free < needed:
-        raise UserError(
-            f"{directory} needs {needed / 1e9:.2f} GB and {parent} has {free / 1e9:.2f} GB free; "
-            "free some space or choose another place with --out"
-        )
-
-
 def _verify(prepared: _Prepared, draft: Path, enabled: bool, on_event: OnEvent) -> dict[str, Any]:
     """The fields of a Verification that are set."""
     if not enabled:
@@ -291,7 +257,7 @@ def _verify(prepared: _Prepared, draft: Path, enabled: bool, on_event: OnEvent) 
     size = (draft / checkpoint.WEIGHTS).stat().st_size
     on_event(ConversionProgress("verify", "transformers", 0, size, 0, size))
     found = verify(
-        prepared.source.directory,
+        prepared.source.gguf or prepared.source.directory,
         draft,
         prepared.plan.config,
         prepared.vocabulary.tokenizer,

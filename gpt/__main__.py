@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gpt
-from gpt import complete_command, models, score_command
+from gpt import chat_command, complete_command, models, score_command
 from gpt.command_line import Parser, listed, one_of
 from gpt.errors import UserError
 from gpt.sanitize import one_line
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 _PROGRAM = "python -m gpt"
 _COMMANDS = {
     "complete": ("[PROMPT]", "Continue a text."),
+    "chat": ("[MODEL]", "Chat with a model, a turn on each line."),
     "score": (
         "FILE | --prompt TEXT --options TEXT ...",
         "Show how probable each token of a text is.",
     ),
     "bench": ("", "Measure the speed of a model on this machine."),
-    "models": ("", "List the models, or check the files of one."),
+    "models": ("", "List the models, check the files of one, or list its special tokens."),
     "train": ("", "Train a model on a text."),
     "evaluate": ("[MODEL]", "Measure a model's loss on a text."),
 }
@@ -45,6 +46,7 @@ _OF_BENCH = {
 _OF_MODELS = {
     "python -m gpt models": "List all models",
     "python -m gpt models --check shakespeare": "Look for damage in the files of one",
+    "python -m gpt models --special shakespeare": "List the special tokens of one",
 }
 _JSON = "Print JSON objects, one on a line. (default: print a table)"
 
@@ -115,20 +117,27 @@ def _parser(argv: list[str]) -> Parser:
     }
     parser.end(_EXAMPLES, version=f"gpt-tui {gpt.__version__}")
     _add_to_models(commands["models"])
-    complete, score, bench = (commands[name] for name in ("complete", "score", "bench"))
+    complete, chat, score, bench = (
+        commands[name] for name in ("complete", "chat", "score", "bench")
+    )
     complete_command.add_arguments(complete)
     complete.set_defaults(run=lambda args: complete_command.run(args, lambda: _load(args).context))
+    chat_command.add_arguments(chat)
+    chat.set_defaults(run=lambda args: chat_command.run(args, lambda: _load(args)))
     score_command.add_arguments(score)
     score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args).context))
     bench.add_argument_group("output").add_argument("--json", action="store_true", help=_JSON)
     bench.set_defaults(run=_bench)
     of_model = {
         complete: complete_command.EXAMPLES,
+        chat: chat_command.EXAMPLES,
         score: score_command.EXAMPLES,
         bench: _OF_BENCH,
     }
     for command, examples in of_model.items():
-        _add_run_options(command)
+        if command is not chat:  # it has the model as an argument
+            _add_model(command)
+        _add_speed(command)
         command.end(examples)
     # Their options are read from classes whose modules import torch.
     if argv[:1] == ["train"]:
@@ -152,13 +161,18 @@ def _add_to_models(parser: Parser) -> None:
         metavar="NAME",
         help="Compare the files of this model with their SHA-256 digests. (default: list models)",
     )
+    group.add_argument(
+        "--special",
+        metavar="NAME",
+        help="List the special tokens of this model. (default: list models)",
+    )
     group.add_argument("--json", action="store_true", help=_JSON)
     parser.end(_OF_MODELS, places=lambda: {"models": models.home()})
     parser.set_defaults(run=_models)
 
 
-def _add_run_options(parser: Parser) -> None:
-    """The options that say which model runs, and how."""
+def _add_model(parser: Parser) -> None:
+    """The option that says which model runs."""
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
@@ -166,6 +180,10 @@ def _add_run_options(parser: Parser) -> None:
         metavar="NAME",
         help="Name or directory of the model. (default: %(default)s)",
     )
+
+
+def _add_speed(parser: Parser) -> None:
+    """The options that say how a model runs."""
     speed = parser.add_argument_group("speed")
     speed.add_argument(
         "--device",
@@ -221,6 +239,9 @@ def _models(args: argparse.Namespace) -> None:
     if args.check is not None:
         _check_files(args.check, as_json=args.json)
         return
+    if args.special is not None:
+        _list_special(args.special, as_json=args.json)
+        return
     for name, manifest in models.available().items():
         if args.json:
             print(json.dumps({"name": name, **asdict(manifest)}))
@@ -231,6 +252,17 @@ def _models(args: argparse.Namespace) -> None:
                 f"{one_line(name):24} {manifest.n_params / 1e6:9.1f}M parameters "
                 f"{size / 1e6:9.1f} MB  {one_line(manifest.dtype):9} {one_line(origin.strip())}"
             )
+
+
+def _list_special(model: str, *, as_json: bool) -> None:
+    """Print id and name of the tokens that are not pieces of text."""
+    from gpt import tokenizer_files
+
+    added = tokenizer_files.load(models.find(model)).added_tokens
+    if not added and not as_json:
+        print(f"{one_line(model)} has no special tokens")
+    for name, i in sorted(added.items(), key=lambda item: item[1]):
+        print(json.dumps({"token_id": i, "name": name}) if as_json else f"{i:8} {one_line(name)}")
 
 
 def _check_files(model: str, *, as_json: bool) -> None:

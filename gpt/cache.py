@@ -31,29 +31,29 @@ class KVCache:
         """The mask that `attention` gets; None: its causal mask over what `append` returns."""
         self._config = config
         self._dtype = dtype
-        self._shape = config.n_layer, 2, batch, config.n_head
+        self._shape = config.n_layer, 2, batch, config.n_kv
         self._memory = torch.empty(*self._shape, 0, config.head_size)
-        """Keys and values of every layer, (n_layer, 2, B, nh, capacity, hs)."""
+        """Keys and values of every layer, (n_layer, 2, B, kv, capacity, hs)."""
         self._layer_tensors: list[Tensor] = []
         """What `layer_tensors` returned for this memory."""
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Store k and v (B, nh, T, hs) of one layer after those of earlier tokens.
+        """Store k and v (B, kv, T, hs) of one layer after those of earlier tokens.
 
-        Returns all keys and values of that layer, (B, nh, length + T, hs) each, in the dtype of
+        Returns all keys and values of that layer, (B, kv, length + T, hs) each, in the dtype of
         k. The length changes only with `advance`, once every layer has appended.
         """
         end = self.length + k.size(2)
         if layer == 0:
             self._reserve(end, self._dtype or k.dtype, k.device)
-        memory = self._memory[layer]  # (2, B, nh, capacity, hs)
-        new = memory[..., self.length : end, :]  # (2, B, nh, T, hs)
+        memory = self._memory[layer]  # (2, B, kv, capacity, hs)
+        new = memory[..., self.length : end, :]  # (2, B, kv, T, hs)
         new[0], new[1] = k, v
-        keys, values = memory[..., :end, :].to(k.dtype)  # (B, nh, length + T, hs)
+        keys, values = memory[..., :end, :].to(k.dtype)  # (B, kv, length + T, hs)
         return keys, values
 
     def layer_tensors(self) -> list[Tensor]:
-        """Keys of layer 0, values of layer 0, keys of layer 1 and so on, (nh, capacity, hs) each.
+        """Keys of layer 0, values of layer 0, keys of layer 1 and so on, (kv, capacity, hs) each.
 
         They are the whole memory of the first sequence, with room for one more token, for compiled
         code that writes the next token itself.
@@ -64,7 +64,7 @@ class KVCache:
         return self._layer_tensors
 
     def memory(self, capacity: int) -> Tensor:
-        """The memory of the first `capacity` tokens, (n_layer, 2, B, nh, capacity, hs).
+        """The memory of the first `capacity` tokens, (n_layer, 2, B, kv, capacity, hs).
 
         It does not move until more tokens need room. Only for a cache to which something was
         appended: that decides the dtype and the device.

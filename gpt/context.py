@@ -71,10 +71,14 @@ class Context:
         self.cache = model.new_cache()
         self._device = model.wte.weight.device
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, with the token in front of it that the model expects."""
-        bos = self.config.bos_id
-        return ([] if bos is None else [bos]) + self.tokenizer.encode(text)
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids of a text, with the token in front of it that the model expects.
+
+        special: whether the names of special tokens in the text are those tokens.
+        """
+        bos, tokens = self.config.bos_id, self.tokenizer
+        ids = tokens.encode_special(text) if special else tokens.encode(text)
+        return ids if bos is None or (special and ids[:1] == [bos]) else [bos, *ids]
 
     def check_ids(self, ids: Sequence[int]) -> None:
         """Raise UserError naming an id that the model does not have."""

@@ -6,7 +6,8 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import torch
@@ -23,6 +24,8 @@ SMALL_PASS = 20_000_000
 """Multiplications in a pass. With fewer, a second thread may cost more than it saves."""
 CACHED_PARAMS = 1_000_000
 """Parameters that stay in a core's own cache, so that smaller dtypes are not faster."""
+MOST_DIVERGENCE = 1e-3
+"""Nats a token that a dtype may cost to be chosen without being asked for."""
 _THREADS = torch.get_num_threads()
 """Threads that torch starts with: one for each physical core, or OMP_NUM_THREADS."""
 _MOST_THREADS = 1024
@@ -120,14 +123,22 @@ def compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
-def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tuple[str, str]:
+def choose(
+    device: str = "auto",
+    dtype: str = "auto",
+    n_params: int = 0,
+    divergence: Mapping[str, float | None] = MappingProxyType({}),
+) -> tuple[str, str]:
     """The device and the dtype to use, by name, after deciding `auto`.
 
     The device auto is CUDA if there is a usable GPU, else MPS on a Mac (if `check_agrees` later
     finds no fault), else the CPU. The dtype auto is bfloat16 on a CUDA GPU that has it, float32 on
-    other GPUs, and on a CPU int8 for a large network, float16 for a small one, or float32 if the
-    network is tiny or `fast_storage` finds float32 faster. A device that is not available is
-    refused.
+    other GPUs. On a CPU it is the smallest one that costs this model at most MOST_DIVERGENCE, but
+    not int8 for a small network, and float32 if the network is tiny or `fast_storage` finds float32
+    faster. A device that is not available is refused.
+
+    divergence: what each dtype costs the model, as Manifest.divergence; a dtype that is not in it
+    is used as if it cost nothing.
     """
     if device == "auto":
         gpu = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -144,8 +155,14 @@ def choose(device: str = "auto", dtype: str = "auto", n_params: int = 0) -> tupl
     if device != "cpu" and dtype == "int8":
         raise UserError("int8 works only on the CPU; for a GPU use --dtype bfloat16")
     if dtype == "auto" and device == "cpu":
-        stored = "float16" if n_params < SMALL_PASS else "int8"
-        dtype = stored if n_params >= CACHED_PARAMS and fast_storage(stored) else "float32"
+        small = (
+            ("int8", "float16", "bfloat16") if n_params >= SMALL_PASS else ("float16", "bfloat16")
+        )
+        costs = {name: divergence.get(name, 0.0) for name in small}
+        cheap = (n for n, cost in costs.items() if cost is not None and cost <= MOST_DIVERGENCE)
+        dtype = next(cheap, "float32")
+        if n_params < CACHED_PARAMS or (dtype != "float32" and not fast_storage(dtype)):
+            dtype = "float32"
     elif dtype == "auto":
         fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
         dtype = "bfloat16" if fast else "float32"

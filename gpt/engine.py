@@ -117,6 +117,7 @@ class Engine:
             config=loaded.checkpoint.model.config.to_dict(),
             **loaded.how(),
             notice=loaded.notice,
+            special_tokens=loaded.checkpoint.tokenizer.added_tokens,
             seconds=time.perf_counter() - started,
         )
 
@@ -165,6 +166,7 @@ class Engine:
 
     def _generate(self, request: requests.Generate) -> None:
         from gpt.chat import turn
+        from gpt.chat_template import read_template
         from gpt.generate import Limits, blocked, generate, score
         from gpt.interpret.compare import translate_settings
 
@@ -174,7 +176,13 @@ class Engine:
         if context is not first:
             sampling = translate_settings(first, context, sampling)
         if request.chat and request.text:
-            ids, ends = turn(loaded.checkpoint, request.ids, request.text)
+            ids, ends = turn(
+                loaded.checkpoint,
+                self._ids(request, context),
+                request.text,
+                system=request.system,
+                template=read_template(loaded.directory),
+            )
             stop = (*stop, *ends)
         else:
             ids = self._path(request, context)
@@ -217,15 +225,19 @@ class Engine:
 
     def _path(self, request: PathRequest, context: Context) -> list[int]:
         """The path of a request as this model reads it."""
-        from gpt.interpret.compare import translate
-
         if not request.ids:
             return context.encode(request.text)
+        return self._ids(request, context) + context.tokenizer.encode_more(request.text)
+
+    def _ids(self, request: PathRequest, context: Context) -> list[int]:
+        """The ids of a request as this model knows them."""
+        from gpt.interpret.compare import translate
+
         ids = list(request.ids)
         if self._models and (first := self._models.get("first").context) is not context:
             first.check_ids(ids)
             ids = translate(first, context, ids)
-        return ids + context.tokenizer.encode(request.text)
+        return ids
 
 
 def _role(request: Request) -> Role:

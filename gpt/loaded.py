@@ -103,9 +103,10 @@ def load_model(
     """
     if options.compile not in COMPILE:
         raise UserError(f"compile is one of {', '.join(COMPILE)}, not {options.compile!r}")
-    n_params = models.read_manifest(directory).n_params
+    manifest = models.read_manifest(directory)
+    n_params, divergence = manifest.n_params, manifest.divergence
     threads = device.use_threads(n_params, wanted=options.threads, spare=options.spare)
-    where, dtype = device.choose(options.device, options.dtype, n_params)
+    where, dtype = device.choose(options.device, options.dtype, n_params, divergence)
     before()
     started, notice = time.perf_counter(), ""
     builds = options.compile != "off"
@@ -119,7 +120,7 @@ def load_model(
         if where == "cpu" or not device.is_lost(error):
             raise
         notice = f"{device.describe(error)}; the model runs on the CPU"
-        where, dtype = device.choose("cpu", "auto", n_params)
+        where, dtype = device.choose("cpu", "auto", n_params, divergence)
         loaded = _load(directory, where, dtype, builds=builds)
     seconds = time.perf_counter() - started
     found = LoadedModel(

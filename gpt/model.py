@@ -8,7 +8,9 @@ Start at `GPT.forward` and read down. The letters in shapes:
     C   width of the residual stream (n_embd)
     E   width of the token embedding; equal to C unless the configuration sets embd_dim
     nh  attention heads
-    hs  width of one head, C / nh
+    kv  heads of keys and values; equal to nh unless the configuration sets n_kv_head
+    hs  width of one head; C / nh unless the configuration sets head_dim
+    R   components of a head that are rotated; equal to hs unless it sets rotary_dim
     V   tokens in the vocabulary
 """
 
@@ -27,7 +29,7 @@ from gpt.config import ModelConfig
 IS_CAUSAL_FAILS_ON = ("mps",)
 """Types of devices on which torch's `is_causal` let tokens look ahead; they get a mask instead."""
 Rotation = tuple[Tensor, Tensor]
-"""Cosines (T, hs / 2) and sines (T, hs / 2) of the rotary angles of T positions."""
+"""Cosines (T, R / 2) and sines (T, R / 2) of the rotary angles of T positions."""
 
 
 class GPT(nn.Module):
@@ -85,11 +87,11 @@ class GPT(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP; each adds its output to the residual stream."""
+    """Attention, then an MLP; each adds its output to the residual stream, or both at once."""
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.norm_first = config.norm_first
+        self.norm_first, self.parallel = config.norm_first, config.parallel
         self.ln_1 = Norm(config)
         self.attn = Attention(config, layer)
         self.ln_2 = Norm(config)
@@ -97,6 +99,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
         """(B, T, C) → (B, T, C)."""
+        if self.parallel:
+            return x + self.attn(self.ln_1(x), rotation, cache) + self.mlp(self.ln_2(x))
         if self.norm_first:
             x = x + self.attn(self.ln_1(x), rotation, cache)
             return x + self.mlp(self.ln_2(x))
@@ -105,39 +109,51 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention with several heads (Vaswani et al. 2017, arXiv:1706.03762)."""
+    """Causal self-attention with several heads (Vaswani et al. 2017, arXiv:1706.03762).
+
+    Several heads of queries may share a head of keys and values, so that the cache is smaller.
+    """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.n_head = config.n_head
+        self.rows, self.head_size = config.qkv_rows, config.head_size
         self.dropout = config.attn_dropout
-        self.scale = 1 / math.sqrt(config.head_size) if config.attn_scale else 1.0
+        self.scale = 1 / math.sqrt(self.head_size) if config.attn_scale else 1.0
         if config.attn_scale_by_layer:
             self.scale /= layer + 1
-        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
-        self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+        self.qkv = nn.Linear(config.n_embd, sum(self.rows), bias=config.has_qkv_bias)
+        head_norm = HeadNorm if config.qk_norm else nn.Identity
+        self.q_norm = head_norm(self.head_size, config.eps)
+        self.k_norm = head_norm(self.head_size, config.eps)
+        self.proj = nn.Linear(self.rows[0], config.n_embd, bias=config.bias)
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, rotation: Rotation | None, cache: KVCache | None) -> Tensor:
         """(B, T, C) → (B, T, C)."""
-        B, T, C = x.shape
-        q, k, v = (
-            part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)  # (B, nh, T, hs)
-            for part in self.qkv(x).chunk(3, dim=-1)  # (B, T, C)
-        )
-        if rotation:
-            q, k = rotate(q, rotation), rotate(k, rotation)  # (B, nh, T, hs)
+        q, k, v = self.heads(x, rotation)  # (B, nh, T, hs), (B, kv, T, hs), (B, kv, T, hs)
         mask = None
         if cache:
-            k, v = cache.append(self.layer, k, v)  # (B, nh, S, hs)
+            k, v = cache.append(self.layer, k, v)  # (B, kv, S, hs)
             mask = cache.mask
         y = self.mix(q, k, v, mask)  # (B, nh, T, hs)
-        y = y.transpose(1, 2).reshape(B, T, C)  # (B, T, C)
+        y = y.transpose(1, 2).flatten(2)  # (B, T, nh hs)
         return self.drop(self.proj(y))
 
+    def heads(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """x (B, T, C) → queries (B, nh, T, hs), keys and values (B, kv, T, hs)."""
+        B, T, _ = x.shape
+        q, k, v = (
+            part.view(B, T, -1, self.head_size).transpose(1, 2)  # (B, nh or kv, T, hs)
+            for part in self.qkv(x).split(self.rows, dim=-1)  # (B, T, nh hs), (B, T, kv hs) twice
+        )
+        q, k = self.q_norm(q), self.k_norm(k)
+        if rotation:
+            q, k = rotate(q, rotation), rotate(k, rotation)
+        return q, k, v
+
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """q (B, nh, T, hs), k and v (B, nh, S, hs) → weighted sums of the values (B, nh, T, hs)."""
+        """q (B, nh, T, hs), k and v (B, kv, S, hs) → weighted sums of the values (B, nh, T, hs)."""
         dropout = self.dropout if self.training else 0.0
         return attention(q, k, v, scale=self.scale, mask=mask, dropout=dropout)
 
@@ -145,9 +161,10 @@ class Attention(nn.Module):
 def attention_formula(q: Tensor, k: Tensor, v: Tensor, *, scale: float) -> Tensor:
     """Causal attention as in a lecture: softmax(q kᵀ scale) v, without looking ahead.
 
-    q (B, nh, T, hs), k and v (B, nh, S, hs) → (B, nh, T, hs). This is the definition; the network
+    q (B, nh, T, hs), k and v (B, kv, S, hs) → (B, nh, T, hs). This is the definition; the network
     calls `attention`, which computes the same.
     """
+    k, v = (each.repeat_interleave(q.size(1) // k.size(1), dim=1) for each in (k, v))  # kv → nh
     scores = q @ k.transpose(-2, -1) * scale  # (B, nh, T, S)
     scores = scores.masked_fill(~causal_mask(q, k), -math.inf)  # (B, nh, T, S)
     weights = scores.softmax(-1)  # (B, nh, T, S), each row sums to 1
@@ -165,21 +182,26 @@ def attention(
 ) -> Tensor:
     """`attention_formula` as one fused operation, which never stores the scores (B, nh, T, S).
 
-    The queries belong to the last T of the S positions. If v is the identity (B, nh, S, S), the
+    The queries belong to the last T of the S positions. If v is the identity (B, kv, S, S), the
     result is the attention weights (B, nh, T, S).
 
     Args:
-        mask: replaces the causal mask: bool (T, S), True if the query sees the key, or float that
-            is added to the scores and broadcasts to (B, nh, T, S).
+        mask: replaces the causal mask: bool (T, S), True if the query sees the key, or float
+            (1, 1, T, S), which is added to the scores.
         dropout: share of the attention weights that are set to 0.
     """
     T, S = q.size(-2), k.size(-2)
     causal = mask is None and T > 1  # a single query sees all keys
     if causal and (T < S or q.device.type in IS_CAUSAL_FAILS_ON):
         mask = causal_mask(q, k)  # is_causal would place the queries at the first T positions
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and mask is None, scale=scale
+    shared, heads = k.size(1) < q.size(1), q.shape[:-1]
+    if shared and T == 1:  # queries that share keys become rows of one product, the fastest way
+        q = q.reshape(q.size(0), k.size(1), -1, q.size(-1))  # (B, kv, nh / kv, hs)
+    is_causal = causal and mask is None
+    y = F.scaled_dot_product_attention(
+        q, k, v, mask, dropout, is_causal, scale=scale, enable_gqa=shared and T > 1
     )
+    return y.reshape(*heads, -1)  # (B, nh, T, hs)
 
 
 def causal_mask(q: Tensor, k: Tensor) -> Tensor:
@@ -189,18 +211,31 @@ def causal_mask(q: Tensor, k: Tensor) -> Tensor:
 
 
 def rotary(positions: Tensor, config: ModelConfig) -> Rotation:
-    """positions (T) → cosines and sines (T, hs / 2) of the angles by which `rotate` turns them."""
-    half = config.head_size // 2
-    frequency = config.rope_theta ** (-torch.arange(half, device=positions.device) / half)
-    angle = positions[:, None] * frequency  # (T, hs / 2)
+    """positions (T) → cosines and sines (T, R / 2) of the angles by which `rotate` turns them."""
+    half = (config.rotary_dim or config.head_size) // 2
+    frequency = 1 / config.rope_theta ** (torch.arange(half, device=positions.device) / half)
+    if config.rope_scaling:
+        frequency = stretch(frequency, config)
+    angle = positions[:, None] * frequency  # (T, R / 2)
     return angle.cos(), angle.sin()
 
 
+def stretch(frequency: Tensor, config: ModelConfig) -> Tensor:
+    """Rotary frequencies (R / 2) of a network → those for its extended context (R / 2)."""
+    if config.rope_scaling == "linear" or config.rope_original is None:
+        return frequency / config.rope_factor
+    # Llama 3.1: what turns often in the original context tells neighbours apart, and stays.
+    turns = config.rope_original / (2 * math.pi / frequency)
+    kept = ((turns - config.rope_low) / (config.rope_high - config.rope_low)).clamp(0, 1)
+    return (1 - kept) * frequency / config.rope_factor + kept * frequency
+
+
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turn each pair (i, i + hs / 2) of x (B, nh, T, hs) by the angle of its position."""
+    """Turn each pair (i, i + R / 2) of x (B, nh, T, hs) by the angle of its position; R ≤ hs."""
     cos, sin = rotation
-    a, b = x.float().chunk(2, dim=-1)  # (B, nh, T, hs / 2)
-    turned = torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)  # (B, nh, T, hs)
+    half = cos.size(-1)
+    a, b, rest = torch.split(x.float(), [half, half, x.size(-1) - 2 * half], dim=-1)
+    turned = torch.cat((a * cos - b * sin, a * sin + b * cos, rest), dim=-1)  # (B, nh, T, hs)
     return turned.type_as(x)
 
 
@@ -253,3 +288,11 @@ class Norm(nn.Module):
         if self.rms:
             return F.rms_norm(x, self.shape, self.weight, self.eps)
         return F.layer_norm(x, self.shape, self.weight, self.bias, self.eps)
+
+
+class HeadNorm(nn.RMSNorm):
+    """RMS norm of single queries or keys; its gain may have more bits than they have."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, nh, T, hs) → (B, nh, T, hs)."""
+        return super().forward(x.type_as(self.weight)).type_as(x)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gpt import text_file
 from gpt.errors import UserError
 from gpt.nearest import nearest
+from gpt.typed_values import is_number, or_none
 
 if TYPE_CHECKING:
     from gpt.config import ModelConfig
@@ -55,6 +58,23 @@ class Manifest:
     """Where the weights came from: a training run's recipe and losses, or an id on a hub."""
     format_version: int = FORMAT_VERSION
     """Version of the format; it is increased if older programs cannot read the directory."""
+
+    @property
+    def divergence(self) -> dict[str, float | None]:
+        """Dtype → the mean of KL(float32 ‖ dtype) on a text of the model, in nats a token.
+
+        None: the dtype gives no finite numbers. Conversion measures it; else it is empty.
+        """
+        return divergence(self.origin)
+
+
+def divergence(origin: Mapping[str, Any]) -> dict[str, float | None]:
+    """`Manifest.divergence` from what a manifest says of the origin, which may hold anything."""
+    found = origin.get("divergence")
+    if not isinstance(found, dict):
+        return {}
+    is_cost = or_none(is_number(0, math.inf))
+    return {name: found[name] for name in DTYPES if name in found and is_cost(found[name])}
 
 
 def home() -> Path:
@@ -136,7 +156,10 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     C, E = config.n_embd, config.embd_dim or config.n_embd
     table = config.vocab_size * E
     between = C * E if config.embd_dim else 0  # from the embedding's width to the stream's, or back
-    attention = 4 * C * (C + config.bias)
+    q_rows, *kv_rows = config.qkv_rows
+    qkv = (q_rows + sum(kv_rows)) * (C + config.has_qkv_bias)
+    head_norms = 2 * config.head_size if config.qk_norm else 0
+    attention = qkv + head_norms + C * (q_rows + config.bias)
     matrices = (1 + config.gated) * config.inner
     feed_forward = matrices * (C + config.bias) + C * (config.inner + config.bias)
     has_bias = config.bias and config.norm != "rmsnorm"

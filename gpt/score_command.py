@@ -46,6 +46,12 @@ def add_arguments(parser: Parser) -> None:
         "--prompt", metavar="TEXT", help="Text that the options continue. (default: none)"
     )
     group.add_argument(
+        "--special",
+        action="store_true",
+        help="Read the name of a special token in a text as that token. "
+        "(default: as ordinary characters)",
+    )
+    group.add_argument(
         "--json",
         action="store_true",
         help="Print each token or option as a JSON object on a line. (default: print a table)",
@@ -77,7 +83,8 @@ def _score(args: argparse.Namespace, context: Context, text: str) -> None:
     from gpt.generate import score
 
     known = []
-    for step in score(context, context.encode(text), top=args.top if args.json else 0):
+    ids = context.encode(text, special=args.special)
+    for step in score(context, ids, top=args.top if args.json else 0):
         if step.logprob is not None:
             known.append(step)
         if args.json:
@@ -104,11 +111,16 @@ def _compare(args: argparse.Namespace, context: Context) -> None:
     that a model writes after the prompt.
     """
     from gpt.generate import score
+    from gpt.tokenizer import encode_more_special
 
-    prompt = context.encode(args.prompt)
+    prompt = context.encode(args.prompt, special=args.special)
+    tokenizer = context.tokenizer
     found = []
     for option in args.options:
-        ids = context.tokenizer.encode(option)
+        if args.special:
+            ids = encode_more_special(tokenizer, option)
+        else:
+            ids = tokenizer.encode_more(option)
         if not ids:
             raise UserError("an option is empty; it must have at least one character")
         top = args.top if args.json else 0

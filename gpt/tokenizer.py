@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,12 +32,25 @@ _LONGEST_BLANK = 500_000
 class Tokenizer(Protocol):
     """What every tokenizer can do."""
 
+    drops_blank: bool
+    """Whether the first token of a text begins with a blank that the text does not have."""
+
     @property
     def vocab_size(self) -> int:
         """Number of ids: the highest one plus 1."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text. The name of a special token in it is read as ordinary characters."""
+
+    def encode_more(self, text: str) -> list[int]:
+        """Ids of a text that continues another one: as encode, but no blank is put before it."""
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """Name → id of the tokens that are not pieces of text, such as special tokens."""
+
+    def encode_special(self, text: str) -> list[int]:
+        """Ids of a text in which the name of an added token becomes that token."""
 
     def token_bytes(self, token_id: int) -> bytes:
         """Bytes of a token; empty for a special token and for an id that is not used."""
@@ -47,6 +61,8 @@ class Tokenizer(Protocol):
 
 class CharTokenizer:
     """Each character is a token: the lecture's tokenizer."""
+
+    drops_blank = False
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = list(characters)
@@ -76,6 +92,19 @@ class CharTokenizer:
             )
         return [self._ids[character] for character in text]
 
+    def encode_more(self, text: str) -> list[int]:
+        """As encode, because nothing is put before a text."""
+        return self.encode(text)
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """None."""
+        return {}
+
+    def encode_special(self, text: str) -> list[int]:
+        """As encode, because there are no special tokens."""
+        return self.encode(text)
+
     def token_bytes(self, token_id: int) -> bytes:
         """The character in UTF-8; empty for an id that is not used."""
         if not 0 <= token_id < len(self.characters):
@@ -90,6 +119,8 @@ class CharTokenizer:
 
 class BPETokenizer:
     """GPT-2's byte pairs with the vocabulary of a checkpoint; tiktoken does the merging."""
+
+    drops_blank = False
 
     def __init__(self, vocab: dict[str, int], merges: list[tuple[str, str]]) -> None:
         """A tokenizer from the contents of vocab.json and merges.txt.
@@ -148,6 +179,23 @@ class BPETokenizer:
         with panics_as_errors("the tokenizer failed on this text"):
             return [self._id_of_rank[rank] for rank in self._encoding.encode_ordinary(text)]
 
+    def encode_more(self, text: str) -> list[int]:
+        """As encode, because nothing is put before a text."""
+        return self.encode(text)
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """Name → id of the tokens that no merge makes."""
+        return {name: i for name, i in self._vocab.items() if i not in self._bytes}
+
+    def encode_special(self, text: str) -> list[int]:
+        """Ids of a text in which the name of a special token becomes that token."""
+        added = self.added_tokens
+        ids = []
+        for i, part in enumerate(split_at(text, added)):
+            ids += [added[part]] if i % 2 else self.encode(part)
+        return ids
+
     def token_bytes(self, token_id: int) -> bytes:
         """Bytes of a token; empty for a special token and for an id that is not used."""
         return self._bytes.get(token_id, b"")
@@ -158,6 +206,21 @@ class BPETokenizer:
         (directory / VOCAB_FILE).write_text(vocab + "\n", encoding="utf-8")
         lines = ["#version: 0.2", *(f"{a} {b}" for a, b in self._merges)]
         (directory / MERGES_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def split_at(text: str, names: Iterable[str]) -> list[str]:
+    """Cut a text at all these names, the longest first: text, name, text, …, name, text."""
+    longest_first = sorted(filter(None, names), key=len, reverse=True)
+    if not any(name in text for name in longest_first):
+        return [text]
+    return re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
+
+
+def encode_more_special(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Ids of a text that continues another one; the name of an added token is that token."""
+    head, *rest = split_at(text, tokenizer.added_tokens)
+    ids = tokenizer.encode_more(head) if head else []
+    return ids + tokenizer.encode_special("".join(rest)) if rest else ids
 
 
 def has_blanks(text: str, longest: int) -> bool:
@@ -203,17 +266,27 @@ def byte_alphabet() -> dict[str, int]:
 class StreamDecoder:
     """Turns the bytes of successive tokens into text; waits until each character is complete."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, drops_blank: bool = False) -> None:
+        """drops_blank: leave out a blank at the start (see Tokenizer.drops_blank)."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._drops_blank = drops_blank
 
     def feed(self, data: bytes, *, final: bool = False) -> str:
         """The characters that these bytes complete.
 
         final: no more bytes follow, so an incomplete character becomes U+FFFD.
         """
+        if data and self._drops_blank:
+            data, self._drops_blank = data.removeprefix(b" "), False
         return self._decoder.decode(data, final)
 
 
-def decode(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
-    """The text of a sequence of ids; bytes that are not UTF-8 become U+FFFD."""
-    return b"".join(tokenizer.token_bytes(i) for i in ids).decode("utf-8", "replace")
+def decode(tokenizer: Tokenizer, ids: Iterable[int], *, whole: bool = True) -> str:
+    """The text of a sequence of ids; bytes that are not UTF-8 become U+FFFD.
+
+    whole: the ids are a text from its start; otherwise they are a part of one.
+    """
+    data = b"".join(map(tokenizer.token_bytes, ids))
+    if whole and tokenizer.drops_blank:
+        data = data.removeprefix(b" ")
+    return data.decode("utf-8", "replace")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from gpt.errors import UserError
 from gpt.tokenizer import JSON_FILE, LONGEST_TEXT, byte_alphabet, panics_as_errors
+from gpt.tokenizer_parts import drops_blank, flatten, without_prefix
 
 _MOST_GROWTH = 64
 """Most times as long as a normaliser may make a text; several real ones replace a ligature by 18
@@ -38,6 +39,9 @@ class JsonTokenizer:
             )
         self._longest = int(LONGEST_TEXT / max(1, grows))
         self._bytes_of = _bytes_of_piece(values)
+        self.drops_blank = drops_blank(values)
+        with panics_as_errors(f"{JSON_FILE} cannot be read"):
+            self._continuing = without_prefix(values)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         added = self._tokenizer.get_added_tokens_decoder()
@@ -46,7 +50,9 @@ class JsonTokenizer:
         self._tokenizer.encode_special_tokens = True
         model = values["model"]
         if model.get("type") != "BPE" or model.get("ignore_merges"):
-            self._cut_special_names()
+            for library in (self._tokenizer, self._continuing):
+                if library is not None:
+                    self._cut_special_names(library, model.get("vocab"))
         name = model.get("unk_token")
         self._unknown = self._tokenizer.token_to_id(name) if name else model.get("unk_id")
         self._vocab_size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
@@ -67,6 +73,23 @@ class JsonTokenizer:
 
         A character that the vocabulary does not have is dropped or becomes its unknown token.
         """
+        ids = self._library_ids(text)
+        return [i for i in ids if i not in self._special or i == self._unknown]
+
+    def encode_more(self, text: str) -> list[int]:
+        """Ids of a text that continues another one: as encode, but no blank is put before it."""
+        if self._continuing is None:
+            return self.encode(text)
+        library, continuing = self._tokenizer, self._continuing
+        before = library.normalizer, library.pre_tokenizer
+        library.normalizer, library.pre_tokenizer = continuing.normalizer, continuing.pre_tokenizer
+        try:
+            return self.encode(text)
+        finally:
+            library.normalizer, library.pre_tokenizer = before
+
+    def _library_ids(self, text: str) -> list[int]:
+        """Ids of a text that is not too long, as the library is set."""
         if len(text) > self._longest:
             raise UserError(
                 f"the text has {len(text):,} characters; this model's tokenizer accepts at most "
@@ -74,8 +97,22 @@ class JsonTokenizer:
             )
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         with panics_as_errors("the tokenizer failed on this text"):
-            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return [i for i in ids if i not in self._special or i == self._unknown]
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    @property
+    def added_tokens(self) -> dict[str, int]:
+        """Name → id of the tokens that were added to the model's vocabulary."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {token.content: i for i, token in added.items()}
+
+    def encode_special(self, text: str) -> list[int]:
+        """Ids of a text in which the name of an added token becomes that token."""
+        self._tokenizer.encode_special_tokens = False
+        try:
+            return self._library_ids(text)
+        finally:
+            self._tokenizer.encode_special_tokens = True
 
     def token_bytes(self, token_id: int) -> bytes:
         """Bytes of a token, with its leading space; empty for a special token."""
@@ -90,23 +127,27 @@ class JsonTokenizer:
         """Write tokenizer.json."""
         (directory / JSON_FILE).write_text(self._text, encoding="utf-8")
 
-    def _cut_special_names(self) -> None:
+    def _cut_special_names(self, library: Tokenizer, pieces: Any) -> None:
         """Keep `encode` from finding the name of a special token in a text.
 
         SentencePiece vocabularies, for example, contain the piece `</s>`. Such a name is cut after
         its first character wherever a text contains it. Byte pairs do not need this: no merge
         makes a special token.
+
+        pieces: the vocabulary of the model, without the tokens that were added to it.
         """
-        names = {self._tokenizer.id_to_token(i) or "" for i in self._special}
+        known = {p[0] for p in pieces} if isinstance(pieces, list) else set(pieces or ())
+        names = {self._tokenizer.id_to_token(i) or "" for i in self._special} & known
         cuts = [
             pre_tokenizers.Split(Regex(f"{re.escape(n[0])}(?={re.escape(n[1:])})"), "isolated")
             for n in sorted(names)
             if len(n) > 1
         ]
-        before = self._tokenizer.pre_tokenizer
-        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            ([before] if before is not None else []) + cuts
-        )
+        before = library.pre_tokenizer
+        if cuts:
+            library.pre_tokenizer = pre_tokenizers.Sequence(
+                ([before] if before is not None else []) + cuts
+            )
 
 
 def growth(normalizer: Any) -> float:
@@ -115,7 +156,7 @@ def growth(normalizer: Any) -> float:
     Unicode's normal forms are not counted, because several of them do not multiply.
     """
     times = 1.0
-    for part in _flatten(normalizer, "normalizers"):
+    for part in flatten(normalizer, "normalizers"):
         if growth_of := _GROWTH.get(str(part.get("type"))):
             times *= max(1.0, growth_of(part))
     return times
@@ -158,7 +199,7 @@ def _parse(text: str) -> dict[str, Any]:
 
 def _bytes_of_piece(values: dict[str, Any]) -> Callable[[str], bytes]:
     """The function from a piece of the vocabulary to its bytes, chosen by the decoder's type."""
-    parts = {str(part.get("type")): part for part in _flatten(values.get("decoder"), "decoders")}
+    parts = {str(part.get("type")): part for part in flatten(values.get("decoder"), "decoders")}
     blank = next(
         (
             str(part.get("pattern", {}).get("String", part.get("replacement")))
@@ -179,14 +220,6 @@ def _bytes_of_piece(values: dict[str, Any]) -> Callable[[str], bytes]:
         return lambda piece: f" {piece}".encode()
     kinds = ", ".join(sorted(parts)) or "none"
     raise UserError(f"{JSON_FILE} has a decoder that this program does not know ({kinds})")
-
-
-def _flatten(part: Any, inner: str) -> Iterator[dict[str, Any]]:
-    """A part of a tokenizer.json, then the parts inside it, which are its field `inner`."""
-    if isinstance(part, dict):
-        yield part
-        for each in part.get(inner) or []:
-            yield from _flatten(each, inner)
 
 
 def _byte_level(alphabet: dict[str, int], piece: str) -> bytes:

@@ -49,6 +49,9 @@ def as_llama(ours: GPT) -> LlamaForCausalLM:
             intermediate_size=c.inner,
             num_hidden_layers=c.n_layer,
             num_attention_heads=c.n_head,
+            num_key_value_heads=c.n_kv,
+            head_dim=c.head_size,
+            rope_parameters=_rope_parameters(c),
             max_position_embeddings=c.block_size,
             rms_norm_eps=c.eps,
             tie_word_embeddings=False,
@@ -64,7 +67,7 @@ def as_llama(ours: GPT) -> LlamaForCausalLM:
     for i, block in enumerate(ours.h):
         prefix = f"model.layers.{i}."
         attn, mlp = cast(Any, block.attn), cast(Any, block.mlp)
-        q, k, v = attn.qkv.weight.chunk(3)
+        q, k, v = attn.qkv.weight.split(c.qkv_rows)
         weights |= {
             prefix + "self_attn.q_proj.weight": q,
             prefix + "self_attn.k_proj.weight": k,
@@ -78,3 +81,17 @@ def as_llama(ours: GPT) -> LlamaForCausalLM:
         }
     theirs.load_state_dict(weights)
     return theirs
+
+
+def _rope_parameters(c: ModelConfig) -> dict[str, Any]:
+    """Our rotary positions as a configuration of transformers has them."""
+    if c.rope_scaling is None:
+        return {"rope_type": "default", "rope_theta": c.rope_theta}
+    return {
+        "rope_type": c.rope_scaling,
+        "rope_theta": c.rope_theta,
+        "factor": c.rope_factor,
+        "low_freq_factor": c.rope_low,
+        "high_freq_factor": c.rope_high,
+        "original_max_position_embeddings": c.rope_original or c.block_size,
+    }

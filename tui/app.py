@@ -171,6 +171,10 @@ class GPTApp(App[None]):
                 one_line(str(error)), severity="error", markup=False, timeout=PROBLEM_SECONDS
             )
 
+    def action_help_quit(self) -> None:
+        """Say how to end the program: Ctrl+C had nothing to stop or to copy."""
+        self.notify("Ctrl+Q quits.", markup=False)
+
     def get_key_display(self, binding: Binding) -> str:
         """A key as a person writes it."""
         return written(binding.key)

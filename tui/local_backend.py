@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import IO, Any, Self, TypeVar, cast
 
+from gpt import models
 from gpt.child import child_environment
 from gpt.interpret.answers import Layer, LikelyPath, Waterfall
 from gpt.settings import Sampling
@@ -273,6 +274,7 @@ def _event(line: dict[str, Any]) -> Event:
                 line["config"]["block_size"],
                 line.get("compiled", False),
                 line.get("notice", ""),
+                models.divergence(line["manifest"].get("origin", {})),
             )
         case "prompt" | "steps" as event:
             return Steps(line["steps"], is_prompt=event == "prompt")

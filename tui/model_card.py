@@ -74,6 +74,7 @@ def _short(n: float, units: Mapping[float, str], plain: str = "") -> str:
 
 def _network(config: ModelConfig, manifest: Manifest) -> Iterator[tuple[str, str]]:
     layers, heads = _many(config.n_layer, "layer"), _many(config.n_head, "head")
+    heads += f", {config.n_kv:,} key/value" * (config.n_kv != config.n_head)
     yield "Network", f"{layers} × {heads} × {config.n_embd:,} wide"
     yield "Context", f"{config.block_size:,} tokens"
     kind = next((kind for file, kind in TOKENIZERS.items() if file in manifest.files), "no file")
@@ -101,9 +102,12 @@ def _memory(config: ModelConfig, manifest: Manifest) -> Iterator[tuple[str, str]
     stored = sum(facts["size"] for facts in manifest.files.values())
     yield "On disk", f"{short_size(stored)}, {manifest.dtype}"
     total = sum(models.parameters(config).values())
-    sizes = (f"{short_size(total * width)} at {bits}" for bits, width in _WIDTHS.items())
-    yield "Memory", f"≈ {', '.join(sizes)} bits"
-    a_token = 2 * config.n_layer * config.n_embd * _WIDTHS["16"]
+    sizes = ", ".join(short_size(total * width) for width in _WIDTHS.values())
+    yield "Memory", f"≈ {sizes} in {', '.join(_WIDTHS)} bits"
+    costs = [f"{name} {c:.1g}" for name, c in manifest.divergence.items() if c is not None]
+    if costs:
+        yield "KL to float32", f"{', '.join(costs)} nats a token"
+    a_token = 2 * config.n_layer * config.n_kv * config.head_size * _WIDTHS["16"]
     if a_token:
         full = short_size(a_token * config.block_size)
         yield "KV cache", f"{short_size(a_token)} a token, {full} when full, at 16 bits"
@@ -142,8 +146,10 @@ def _quality(origin: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     elif check:
         reason = _text(origin, "verification", "reason")
         yield "Verified", f"no ({check}{': ' if reason else ''}{reason})"
-    if origin.get("ends_turns") is True:
-        yield "Chat", "has a template: each turn ends with the end-of-text token"
+    if origin.get("chat_template") is True:
+        yield "Chat", "has its own template"
+    elif origin.get("ends_turns") is True:
+        yield "Chat", "no template: each turn ends with the end-of-text token"
     else:
         yield "Chat", "no template: turns begin with User: and Assistant:"
 

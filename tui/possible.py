@@ -84,6 +84,8 @@ def _candidate(now: Situation, parameters: Parameters) -> Refusal | None:
     number = parameters[0]
     if isinstance(number, int) and number <= n:
         return None
+    if not n:
+        return Refusal("Nothing predicts the first token, so it has no candidates.")
     return Refusal(f"This token has {n} candidates.")
 
 
@@ -109,7 +111,9 @@ def _bookmark(now: Situation, _: Parameters) -> Refusal | None:
 def _drawn(now: Situation, _: Parameters) -> Refusal | None:
     if now.document.has_drawn(now.index or 0):
         return None
-    return Refusal("Nothing was sampled from here on; select an earlier token.")
+    if now.document.has_drawn(0):
+        return Refusal("Nothing was sampled from here on; select an earlier token.")
+    return Refusal("Nothing was sampled in this text yet; Ctrl+G lets the model continue it.")
 
 
 def _search(now: Situation, _: Parameters) -> Refusal | None:

@@ -88,7 +88,7 @@ EVERYWHERE = (
         priority=True, group="Change", short="edit prompt",
         help="Prompt: edit it in the program that $EDITOR names, for a long text.",
         synonyms="vim nano emacs external long paste write"),
-    Key("jump", "ctrl+l", "jump", "jump to a part of the screen", group="Move", short="jump",
+    Key("jump", "ctrl+l", "jump", "go to a part of the screen", group="Move", short="go to a panel",
         help="Focus: a letter appears on each part of the screen; press it to go there.",
         synonyms="focus go panel settings field navigate chat temperature seed"),
     Key("page_up", "pageup", "page(-1)", "page up",

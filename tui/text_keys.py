@@ -100,7 +100,7 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
         Key("text.delete", "delete", "screen.delete", "delete from here", short="delete",
             help="Delete this token and everything after it; z brings it back.",
             synonyms="remove cut erase trim"),
-        Key("text.undo", "z", "screen.undo", "undo the deletion", short="undo",
+        Key("text.undo", "z", "screen.undo", "undo the deletion", short="undo deletion",
             help="Undo: bring back what was deleted last.",
             synonyms="undo restore revert back recover"),
         Key("text.ban", "x", "screen.ban", "ban this token", short="ban",
@@ -150,12 +150,12 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
     ),
     "Compare": (
         Key("text.compare", "v", "screen.compare", "compare with a second model",
-            short="second model",
+            short="second model reads",
             help="Two models: a second one reads the same text; KL divergence shows where they "
                  "disagree.",
             synonyms="second model kl divergence difference disagreement versus diff side"),
         Key("text.what_if_beside", "w", "screen.what_if_second", "what a second model would write",
-            short="second writes",
+            short="second model writes",
             help="Two models: a second one continues with the same random seed and settings, "
                  "side by side.",
             synonyms="second model other seed versus diff continue"),

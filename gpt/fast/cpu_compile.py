@@ -58,12 +58,12 @@ class _AttentionAsSums(TorchFunctionMode):
     ):
         if func is not nn.functional.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        q, k, v = (each.float() for each in args)  # (1, nh, 1, hs), (1, nh, S, hs) twice
-        weights = (k[0] * (q[0] * kwargs["scale"])).sum(-1).softmax(-1)[..., None]  # (nh, S, 1)
+        q, k, v = (each[0].float() for each in args[:3])  # (kv, nh / kv, hs), (kv, S, hs) twice
+        scores = (k[:, None] * (q * kwargs["scale"])[:, :, None]).sum(-1)  # (kv, nh / kv, S)
+        weights = scores.softmax(-1)[..., None]  # (kv, nh / kv, S, 1)
         # Several sums at once keep a core busy while each waits for its last addition.
-        sums = [(weights * part).sum(1) for part in v[0].split(_HEAD_PART, -1)]
-        y = torch.cat(sums, -1)  # (nh, hs)
-        return y[None, :, None]  # (1, nh, 1, hs)
+        sums = [(weights * part[:, None]).sum(2) for part in v.split(_HEAD_PART, -1)]
+        return torch.cat(sums, -1)[None]  # (1, kv, nh / kv, hs)
 
 
 class _LayerCache:
@@ -72,11 +72,11 @@ class _LayerCache:
     mask = None
 
     def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
-        """keys, values: (nh, capacity, hs). length: tokens to attend to, with the new one."""
+        """keys, values: (kv, capacity, hs). length: tokens to attend to, with the new one."""
         self._memory, self._length = (keys, values), length
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """k, v (1, nh, 1, hs) → all keys and values, (1, nh, S, hs) each."""
+        """k, v (1, kv, 1, hs) → all keys and values, (1, kv, S, hs) each."""
         for memory, new in zip(self._memory, (k, v), strict=True):
             memory.narrow(1, self._length - 1, 1).copy_(new[0])
         keys, values = (
@@ -104,7 +104,7 @@ class _BlockStep(nn.Module):
         rotation: Rotation | None,
         weights: list[Tensor],
     ) -> Tensor:
-        """x (1, 1, C), keys and values (nh, capacity, hs) → (1, 1, C).
+        """x (1, 1, C), keys and values (kv, capacity, hs) → (1, 1, C).
 
         lengths: (S); its size is the number of tokens with the new one, because a compiled
         function accepts only tensors. weights: from `block_arguments`.
@@ -159,7 +159,7 @@ class _InputOrOutput(nn.Module):
 def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
     block = Block(config, 0).eval().requires_grad_(False)
     replace_linears(block, dtype)
-    shape = 2, config.n_head, _EXAMPLE_CAPACITY, config.head_size
+    shape = 2, config.n_kv, _EXAMPLE_CAPACITY, config.head_size
     memory = torch.zeros(shape, dtype=CACHE_DTYPES[dtype])
     rotation = None
     if config.positions == "rotary":

@@ -31,12 +31,13 @@ _SOURCES = (
 ).split()
 """Files in gpt/ that the machine code depends on."""
 _BLOCK_FIELDS = (
-    "n_head n_embd norm norm_gain norm_first eps activation gated n_inner bias positions".split()
-)
+    "n_head n_embd n_kv_head head_dim qk_norm norm norm_gain norm_first eps activation gated "
+    "n_inner parallel bias qkv_bias positions rotary_dim"
+).split()
 """Fields of ModelConfig that a block's code depends on."""
 _INPUT_AND_OUTPUT_FIELDS = (
-    "vocab_size block_size n_head n_embd embd_dim tied positions rope_theta "
-    "final_norm norm norm_gain eps bias"
+    "vocab_size block_size n_head n_embd head_dim embd_dim tied positions rope_theta rotary_dim "
+    "rope_scaling rope_factor rope_low rope_high rope_original final_norm norm norm_gain eps bias"
 ).split()
 """The same for the code before the first block and after the last one."""
 _PREFIXES = {"input": ("wte.", "proj_in.", "wpe."), "output": ("ln_f.", "proj_out.")}

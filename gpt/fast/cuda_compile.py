@@ -55,12 +55,16 @@ class _Attention(Attention):
     """Attention of one query by sums over all positions, which many threads can share."""
 
     def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """q (1, nh, 1, hs), k and v (1, nh, S, hs), mask (1, 1, 1, S) → (1, nh, 1, hs)."""
-        scores = (k.float() * (q.float() * self.scale)).sum(-1)  # (1, nh, S)
+        """q (1, nh, 1, hs), k and v (1, kv, S, hs), mask (1, 1, 1, S) → (1, nh, 1, hs)."""
+        q = q.view(
+            1, k.size(1), -1, 1, q.size(-1)
+        )  # (1, kv, nh / kv, 1, hs): those that share keys
+        k, v = k[:, :, None], v[:, :, None]  # (1, kv, 1, S, hs)
+        scores = (k.float() * (q.float() * self.scale)).sum(-1)  # (1, kv, nh / kv, S)
         if mask is not None:
-            scores = scores + mask[:, :, 0]
-        weights = scores.softmax(-1)[..., None]  # (1, nh, S, 1)
-        return (weights * v.float()).sum(-2, keepdim=True).to(q.dtype)
+            scores = scores + mask
+        weights = scores.softmax(-1)[..., None]  # (1, kv, nh / kv, S, 1)
+        return (weights * v.float()).sum(-2, keepdim=True).flatten(1, 2).to(q.dtype)
 
 
 _FUSIBLE: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: _Linear, Attention: _Attention}

@@ -59,7 +59,7 @@ class Graph:
     ) -> None:
         """Allocate memory; call `capture` before `run`.
 
-        memory: (n_layer, 2, 1, nh, S, hs) of the KV cache. hidden: (n, E), n ≥ S, receives the
+        memory: (n_layer, 2, 1, kv, S, hs) of the KV cache. hidden: (n, E), n ≥ S, receives the
         hidden state of each position. names_tokens: whether settings may name tokens, which costs
         one more sort.
         """

@@ -10,12 +10,12 @@ class LayerCache:
     """The part of a static cache that belongs to one layer."""
 
     def __init__(self, memory: Tensor, length: Tensor, mask: Tensor) -> None:
-        """memory (2, nh, S, hs): keys and values; length (): tokens in it; mask (1, 1, 1, S)."""
+        """memory (2, kv, S, hs): keys and values; length (): tokens in it; mask (1, 1, 1, S)."""
         self._memory, self._length, self.mask = memory, length, mask
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """k, v (1, nh, 1, hs) → the whole memory: keys and values (1, nh, S, hs) each."""
-        new = torch.stack((k[0], v[0]))  # (2, nh, 1, hs)
+        """k, v (1, kv, 1, hs) → the whole memory: keys and values (1, kv, S, hs) each."""
+        new = torch.stack((k[0], v[0]))  # (2, kv, 1, hs)
         keys, values = self._memory.index_copy_(2, self._length.view(1), new)
         return keys[None], values[None]
 
@@ -24,7 +24,7 @@ class StaticCache:
     """A KV cache for S tokens whose length is a tensor; a mask hides the part not yet used."""
 
     def __init__(self, memory: Tensor) -> None:
-        """memory (n_layer, 2, 1, nh, S, hs): from `KVCache.memory`."""
+        """memory (n_layer, 2, 1, kv, S, hs): from `KVCache.memory`."""
         self._layers = list(memory[:, :, 0])
         self._positions = torch.arange(memory.size(-2), device=memory.device)
         self._masked = torch.finfo(memory.dtype).min

@@ -34,7 +34,7 @@ def translate_settings(a: Context, b: Context, sampling: Sampling) -> Sampling:
         return sampling
 
     def translated(ids: Ids) -> Ids:
-        return tuple(b.tokenizer.encode(decode(a.tokenizer, ids)))
+        return tuple(b.tokenizer.encode_more(decode(a.tokenizer, ids, whole=False)))
 
     return replace(
         sampling,

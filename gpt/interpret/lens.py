@@ -12,7 +12,7 @@ from torch import Tensor
 from gpt.context import Context
 from gpt.errors import UserError
 from gpt.interpret.answers import Layer
-from gpt.model import Attention, attention, rotate
+from gpt.model import Attention, attention
 from gpt.prediction import predict, read_out
 from gpt.progress import NOBODY, Watcher
 
@@ -143,13 +143,7 @@ def attribution(
 
 def last_attention(module: Attention, x: Tensor, rotation: Any) -> Tensor:
     """Input x (1, T, C) of an attention module → its weights at the last position, (nh, T)."""
-    _, T, C = x.shape
-    q, k, _ = (
-        part.view(1, T, module.n_head, C // module.n_head).transpose(1, 2)  # (1, nh, T, hs)
-        for part in module.qkv(x).float().chunk(3, dim=-1)
-    )
-    if rotation:
-        q, k = rotate(q, rotation), rotate(k, rotation)
+    q, k, _ = (each.float() for each in module.heads(x, rotation))  # (1, nh, T, hs), (1, kv, T, hs)
     # With the identity as v, the result of attention is its weights.
-    identity = torch.eye(T, device=x.device).expand(1, module.n_head, T, T)
+    identity = torch.eye(k.size(2), device=x.device).expand(1, k.size(1), -1, -1)  # (1, kv, T, T)
     return attention(q[:, :, -1:], k, identity, scale=module.scale)[0, :, 0]

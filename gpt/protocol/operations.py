@@ -59,7 +59,7 @@ def _options(context: Context, ids: list[int], asked: requests.Options, watcher:
     found = []
     for number, option in enumerate(asked.options, 1):
         watcher.tell(f"option {number} of {len(asked.options)}")
-        path = ids + context.tokenizer.encode(option)
+        path = ids + context.tokenizer.encode_more(option)
         silent = Watcher(watcher.cancelled)
         steps = score(context, path, start=len(ids), top=asked.top, watcher=silent)
         found.append([step.to_dict() for step in steps])

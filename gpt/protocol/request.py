@@ -87,6 +87,8 @@ class Generate(PathRequest):
     slide: bool = False
     chat: bool = False
     """Whether `text` is a person's turn in a conversation."""
+    system: str = ""
+    """What the model is told before the first turn of a conversation."""
 
 
 @dataclass(frozen=True, kw_only=True)

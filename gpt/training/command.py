@@ -34,14 +34,26 @@ EXAMPLES = {
     "python -m gpt train --resume --out my-model": "Continue after Ctrl-C",
 }
 """Command → what it does."""
-_FROM_TOKENIZER = {"vocab_size", "bos_id", "eos_id", "pad_id"}
-"""Fields of ModelConfig that are not options."""
-_SIZES = ("n_layer", "n_embd", "n_head", "n_inner", "embd_dim", "block_size")
+_NO_OPTIONS = {"vocab_size", "bos_id", "eos_id", "pad_id"} | {
+    field.name for field in fields(ModelConfig) if field.name.startswith("rope_")
+} - {"rope_theta"}
+"""Fields of ModelConfig that are not options: what the tokenizer says, and how a context was
+extended after training."""
+_SIZES = (
+    "n_layer",
+    "n_embd",
+    "n_head",
+    "n_kv_head",
+    "head_dim",
+    "n_inner",
+    "embd_dim",
+    "block_size",
+)
 _DROPOUT = ("dropout", "attn_dropout")
 _PARTS = tuple(
     field.name
     for field in fields(ModelConfig)
-    if field.name not in {*_SIZES, *_DROPOUT, *_FROM_TOKENIZER}
+    if field.name not in {*_SIZES, *_DROPOUT, *_NO_OPTIONS}
 )
 _GROUPS: dict[str, dict[type, tuple[str, ...]]] = {
     "model shape": {ModelConfig: _SIZES},

@@ -87,8 +87,9 @@ def run(args: argparse.Namespace) -> None:
     say = Console(stderr=True).print
     path = args.data or data.download_corpus(models.home().parent, say)
     text = data.read_text(path)
-    n_params = models.read_manifest(directory).n_params
-    loaded = checkpoint.load(directory, *device.choose(args.device, args.dtype, n_params))
+    manifest = models.read_manifest(directory)
+    chosen = device.choose(args.device, args.dtype, manifest.n_params, manifest.divergence)
+    loaded = checkpoint.load(directory, *chosen)
     device.use_threads(loaded.manifest.n_params, WINDOW)
     corpus = Corpus.from_text(
         text, loaded.tokenizer, validation=1.0 if args.all else data.VALIDATION_SHARE

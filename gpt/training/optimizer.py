@@ -82,7 +82,10 @@ def balls(model: GPT) -> list[tuple[Ball, nn.Parameter]]:
 
 
 def _blocks(weight: Tensor) -> Tensor:
-    """Split the shared matrix of queries, keys and values: (3C, C) → (3, C, C)."""
+    """Split the shared matrix of queries, keys and values: (3C, C) → (3, C, C).
+
+    One with fewer heads of keys and values, or other heads, stays whole.
+    """
     rows, columns = weight.shape
     return weight.view(3, columns, columns) if rows == 3 * columns else weight
 

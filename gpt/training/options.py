@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
+from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gpt.command_line import listed, one_of, wrong
@@ -26,7 +27,7 @@ def add_field_options(
     kind = type(defaults)
     hints, docs = get_type_hints(kind), field_docs(kind)
     for name in names:
-        hint, default = hints[name], _shown(getattr(defaults, name))
+        hint, default = _if_given(hints[name]), _shown(getattr(defaults, name))
         choices = f"Choices: {listed(get_args(hint))}." if get_origin(hint) is Literal else ""
         parts = (docs.get(name, ""), choices, f"(default: {default})")
         group.add_argument(
@@ -43,12 +44,18 @@ def field_docs(kind: type) -> dict[str, str]:
         body = ast.parse(inspect.getsource(kind)).body[0].body  # type: ignore[attr-defined]
         for field, text in pairwise(body):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
-                docs[ast.unparse(field.target)] = ast.literal_eval(text.value)
+                docs[ast.unparse(field.target)] = " ".join(ast.literal_eval(text.value).split())
     return docs
 
 
 def _shown(value: object) -> str:
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _if_given(hint: Any) -> Any:
+    """The type of a field's value if it is not None."""
+    kinds = get_args(hint)
+    return kinds[0] if kinds[1:] == (NoneType,) else hint
 
 
 def _type(name: str, kind: Any) -> dict[str, Any]:
@@ -59,7 +66,7 @@ def _type(name: str, kind: Any) -> dict[str, Any]:
         return {"type": _boolean, "metavar": "true|false"}
     if kind is float:
         return {"type": float, "metavar": "0-1" if name in _SHARES else "X"}
-    return {"type": int, "metavar": "N"}  # also for int | None
+    return {"type": int, "metavar": "N"}
 
 
 def _boolean(text: str) -> bool:

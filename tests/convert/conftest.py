@@ -83,6 +83,30 @@ def opt(**changes: Any) -> Model:
     return randomised(transformers.OPTForCausalLM(config))
 
 
+LLAMA = {
+    "vocab_size": 300,
+    "max_position_embeddings": 64,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 4,
+    "intermediate_size": 24,
+}
+"""Sizes of a tiny model of Llama's relatives."""
+
+
+def llama_like(kind: str, **changes: Any) -> Model:
+    """A tiny model of transformers of the type `kind`; a change to None leaves a setting out."""
+    import transformers
+
+    torch.manual_seed(0)
+    settings = {k: v for k, v in {**LLAMA, **changes}.items() if v is not None}
+    config = transformers.AutoConfig.for_model(kind, **settings)
+    config._attn_implementation = "eager"
+    return randomised(transformers.AutoModelForCausalLM.from_config(config))
+
+
 def saved(model: Model, directory: Path, **options: Any) -> Path:
     """A model as save_pretrained writes it, with a tokenizer."""
     model.save_pretrained(directory, **options)

@@ -94,7 +94,7 @@ def test_names_that_are_none(name: str, source: Path, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("model", ["/nowhere/at all", "a/b/c", "https://x.y/z", "~nobody/x", "a b"])
 def test_models_that_are_none(model: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "neither a directory nor a name on the hub" in failing(capsys, model)
+    assert "nor a name on the hub" in failing(capsys, model)
 
 
 def test_options_that_contradict(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,13 +156,13 @@ def test_a_model_that_is_called_like_a_path_is_not_found() -> None:
 @pytest.mark.parametrize(
     ("template", "name", "expected"),
     [
-        ("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", "theirs", True),
-        ("{{ m.role }}: {{ m.content }}{{ eos_token }}", "theirs", False),
+        ("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", "theirs", False),
+        ("{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}", "DialoGPT", False),
         (None, "my-DialoGPT-small", True),
         (None, "theirs", False),
     ],
 )
-def test_a_model_that_was_trained_on_turns_is_known(
+def test_a_model_of_turns_is_known_by_its_name(
     source: Path, tmp_path: Path, template: str | None, name: str, expected: bool
 ) -> None:
     if template is not None:
@@ -170,4 +170,6 @@ def test_a_model_that_was_trained_on_turns_is_known(
         (source / "tokenizer_config.json").write_text(text)
     renamed = source.rename(tmp_path / name)
     main([str(renamed), "--no-verify"])
-    assert models.available()[name].origin["ends_turns"] is expected
+    origin = models.available()[name].origin
+    assert origin["ends_turns"] is expected
+    assert origin["chat_template"] is (template is not None)

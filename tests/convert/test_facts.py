@@ -14,14 +14,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from convert.chat_template import ends_turns
+from convert.chat_template import read_chat_template
 from convert.directory import CHAT_TEMPLATE, GENERATION
 from convert.generation import read_special_tokens, valid_token_ids
 from convert.vocabulary import read_vocabulary
+from gpt.chat import turn
+from gpt.chat_template import read_template
 from gpt.checkpoint import load
 from gpt.generate import Limits, generate
 from gpt.models import read_config, read_manifest
 from gpt.settings import Sampling
+from gpt.tokenizer import BPETokenizer
 from tests.convert.conftest import (
     IDS,
     MERGES,
@@ -36,7 +39,7 @@ from tests.convert.conftest import (
 Converted = Callable[..., tuple[Path, list[str]]]
 
 TURNS = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
-ROLES = "{{ m.role }}: {{ m.content }}{{ eos_token }}"
+ROLES = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
 
 
 def beside(source: Path, name: str, values: Any) -> None:
@@ -72,53 +75,83 @@ def test_every_file_that_transformers_writes_is_known(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        (TURNS, True),
-        (ROLES, False),
-        ({"default": TURNS, "tool_use": ROLES}, True),
-        ({"default": ROLES, "tool_use": TURNS}, False),
-        ({"tool_use": TURNS}, False),
-        (None, False),
+        (TURNS, TURNS),
+        (ROLES, ROLES),
+        ({"default": TURNS, "tool_use": ROLES}, TURNS),
+        ({"default": ROLES, "tool_use": TURNS}, ROLES),
+        ({"tool_use": TURNS}, None),
+        (None, None),
     ],
 )
 def test_a_template_is_found_wherever_it_lies(
-    template: Any, expected: bool, save_jinja_files: bool, tmp_path: Path, converted: Converted
+    template: Any,
+    expected: str | None,
+    save_jinja_files: bool,
+    tmp_path: Path,
+    converted: Converted,
 ) -> None:
     source = saved(gpt2(eos_token_id=263), tmp_path / "theirs")
     tokens = transformers.AutoTokenizer.from_pretrained(source)
     tokens.chat_template = template
     tokens.save_pretrained(source, save_jinja_files=save_jinja_files)
     directory, notices = converted(source)
-    assert read_manifest(directory).origin["ends_turns"] is expected
-    default = template.get("default") if isinstance(template, dict) else template
-    assert any("uses roles" in notice for notice in notices) is (default == ROLES)
+    origin = read_manifest(directory).origin
+    assert origin["chat_template"] is (expected is not None)
+    assert not origin["ends_turns"]
+    found = read_template(directory)
+    assert (found and found.text) == expected
+    assert not notices
+    if found:
+        assert found.tokens == tokens.special_tokens_map
+        talk = [{"role": "user", "content": "hello"}]
+        theirs = tokens.apply_chat_template(talk, add_generation_prompt=True, return_dict=False)
+        assert turn(load(directory), [], "hello", template=found)[0] == theirs
+
+
+def found_in(directory: Path, config: dict[str, Any], notices: list[str]) -> str | None:
+    """The template of a directory with this tokenizer_config.json."""
+    tokens = BPETokenizer(tiny_vocab(), MERGES)
+    read = read_chat_template(directory, config, tokens, {"eos_token": 263}, notices.append)
+    return read.template.text if read else None
 
 
 def test_a_file_of_its_own_comes_before_the_settings(tmp_path: Path) -> None:
     beside(tmp_path, CHAT_TEMPLATE, TURNS)
-    assert ends_turns(tmp_path, {"chat_template": ROLES}, pytest.fail)
+    assert found_in(tmp_path, {"chat_template": ROLES}, []) == TURNS
 
 
 @pytest.mark.parametrize(
-    ("template", "expected"),
-    [
-        ("{# role #}" + TURNS, True),
-        (TURNS.replace("{{ eos_token }}", "{{- eos_token -}}"), True),
-        ("{% generation %}" + TURNS + "{% endgeneration %}", True),
-        (TURNS.replace("{% endfor", "{% if a %}{% continue %}{% endif %}{% endfor"), True),
-        ("the eos_token", False),
-        ("", False),
-    ],
+    "named", [{}, {"eos_token": "<x>"}, {"eos_token": {"content": "<x>", "lstrip": True}}]
 )
-def test_what_a_template_says(template: str, expected: bool, tmp_path: Path) -> None:
-    assert ends_turns(tmp_path, {"chat_template": template}, pytest.fail) is expected
+def test_a_template_gets_the_names_of_special_tokens(named: Any, tmp_path: Path) -> None:
+    tokens, config = BPETokenizer(tiny_vocab(), MERGES), {"chat_template": TURNS, **named}
+    read = read_chat_template(
+        tmp_path, config, tokens, {"bos_token": None, "eos_token": 263}, pytest.fail
+    )
+    assert read and read.template.tokens == {"eos_token": "<x>" if named else "<|endoftext|>"}
+    assert read.end == (None if named else 263)
+
+
+def test_the_end_of_the_templates_turn_ends_a_text(tmp_path: Path, converted: Converted) -> None:
+    source = saved(gpt2(eos_token_id=263, vocab_size=300), tmp_path / "theirs")
+    beside(source, "added_tokens.json", {"<|im_end|>": 264})
+    beside(source, "special_tokens_map.json", {"additional_special_tokens": ["<|im_end|>"]})
+    beside(source, CHAT_TEMPLATE, TURNS.replace("eos_token", "'<|im_end|>'"))
+    directory, _ = converted(source)
+    assert load(directory).ends == {263, 264}
+    beside(source, CHAT_TEMPLATE, TURNS)
+    directory, _ = converted(source)
+    assert load(directory).ends == {263}
 
 
 BAD_TEMPLATES = {
-    "half": ("{% for m in", "does not parse"),
-    "unknown tag": ("{% frobnicate %}", "does not parse"),
-    "long": ("x" * 300_000, "does not parse"),
-    "deep": ("{{" + "(" * 100_000 + "}}", "does not parse"),
-    "long number": ("{{ " + "1" * 5000 + " }}", "does not parse"),
+    "half": ("{% for m in", "the chat template fails"),
+    "unknown tag": ("{% frobnicate %}", "the chat template fails"),
+    "long": ("x" * 300_000, "at most 262,144 are read"),
+    "deep": ("{{" + "(" * 100_000 + "}}", "nested too deeply"),
+    "unknown name": ("{{ m.role }}", "'m' is undefined"),
+    "silent": ("the eos_token", "does not show what a person writes"),
+    "half a character": ("\ud800", "does not show what a person writes"),
     "number": (5, "which is not a text"),
     "table": ({"default": TURNS}, "which is not a text"),
     "list of numbers": ([{"name": "default", "template": 5}], "which is not a text"),
@@ -128,7 +161,7 @@ BAD_TEMPLATES = {
 @pytest.mark.parametrize(("template", "match"), BAD_TEMPLATES.values(), ids=BAD_TEMPLATES)
 def test_a_template_that_is_none_gets_a_notice(template: Any, match: str, tmp_path: Path) -> None:
     notices: list[str] = []
-    assert not ends_turns(tmp_path, {"chat_template": template}, notices.append)
+    assert found_in(tmp_path, {"chat_template": template}, notices) is None
     assert len(notices) == 1
     assert match in notices[0]
 
@@ -254,7 +287,7 @@ def test_a_bom_is_skipped(tmp_path: Path, converted: Converted) -> None:
     assert_same(model, directory)
     config = read_config(directory)
     assert (config.bos_id, config.eos_id) == (263, 263)
-    assert read_manifest(directory).origin["ends_turns"] is True
+    assert read_manifest(directory).origin["chat_template"] is True
     assert notices == []
     tokens = load(directory).tokenizer
     assert tokens.encode("hello<x>") == [*tokens.encode("hello"), 264]

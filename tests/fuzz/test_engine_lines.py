@@ -48,6 +48,7 @@ GOOD: dict[str, Callable[[random.Random], Any]] = {
     "stop": lambda r: r.choice(([], ["a"], ["be", "z"])),
     "slide": lambda r: r.random() < 0.5,
     "chat": lambda r: r.random() < 0.2,
+    "system": lambda r: r.choice(("", "to be")),
     "chosen": lambda r: r.randrange(29),
     "width": lambda r: r.randrange(1, 9),
     "depth": lambda r: r.randrange(1, 9),

@@ -19,6 +19,7 @@ from gpt.tokenizer import CharTokenizer
 from gpt.weights import read
 from gpt.weights.quantize import DTYPES, dequantize
 from tests.conftest import CHARACTERS, random_model
+from tests.gpt.test_quantize import VARIANTS
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,9 @@ from tests.conftest import CHARACTERS, random_model
         {"tied": False, "positions": "rotary", "gated": True, "norm": "rmsnorm", "bias": False},
         {"embd_dim": 8, "norm_first": False, "final_norm": False},
         {"n_layer": 0, "positions": "rotary"},
+        VARIANTS["llama"],
+        VARIANTS["qwen"],
+        VARIANTS["neox"],
     ],
 )
 def test_saved_and_loaded_is_the_same(tmp_path: Path, changes: dict[str, object]) -> None:

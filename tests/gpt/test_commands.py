@@ -15,7 +15,7 @@ import torch
 
 from gpt.__main__ import main
 from gpt.checkpoint import Checkpoint
-from gpt.complete_command import SETTINGS, _before_stop
+from gpt.completion import SETTINGS, before_stop
 from gpt.generate import Limits, generate, score
 from gpt.settings import Sampling
 from tests.terminal import needs_pty
@@ -76,7 +76,7 @@ def test_complete_reads_stdin_and_stops_at_a_text(tiny_directory: Path) -> None:
 def test_the_stop_text_and_its_beginnings_are_held_back(
     texts: list[str], stops: list[str], expected: str
 ) -> None:
-    assert "".join(_before_stop(texts, stops)) == expected
+    assert "".join(before_stop(texts, stops)) == expected
 
 
 def test_score_prints_totals_that_are_the_sum_of_its_lines(

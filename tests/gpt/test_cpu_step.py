@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from torch._inductor.utils import fresh_cache, run_and_get_cpp_code
 
 from gpt.checkpoint import Checkpoint, load
+from gpt.config import ModelConfig
 from gpt.context import Context
 from gpt.device import compiler
 from gpt.draw import choose
@@ -100,7 +102,15 @@ def test_loops_over_matrices_prefetch() -> None:
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize(
-    ("variant", "dtype"), [("gpt2", "float32"), ("ours", "float16"), ("opt", "int8")]
+    ("variant", "dtype"),
+    [
+        ("gpt2", "float32"),
+        ("ours", "float16"),
+        ("opt", "int8"),
+        ("llama", "float32"),
+        ("qwen", "int8"),
+        ("neox", "float16"),
+    ],
 )
 def test_compiled_code_computes_what_the_network_does(
     variant: str, dtype: str, monkeypatch: pytest.MonkeyPatch
@@ -385,6 +395,18 @@ def test_different_code_has_different_paths() -> None:
     deeper = random_model(n_layer=5, vocab_size=31).config
     assert library_paths(deeper, "float32")["block"] == names[0]
     assert library_paths(deeper, "float32")["output"] != library_paths(config, "float32")["output"]
+
+
+def test_a_field_that_changes_code_is_in_the_name_of_its_file() -> None:
+    named = {*cpu_step._BLOCK_FIELDS, *cpu_step._INPUT_AND_OUTPUT_FIELDS}
+    assert {field.name for field in fields(ModelConfig)} - named == {
+        *("n_layer", "attn_scale", "attn_scale_by_layer"),  # the scale is an argument
+        *("dropout", "attn_dropout"),  # only in training
+        *("bos_id", "eos_id", "pad_id"),
+    }
+    paths = [library_paths(random_model(**each).config, "int8") for each in VARIANTS.values()]
+    for part in ("input", "block"):
+        assert len({each[part] for each in paths}) == len(paths)
 
 
 @pytest.mark.slow

@@ -38,11 +38,12 @@ def cuda_build_of(context: Context, *, build: bool) -> CudaBuild:
 
 @pytest.mark.slow
 @needs_compiler
+@pytest.mark.parametrize("variant", ["ours", "llama", "qwen", "neox"])
 def test_compiled_code_is_built_in_the_background_and_draws_the_same_text(
-    tiny: Checkpoint, home: Path, monkeypatch: pytest.MonkeyPatch
+    variant: str, tiny: Checkpoint, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(home / "caches"))
-    context = with_graphs(tiny, n_layer=3, **VARIANTS["ours"])
+    context = with_graphs(tiny, n_layer=3, **VARIANTS[variant])
     expected = list(generate(context, [3, 1], SAMPLING, Limits(30)))
     build = cuda_build_of(context, build=True)
     assert not build.poll()  # it has just started
@@ -54,7 +55,7 @@ def test_compiled_code_is_built_in_the_background_and_draws_the_same_text(
         assert graphs_of(context).is_compiled
         assert [size for size, _ in graphs_of(context)._graphs] == [8, 16, 32]
     # The next program finds the caches filled, for any number of layers.
-    other = with_graphs(tiny, n_layer=2, **VARIANTS["ours"])
+    other = with_graphs(tiny, n_layer=2, **VARIANTS[variant])
     assert cuda_build_of(other, build=True).is_installed
     assert not cuda_build_of(other, build=False)._process
 

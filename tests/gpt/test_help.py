@@ -22,12 +22,12 @@ from gpt.command_line import Parser, one_of
 from gpt.config import ModelConfig
 from gpt.nearest import did_you_mean, nearest
 from gpt.sanitize import one_line
-from gpt.training.command import _FROM_TOKENIZER
+from gpt.training.command import _NO_OPTIONS
 from gpt.training.loop import TrainConfig
 from gpt.training.presets import PRESETS
 from tui.arguments import parser as tui_parser
 
-COMMANDS = ("complete", "score", "bench", "models", "train", "evaluate")
+COMMANDS = ("complete", "chat", "score", "bench", "models", "train", "evaluate")
 GPT = "python -m gpt"
 
 
@@ -183,7 +183,7 @@ def test_a_command_with_a_slip_is_refused_with_what_was_meant(
         if (word := slip.removeprefix("--")) != command:
             expected = f"no command {word!r}; did you mean {command}?"
             assert refusal(PARSERS[GPT], [word, "--steps", "5"], capsys) == expected
-    listed = "use complete, score, bench, models, train or evaluate"
+    listed = "use complete, chat, score, bench, models, train or evaluate"
     assert refusal(PARSERS[GPT], ["xyzzy"], capsys) == f"no command 'xyzzy'; {listed}"
 
 
@@ -302,7 +302,7 @@ def test_dashes_and_capitals_make_no_difference_to_what_is_near() -> None:
 def test_train_has_an_option_for_every_field() -> None:
     dests = {action.dest for action in PARSERS[f"{GPT} train"]._actions}
     names = {field.name for kind in (TrainConfig, ModelConfig) for field in fields(kind)}
-    assert names - dests == _FROM_TOKENIZER
+    assert names - dests == _NO_OPTIONS
 
 
 def test_train_shows_its_presets_and_its_groups() -> None:

@@ -16,7 +16,8 @@ from gpt.model import GPT
 from gpt.models import Manifest
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
-from tests.peers import random_gpt2
+from tests.gpt.test_quantize import VARIANTS
+from tests.peers import as_llama, random_gpt2
 
 
 def checkpoint(model: GPT) -> Checkpoint:
@@ -30,6 +31,9 @@ def checkpoint(model: GPT) -> Checkpoint:
         {"positions": "rotary", "norm": "rmsnorm"},
         {"norm_first": False, "embd_dim": 8},
         {"n_layer": 0},
+        VARIANTS["llama"],
+        VARIANTS["qwen"],
+        VARIANTS["neox"],
     ],
 )
 def test_the_last_layer_is_the_model_and_weights_sum_to_one(changes: dict[str, object]) -> None:
@@ -76,6 +80,20 @@ def test_layers_agree_with_the_hidden_states_of_transformers() -> None:
             assert head == pytest.approx(row.tolist(), abs=1e-6)
 
 
+def test_attention_of_shared_heads_is_that_of_transformers() -> None:
+    fields = {**VARIANTS["llama"], "norm_gain": False, "tied": False}
+    ours = random_model(**{**fields, "n_head": 4, "n_kv_head": 2})
+    theirs = as_llama(ours)
+    theirs.set_attn_implementation("eager")
+    ids = CharTokenizer(CHARACTERS).encode("to be or not to be that is")
+    with torch.inference_mode():
+        expected = theirs(torch.tensor([ids]), output_attentions=True).attentions
+    found = layers(checkpoint(ours).new_context(), ids, 3)[1:]
+    for layer, weights in zip(found, expected, strict=True):
+        for head, row in zip(layer.attention, weights[0, :, -1], strict=True):
+            assert head == pytest.approx(row.tolist(), abs=1e-6)
+
+
 def test_attention_of_rounded_queries_and_keys_sums_to_one(tiny_directory: Path) -> None:
     rounded = load(tiny_directory, "cpu", "bfloat16")
     ids = rounded.new_context().encode("to be or not to be")
@@ -92,8 +110,9 @@ def test_the_first_token_has_no_layers() -> None:
         layers(checkpoint(random_model()).new_context(), [], 3)
 
 
-def test_attribution_leaves_out_one_token_at_a_time() -> None:
-    one = checkpoint(random_model(block_size=16))
+@pytest.mark.parametrize("variant", ["gpt2", "llama", "qwen", "neox"])
+def test_attribution_leaves_out_one_token_at_a_time(variant: str) -> None:
+    one = checkpoint(random_model(block_size=16, **VARIANTS[variant]))
     for n in (2, 9, 16, 20):
         ids = one.new_context().encode("to be or not to be that"[: n + 1])
         before, chosen = ids[:-1], ids[-1]

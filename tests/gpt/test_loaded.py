@@ -17,6 +17,7 @@ from gpt.errors import UserError
 from gpt.fast.cuda_graph import ResultBuffer
 from gpt.loaded import RunOptions, load_model
 from gpt.model import GPT, attention
+from gpt.models import Manifest
 from gpt.weights.timing import least_seconds
 from tests.conftest import random_model
 from tests.gpt.served import Served
@@ -60,6 +61,33 @@ def test_auto_on_a_cpu_depends_on_size_and_speed(
 ) -> None:
     monkeypatch.setattr(device, "fast_storage", lambda dtype: fast)
     assert device.choose("cpu", "auto", n_params) == ("cpu", expected)
+
+
+@pytest.mark.parametrize(
+    ("n_params", "divergence", "expected"),
+    [
+        (10**8, {"int8": 9e-4}, "int8"),
+        (10**8, {"int8": 4.6e-3, "float16": 2e-6}, "float16"),
+        (10**8, {"int8": None, "float16": None, "bfloat16": 6e-5}, "bfloat16"),
+        (10**8, {"int8": 1.0, "float16": None, "bfloat16": 2e-3}, "float32"),
+        (5_000_000, {"int8": 0.0, "float16": 0.1, "bfloat16": 0.0}, "bfloat16"),
+    ],
+)
+def test_auto_takes_no_dtype_that_costs_too_much(
+    n_params: int,
+    divergence: dict[str, float | None],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device, "fast_storage", lambda dtype: True)
+    assert device.choose("cpu", "auto", n_params, divergence) == ("cpu", expected)
+
+
+@pytest.mark.parametrize(
+    "said", [None, [], {"int8": "0.1"}, {"int8": -1.0}, {"int8": float("nan")}, {"int9": 0.1}]
+)
+def test_a_cost_in_a_manifest_that_makes_no_sense_is_ignored(said: Any) -> None:
+    assert Manifest("float32", 1, {}, {"divergence": said}).divergence == {}
 
 
 @pytest.mark.parametrize(
@@ -208,7 +236,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         device,
         "choose",
-        lambda where="auto", dtype="auto", n_params=0: (
+        lambda where="auto", dtype="auto", *_: (
             ("cpu", "float32") if where == "cpu" else ("cuda", "bfloat16")
         ),
     )

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from gpt.cache import KVCache
 from gpt.config import ModelConfig
-from gpt.model import ACTIVATIONS, GPT, attention, attention_formula
+from gpt.model import ACTIVATIONS, GPT, attention, attention_formula, rotary, rotate
 from tests.conftest import random_model
+from tests.gpt.test_quantize import VARIANTS as FAMILIES
 from tests.peers import as_llama, random_gpt2
 
 # "Your journey starts with one step", one row a word: the worked example of Raschka's book.
@@ -61,11 +62,24 @@ def test_attention_sees_no_future() -> None:
 
 @pytest.mark.parametrize(("n_new", "n_all"), [(1, 1), (1, 7), (3, 7), (7, 7)])
 @pytest.mark.parametrize("scale", [1.0, 8**-0.5])
-def test_the_fused_attention_computes_the_formula(n_new: int, n_all: int, scale: float) -> None:
+@pytest.mark.parametrize("kv", [6, 3, 2, 1])
+def test_the_fused_attention_computes_the_formula(
+    n_new: int, n_all: int, scale: float, kv: int
+) -> None:
     torch.manual_seed(4)
-    q, k = torch.randn(2, 3, n_new, 8), torch.randn(2, 3, n_all, 8)
-    for v in (torch.randn(2, 3, n_all, 8), torch.eye(n_all).expand(2, 3, -1, -1)):
+    q, k = torch.randn(2, 6, n_new, 8), torch.randn(2, kv, n_all, 8)
+    for v in (torch.randn(2, kv, n_all, 8), torch.eye(n_all).expand(2, kv, -1, -1)):
         close(attention(q, k, v, scale=scale), attention_formula(q, k, v, scale=scale), 1e-6)
+
+
+def test_a_single_query_of_shared_heads_obeys_its_mask() -> None:
+    torch.manual_seed(5)
+    q, k, v = torch.randn(1, 6, 1, 8), torch.randn(1, 2, 9, 8), torch.randn(1, 2, 9, 8)
+    mask = torch.zeros(1, 1, 1, 9)
+    mask[..., 6:] = torch.finfo(torch.float32).min
+    seen = attention(q, k[:, :, :6], v[:, :, :6], scale=0.4)
+    close(attention(q, k, v, scale=0.4, mask=mask), seen, 1e-6)
+    close(attention(q, k, v, scale=0.4, mask=mask[0, 0] == 0), seen, 1e-6)
 
 
 def test_the_network_computes_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +112,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scales": {"attn_scale": False, "attn_scale_by_layer": True},
     "head size 1": {"n_head": 16},
     "bigram": {"n_layer": 0, "positions": "rotary"},
+    **{name: FAMILIES[name] for name in ("llama", "qwen", "neox")},
 }
 
 
@@ -120,6 +135,32 @@ def test_cached_in_any_chunks_and_after_truncation_equals_uncached(
         close(model(ids[:, done : done + n], cache), expected[:, done : done + n], 2e-5)
         done += n
         assert cache.length == done
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    n_kv=st.sampled_from([1, 2, 3, 6]),
+    family=st.sampled_from(["gpt2", "llama", "qwen", "neox"]),
+    seed=st.integers(0, 99),
+)
+def test_shared_heads_are_heads_whose_keys_and_values_repeat(
+    n_kv: int, family: str, seed: int
+) -> None:
+    fields = {"n_head": 6, "n_embd": 48, **FAMILIES[family]}
+    shared = random_model(**fields | {"n_kv_head": n_kv})
+    full = random_model(**fields | {"n_kv_head": None})
+    weights = shared.state_dict()
+    hs = shared.config.head_size
+    for name in [name for name in weights if ".qkv." in name]:
+        q, *kv = weights[name].split(shared.config.qkv_rows)
+        repeated = [each.unflatten(0, (n_kv, hs)).repeat_interleave(6 // n_kv, 0) for each in kv]
+        weights[name] = torch.cat([q, *(each.flatten(0, 1) for each in repeated)])
+    full.load_state_dict(weights)
+    ids = torch.randint(29, (2, 20), generator=torch.Generator().manual_seed(seed))
+    cache = KVCache(shared.config, batch=2)
+    found = torch.cat([shared(chunk, cache) for chunk in ids.split([7, 1, 12], dim=1)], dim=1)
+    close(found, full(ids), 5e-5)
+    assert cache.memory(20).shape == (2, 2, 2, n_kv, 20, hs)
 
 
 def test_cache_memory_follows_what_is_read_and_not_what_is_claimed() -> None:
@@ -186,11 +227,85 @@ def test_agrees_with_gpt2_of_transformers() -> None:
         close(ours(ids), theirs(ids).logits)
 
 
-def test_agrees_with_llama_of_transformers() -> None:
-    ours = random_model(**VARIANTS["rotary gated rmsnorm"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"n_head": 4, "n_kv_head": 2},
+        {"n_kv_head": 1, "head_dim": 6},
+        {"rope_scaling": "linear", "rope_factor": 3.0},
+        {"rope_scaling": "llama3", "rope_factor": 8.0, "rope_original": 10},
+    ],
+)
+def test_agrees_with_llama_of_transformers(changes: dict[str, Any]) -> None:
+    ours = random_model(**VARIANTS["rotary gated rmsnorm"] | changes)
     ids = torch.randint(29, (2, 32))
     with torch.no_grad():
         close(ours(ids), as_llama(ours)(ids).logits)
+
+
+ROPE: dict[str, dict[str, Any]] = {
+    "default": {},
+    "linear": {"rope_scaling": "linear", "rope_factor": 4.0},
+    "llama3": {"rope_scaling": "llama3", "rope_factor": 8.0, "rope_original": 256},
+    "other bounds": {
+        "rope_scaling": "llama3",
+        "rope_factor": 32.0,
+        "rope_original": 100,
+        "rope_low": 2.0,
+        "rope_high": 9.0,
+    },
+}
+
+
+@pytest.mark.parametrize("changes", ROPE.values(), ids=ROPE)
+@pytest.mark.parametrize("theta", [10_000.0, 500_000.0])
+def test_rotary_angles_are_those_of_transformers_beyond_the_original_context(
+    theta: float, changes: dict[str, Any]
+) -> None:
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    fields = VARIANTS["rotary gated rmsnorm"] | {"n_embd": 128, "block_size": 2048}
+    ours = random_model(**fields, **changes, rope_theta=theta)
+    theirs = LlamaRotaryEmbedding(as_llama(ours).config)
+    positions = torch.arange(2048)
+    expected = theirs(torch.zeros(1), positions[None])  # each angle twice
+    for found, both_halves in zip(rotary(positions, ours.config), expected, strict=True):
+        close(torch.cat((found, found), dim=-1), both_halves[0], 1e-6)
+
+
+@pytest.mark.parametrize("rotary_dim", [2, 6])
+def test_components_that_are_not_rotated_stay(rotary_dim: int) -> None:
+    config = random_model(positions="rotary", rotary_dim=rotary_dim).config
+    x = torch.randn(1, 2, 5, 8)
+    turned = rotate(x, rotary(torch.arange(5), config))
+    assert torch.equal(turned[..., rotary_dim:], x[..., rotary_dim:])
+    whole = random_model(positions="rotary", head_dim=rotary_dim).config
+    alone = rotate(x[..., :rotary_dim], rotary(torch.arange(5), whole))
+    close(turned[..., :rotary_dim], alone, 1e-6)
+    assert not torch.allclose(turned[..., 1:, :rotary_dim], x[..., 1:, :rotary_dim])
+
+
+def test_norms_of_queries_and_keys_make_their_lengths_irrelevant() -> None:
+    model = random_model(**FAMILIES["qwen"])
+    ids = torch.randint(29, (1, 12))
+    before = model(ids)
+    q_rows, k_rows, _ = model.config.qkv_rows
+    attn: Any = model.h[0].attn
+    for part in (attn.qkv.weight, attn.qkv.bias):
+        part[: q_rows + k_rows] *= 3
+    close(model(ids), before, 2e-4)
+    attn.q_norm.weight *= 3
+    assert (model(ids) - before).abs().max() > 0.01
+
+
+def test_a_parallel_block_adds_both_outputs_to_what_both_read() -> None:
+    block: Any = random_model(**FAMILIES["neox"], n_layer=1).h[0]
+    x = torch.randn(1, 6, 16)
+    found = block(x, None, None)
+    close(found, x + block.attn(block.ln_1(x), None, None) + block.mlp(block.ln_2(x)), 1e-6)
+    block.parallel = False  # one after the other
+    assert (block(x, None, None) - found).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("like_350m", [False, True])

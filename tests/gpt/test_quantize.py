@@ -35,7 +35,39 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "activation": "silu",
         "tied": False,
     },
+    "llama": {
+        "n_kv_head": 1,
+        "norm": "rmsnorm",
+        "bias": False,
+        "positions": "rotary",
+        "rope_scaling": "llama3",
+        "rope_factor": 4.0,
+        "rope_original": 8,
+        "gated": True,
+        "activation": "silu",
+    },
+    "qwen": {
+        "n_kv_head": 1,
+        "head_dim": 12,
+        "qk_norm": True,
+        "qkv_bias": True,
+        "norm": "rmsnorm",
+        "bias": False,
+        "positions": "rotary",
+        "rope_scaling": "linear",
+        "rope_factor": 2.0,
+        "gated": True,
+        "activation": "silu",
+    },
+    "neox": {
+        "parallel": True,
+        "positions": "rotary",
+        "rotary_dim": 4,
+        "activation": "gelu",
+        "tied": False,
+    },
 }
+"""Names of families → fields with which a network has all of their parts."""
 BOUNDS = {"float16": 1.5e-4, "bfloat16": 1.5e-2, "int8": 3e-2}
 """Largest mean KL divergence from float32, in nats per token. Random weights amplify rounding. A
 matrix that is left out causes more than 0.1, see below."""

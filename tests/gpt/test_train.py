@@ -52,6 +52,26 @@ def test_a_small_model_memorizes_a_sentence(optimizer: str, lr: float) -> None:
     assert [p.step for p in progress] == list(range(1, 61))
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "lr", "changes"),
+    [
+        ("scion", 0.03, {"n_kv_head": 1, "head_dim": 12, "rotary_dim": 4}),
+        ("adamw", 0.01, {"n_kv_head": 1, "qk_norm": True, "qkv_bias": True, "parallel": True}),
+    ],
+)
+def test_networks_with_shared_heads_are_trained(
+    optimizer: str, lr: float, changes: dict[str, object]
+) -> None:
+    model, corpus = network(SENTENCE * 30, **changes)
+    settings = TrainConfig(steps=60, batch_size=8, lr=lr, warmup=5, optimizer=optimizer)  # type: ignore[arg-type]
+    training = Training(model, corpus, settings)
+    start = [weight.detach().clone() for weight in model.parameters()]
+    progress = list(training.run())
+    assert progress[-1].validation_loss is not None
+    assert progress[-1].validation_loss < 0.5
+    assert not any(map(torch.equal, start, model.parameters()))
+
+
 def test_training_repeats_from_its_seed() -> None:
     def weights(seed: int) -> torch.Tensor:
         model, corpus = network(SENTENCE * 30)

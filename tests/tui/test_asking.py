@@ -273,7 +273,7 @@ async def test_the_text_is_coloured_by_the_influence_on_a_token() -> None:
         view = await at(pilot, screen, 4)
         await pilot.press("E")
         await pilot.pause()
-        assert view._scale.title == 'Influence on "[" (#4)'
+        assert view._scale.title == 'Influence on "[" (position 4)'
         heats = [view._scale.heat(node.step) for node in screen.document.path]
         assert heats == [0, 1, 3, 5, 0, 0, 0, 0]
         await pilot.press("c")

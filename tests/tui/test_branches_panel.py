@@ -125,8 +125,8 @@ async def test_two_branches_stand_side_by_side() -> None:
         await pilot.pause()
         assert isinstance(app.screen, ComparisonScreen)
         titles = [str(view.border_title) for view in app.screen.query(TokenView)]
-        assert titles[0].startswith("Branch 2, on the screen: 2 tokens")
-        assert titles[1].startswith("one: 5 tokens")
+        assert titles[0].startswith("Branch 2, on the screen: perplexity 1.57, 2 tokens")
+        assert titles[1].startswith("one: perplexity 2.89, 5 tokens")
         await pilot.press("escape")
         assert screen.document.text == "[b]??"
 

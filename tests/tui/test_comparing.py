@@ -206,10 +206,8 @@ async def test_what_another_model_would_have_written() -> None:
         assert request.second and request.ids == [*map(ord, "abh")]
         assert (request.sampling.seed, request.sampling.temperature) == (7, 0.8)
         titles = [str(view.border_title) for view in app.screen.query(TokenView)]
-        assert [title.partition(",")[0] for title in titles] == [
-            "fake: 4 tokens",
-            "other: 3 tokens",
-        ]
+        assert [title.partition(" ")[0] for title in titles] == ["fake:", "other:"]
+        assert "4 tokens" in titles[0] and "3 tokens" in titles[1]
         await pilot.press("escape")
         assert screen.document.text == "abhello"  # another model's numbers are not the text's
         assert len(list(screen.document.nodes())) == 7

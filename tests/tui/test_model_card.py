@@ -50,6 +50,10 @@ configs = st.builds(
     n_layer=st.integers(0, 3),
     n_head=st.just(2),
     n_embd=st.sampled_from([4, 8, 12]),
+    n_kv_head=st.sampled_from([None, 1, 2]),
+    head_dim=st.sampled_from([None, 2, 6]),
+    qk_norm=st.booleans(),
+    qkv_bias=st.none() | st.booleans(),
     norm=st.sampled_from(["layernorm", "rmsnorm"]),
     norm_gain=st.booleans(),
     final_norm=st.booleans(),
@@ -98,6 +102,13 @@ def test_the_card_of_the_embedded_model() -> None:
     assert "norms" not in dict(found.parts)  # it has none with parameters
 
 
+def test_the_card_names_the_heads_that_are_shared(home: Path) -> None:
+    save(home / "models" / "grouped", random_model(n_kv_head=1), CharTokenizer(CHARACTERS))
+    told = facts(card("grouped", models.available()["grouped"]))
+    assert told["Network"] == "2 layers × 2 heads, 1 key/value × 16 wide"
+    assert told["KV cache"].startswith("64 bytes a token")  # 2 layers of a key and a value of 8
+
+
 def installed(home: Path, name: str, origin: dict[str, Any]) -> Manifest:
     save(home / "models" / name, random_model(), CharTokenizer(CHARACTERS), origin=origin)
     return models.available()[name]
@@ -109,7 +120,7 @@ def test_the_card_of_a_converted_model(home: Path) -> None:
         "kind": "hub",
         "model": "openai/tiny",
         "revision": "0123456789abcdef",
-        "ends_turns": True,
+        "chat_template": True,
         "license": "mit",
         "verification": verification,
         "notices": [f"notice {i}" for i in range(5)],
@@ -118,7 +129,7 @@ def test_the_card_of_a_converted_model(home: Path) -> None:
     assert told["Source"] == "hub: openai/tiny, revision 0123456789ab"
     assert told["Licence"] == "mit"
     assert told["Verified"] == "same as transformers 4.57: logits differ by at most 2e-05"
-    assert told["Chat"].startswith("has a template")
+    assert told["Chat"] == "has its own template"
     assert told["Note"] == "2 more in the manifest" and "Loss" not in told
     origin["verification"] = {"status": "skipped", "reason": "--no-verify"}
     told = facts(card("tiny", installed(home, "tiny", origin)))
@@ -139,6 +150,7 @@ anything = st.recursive(
 )
 FIELDS = (
     "kind model revision license step settings data validation verification notices ends_turns"
+    " chat_template"
 ).split()
 
 

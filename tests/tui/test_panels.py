@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import cast
 
 import pytest
 from textual.widgets import Input
@@ -11,7 +12,7 @@ from textual.widgets import Input
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
-from tui.backend import CancelledAnswerError
+from tui.backend import BackendError, CancelledAnswerError
 from tui.widgets.big_bars import BigBars
 from tui.widgets.controls import Dial
 from tui.widgets.panels import ALWAYS, NAMES
@@ -214,7 +215,47 @@ async def test_a_text_file_is_read_from_the_program(tmp_path: Path) -> None:
         await pilot.press("enter")
         while main_screen(app).document.text != "to be or":
             await pilot.pause()
-        assert main_screen(app).session.perplexity == pytest.approx(5)
+        screen = main_screen(app)
+        assert screen.session.perplexity == pytest.approx(5)
+        cast(FakeBackend, screen.session.backend).error = BackendError("it does not know '1'")
+        await pilot.press("f10")
+        await pilot.pause()
+        app.screen.query_one(Input).value = str(file)
+        await pilot.press("enter")
+        while "it does not know '1'" not in complaints(app):
+            await pilot.pause()
+        assert screen.document.text == "to be or" and screen.prompt.text == ""
+
+
+async def test_esc_closes_the_odds_before_it_leaves_the_text() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.view.focus()
+        await pilot.press("f2")
+        await pilot.pause()
+        assert screen.table.display
+        await pilot.press("escape")
+        assert not screen.table.display and screen.view.has_focus
+        await pilot.press("escape")
+        assert screen.prompt.has_focus
+
+
+async def test_what_replaces_a_token_is_followed_to_the_end() -> None:
+    app = app_with(FakeBackend("line\n" * 60))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.view.focus()
+        await pilot.press("home")
+        await pilot.pause()
+        assert screen.view.scroll_offset.y == 0
+        screen.write("new", 1)
+        await until_written(pilot, screen)
+        view = screen.view
+        assert view.index == len(screen.document.path) - 1
+        while round(view.scroll_offset.y) < view.max_scroll_y:
+            await pilot.pause()
+        assert view.max_scroll_y > 0
 
 
 async def test_an_engine_that_is_restarted_twice_at_once_is_followed_once_each() -> None:

@@ -32,11 +32,15 @@ class Side:
     """Index of the first token of the continuation."""
 
 
+COLOURS = Binding("c", "colours", "change colouring", priority=True, id="comparison.colours")
+
+
 class ComparisonScreen(Page):
     """A line of facts above two texts."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,enter", "dismiss(None)", "back to the text", id="comparison.back")
+        Binding("escape,enter", "dismiss(None)", "back to the text", id="comparison.back"),
+        COLOURS,
     ]
 
     def __init__(self, said: str, left: Side, right: Side) -> None:
@@ -59,10 +63,14 @@ class ComparisonScreen(Page):
             view.show(side.nodes)
             view.compare_with(other.nodes)
             drawn = measure([node.step for node in side.nodes[side.begin :]])
-            perplexity = "" if drawn.perplexity is None else f", perplexity {drawn.perplexity:.2f}"
+            perplexity = "" if drawn.perplexity is None else f"perplexity {drawn.perplexity:.2f}, "
             n = f"{drawn.n_tokens} token" + "s" * (drawn.n_tokens != 1)
-            title = f"{one_line(side.title)}: {n}{perplexity}"
-            view.caption = title
+            view.caption = f"{one_line(side.title)}: {perplexity}{n}"
+
+    def action_colours(self) -> None:
+        """Colour both texts by the next scale."""
+        for view in self.query(TokenView):
+            view.action_colours()
 
 
 class WhatIfScreen(ComparisonScreen, inherit_bindings=False):
@@ -70,6 +78,7 @@ class WhatIfScreen(ComparisonScreen, inherit_bindings=False):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *HELP,
+        COLOURS,
         Binding("escape", "decide('both')", "keep both", id="comparison.both"),
         Binding("enter", "decide('new')", "go on with the new text", id="comparison.use"),
         Binding("delete", "decide('old')", "discard the new text", id="comparison.discard"),
@@ -83,12 +92,17 @@ class WhatIfScreen(ComparisonScreen, inherit_bindings=False):
         self.dismiss(None)
 
 
+def _short(sampling: Sampling, name: str) -> str:
+    value = getattr(sampling, name)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def differences(old: Sampling | None, new: Sampling | None) -> str:
     """The settings that differ, with old and new values."""
     if old is None or new is None:
         return "the settings of one text are not known"
     found = [
-        f"{field.name.replace('_', '-')} {getattr(old, field.name)} → {getattr(new, field.name)}"
+        f"{field.name.replace('_', '-')} {_short(old, field.name)} → {_short(new, field.name)}"
         for field in fields(Sampling)
         if getattr(old, field.name) != getattr(new, field.name)
     ]

@@ -29,7 +29,7 @@ from tui.widgets.field import Field
 
 _SUFFIXES = list(FORMATS)
 _FIRST = _SUFFIXES.index(".html")
-_NO_STAR = "No branch has a star: s in the panel of branches gives one."
+_NO_STAR = "No branch has a star yet; s in the Branches panel gives one."
 _ONE = "There is only one branch."
 
 

@@ -131,7 +131,9 @@ class FileActions(ModelActions):
                 raise UserError(f"{path} is empty: nothing to read")
         except (UserError, OSError, RuntimeError, ValueError) as error:  # not a valid file name
             self.complain(str(error))
-        else:
+            return
+        # A text with characters that the model does not know replaces nothing.
+        if await self.answer(self.session.backend.tokens(text)) is not None:
             self.read(text)
 
     def action_search(self) -> None:

@@ -169,12 +169,15 @@ class MainScreen(
             self.view.scroll_page_down()
 
     def action_home(self) -> None:
-        """Stop the model; else go back from a panel to the text, and from there to the prompt."""
+        """Stop the model; else close what is open; else go from a panel to the text, and from there
+        to the prompt."""
         self.session.backend.cancel()  # also questions to the model
         if self.is_writing:
             return
         if self.is_presenting:
             self.leave_presenter()
+        elif self.table.display:
+            self.action_waterfall()
         elif not self.leave_panel():
             self.prompt.focus()
 

@@ -45,6 +45,8 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
         if not self.query(BigBars):
             self.query_one("#body").mount(BigBars(id="bars"))
             self.mount(Pressed(id="pressed"), before="#foot")
+        for corner in self.query(Pressed):
+            corner.clear()
         self.view.focus()
         self.refresh_bindings()
         self.call_after_refresh(self._show_bars)
@@ -77,12 +79,15 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
             corner.add(written(event.key))
 
     def present_next(self) -> None:
-        """Draw a token and hide it; if one is hidden, show it."""
+        """Draw a token and hide it; if one is hidden, show it. Before the end, go one token on."""
         if self.is_hiding:
             self.is_hiding = False
             self.show_path()
             return
-        if refused := self.refusal("write", ()):
+        index = self.view.index
+        if index is not None and index + 1 < len(self.document.path):
+            self.view.action_select(index + 1)
+        elif refused := self.refusal("write", ()):
             self.complain(refused.reason)
         elif self.controls:
             try:

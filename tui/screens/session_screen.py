@@ -241,6 +241,7 @@ class SessionScreen(Sized, Screen[None]):
         run = self.session.run(settings, text, at, new_ids)
         if at is not None:
             self.show_text()
+            self.view.action_newest()
         self.offer()
         self.follow(run)
         return True

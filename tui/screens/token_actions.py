@@ -57,7 +57,7 @@ class TokenActions(SessionScreen):
         found = await self.answer(self.session.backend.attribution(ids[:index], ids[index]))
         if found is not None:
             bits = [None if nats is None else nats / math.log(2) for nats in found]
-            title = f'Influence on "{_name(step)}" (#{index})'
+            title = f'Influence on "{_name(step)}" (position {index})'
             self.view.set_scale(influence(title, bits))
 
     def action_preset(self) -> None:

@@ -35,11 +35,11 @@ class BigBars(Widget):
         """Name the numbers."""
         if step is None:
             self.border_title = "What comes next?"
-            self.border_subtitle = "Space: the answer   Esc: leave"
+            self.border_subtitle = "Esc: leave   Space: the answer"
         else:
             self.border_title = "The model's probabilities"
             self.border_subtitle = (
-                "Space: next token   1-9: take another   ← →: look at others   Esc: leave"
+                "Esc: leave   Space: next token   1-9: take another   ← →: look at others"
             )
 
     def render(self) -> Text:

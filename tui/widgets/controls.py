@@ -221,7 +221,8 @@ class Controls(VerticalScroll, can_focus=False):
             return kind(text)
         except ValueError:
             label = next(knob.label for knob in KNOBS if knob.name == name)
-            raise UserError(f"{label} is {text!r}; it must be a number") from None
+            wanted = "a whole number" if kind is int else "a number"
+            raise UserError(f"{label} is {text!r}; it must be {wanted}") from None
 
     def sampling(self, *, new_seed: bool = True) -> Sampling:
         """The sampling settings. Raises UserError that names a bad one.

@@ -11,6 +11,8 @@ from textual.binding import Binding
 from textual.widget import Widget
 
 HELP = ("F1", "help", "app.help")
+ALL_KEYS = "all keys"
+"""What the footer calls the list of the text's keys."""
 _GAP = 2
 
 
@@ -22,14 +24,17 @@ class Hints(Widget):
         self.screen.bindings_updated_signal.subscribe(self, lambda _: self.refresh())
 
     def render(self) -> Text:
-        """Hints from the left, each whole; the way to the help at the right."""
-        end = _hint(*HELP)
+        """Hints from the left, each whole; the ways to all others at the right."""
         if not getattr(self.screen, "is_whole", True):  # before the first frame it would take long
             return Text()
         room = self.size.width - 2
-        line = Text(" ")
-        for key, label, action in self._offers():
+        line, offers = Text(" "), list(self._offers())
+        ends = [_hint(*offer) for offer in offers if offer[1] == ALL_KEYS]
+        end = Text(" " * _GAP).join([*ends, _hint(*HELP)])
+        for key, label, action in offers:
             hint = _hint(key, label, action)
+            if label == ALL_KEYS:
+                continue
             if cell_len(line.plain) + cell_len(hint.plain) + _GAP + cell_len(end.plain) > room:
                 continue
             line.append_text(hint).append(" " * _GAP)

@@ -68,7 +68,7 @@ class Panels(Container):
         if name not in self.tabs:
             return Content(NAMES[name])
         tabs = [
-            Content(NAMES[each]).stylize("bold underline")
+            Content(f" {NAMES[each]} ").stylize("bold reverse")
             if each == name
             else Content(NAMES[each]).stylize(f"@click=screen.show_panel({each!r})")
             for each in self.tabs

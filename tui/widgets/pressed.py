@@ -18,6 +18,11 @@ class Pressed(Static):
         super().__init__(id=id)
         self._keys: deque[str] = deque(maxlen=SHOWN)
 
+    def clear(self) -> None:
+        """Forget the keys."""
+        self._keys.clear()
+        self.update("")
+
     def add(self, key: str) -> None:
         """Show another key."""
         self._keys.append(key)

@@ -52,6 +52,8 @@ class Status(Widget):
             yield f"{self.used:,} tokens, context {model.block_size}"
         else:
             yield f"context {self.used}/{model.block_size}"
-        yield f"{model.device} {model.dtype}" + " compiled" * model.compiled
+        cost = model.divergence.get(model.dtype) if model.device == "cpu" else None
+        known = "" if cost is None else f" (KL {cost:.1g})"
+        yield f"{model.device} {model.dtype}{known}" + " compiled" * model.compiled
         if self.first is not None:
             yield f"first after {1000 * self.first:,.0f} ms"

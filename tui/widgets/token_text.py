@@ -31,6 +31,8 @@ NEXT_COLOURS = ContentStyle.from_meta({"@click": "colours"})
 """A click on the legend acts like the key that changes the colouring."""
 FRAME = 0.04
 """Seconds between two frames of a growing text: a new row moves all others."""
+_NARROWEST = 2
+"""Cells of a row at least: the widest letter has two."""
 STRIPS = 2000
 """Most drawn rows in the cache; the least recently shown ones are dropped first."""
 Forks = Callable[[int], bool]
@@ -67,7 +69,7 @@ class TokenText(ScrollView):
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self._tokens: Sequence[Node] = []
         self._is_fork: Forks | None = None
-        self._rows = Rows(2)
+        self._rows = Rows(_NARROWEST)
         self._strips: LRUCache[int, Strip] = LRUCache(STRIPS)
         self._palette: Palette
         self._following = True
@@ -168,6 +170,11 @@ class TokenText(ScrollView):
         if self._following:
             self.scroll_end(animate=False, immediate=True, force=True)
 
+    def follow(self) -> None:
+        """Show the end of the text, now and while it grows."""
+        self._following = True
+        self._fit()
+
     def _forget(self, rows: Iterable[int]) -> None:
         """Draw these rows again."""
         for row in rows:
@@ -231,7 +238,7 @@ class TokenText(ScrollView):
 
     def on_resize(self) -> None:
         """Wrap the text again if the width has changed; keep the end in view."""
-        if self._rows.width != max(2, self.scrollable_size.width):
+        if self._rows.width != max(_NARROWEST, self.scrollable_size.width):
             self._wrap()
             self._write_legend()
         else:
@@ -243,7 +250,8 @@ class TokenText(ScrollView):
         """One row of the screen."""
         row = y + self.scroll_offset.y
         width = self.size.width
-        if row >= len(self._rows):
+        is_new = self._rows.width == _NARROWEST < self.scrollable_size.width  # wrapped at no width
+        if row >= len(self._rows) or is_new:
             return Strip.blank(width, self.rich_style)
         strip = self._strips.get(row)
         if strip is None:

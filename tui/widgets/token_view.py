@@ -82,7 +82,7 @@ class TokenView(TokenText, can_focus=True):
     def action_newest(self) -> None:
         """Select the newest token and follow the end of the text."""
         self.selected = self.far_end = None
-        self.scroll_end(animate=False, force=True)
+        self.follow()
 
     def action_move(self, by: int) -> None:
         """Move the cursor by so many tokens."""

@@ -56,7 +56,7 @@ class Welcome(Widget):
     def render(self) -> Text:
         """Opening lines at the left, keys at the right or, in a narrow text, below."""
         lines = [self._opening(i) for i in range(len(self.openings))]
-        lines.append(Text("       …or type your own.", "dim"))
+        lines.append(Text("       Enter sends it; or type your own.", "dim"))
         keys = [Text.assemble((f"{key:6}", "bold"), what) for key, what in KEYS]
         width, height = self.content_size
         column = max(line.cell_len for line in lines) + _GAP
