@@ -70,6 +70,9 @@ class Context:
         """One (E) per id."""
         self.cache = model.new_cache()
         self._device = model.wte.weight.device
+        added = tokenizer.added_tokens.items()
+        self.names = {i: name for name, i in added if not tokenizer.token_bytes(i)}
+        """Id → name of each special token."""
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a text, with the token in front of it that the model expects.

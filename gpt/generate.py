@@ -47,7 +47,7 @@ def score(
     context.check_ids(ids)
     decoder = _decoder_after(context.tokenizer, ids[:start])
     if ids and start == 0:
-        yield _step(context.tokenizer, decoder, 0, ids[0])
+        yield _step(context, decoder, 0, ids[0])
     position = max(1, start)
     for logits in logits_of(context, ids, start=position, watcher=watcher):
         chosen = ids[position : position + len(logits)]
@@ -55,7 +55,7 @@ def score(
         for read, token_id in zip(found, chosen, strict=True):
             if watcher.cancelled():
                 return
-            yield _step(context.tokenizer, decoder, position, token_id, read)
+            yield _step(context, decoder, position, token_id, read)
             position += 1
 
 
@@ -104,7 +104,7 @@ def generate(
     tail = ""
     drawing = draws(context, path, sampling, limits.max_new_tokens, top, watcher)
     for count, (read, drawn) in enumerate(drawing, 1):
-        step = _step(context.tokenizer, decoder, len(path) - 1, drawn.token_id, read, drawn)
+        step = _step(context, decoder, len(path) - 1, drawn.token_id, read, drawn)
         tail = (tail + step.text)[-(longest_stop + len(step.text)) :]
         reason: FinishReason | None = None
         if drawn.token_id in context.ends:
@@ -182,7 +182,7 @@ def _decoder_after(tokenizer: Tokenizer, ids: Sequence[int]) -> StreamDecoder:
 
 
 def _step(
-    tokenizer: Tokenizer,
+    context: Context,
     decoder: StreamDecoder,
     position: int,
     token_id: int,
@@ -190,12 +190,13 @@ def _step(
     drawn: Drawn | None = None,
 ) -> Step:
     """One Step. read: what the model says; drawn: how the token was drawn, if it was."""
-    data = tokenizer.token_bytes(token_id)
+    bytes_of, name_of = context.tokenizer.token_bytes, context.names.get
+    data, name = bytes_of(token_id), name_of(token_id, "")
     text = decoder.feed(data)
     if read is None:
-        return Step(position, token_id, data, text)
+        return Step(position, token_id, data, text, name=name)
     candidates = tuple(
-        Candidate(i, tokenizer.token_bytes(i), logprob, drawn.logprob(i) if drawn else None)
+        Candidate(i, bytes_of(i), logprob, drawn.logprob(i) if drawn else None, name_of(i, ""))
         for i, logprob in zip(read.top_ids, read.top_logprobs, strict=True)
     )
     return Step(
@@ -208,4 +209,5 @@ def _step(
         entropy=read.entropy,
         candidates=candidates,
         sampling_logprob=drawn.logprob(token_id) if drawn else None,
+        name=name,
     )

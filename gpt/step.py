@@ -24,6 +24,8 @@ class Candidate(NamedTuple):
     sampling_logprob: float | None = None
     """Log-probability after the sampling settings; None if they removed the token, or if nothing
     was sampled at this position."""
+    name: str = ""
+    """Name of a special token, which has no bytes."""
 
     @property
     def text(self) -> str:
@@ -38,6 +40,7 @@ class Candidate(NamedTuple):
             "text": self.text,
             "logprob": self.logprob,
             "sampling_logprob": self.sampling_logprob,
+            **({"name": self.name} if self.name else {}),
         }
 
     @classmethod
@@ -48,6 +51,7 @@ class Candidate(NamedTuple):
             bytes(values["bytes"]),
             values["logprob"],
             values["sampling_logprob"],
+            values.get("name", ""),
         )
 
 
@@ -78,6 +82,8 @@ class Step(NamedTuple):
     """Log-probability after the sampling settings; None if the token was not drawn."""
     finish_reason: FinishReason | None = None
     """Why drawing ended; only on the last drawn token."""
+    name: str = ""
+    """Name of a special token, which has no bytes."""
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON shape."""
@@ -92,6 +98,7 @@ class Step(NamedTuple):
             "candidates": [candidate.to_dict() for candidate in self.candidates],
             "sampling_logprob": self.sampling_logprob,
             "finish_reason": self.finish_reason,
+            **({"name": self.name} if self.name else {}),
         }
 
     @classmethod
@@ -126,6 +133,7 @@ _CANDIDATE = {
     "bytes": is_list,  # bytes() checks what is in it
     "logprob": _is_logprob,
     "sampling_logprob": or_none(_is_logprob),
+    "name": or_none(is_text),
 }
 _STEP = {
     **_CANDIDATE,

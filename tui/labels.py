@@ -8,6 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from gpt.sanitize import one_line
+from gpt.step import Candidate, Step
 
 SHOWN = 12
 """Number of tokens of the prompt that are shown, counted from its end."""
@@ -24,10 +25,18 @@ def shortened(message: str, longest: int = 300) -> str:
     return f"{line[: longest - end - 1]}…{line[-end:]}"
 
 
-def visible(data: bytes, token_id: int) -> str:
-    """A token as a label: signs for spaces and line breaks, hexadecimal for stray bytes."""
+def name_of(token: Step | Candidate) -> str:
+    """A token as a label; a special token by its name."""
+    return visible(token.bytes, token.token_id, token.name)
+
+
+def visible(data: bytes, token_id: int, name: str = "") -> str:
+    """A token as a label: signs for spaces and line breaks, hexadecimal for stray bytes.
+
+    name: stands for a token without bytes, instead of its id.
+    """
     if not data:
-        return f"<{token_id}>"
+        return one_line(name) or f"<{token_id}>"
     text = data.decode("utf-8", "backslashreplace")
     return one_line(text).replace(" ", "·")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -16,7 +17,9 @@ from gpt.chat import end_of_turn, turn
 from gpt.chat_template import ChatTemplate
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
+from gpt.generate import score
 from gpt.models import Manifest
+from gpt.step import Step
 from gpt.tokenizer import BPETokenizer, CharTokenizer, byte_alphabet, decode
 from gpt.tokenizer_json import JsonTokenizer
 from tests.conftest import random_model
@@ -318,3 +321,17 @@ def test_llama_3_trims_what_is_typed() -> None:
     template = ChatTemplate(LLAMA_3, TOKENS)
     one, other = (turn(chatty("bytes"), [], t, template=template)[0] for t in ("hello", " hello\n"))
     assert one == other
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_a_special_token_is_known_by_its_name(kind: str) -> None:
+    checkpoint = chatty(kind)
+    context, end = checkpoint.new_context(), checkpoint.tokenizer.added_tokens["</s>"]
+    top = checkpoint.model.config.vocab_size
+    steps = list(score(context, [end, *checkpoint.tokenizer.encode("hi"), end], top=top))
+    assert [step.name for step in steps] == ["</s>", *[""] * (len(steps) - 2), "</s>"]
+    names = {each.token_id: each.name for each in steps[-1].candidates if each.name}
+    added = checkpoint.tokenizer.added_tokens.items()
+    assert names == {i: name for name, i in added if not checkpoint.tokenizer.token_bytes(i)}
+    assert Step.from_untrusted(json.loads(json.dumps(steps[-1].to_dict()))) == steps[-1]
+    assert "name" not in steps[1].to_dict()

@@ -21,7 +21,7 @@ from tui.document import Document, Node
 from tui.heat import SCALES, between, diverging
 from tui.palette import Palette
 from tui.screens.model_comparison import ModelComparisonScreen, Reading
-from tui.widgets.token_row import boxed_text, forked
+from tui.widgets.token_row import boxed_text, forked, shown_text
 from tui.widgets.token_view import TokenView
 
 SIZE = (40, 8)
@@ -373,3 +373,9 @@ async def test_two_models_have_a_colour_each(divergence: list[float] | None) -> 
             assert heats[0] == heats[1] == 0
             assert heats[2] > 0 > heats[3]
             assert "bits" in Content.from_markup(view.border_subtitle or "").plain
+
+
+def test_a_special_token_shows_its_name_and_nothing_that_moves_the_cursor() -> None:
+    named = Node(Step(0, 5, b"", "", name="<|end|>\x1b[2J"), is_prompt=False)
+    assert "<|end|>" in shown_text(named) and "\x1b" not in shown_text(named)
+    assert shown_text(Node(Step(0, 5, b"", ""), is_prompt=False)) == "<5>"

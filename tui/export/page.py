@@ -14,7 +14,7 @@ from tui.document import Node
 from tui.export.page_style import STYLE
 from tui.export.parts import Export, Part, probability, said_settings
 from tui.heat import SCALES, STEPS, heat
-from tui.labels import percent, visible
+from tui.labels import name_of, percent
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -112,7 +112,7 @@ def _token(node: Node, text: str) -> str:
 def _card(node: Node) -> list[str]:
     """What is known about a token, line by line."""
     step = node.step
-    lines = [f"{visible(step.bytes, step.token_id)}   #{step.position}, id {step.token_id}"]
+    lines = [f"{name_of(step)}   #{step.position}, id {step.token_id}"]
     if step.logprob is None:
         return [*lines, "First token: nothing to predict it from"]
     lines.append(f"{probability(step)}, rank {step.rank}")
@@ -134,6 +134,6 @@ def _candidates(step: Step) -> list[str]:
     for each in step.candidates:
         bar = "█" * max(1, round(10 * math.exp(each.logprob - most)))
         sign = "▸" if each.token_id == step.token_id else " "
-        label = visible(each.bytes, each.token_id)
+        label = name_of(each)
         found.append(f"{percent(math.exp(each.logprob)):>7} {bar:10} {sign}{label}")
     return found

@@ -9,7 +9,7 @@ from typing import Any
 from gpt.sanitize import one_line, sanitize
 from gpt.step import Step
 from tui.export.parts import Export, Part, probability, said_settings
-from tui.labels import visible
+from tui.labels import name_of
 
 _LEAST_EXPECTED = 20
 
@@ -76,7 +76,7 @@ def _fenced(level: str, title: str, text: str) -> str:
 
 
 def _cell(step: Step) -> str:
-    return code(visible(step.bytes, step.token_id)).replace("|", "\\|")
+    return code(name_of(step)).replace("|", "\\|")
 
 
 def code(text: str) -> str:

@@ -17,7 +17,7 @@ from textual.widgets import DataTable, Input
 from gpt.sanitize import one_line
 from gpt.step import Step
 from tui.backend import Backend, BackendError
-from tui.labels import percent, visible
+from tui.labels import name_of, percent, visible
 from tui.measure import measure
 from tui.screens.dialog import Dialog
 from tui.widgets.field import Field
@@ -103,4 +103,4 @@ def _short(text: str) -> str:
 
 def _token(step: Step) -> str:
     p = "–" if step.logprob is None else percent(math.exp(step.logprob))
-    return f"{visible(step.bytes, step.token_id)} {p}"
+    return f"{name_of(step)} {p}"

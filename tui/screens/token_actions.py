@@ -9,7 +9,7 @@ from textual import work
 from gpt.errors import UserError
 from gpt.step import Step
 from tui.heat import influence
-from tui.labels import visible
+from tui.labels import name_of
 from tui.screens.session_screen import SessionScreen
 
 
@@ -92,4 +92,4 @@ class TokenActions(SessionScreen):
 
 
 def _name(step: Step) -> str:
-    return visible(step.bytes, step.token_id)
+    return name_of(step)

@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from gpt.step import Step
 from tui.bars import bar, full_bar
-from tui.labels import fit, percent, visible
+from tui.labels import fit, name_of, percent
 
 _THICK = 3
 """Rows of a candidate: two of its bar and an empty one."""
@@ -50,11 +50,11 @@ class BigBars(Widget):
         if step.logprob is None:
             return Text("First token: nothing to predict it from")
         room = max(1, (self.content_size.height + 1) // _THICK)
-        shown = [(c.token_id, c.bytes, math.exp(c.logprob)) for c in step.candidates[:room]]
+        shown = [(c.token_id, name_of(c), math.exp(c.logprob)) for c in step.candidates[:room]]
         if step.token_id not in [token_id for token_id, _, _ in shown]:
-            shown = [*shown[: room - 1], (step.token_id, step.bytes, math.exp(step.logprob))]
+            shown = [*shown[: room - 1], (step.token_id, name_of(step), math.exp(step.logprob))]
         most = full_bar(p for _, _, p in shown)
-        labels = [visible(data, token_id) for token_id, data, _ in shown]
+        labels = [label for _, label, _ in shown]
         width = min(_LABEL, max(map(cell_len, labels)))
         cells = max(2, self.content_size.width - width - 5 - _PERCENT)
         lines = []

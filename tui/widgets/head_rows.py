@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui.document import Node
-from tui.labels import fit, percent, visible
+from tui.labels import fit, name_of, percent
 from tui.widgets.layer_picture import BLOCKS, PERCENT, Found, Grid, Looks, Row, Styles
 
 _LABEL, _BACK = 8, 4
@@ -65,12 +65,12 @@ def in_context(nodes: Sequence[Node], index: int, width: int) -> tuple[str, str]
     Its own label is often a single letter, which the text has many times.
     """
     step = nodes[index].step
-    name = visible(step.bytes, step.token_id)
+    name = name_of(step)
     if cell_len(name) >= width:
         return "", fit(name, width)
     room, before = width - cell_len(name), ""
     for node in nodes[max(0, index - room) : index][::-1]:
-        before = visible(node.step.bytes, node.step.token_id) + before
+        before = name_of(node.step) + before
         if cell_len(before) >= room:
             break
     while cell_len(before) > room:

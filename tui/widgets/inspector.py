@@ -15,9 +15,9 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from gpt.step import Step
+from gpt.step import Candidate, Step
 from tui.bars import bar, full_bar
-from tui.labels import fit, percent, visible
+from tui.labels import fit, name_of, percent
 
 KEYS = 9
 """Number of candidates that a digit takes."""
@@ -162,7 +162,7 @@ def _term(text: str, term: str) -> tuple[str, Style]:
 
 def describe(step: Step, is_prompt: bool = True, width: int = 80) -> list[Text]:
     """The numbers of a token, as lines of at most this width; the first ones matter most."""
-    name = visible(step.bytes, step.token_id)
+    name = name_of(step)
     first = Text.assemble(
         (f'"{name}"', "bold"), _term(f"  id {step.token_id} · position {step.position}", "token")
     )
@@ -203,7 +203,7 @@ def rows(
     now: token id → probability after other settings than those the token was sampled with.
     """
     shown = [
-        _row(candidate.token_id, candidate.bytes, candidate.logprob, candidate.sampling_logprob, i)
+        _row(candidate, candidate.logprob, i)
         for i, candidate in enumerate(step.candidates[:limit], 1)
     ]
     ids = [candidate.token_id for candidate in step.candidates[:limit]]
@@ -211,7 +211,7 @@ def rows(
         ids.append(step.token_id)
         numbers = (i for i, each in enumerate(step.candidates, 1) if each.token_id == step.token_id)
         number = next(numbers, 0)
-        shown.append(_row(step.token_id, step.bytes, step.logprob, step.sampling_logprob, number))
+        shown.append(_row(step, step.logprob, number))
     was_sampled = step.sampling_logprob is not None
     found = []
     for token_id, row in zip(ids, shown, strict=True):
@@ -229,12 +229,10 @@ def rows(
     return found
 
 
-def _row(
-    token_id: int, data: bytes, logprob: float, sampling_logprob: float | None, number: int
-) -> Row:
-    after = 0.0 if sampling_logprob is None else math.exp(sampling_logprob)
+def _row(token: Step | Candidate, logprob: float, number: int) -> Row:
+    after = 0.0 if token.sampling_logprob is None else math.exp(token.sampling_logprob)
     key = number if number <= KEYS else 0
-    return Row(visible(data, token_id), math.exp(logprob), after, number=key)
+    return Row(name_of(token), math.exp(logprob), after, number=key)
 
 
 def _left_over(parts: Iterable[float]) -> float:

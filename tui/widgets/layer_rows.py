@@ -10,7 +10,7 @@ from rich.segment import Segment
 
 from gpt.sanitize import one_line
 from tui.bars import bar
-from tui.labels import fit, percent, visible
+from tui.labels import fit, name_of, percent, visible
 from tui.widgets.head_rows import heads
 from tui.widgets.layer_picture import BLOCKS, PERCENT, Found, Looks, Picture, Row, Styles
 
@@ -75,7 +75,7 @@ def _lens(found: Found, looks: Looks, shown: Picture) -> None:
 def _heading(found: Found, width: int, styles: Styles) -> Row:
     left = f" {'after':{_NAME}} guess"
     step = found.nodes[-1].step
-    name, room = visible(step.bytes, step.token_id), width - cell_len(left) - _RANK - 8
+    name, room = name_of(step), width - cell_len(left) - _RANK - 8
     right = f'P("{fit(name, max(1, min(cell_len(name), room)))}")'
     gap = width - cell_len(left) - cell_len(right) - _RANK - 1
     return [Segment(f"{left}{'':{max(1, gap)}}{right} {'rank':>{_RANK}}", styles.faint)]

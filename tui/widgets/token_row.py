@@ -11,6 +11,7 @@ from rich.style import Style
 
 from gpt.sanitize import sanitize
 from tui.document import Node
+from tui.labels import name_of
 
 PLAIN = str.maketrans("\n\t", "  ")
 """Blanks for what only moves the letters."""
@@ -21,8 +22,8 @@ NOTHING = "▏"
 
 
 def shown_text(node: Node) -> str:
-    """The text of a token, or its id if it has no text."""
-    return node.step.text if node.step.bytes else f"<{node.step.token_id}>"
+    """The text of a token, or its name or id if it has no text."""
+    return node.step.text if node.step.bytes else name_of(node.step)
 
 
 def boxed_text(node: Node) -> str:
