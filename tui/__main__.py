@@ -77,10 +77,11 @@ def _run(args: argparse.Namespace) -> None:
         score=score,
         seed=args.seed,
         length=args.length,
-        chat=args.chat,
+        chat=args.chat or bool(args.system),
         dials=chosen.settings,
     )
     session = Session(connect, connection, model)
+    session.system = args.system
     app = GPTApp(MainScreen(session, opening), chosen, problems)
     app.run()
     if args.print:

@@ -74,6 +74,13 @@ def _add_start(group: argparse._ArgumentGroup) -> None:
         help="Send this prompt at the start. (default: none)",
     )
     group.add_argument("--chat", action="store_true", help="Treat each prompt as a chat message.")
+    group.add_argument(
+        "--system",
+        default="",
+        metavar="TEXT",
+        help="What a chat model is told before the first message. (default: what its template "
+        "says)",
+    )
     group.add_argument("--print", action="store_true", help="Print the text at the end.")
 
 

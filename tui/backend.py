@@ -143,6 +143,8 @@ class Completion(NamedTuple):
     """Number of ids at the end that are new: their Steps come back with the prompt's."""
     second: bool = False
     """The second model continues the text."""
+    system: str = ""
+    """What the model of a chat is told before the first message."""
 
 
 class Backend(Protocol):

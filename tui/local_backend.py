@@ -117,6 +117,7 @@ class LocalBackend:
             max_new_tokens=request.max_new_tokens,
             slide=request.slide,
             chat=request.chat,
+            system=request.system,
             second=request.second,
         )
 

@@ -61,6 +61,8 @@ class Session:
         self.is_busy = False
         """A run, a reading or a comparison is in progress, or waits for the model."""
         self.figures = Figures()
+        self.system = ""
+        """What the model of a chat is told before the first message."""
         self.searched = ""
         """Words of the latest search."""
         self.report: Callable[[News], object] = lambda news: None
@@ -176,6 +178,7 @@ class Session:
             slide=settings.slide,
             chat=settings.chat and not new_ids,
             new_ids=len(new_ids),
+            system=self.system,
         )
         return self.until_free(self.draw(request, settings.branches))
 

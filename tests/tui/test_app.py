@@ -164,8 +164,10 @@ async def test_turns_are_taken_where_they_are_asked_for() -> None:
     backend = FakeBackend("x")
     app = app_with(backend, chat=True)
     async with running(app, size=(110, 40)) as pilot:
+        main_screen(app).session.system = "You are a cat."
         screen = await write(pilot, app, "a")
         assert backend.requests[0].chat
+        assert backend.requests[0].system == "You are a cat."
         screen.query_one("#chat", Tick).value = False
         await write(pilot, app, "b")
         assert not backend.requests[1].chat

@@ -76,8 +76,8 @@ def test_ctrl_c_stops_and_the_text_stays(
 def test_turns_of_a_conversation(start: Callable[..., Terminal], tiny_directory: Path) -> None:
     letters = CharTokenizer(dict.fromkeys("Usert: Ain\nhobyda?cfgjklmpqv"))
     save(tiny_directory, random_model(block_size=256), letters)
-    terminal = start("--chat", "-n", "5", "--prompt", "hi?")
-    terminal.shows("Done: ", r"User: hi\?", "Assistant:")
+    terminal = start("--chat", "--system", "be a cat", "-n", "5", "--prompt", "hi?")
+    terminal.shows("Done: ", "be a cat", r"User: hi\?", "Assistant:")
 
 
 def test_quitting_while_text_streams_is_quiet(
