@@ -84,23 +84,21 @@ class CompareActions(SessionScreen):
         old, new, begin = found.old, found.new, found.begin
         said = f"Same random seed; {differences(old[begin].sampling, new[begin].sampling)}"
         sides = Side("Original", old, begin), Side("What if", new, begin)
-        document = self.document
-        fork = next(
-            (node for node in document.path_to(found.end) if node not in document.path), None
-        )
+        document, here = self.document, set(self.document.path)
+        fork = next((node for node in document.path_to(found.end) if node not in here), None)
         if fork is None:  # both texts are the same
             self.app.push_screen(ComparisonScreen(said, *sides))
             return
         screen = WhatIfScreen(said, *sides)
 
         def decided(_: None) -> None:
-            if screen.kept == "both":
-                self.notify("The other text is now a branch; ] shows it.", markup=False)
-            elif screen.kept == "new":
+            if screen.kept == "new":
                 self.show_path(document.show(fork))
                 self.session.keep()
-            else:
+            elif screen.kept == "old":
                 self.post_message(Branches.Deleted(fork))
+            else:
+                self.notify("The other text is now a branch; ] shows it.", markup=False)
 
         self.app.push_screen(screen, decided)
 

@@ -83,12 +83,12 @@ class WhatIfScreen(ComparisonScreen, inherit_bindings=False):
         Binding("enter", "decide('new')", "go on with the new text", id="comparison.use"),
         Binding("delete", "decide('old')", "discard the new text", id="comparison.discard"),
     ]
-    kept: Literal["both", "new", "old"] = "both"
-    """What the person wants to keep."""
+    kept: Literal["both", "new", "old"] | None = None
+    """What the person wants to keep: the first of several keys that come together counts."""
 
     def action_decide(self, kept: Literal["both", "new", "old"]) -> None:
         """Close the screen."""
-        self.kept = kept
+        self.kept = self.kept or kept
         self.dismiss(None)
 
 
