@@ -25,7 +25,7 @@ test: .venv/.dev
 slow: .venv/.dev
 	$(PYTEST) -m slow $(ARGS)
 
-# SmolLM2-135M-Instruct (98 MB, fetched once into the user's cache) beside transformers.
+# SmolLM2-135M-Instruct (98 MB, fetched once into the user's cache), compared with transformers.
 real: .venv/.dev
 	$(BIN)/python -m tests.real.weights
 	$(BIN)/python -m pytest -m real $(or $(ARGS),tests/real)

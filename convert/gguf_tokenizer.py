@@ -95,7 +95,7 @@ class _Tokens:
             self.vocab[text] = i
 
     def special(self, key: str) -> tuple[str, int] | None:
-        """A token that the metadata name by id; None if there is no such id."""
+        """A token that the metadata name by its id; None if they name none that exists."""
         i = self._metadata.get(f"{_PREFIX}{key}")
         if type(i) is not int or not 0 <= i < len(self.texts) or self.texts[i] not in self.vocab:
             return None

@@ -31,7 +31,7 @@ class Rotary:
 def read_rotary(config: ConfigReader, block_size: int, *, theta: str = "rope_theta") -> Rotary:
     """The rotary positions of a configuration. Refuses kinds of scaling that are not supported.
 
-    block_size: longest context of the model. theta: name of the base beside the table.
+    block_size: longest context of the model. theta: name of the base outside the table.
     """
     table = config.table(*_TABLES)
     base = table.number("rope_theta", default=config.number(theta, "rope_theta", default=10000.0))
@@ -65,7 +65,7 @@ def read_rotary(config: ConfigReader, block_size: int, *, theta: str = "rope_the
 def read_rotary_share(config: ConfigReader, *names: str, default: float) -> float:
     """The share of each head that is rotated, from 0 to 1.
 
-    names: what it is called beside the table; inside it is partial_rotary_factor.
+    names: what it is called outside the table; inside, it is partial_rotary_factor.
     """
     share = config.table(*_TABLES).number(
         "partial_rotary_factor", default=config.number(*names, default=default)

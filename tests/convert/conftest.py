@@ -44,7 +44,7 @@ def tiny_vocab(special: tuple[str, ...] = ("<|endoftext|>",)) -> dict[str, int]:
 
 
 def write_vocab(directory: Path, vocab: Mapping[str, int] | None = None) -> None:
-    """vocab.json and merges.txt beside a model."""
+    """vocab.json and merges.txt for a model."""
     directory.mkdir(parents=True, exist_ok=True)
     text = json.dumps(tiny_vocab() if vocab is None else vocab)
     (directory / "vocab.json").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What lies beside the weights and changes a text that is drawn: read as transformers reads it."""
+"""What comes with the weights and changes a text that is drawn: read as transformers reads it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TURNS = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
 ROLES = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ eos_token }}{% endfor %}"
 
 
-def beside(source: Path, name: str, values: Any) -> None:
+def add_file(source: Path, name: str, values: Any) -> None:
     text = values if isinstance(values, str) else json.dumps(values)
     (source / name).write_text(text, encoding="utf-8")
 
@@ -116,7 +116,7 @@ def found_in(directory: Path, config: dict[str, Any], notices: list[str]) -> str
 
 
 def test_a_file_of_its_own_comes_before_the_settings(tmp_path: Path) -> None:
-    beside(tmp_path, CHAT_TEMPLATE, TURNS)
+    add_file(tmp_path, CHAT_TEMPLATE, TURNS)
     assert found_in(tmp_path, {"chat_template": ROLES}, []) == TURNS
 
 
@@ -134,12 +134,12 @@ def test_a_template_gets_the_names_of_special_tokens(named: Any, tmp_path: Path)
 
 def test_the_end_of_the_templates_turn_ends_a_text(tmp_path: Path, converted: Converted) -> None:
     source = saved(gpt2(eos_token_id=263, vocab_size=300), tmp_path / "theirs")
-    beside(source, "added_tokens.json", {"<|im_end|>": 264})
-    beside(source, "special_tokens_map.json", {"additional_special_tokens": ["<|im_end|>"]})
-    beside(source, CHAT_TEMPLATE, TURNS.replace("eos_token", "'<|im_end|>'"))
+    add_file(source, "added_tokens.json", {"<|im_end|>": 264})
+    add_file(source, "special_tokens_map.json", {"additional_special_tokens": ["<|im_end|>"]})
+    add_file(source, CHAT_TEMPLATE, TURNS.replace("eos_token", "'<|im_end|>'"))
     directory, _ = converted(source)
     assert load(directory).ends == {263, 264}
-    beside(source, CHAT_TEMPLATE, TURNS)
+    add_file(source, CHAT_TEMPLATE, TURNS)
     directory, _ = converted(source)
     assert load(directory).ends == {263}
 
@@ -187,7 +187,7 @@ def test_a_text_ends_where_generate_ends_it(
     ends = [299, path[5]][:n_ends] if n_ends != 1 else [path[5]]
     source = saved(model, tmp_path / "theirs")
     values = json.loads((source / place).read_text())
-    beside(source, place, {**values, "eos_token_id": ends if n_ends != 1 else ends[0]})
+    add_file(source, place, {**values, "eos_token_id": ends if n_ends != 1 else ends[0]})
     if place == "config.json":
         (source / GENERATION).unlink()
     again = transformers.AutoModelForCausalLM.from_pretrained(source)
@@ -209,14 +209,14 @@ def test_settings_that_a_model_does_not_carry_are_told(
         "num_beams": 1,
         "max_length": 50,
     }
-    beside(source, GENERATION, {"eos_token_id": 5, **settings})
+    add_file(source, GENERATION, {"eos_token_id": 5, **settings})
     expected = [
         "generation_config.json sets temperature 0.7; a converted model does not keep such "
         "settings, so set them when you generate",
         "generation_config.json sets no_repeat_ngram_size 3, which this program does not support",
     ]
     assert converted(source)[1] == expected
-    beside(source, GENERATION, {"eos_token_id": 5, **settings, "do_sample": False})
+    add_file(source, GENERATION, {"eos_token_id": 5, **settings, "do_sample": False})
     assert converted(source)[1] == expected[1:]
 
 
@@ -225,7 +225,7 @@ def test_settings_that_are_none_get_a_notice(
     text: str, tmp_path: Path, converted: Converted
 ) -> None:
     source = saved(gpt2(eos_token_id=5), tmp_path / "theirs")
-    beside(source, GENERATION, text)
+    add_file(source, GENERATION, text)
     directory, notices = converted(source)
     assert read_config(directory).eos_id == 5
     assert len(notices) == 1
@@ -280,7 +280,7 @@ def test_a_bom_is_skipped(tmp_path: Path, converted: Converted) -> None:
     source = saved(model, tmp_path / "theirs", max_shard_size="10KB")
     for name, values in BOM_FILES.items():
         if values is not None:
-            beside(source, name, values)
+            add_file(source, name, values)
         path = source / name
         path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     directory, notices = converted(source)
@@ -335,10 +335,10 @@ def test_the_token_in_front_is_the_one_that_transformers_puts_there(
     if files == "pairs":
         write_vocab(source, tiny_vocab(("<s>", "<pad>", "</s>")))
     else:
-        beside(source, "tokenizer.json", byte_level(PROCESSORS[files]))
+        add_file(source, "tokenizer.json", byte_level(PROCESSORS[files]))
     settings = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "</s>")
     settings |= {"tokenizer_class": "GPT2Tokenizer", "pad_token": "<pad>"}
-    beside(
+    add_file(
         source,
         "tokenizer_config.json",
         settings if add is ... else {**settings, "add_bos_token": add},
@@ -384,7 +384,7 @@ def test_wrong_values_get_a_notice(
     if name == "config.json":
         (source / GENERATION).unlink()
         values = {**json.loads((source / name).read_text()), **values}
-    beside(source, name, values)
+    add_file(source, name, values)
     directory, notices = converted(source)
     assert notices
     assert all(len(notice) < 300 for notice in notices)
@@ -398,6 +398,6 @@ def test_special_tokens_of_wrong_kinds_do_no_harm(tmp_path: Path, converted: Con
         "eos_token": [1, {"content": 3}],
         "additional_special_tokens": {"a": 1},
     }
-    beside(source, "tokenizer_config.json", wrong)
-    beside(source, "special_tokens_map.json", wrong)
+    add_file(source, "tokenizer_config.json", wrong)
+    add_file(source, "special_tokens_map.json", wrong)
     assert converted(source)[1] == []

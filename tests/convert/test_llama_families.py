@@ -107,7 +107,7 @@ def test_variants(kind: str, changes: dict[str, Any], tmp_path: Path, converted:
 
 @pytest.mark.parametrize("name", ["llama3", "llama linear", "neox half"])
 def test_configurations_of_older_versions(name: str, tmp_path: Path, converted: Converted) -> None:
-    """Before transformers 5 the base stood beside `rope_scaling`, which said `type`."""
+    """Before transformers 5 the base was not in `rope_scaling`, which said `type`."""
     kind, changes = VARIANTS[name]
     model = llama_like(kind, **changes)
     config = config_of(model, torch_dtype="float32")
