@@ -167,6 +167,15 @@ def test_what_if_returns_to_the_text_that_was_there(start: Start) -> None:
     terminal.shows("is now a branch", re.escape(text[1]) + " ")
 
 
+def test_keys_that_come_with_tab_act_in_the_text(start: Start) -> None:
+    terminal = written(start)
+    terminal.press("end", "escape")
+    terminal.shows("Enter send")
+    terminal.hides("position 0")
+    terminal.child.send("\t\x1b[H")
+    terminal.shows("position 0")
+
+
 def test_the_settings_show_the_numbers_of_the_token(start: Start) -> None:
     terminal = written(start)
     terminal.press("f2")

@@ -13,8 +13,8 @@ class PanelActions(LivePanels):
     """Each action's conditions are in the table of possible actions."""
 
     def action_to_text(self) -> None:
-        """Move the focus from the prompt into the text."""
-        self.view.focus()
+        """Move the focus from the prompt into the text, before the next key is read."""
+        self.set_focus(self.view)
 
     def action_show_panel(self, name: str) -> None:
         """Show the panel with this id."""
