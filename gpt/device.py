@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal
 
 import torch
 
+from gpt.compiler import compiler
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.nearest import did_you_mean
@@ -115,12 +115,6 @@ def fast_storage(dtype: str) -> bool:
         if dtype == "int8" and not compiler() and packed_is_faster():
             stored = pack(stored)
         return seconds(stored, scale) < seconds(exact, None) * (_SLOWEST_EAGER if compiler() else 1)
-
-
-def compiler() -> str | None:
-    """Path of the C++ compiler that would be used, or None."""
-    names = [os.environ.get("CXX", ""), "g++", "clang++"]
-    return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
 def choose(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 import traceback
@@ -47,6 +48,8 @@ _PREFETCH_BYTES = 2048
 _INDUCTOR_OPTIONS = {
     "cpp.enable_floating_point_contract_flag": "fast",  # x y + z in one instruction
     "memory_planning": True,  # one allocation per call; dozens take longer
+    # They are named by a hash that this program computes.
+    "aot_inductor.precompile_headers": shutil.which("openssl") is not None,
 }
 
 

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from gpt.cache import KVCache
+from gpt.compiler import compiler, zig
 from gpt.config import ModelConfig
 from gpt.context import Context
-from gpt.device import compiler
 from gpt.draw import choose
-from gpt.fast.build import Build, code_path, failure_note, mark_used
+from gpt.fast import zig_compiler
+from gpt.fast.build import Build, cache_directory, code_path, failure_note, mark_used
 from gpt.model import GPT, Block
 from gpt.prediction import TOP, Prediction
 from gpt.settings import Sampling
@@ -192,8 +193,10 @@ class CpuBuild(Build):
         missing = _missing(config, self._dtype)
         if not missing:
             self.install()
-        elif not build or not compiler():
+        elif not build:
             return
+        elif not compiler():
+            self.notice = zig_compiler.offer(self._context.model, cache_directory())
         elif _runner() is None:
             self.notice = _cannot_run("it has no AOTIModelContainerRunnerCpu")
         elif not _can_build(missing):
@@ -205,7 +208,7 @@ class CpuBuild(Build):
                 "threads": torch.get_num_threads(),
                 "parts": {part: str(path) for part, path in missing.items()},
             }
-            self.run("gpt.fast.cpu_compile", request, TORCHINDUCTOR_COMPILE_THREADS="1")
+            self.run("gpt.fast.cpu_compile", request, **_environment())
 
     @property
     def is_installed(self) -> bool:
@@ -224,6 +227,19 @@ class CpuBuild(Build):
                 mark_used(library_paths(self._context.config, self._dtype).values())
         except Exception as error:  # damaged, or another version of torch calls it differently
             self.notice = _cannot_run(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
+def _environment() -> dict[str, str]:
+    """Environment variables with which PyTorch builds code one file at a time, by our compiler."""
+    threads = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    program = compiler()
+    if program is None or program != zig():
+        return threads
+    # It builds its C++ library once, which the cache keeps.
+    return threads | {
+        "CXX": str(zig_compiler.install(cache_directory())),
+        "ZIG_GLOBAL_CACHE_DIR": str(cache_directory() / "zig"),
+    }
 
 
 def _cannot_run(why: str) -> str:

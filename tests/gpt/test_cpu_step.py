@@ -20,9 +20,9 @@ import torch
 from torch._inductor.utils import fresh_cache, run_and_get_cpp_code
 
 from gpt.checkpoint import Checkpoint, load
+from gpt.compiler import compiler
 from gpt.config import ModelConfig
 from gpt.context import Context
-from gpt.device import compiler
 from gpt.draw import choose
 from gpt.fast import build, cpu_compile, cpu_step
 from gpt.fast.cpu_compile import prefetching

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from gpt.checkpoint import Checkpoint
+from gpt.compiler import compiler
 from gpt.context import Context
-from gpt.device import compiler
 from gpt.fast.cuda_compile import CudaBuild
 from gpt.fast.cuda_graph import Graphs
 from gpt.generate import Limits, generate
