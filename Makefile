@@ -10,16 +10,22 @@ endif
 
 # One test process a core, each with one thread: more threads would wait for each other.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
-# Coverage of a few tests says nothing, so it is printed if all of them run.
-COVERAGE = $(if $(ARGS),,--cov)
+# What `make test` leaves out.
+USUAL = -m "not slow and not real and not servers"
+# Coverage is printed if all tests run: that of a few says nothing. Before Python 3.12 it takes two
+# fifths more time, so there only `make coverage` prints it.
+COVERAGE = $(if $(ARGS),,$(shell $(BIN)/python -c 'import sys; print("--cov" * (sys.version_info >= (3, 12)))'))
 
-.PHONY: run test slow real fuzz check format clean
+.PHONY: run test coverage slow real servers fuzz check format clean
 
 run: .venv/.run
 	@$(BIN)/gpt-tui $(ARGS)
 
 test: .venv/.dev
-	$(PYTEST) -m "not slow and not real" $(COVERAGE) $(ARGS)
+	COVERAGE_CORE=sysmon $(PYTEST) $(USUAL) $(COVERAGE) $(ARGS)
+
+coverage: .venv/.dev
+	$(PYTEST) $(USUAL) --cov
 
 # The tests that take long: compilers, whole sessions, fuzzers. `make test` leaves them out.
 slow: .venv/.dev
@@ -29,6 +35,11 @@ slow: .venv/.dev
 real: .venv/.dev
 	$(BIN)/python -m tests.real.weights
 	$(BIN)/python -m pytest -m real $(or $(ARGS),tests/real)
+
+# The same questions to a real vLLM on this machine's CPU: 2 GB, fetched once into the user's cache.
+servers: .venv/.dev
+	$(BIN)/python -m tests.servers.vllm_environment
+	$(BIN)/python -m pytest -m servers $(or $(ARGS),tests/servers)
 
 # Ten minutes instead of seconds for each fuzzer; more than 50,000 keys in the storm.
 fuzz: .venv/.dev

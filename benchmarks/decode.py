@@ -28,10 +28,11 @@ import torch
 
 from benchmarks.convert import make
 from benchmarks.other_programs import Program, ctranslate2_program, llama_cpp_program
-from benchmarks.rounds import cpu, medians
+from benchmarks.rounds import cpu
 from benchmarks.torch_programs import our_cpu_program, transformers_gpt2, transformers_program
+from benchmarks.workers import serve, speeds
 from gpt import checkpoint, models
-from gpt.bench import bytes_per_token, seconds_to_read, to_read
+from gpt.commands.bench import bytes_per_token
 from gpt.loaded import RunOptions, load_model
 from tests.peers import as_llama
 
@@ -69,99 +70,6 @@ def factories(work: Path, threads: int) -> dict[str, Callable[[], Program]]:
     return found
 
 
-def work_as(name: str, work: Path, threads: int) -> None:
-    """Run in the process of a Worker: requests come on stdin, answers go to stdout."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # libraries may print, but not into the answers
-    torch.set_num_threads(threads)
-    try:
-        run = factories(work, threads)[name]()
-        run(list(range(8)), 2)  # a program that crashes should do so before the rounds
-        print(json.dumps({"skipped": ""}), file=answers, flush=True)
-    except Exception as error:  # a program that cannot run is reported and skipped
-        reason = f"{type(error).__name__}: {error}"[:200]
-        print(json.dumps({"skipped": reason}), file=answers, flush=True)
-        return
-    for line in sys.stdin:
-        ids, n = json.loads(line)
-        started = time.perf_counter()
-        drawn = run(ids, n)
-        answer = {"seconds": time.perf_counter() - started, "drawn": drawn}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-class Worker:
-    """A program in its own process: several thread pools in one would compete for the cores."""
-
-    def __init__(self, name: str, work: Path, threads: int) -> None:
-        command = [sys.executable, "-m", "benchmarks.decode", "--worker", name, str(work)]
-        self._process = subprocess.Popen(
-            [*command, "--threads", str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        self.skipped = str(self._read().get("skipped", "it crashed"))
-
-    def run(self, ids: list[int], n: int) -> tuple[float, list[int]]:
-        """Seconds, and the ids that were drawn."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps([ids, n]) + "\n")
-        self._process.stdin.flush()
-        answer = self._read()
-        return answer["seconds"], answer["drawn"]
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-
-    def _read(self) -> Any:
-        assert self._process.stdout
-        return json.loads(self._process.stdout.readline() or "{}")
-
-
-def in_turn(
-    names: list[str], work: Path, threads: int, ids: list[int], drawn: int, rounds: int
-) -> dict[str, Any]:
-    """Medians: tokens per second drawn after the first PROMPT ids, and read, of all ids.
-
-    Figures for drawing do not include the prompt: reading it is measured with the first token, and
-    subtracted.
-    """
-    workers = {name: Worker(name, work, threads) for name in names}
-    skipped = {name: worker.skipped for name, worker in workers.items() if worker.skipped}
-    workers = {name: worker for name, worker in workers.items() if not worker.skipped}
-    memory = to_read(1 << 28, torch.device("cpu"))
-    decode: dict[str, list[float]] = {name: [] for name in workers}
-    prefill: dict[str, list[float]] = {name: [] for name in workers}
-    bandwidth, texts = [], {}
-    for number in range(rounds + 1):
-        print(f"round {number} of {rounds}", file=sys.stderr)
-        for name, worker in workers.items():
-            worker.run(ids[:PROMPT], 1)  # wake up: the process slept during the others' turns
-            whole, texts[name] = worker.run(ids[:PROMPT], drawn)
-            first, _ = worker.run(ids[:PROMPT], 1)
-            reading, _ = worker.run(ids, 0)
-            if number:  # the first round only warms up
-                decode[name].append((drawn - 1) / (whole - first))
-                prefill[name].append(len(ids) / reading)
-            bandwidth.append(memory.nbytes / min(seconds_to_read(memory) for _ in range(3)))
-    for worker in workers.values():
-        worker.close()
-    reference = next(text for name, text in texts.items() if "transformers float32" in name)
-    return {
-        "decode_tokens_per_second": medians(decode),
-        "prefill_tokens_per_second": medians(prefill),
-        "bandwidth_gigabytes_per_second": round(statistics.median(bandwidth) / 1e9, 1),
-        "same_tokens_as_transformers_float32": {
-            name: sum(map(int.__eq__, text, reference)) for name, text in texts.items()
-        },
-        "skipped": skipped,
-    }
-
-
 def gpt2(work: Path, layers: int, threads: int, rounds: int) -> dict[str, Any]:
     """All measurements with random GPT-2 weights."""
     from convert.write import convert
@@ -175,7 +83,7 @@ def gpt2(work: Path, layers: int, threads: int, rounds: int) -> dict[str, Any]:
     directory = convert(str(source), name="gpt2", verify=False).directory
     names = [name for name in factories(work, threads) if not name.startswith("shakespeare")]
     ids = [i * 7919 % 50257 for i in range(LONG)]
-    found = in_turn(names, work, threads, ids, DRAWN, rounds)
+    found = speeds("benchmarks.decode", names, work, threads, ids, (PROMPT, DRAWN), rounds)
     bandwidth = 1e9 * found["bandwidth_gigabytes_per_second"]
     return {
         **found,
@@ -213,11 +121,11 @@ def cold_start(directory: Path, rounds: int) -> dict[str, float]:
 
 MEMORY = """
 import json, pathlib, sys, torch
-import gpt.bench
-before = gpt.bench.peak_memory()
+import gpt.commands.bench
+before = gpt.commands.bench.peak_memory()
 model = gpt.checkpoint.load_network(pathlib.Path(sys.argv[1]), "cpu", sys.argv[2])
 weights = list(model.parameters())
-found = {"before": before, "peak": gpt.bench.peak_memory()}
+found = {"before": before, "peak": gpt.commands.bench.peak_memory()}
 print(json.dumps({**found, "weights": sum(w.numel() * w.element_size() for w in weights)}))
 """
 
@@ -237,7 +145,8 @@ def shakespeare(work: Path, rounds: int) -> dict[str, Any]:
     threads, dtype = loaded.threads, loaded.dtype
     names = ["transformers float32", f"ours {dtype} eager", f"ours {dtype} compiled"]
     names = [f"shakespeare {name}" for name in names]
-    found = in_turn(names, work, threads, [i % 65 for i in range(200)], DRAWN, rounds)
+    ids = [i % 65 for i in range(200)]
+    found = speeds("benchmarks.decode", names, work, threads, ids, (PROMPT, DRAWN), rounds)
     return {"threads": threads, **found}
 
 
@@ -257,7 +166,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.worker:
         name, directory = args.worker
-        work_as(name, Path(directory), args.threads)
+        serve(factories(Path(directory), args.threads)[name], args.threads)
         return
     with tempfile.TemporaryDirectory() as work:
         os.environ["GPT_TUI_HOME"] = work

@@ -34,8 +34,8 @@ from benchmarks.other_programs import Program
 from benchmarks.rounds import medians
 from benchmarks.torch_programs import our_program, transformers_gpt2, transformers_program
 from gpt import checkpoint, models
-from gpt.bench import bytes_per_token, seconds_to_read
 from gpt.checkpoint import Checkpoint
+from gpt.commands.bench import bytes_per_token, seconds_to_read
 from gpt.fast.build import cache_directory
 from gpt.fast.cuda_compile import CudaBuild
 from gpt.fast.cuda_graph import Graphs

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import gpt
 from convert.events import CheckpointFound, Event, Notice, OnEvent
-from gpt import models
+from gpt import known_models, models
 from gpt.command_line import Parser, listed, one_of
 from gpt.errors import UserError
 from gpt.sanitize import one_line
@@ -59,6 +59,16 @@ _EXAMPLES = {
 }
 
 
+class _List(argparse.Action):
+    """Prints models worth trying and ends the program; downloads nothing."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """Print the table."""
+        print(known_models.table())
+        print("Sizes are about. To download and convert one, and then open it: gpt-tui MODEL")
+        parser.exit()
+
+
 def _parser() -> Parser:
     parser = Parser(prog=_PROGRAM, usage=f"{_PROGRAM} [OPTION ...] MODEL", description=__doc__)
     group = parser.add_argument_group("input")
@@ -66,6 +76,9 @@ def _parser() -> Parser:
         "model",
         metavar="MODEL",
         help="Name on the Hugging Face hub, a directory, or a GGUF file. (default: none)",
+    )
+    group.add_argument(
+        "--list", action=_List, nargs=0, help="Print models worth trying, with their sizes."
     )
     group.add_argument(
         "--file",

@@ -17,6 +17,7 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
     "top_k": (0,),
     "top_p": (1,),
     "min_p": (0,),
+    "typical_p": (1,),
     "repetition_penalty": (1,),
     "bad_words_ids": ([],),
     "suppress_tokens": ([],),
@@ -24,7 +25,6 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 """Settings that this program has → values without effect, besides None."""
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "typical_p": (1,),
     "epsilon_cutoff": (0,),
     "eta_cutoff": (0,),
     "top_h": (),

@@ -26,6 +26,7 @@ from convert.hub_trouble import (
     explain_refusal,
 )
 from convert.needed import first_missing, list_files, needed_files, why_incomplete
+from gpt import models
 from gpt.errors import UserError
 
 # Names that the hub redirects to each other; its cache may hold either.
@@ -52,6 +53,14 @@ class SourceCheckpoint:
     """The commit on the hub; None for a directory or a file."""
     gguf: UnpackedGguf | None = None
     """The GGUF file with its weights, if they are in one."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What tells whether a file or a directory has changed later."""
+        if self.kind == "hub":
+            return {}
+        path = self.directory if self.gguf is None else self.gguf.path
+        return {"source": models.source_of(path)}
 
     @contextmanager
     def naming_errors(self) -> Iterator[None]:

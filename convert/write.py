@@ -206,6 +206,7 @@ def _origin(prepared: _Prepared, verification: dict[str, Any]) -> dict[str, Any]
         "kind": source.kind,
         "model": one_line(source.model),
         "revision": source.revision,
+        **source.facts,
         "family": prepared.family.model_type,
         "converted_by": f"gpt-tui {gpt.__version__}",
         **chat_facts(prepared.chat, prepared.special_tokens.eos, source.model),

@@ -26,6 +26,9 @@ WRITTEN = ("?Done: ", *SELECTED)
 """The run is complete, and a token is selected."""
 SLIDING = ("?context 0", "ctrl+l", "m", " ", "escape", "ROMEO:", "enter", *WRITTEN)
 """The same with a text that is longer than the context."""
+NAME = "KING RICHARD"
+NAMED = ("?Done: ", "tab", "home", *["right"] * len(NAME), "L")
+"""The inside at the token after a name."""
 LIGHT = 'theme = "textual-light"'
 COLOUR_BLIND = 'heat_map = "colour-blind"'
 TEMPERATURE = ("ctrl+l", "b", *["up"] * 5)
@@ -89,6 +92,27 @@ PICTURES = {
         "The same random seed at two temperatures, side by side",
         (*WRITTEN, *TEMPERATURE, "ctrl+l", "a", "home", "f8", "?What if"),
         (112, 30),
+    ),
+    "inside-lens": Picture(
+        "The logit lens over a text: the name is decided in the last three layers",
+        (*NAMED, "1"),
+        MIDDLE,
+        prompt=NAME,
+        length=60,
+    ),
+    "inside-why": Picture(
+        "The parts of a logit: the MLP of layer 6 wrote most of it",
+        (*NAMED, "4"),
+        MIDDLE,
+        prompt=NAME,
+        length=60,
+    ),
+    "inside-knockout": Picture(
+        "The text without the MLP of layer 6, coloured by what changed",
+        (*NAMED, "7", "H", " "),
+        MIDDLE,
+        prompt=NAME,
+        length=60,
     ),
     "two-models": Picture(
         "Two models read one text, side by side",

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import gpt
-from gpt import chat_command, complete_command, models, score_command
-from gpt.command_line import Parser, listed, one_of
+from gpt.command_line import Parser
+from gpt.commands import chat, complete, inspect, models, running, score, server_options, servers
 from gpt.errors import UserError
 from gpt.sanitize import one_line
-
-if TYPE_CHECKING:
-    from gpt.loaded import LoadedModel
-
 
 _PROGRAM = "python -m gpt"
 _COMMANDS = {
@@ -28,8 +22,10 @@ _COMMANDS = {
         "FILE | --prompt TEXT --options TEXT ...",
         "Show how probable each token of a text is.",
     ),
+    "inspect": ("WHAT MODEL [TEXT]", "Look inside a model."),
     "bench": ("", "Measure the speed of a model on this machine."),
     "models": ("", "List the models, check the files of one, or list its special tokens."),
+    "servers": ("URL", "Show what a server that has a model can do."),
     "train": ("", "Train a model on a text."),
     "evaluate": ("[MODEL]", "Measure a model's loss on a text."),
 }
@@ -43,12 +39,7 @@ _OF_BENCH = {
     "python -m gpt bench": "Measure the model that comes with the program",
     "python -m gpt bench --model gpt2 --dtype float32": "Measure GPT-2 without rounded weights",
 }
-_OF_MODELS = {
-    "python -m gpt models": "List all models",
-    "python -m gpt models --check shakespeare": "Look for damage in the files of one",
-    "python -m gpt models --special shakespeare": "List the special tokens of one",
-}
-_JSON = "Print JSON objects, one on a line. (default: print a table)"
+_FOR_PIPES = {"complete": complete, "chat": chat, "score": score}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -116,29 +107,14 @@ def _parser(argv: list[str]) -> Parser:
         for name, (arguments, text) in _COMMANDS.items()
     }
     parser.end(_EXAMPLES, version=f"gpt-tui {gpt.__version__}")
-    _add_to_models(commands["models"])
-    complete, chat, score, bench = (
-        commands[name] for name in ("complete", "chat", "score", "bench")
-    )
-    complete_command.add_arguments(complete)
-    complete.set_defaults(run=lambda args: complete_command.run(args, lambda: _load(args).context))
-    chat_command.add_arguments(chat)
-    chat.set_defaults(run=lambda args: chat_command.run(args, lambda: _load(args)))
-    score_command.add_arguments(score)
-    score.set_defaults(run=lambda args: score_command.run(args, lambda: _load(args).context))
-    bench.add_argument_group("output").add_argument("--json", action="store_true", help=_JSON)
-    bench.set_defaults(run=_bench)
-    of_model = {
-        complete: complete_command.EXAMPLES,
-        chat: chat_command.EXAMPLES,
-        score: score_command.EXAMPLES,
-        bench: _OF_BENCH,
-    }
-    for command, examples in of_model.items():
-        if command is not chat:  # it has the model as an argument
-            _add_model(command)
-        _add_speed(command)
-        command.end(examples)
+    models.add_arguments(commands["models"])
+    servers.add_arguments(commands["servers"])
+    commands["servers"].set_defaults(run=servers.run)
+    commands["servers"].end(servers.EXAMPLES)
+    _add_inspect(commands["inspect"])
+    _add_bench(commands["bench"])
+    for name, command in _FOR_PIPES.items():
+        _add_for_pipes(commands[name], command)
     # Their options are read from classes whose modules import torch.
     if argv[:1] == ["train"]:
         from gpt.training import command as training
@@ -153,134 +129,40 @@ def _parser(argv: list[str]) -> Parser:
     return parser
 
 
-def _add_to_models(parser: Parser) -> None:
-    """The options of the command `models`."""
-    group = parser.add_argument_group("input and output")
-    group.add_argument(
-        "--check",
-        metavar="NAME",
-        help="Compare the files of this model with their SHA-256 digests. (default: list models)",
-    )
-    group.add_argument(
-        "--special",
-        metavar="NAME",
-        help="List the special tokens of this model. (default: list models)",
-    )
-    group.add_argument("--json", action="store_true", help=_JSON)
-    parser.end(_OF_MODELS, places=lambda: {"models": models.home()})
-    parser.set_defaults(run=_models)
+def _add_for_pipes(parser: Parser, command: ModuleType) -> None:
+    """The options of a command that asks a model on this machine or at a server."""
+    command.add_arguments(parser)
+    parser.set_defaults(run=lambda args: running.ask(args, command.run))
+    if command is not chat:  # it has the model as an argument
+        running.add_model(parser)
+    server_options.add_server(parser)
+    running.add_speed(parser)
+    parser.end(command.EXAMPLES)
 
 
-def _add_model(parser: Parser) -> None:
-    """The option that says which model runs."""
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        default=models.EMBEDDED,
-        metavar="NAME",
-        help="Name or directory of the model. (default: %(default)s)",
+def _add_inspect(parser: Parser) -> None:
+    inspect.add_arguments(parser)
+    running.add_speed(parser)
+    parser.set_defaults(
+        run=lambda args: inspect.run(args, lambda: running.load_model(args).context)
     )
+    parser.end(inspect.EXAMPLES)
 
 
-def _add_speed(parser: Parser) -> None:
-    """The options that say how a model runs."""
-    speed = parser.add_argument_group("speed")
-    speed.add_argument(
-        "--device",
-        default="auto",
-        metavar="DEVICE",
-        help="Device: auto, cpu, cuda, cuda:N or mps. (default: %(default)s)",
+def _add_bench(parser: Parser) -> None:
+    parser.add_argument_group("output").add_argument(
+        "--json", action="store_true", help=running.JSON
     )
-    dtypes = ("auto", *models.DTYPES)
-    speed.add_argument(
-        "--dtype",
-        type=one_of(dtypes),
-        default="auto",
-        metavar="DTYPE",
-        help=f"Dtype of the weights in memory: {listed(dtypes)}. (default: %(default)s)",
-    )
-    speed.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="Number of threads on the CPU. (default: what suits the model)",
-    )
-    speed.add_argument(
-        "--compile",
-        action="store_true",
-        help="Build machine code for the model first, and keep it. (default: use what was built)",
-    )
-
-
-def _load(args: argparse.Namespace) -> LoadedModel:
-    """Load a model as the options say. Prints notices on stderr."""
-    directory = models.find(args.model)
-    from gpt.loaded import RunOptions, load_model
-
-    compile = "on" if args.compile else "off"
-    options = RunOptions(args.device, args.dtype, args.threads, compile=compile)
-    loaded = load_model(directory, options)
-    notices = [loaded.notice]
-    if loaded.build:
-        loaded.build.wait()
-        notices.append(loaded.build.notice)
-    for notice in filter(None, dict.fromkeys(notices)):
-        print(f"note: {one_line(notice)}", file=sys.stderr)
-    return loaded
+    running.add_model(parser)
+    running.add_speed(parser)
+    parser.set_defaults(run=_bench)
+    parser.end(_OF_BENCH)
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from gpt import bench
+    from gpt.commands import bench
 
-    bench.run(lambda: _load(args), as_json=args.json)
-
-
-def _models(args: argparse.Namespace) -> None:
-    if args.check is not None:
-        _check_files(args.check, as_json=args.json)
-        return
-    if args.special is not None:
-        _list_special(args.special, as_json=args.json)
-        return
-    for name, manifest in models.available().items():
-        if args.json:
-            print(json.dumps({"name": name, **asdict(manifest)}))
-        else:
-            size = sum(facts["size"] for facts in manifest.files.values())
-            origin = " ".join(str(manifest.origin.get(key, "")) for key in ("kind", "model"))
-            print(
-                f"{one_line(name):24} {manifest.n_params / 1e6:9.1f}M parameters "
-                f"{size / 1e6:9.1f} MB  {one_line(manifest.dtype):9} {one_line(origin.strip())}"
-            )
-
-
-def _list_special(model: str, *, as_json: bool) -> None:
-    """Print id and name of the tokens that are not pieces of text."""
-    from gpt import tokenizer_files
-
-    added = tokenizer_files.load(models.find(model)).added_tokens
-    if not added and not as_json:
-        print(f"{one_line(model)} has no special tokens")
-    for name, i in sorted(added.items(), key=lambda item: item[1]):
-        print(json.dumps({"token_id": i, "name": name}) if as_json else f"{i:8} {one_line(name)}")
-
-
-def _check_files(model: str, *, as_json: bool) -> None:
-    """Read every byte of a model and say which files changed after they were written."""
-    directory = models.find(model)
-    from gpt.checkpoint import damaged
-
-    files = models.read_manifest(directory).files
-    bad = damaged(directory)
-    if as_json:
-        print(json.dumps({"name": model, "files": len(files), "damaged": bad}))
-    elif not bad:
-        print(f"{one_line(model)}: {len(files)} files are unchanged")
-    if bad:
-        raise UserError(
-            f"{', '.join(bad)} in {directory} changed after it was written; "
-            "convert or train the model again"
-        )
+    bench.run(lambda: running.load_model(args), as_json=args.json)
 
 
 if __name__ == "__main__":

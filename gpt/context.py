@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -15,6 +16,7 @@ from gpt.model import GPT
 from gpt.prediction import Prediction, ReadOut, predict
 from gpt.progress import NOBODY, Watcher
 from gpt.settings import Sampling
+from gpt.stages import breakers_of
 from gpt.tokenizer import Tokenizer
 
 PREFILL = 256
@@ -83,6 +85,16 @@ class Context:
         ids = tokens.encode_special(text) if special else tokens.encode(text)
         return ids if bos is None or (special and ids[:1] == [bos]) else [bos, *ids]
 
+    def add(self, ids: list[int], part: str | int) -> list[int]:
+        """A path with the tokens of a text, or with one id, at its end.
+
+        A path that begins gets the token in front of it that the model expects.
+        """
+        if isinstance(part, str):
+            return ids + self.tokenizer.encode_more(part) if ids else self.encode(part)
+        bos = self.config.bos_id
+        return [*ids, part] if ids or bos in (None, part) else [bos, part]
+
     def check_ids(self, ids: Sequence[int]) -> None:
         """Raise UserError naming an id that the model does not have."""
         size = self.config.vocab_size
@@ -131,6 +143,11 @@ class Context:
             return watcher.cancelled()
 
         return Watcher(cancelled, watcher.tell)
+
+    @cached_property
+    def breakers(self) -> frozenset[int]:
+        """Ids at which DRY's repetitions end."""
+        return breakers_of(self.tokenizer, self.config.vocab_size)
 
     def truncate(self, n_tokens: int) -> None:
         """Forget all tokens but the first n, of at least n that were read."""

@@ -8,26 +8,22 @@ has a value that changes nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from gpt.noise import noise, noise_key
 from gpt.prediction import Prediction
-from gpt.sampling import (
-    GREEDY_BELOW,
-    TINY,
-    banned_and_boosted,
-    distribution,
-    draw,
-    noise,
-    noise_key,
-)
+from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
+from gpt.stages import GREEDY_BELOW, TINY, banned_and_boosted
 
 NAMES_TOKENS = frozenset({"banned", "boosted", "repetition_penalty"})
 """Settings that change the scores of certain tokens, and so their order."""
+FAST = NAMES_TOKENS | {"temperature", "top_k", "top_p", "min_p"}
+"""Settings that the fast ways know. With any other one, gpt/sampling.py draws the token."""
 _LAST = torch.iinfo(torch.int32).max
 Race = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """The type of `race`."""
@@ -98,6 +94,8 @@ class Drawn:
     token_id: int
     final: Tensor | dict[int, float]
     """Log-probabilities after the settings: (V), or only those of the tokens that matter."""
+    mu: float | None = None
+    """mirostat's mu with which it was drawn; None without mirostat."""
 
     def logprob(self, token_id: int) -> float | None:
         """Log-probability of a token after the settings; None if they removed it."""
@@ -114,6 +112,7 @@ def choose(
     path: Sequence[int],
     position: int,
     compiled: Race | None = None,
+    breakers: Collection[int] = frozenset(),
 ) -> Drawn:
     """Draw a token with the noise of a position, looking at few tokens if the settings allow it.
 
@@ -122,13 +121,17 @@ def choose(
         path: ids of the text so far.
         compiled: `race` as machine code. Without it, the stages of gpt/sampling.py are faster
             than a race of the whole vocabulary.
+        breakers: as for `distribution`.
     """
-    drawn = _draw_from_best(prediction, sampling, position, compiled or race)
-    if drawn is None and compiled:
-        drawn = _draw_from_all(prediction, sampling, position, compiled)
+    drawn = None
+    if sampling.active <= FAST:
+        drawn = _draw_from_best(prediction, sampling, position, compiled or race)
+        if drawn is None and compiled:
+            drawn = _draw_from_all(prediction, sampling, position, compiled)
     if drawn is None:
-        final = distribution(prediction.logits[0], sampling, path)[-1].logprobs
-        drawn = Drawn(draw(final, sampling.seed, position), final)
+        final = distribution(prediction.logits[0], sampling, path, breakers)[-1].logprobs
+        mu = sampling.mu if "mirostat_tau" in sampling.active else None
+        drawn = Drawn(draw(final, sampling.seed, position), final, mu)
     return drawn
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch import Tensor
 from gpt.context import Context
 from gpt.draw import Drawn, choose
 from gpt.errors import UserError
+from gpt.limits import Limits as Limits
 from gpt.prediction import ReadOut, check_finite, predict, read_out
 from gpt.progress import NOBODY, Watcher
 from gpt.settings import Sampling, check_setting
@@ -19,17 +19,6 @@ from gpt.tokenizer import StreamDecoder, Tokenizer
 
 ROWS = 64
 """Positions whose logits are held at once, so that memory does not grow with the text."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When drawing ends, apart from the tokens that end a text."""
-
-    max_new_tokens: int = 200
-    stop: Sequence[str] = ()
-    """Strings that end the text once they are complete; they stay in it."""
-    slide: bool = False
-    """Whether to continue past the block size with a window over the end of the text."""
 
 
 def score(
@@ -146,7 +135,10 @@ def draws(
         prediction = context.predict(hidden[-1])
         check_finite(float(prediction.total), position)
         compiled = context.step.race if context.step else None
-        drawn = choose(prediction, sampling, path, position, compiled)
+        breakers = context.breakers if "dry_multiplier" in sampling.active else frozenset[int]()
+        drawn = choose(prediction, sampling, path, position, compiled, breakers)
+        if drawn.mu is not None:
+            sampling = sampling.after(drawn.logprob(drawn.token_id) or 0.0)
         path.append(drawn.token_id)
         yield read_out(prediction, [drawn.token_id], top)[0], drawn
         if context.graphs and start == context.window_start(len(path)):
@@ -209,5 +201,6 @@ def _step(
         entropy=read.entropy,
         candidates=candidates,
         sampling_logprob=drawn.logprob(token_id) if drawn else None,
+        mirostat_mu=drawn.mu if drawn else None,
         name=name,
     )

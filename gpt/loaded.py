@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -20,12 +19,11 @@ from gpt.fast.build import Build
 from gpt.fast.cpu_step import CpuBuild, is_code_expected
 from gpt.fast.cuda_compile import CudaBuild
 from gpt.fast.cuda_graph import Graphs
+from gpt.models import Role
 from gpt.weights.products import packed_is_faster
 
 COMPILE = ("off", "auto", "on")
 """Whether to build code: never, in the background on a CPU, or on a GPU as well."""
-Role = Literal["first", "second"]
-"""Which of the two models of a comparison."""
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,19 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gpt import text_file
 from gpt.errors import UserError
 from gpt.nearest import nearest
+from gpt.sanitize import one_line
 from gpt.typed_values import is_number, or_none
 
 if TYPE_CHECKING:
     from gpt.config import ModelConfig
 
+Role = Literal["first", "second"]
+"""Which of the two models of a comparison."""
 EMBEDDED = "shakespeare"
 """Name of the model that comes with this package."""
 MANIFEST = "manifest.json"
@@ -118,6 +121,23 @@ def available() -> dict[str, Manifest]:
         with suppress(UserError):
             found[directory.name] = read_manifest(directory)
     return found
+
+
+def source_of(path: Path) -> dict[str, Any]:
+    """Place, size and age of a file, or of the files in a directory: what a change alters.
+
+    A manifest has it as `origin["source"]` if the model was converted from there.
+    """
+    try:
+        files = [path] if path.is_file() else [each for each in path.iterdir() if each.is_file()]
+        facts = [each.stat() for each in files]
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return {
+        "path": one_line(str(path.resolve())),
+        "size": sum(each.st_size for each in facts),
+        "changed": max((each.st_mtime_ns for each in facts), default=0),
+    }
 
 
 def read_manifest(directory: Path) -> Manifest:

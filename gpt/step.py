@@ -6,11 +6,13 @@ entropy is in nats.
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
 
-from gpt.typed_values import check, is_list, is_number, is_text, is_whole, or_none
+from gpt.typed_values import check, is_flag, is_list, is_number, is_text, is_whole, or_none
 
+_Bytes = bytes  # a field has this name
 FinishReason = Literal["length", "stop", "eos", "context full", "cancelled"]
 
 
@@ -84,6 +86,22 @@ class Step(NamedTuple):
     """Why drawing ended; only on the last drawn token."""
     name: str = ""
     """Name of a special token, which has no bytes."""
+    by_template: bool = False
+    """Whether a chat template wrote it around what the person wrote."""
+    entropy_is_bound: bool = False
+    """Whether `entropy` is only a lower bound: a server showed its best candidates alone."""
+    mirostat_mu: float | None = None
+    """mirostat's mu with which the token was drawn, in bits; None without mirostat."""
+
+    @property
+    def added(self) -> _Bytes:
+        """Bytes that the token adds to its text: a text does not have the blank that SentencePiece
+        puts before it."""
+        data = self.bytes
+        if not data.startswith(b" ") or data.decode("utf-8", "replace") == self.text:
+            return data
+        decode = getincrementaldecoder("utf-8")("replace").decode  # a character may go on later
+        return data[1:] if decode(data[1:]) == self.text else data
 
     def to_dict(self) -> dict[str, Any]:
         """The documented JSON shape."""
@@ -99,6 +117,9 @@ class Step(NamedTuple):
             "sampling_logprob": self.sampling_logprob,
             "finish_reason": self.finish_reason,
             **({"name": self.name} if self.name else {}),
+            **({"entropy_is_bound": True} if self.entropy_is_bound else {}),
+            **({} if self.mirostat_mu is None else {"mirostat_mu": self.mirostat_mu}),
+            **({"by_template": True} if self.by_template else {}),
         }
 
     @classmethod
@@ -143,5 +164,8 @@ _STEP = {
     "rank": or_none(is_whole),
     "entropy": or_none(is_number(-1e-3, 100)),
     "candidates": is_list,
+    "entropy_is_bound": or_none(is_flag),
+    "by_template": or_none(is_flag),
+    "mirostat_mu": or_none(is_number(-1e9, 1e9)),
     "finish_reason": or_none(lambda value: value in get_args(FinishReason)),
 }

@@ -8,20 +8,22 @@ from __future__ import annotations
 import argparse
 import codecs
 import os
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gpt import models, text_file
+from gpt import text_file
 from gpt.child import child_environment
 from gpt.errors import UserError
 from gpt.sanitize import one_line, sanitize
 from tui import garbage, preferences
 from tui.arguments import parser
 from tui.backend import Connection
+from tui.find_model import find_or_convert
 from tui.local_backend import LocalBackend
+from tui.server_start import model_at_start
+from tui.servers import Servers
 from tui.session import Session
 from tui.store import Entry, entries
 
@@ -52,9 +54,10 @@ def _run(args: argparse.Namespace) -> None:
             _check_terminal()
         text = _last_text() if args.last else None
         score = _text_to_score(args.score) if args.score else ""
-        if text and args.model is None:
-            args.model = text.model
-        model = _find_or_convert(args.model or models.EMBEDDED)
+        chosen, problems = preferences.load()
+        model, servers = model_at_start(args, chosen, text.model if text else "")
+        if servers.find(model) is None:
+            model = find_or_convert(model)
     except UserError as error:
         sys.exit(f"error: {one_line(str(error))}")
     garbage.pause()
@@ -64,9 +67,9 @@ def _run(args: argparse.Namespace) -> None:
         dtype=args.dtype,
         threads=args.threads,
         compile=args.compile,
+        servers=servers,
     )
     connection = connect(model)
-    chosen, problems = preferences.load()
 
     from tui.app import GPTApp
     from tui.screens.main import MainScreen, Opening
@@ -78,10 +81,11 @@ def _run(args: argparse.Namespace) -> None:
         seed=args.seed,
         length=args.length,
         chat=args.chat or bool(args.system),
+        system=args.system,
         dials=chosen.settings,
     )
     session = Session(connect, connection, model)
-    session.system = args.system
+    session.servers = servers
     app = GPTApp(MainScreen(session, opening), chosen, problems)
     app.run()
     if args.print:
@@ -94,8 +98,14 @@ def _serve(args: argparse.Namespace) -> None:
     from tui.serve import serve
 
     try:
-        model = _find_or_convert(args.model or models.EMBEDDED)
-        options = ["--device", args.device, "--dtype", args.dtype]
+        model, servers = model_at_start(args, preferences.load()[0], "")
+        if server := servers.find(model):
+            options = ["--allow-http"] * servers.is_allowed(server)
+            options += ["--api-key-env", args.api_key_env] if args.api_key_env else []
+        else:
+            model = find_or_convert(model)
+            options = []
+        options += ["--device", args.device, "--dtype", args.dtype]
         options += {"auto": [], "on": ["--compile"], "off": ["--no-compile"]}[args.compile]
         options += ["--threads", str(args.threads)]
         os.environ.update(child_environment())
@@ -142,30 +152,10 @@ def _text_to_score(name: str) -> str:
     return text
 
 
-def _find_or_convert(model: str) -> str:
-    """The name of an installed model.
-
-    A missing model is converted if the person agrees. If the converter fails, it has said why, and
-    the program ends.
-    """
-    try:
-        models.read_manifest(models.find(model))
-        return model
-    except models.NoSuchModelError as error:
-        missing = one_line(str(error))
-    name = Path(model).name
-    installed = models.available().get(name)
-    if installed and installed.origin.get("model") == model:
-        return name
-    print(f"{missing}; trying to convert it", file=sys.stderr)
-    command = [sys.executable, "-P", "-m", "convert", model, "--ask"]
-    if status := subprocess.run(command, env=child_environment(), check=False).returncode:
-        sys.exit(status)
-    return name
-
-
-def _connect(model: str, **how: Any) -> Connection:
-    backend = LocalBackend(**how).start()
+def _connect(model: str, *, servers: Servers, **how: Any) -> Connection:
+    if server := servers.find(model):
+        servers.check(server)
+    backend = LocalBackend(servers=servers, **how).start(server)
     return backend, backend.load(model)
 
 

@@ -43,7 +43,7 @@ def align(own: Sequence[Step], other: Sequence[Step]) -> list[Span]:
                 j += 1
             else:
                 break
-        text = b"".join(step.bytes for step in own[first:i])
+        text = b"".join(step.added for step in own[first:i])
         spans.append(
             Span(range(first, i), range(start, j), text, _nats(own[first:i]), _nats(other[start:j]))
         )
@@ -72,7 +72,7 @@ def _ends(steps: Sequence[Step]) -> list[int]:
     """Byte offsets: 0, then the end of each token."""
     ends = [0]
     for step in steps:
-        ends.append(ends[-1] + len(step.bytes))
+        ends.append(ends[-1] + len(step.added))
     return ends
 
 

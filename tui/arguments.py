@@ -16,6 +16,7 @@ _DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 _EXAMPLES = {
     "gpt-tui": "Play with the model that comes with the program",
     "gpt-tui gpt2": "Use GPT-2; a model that is missing is downloaded and converted",
+    "gpt-tui --server http://127.0.0.1:8000": "Use a model that vLLM or llama.cpp serves",
     "gpt-tui --score FILE": "Colour a text by how probable each of its tokens is",
 }
 
@@ -45,6 +46,7 @@ def parser() -> Parser:
         description="Watch and play a language model from the inside, in the terminal.",
     )
     _add_start(made.add_argument_group("model and text"))
+    _add_server(made.add_argument_group("server"))
     _add_sampling(made.add_argument_group("sampling"))
     _add_speed(made.add_argument_group("speed"))
     _add_browser(made.add_argument_group("browser"))
@@ -58,7 +60,8 @@ def _add_start(group: argparse._ArgumentGroup) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help=f"Name or directory of the model. (default: {models.EMBEDDED})",
+        help=f"Name or directory of the model, or @NAME for a server of settings.toml. "
+        f"(default: {models.EMBEDDED})",
     )
     begin = group.add_mutually_exclusive_group()
     begin.add_argument(
@@ -82,6 +85,26 @@ def _add_start(group: argparse._ArgumentGroup) -> None:
         "says)",
     )
     group.add_argument("--print", action="store_true", help="Print the text at the end.")
+
+
+def _add_server(group: argparse._ArgumentGroup) -> None:
+    """A model that runs elsewhere."""
+    group.add_argument(
+        "--server",
+        metavar="URL",
+        help="Ask the server at this address; MODEL is then its name for the model. "
+        "(default: run the model on this machine)",
+    )
+    group.add_argument(
+        "--api-key-env",
+        metavar="NAME",
+        help="Environment variable that has the server's key. (default: no key)",
+    )
+    group.add_argument(
+        "--allow-http",
+        action="store_true",
+        help="Send texts and keys to another machine without encryption. (default: ask)",
+    )
 
 
 def _add_sampling(group: argparse._ArgumentGroup) -> None:

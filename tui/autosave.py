@@ -46,7 +46,12 @@ class Autosave:
         async with self._turn:
             try:
                 await asyncio.to_thread(
-                    place.save, model, list(document.nodes()), list(document.path)
+                    place.save,
+                    model,
+                    list(document.nodes()),
+                    list(document.path),
+                    document.system,
+                    document.changes,
                 )
             except UserError as error:
                 self._report(Problem(str(error)))

@@ -7,11 +7,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+from gpt.capabilities import Capabilities
 from gpt.interpret.answers import Layer, LikelyPath, Waterfall
 from gpt.settings import Sampling
 from gpt.step import Step
+from gpt.word_ids import BYTES
+
+if TYPE_CHECKING:
+    from gpt.interventions import Intervention
+    from gpt.record import Record
 
 
 class Status(NamedTuple):
@@ -29,14 +35,29 @@ class Loaded(NamedTuple):
     device: str
     dtype: str
     n_params: int
+    """0: its server does not say."""
     vocab_size: int
+    """0: its server does not say."""
     block_size: int
+    """0: its server does not say."""
     compiled: bool = False
     """Whether machine code that was built for this model computes the tokens."""
     notice: str = ""
     """Why it does not run on the device that was asked for."""
     divergence: Mapping[str, float | None] = MappingProxyType({})
     """Dtype → what it costs this model: mean KL(float32 ‖ dtype) in nats a token, if known."""
+    capabilities: Capabilities = Capabilities()
+    """What can be asked of it."""
+    special_tokens: Mapping[str, int] = MappingProxyType({})
+    """Name → id of the tokens that no text becomes."""
+    config: Mapping[str, Any] = MappingProxyType({})
+    """Fields of its ModelConfig; a server knows only some of them."""
+
+    @property
+    def has_words(self) -> bool:
+        """Whether its tokens may be words with the space before them. A server may not say how
+        many tokens it knows, but it runs no model of single bytes."""
+        return not self.vocab_size or self.vocab_size > BYTES
 
 
 class Steps(NamedTuple):
@@ -96,6 +117,12 @@ class Compared(NamedTuple):
     vocabularies differ."""
 
 
+class Looked(NamedTuple):
+    """An answer about the inside of the network; `look` makes a record of it."""
+
+    values: Mapping[str, Any]
+
+
 class Unloaded:
     """The second model is gone."""
 
@@ -112,8 +139,12 @@ Event = (
     | Attribution
     | Options
     | Compared
+    | Looked
     | Unloaded
 )
+Found = TypeVar("Found", bound="Record")
+Tell = Callable[[str], object]
+"""Is told what a long request is doing."""
 
 
 class BackendError(Exception):
@@ -145,16 +176,26 @@ class Completion(NamedTuple):
     """The second model continues the text."""
     system: str = ""
     """What the model of a chat is told before the first message."""
+    segments: tuple[str | int, ...] = ()
+    """Texts, and ids of special tokens between them; they come after the text."""
+    changes: tuple[Intervention, ...] = ()
+    """What is changed inside the network."""
 
 
 class Backend(Protocol):
     """Anything that can run a model."""
 
-    def load(self, model: str, *, second: bool = False) -> AsyncIterator[Event]:
+    def load(
+        self, model: str, *, second: bool = False, probe: bool = False
+    ) -> AsyncIterator[Event]:
         """Load a model, by name or directory.
 
-        second: as the second model, until `unload`; the first one stays.
+        second: as the second model, until `unload`; the first one stays. probe: measure again what
+        its server can answer.
         """
+
+    def can_load(self, model: str) -> bool:
+        """Whether this backend can load the model; another one needs another backend."""
 
     async def unload(self) -> None:
         """Drop the second model."""
@@ -168,8 +209,17 @@ class Backend(Protocol):
     def complete(self, request: Completion) -> AsyncIterator[Event]:
         """The Steps of the prompt's new tokens, then of sampled ones."""
 
-    async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
-        """What the settings do to the distribution after ids; chosen is the token there."""
+    async def waterfall(
+        self,
+        ids: list[int],
+        chosen: int,
+        sampling: Sampling,
+        changes: tuple[Intervention, ...] = (),
+    ) -> Waterfall:
+        """What changes inside the network, then the settings, do to the distribution after ids.
+
+        chosen: the token there.
+        """
 
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
         """The most probable continuations of ids."""
@@ -185,6 +235,13 @@ class Backend(Protocol):
 
     async def tokens(self, text: str) -> Tokens:
         """A text as the model's tokens."""
+
+    async def look(self, op: str, kind: type[Found], tell: Tell, **fields: Any) -> Found:
+        """Send a request about the inside of the network; its answer as a record of this kind.
+
+        op, fields: the request, as docs/engine.md describes it. If the task that waits is
+        cancelled, the engine's work for it is cancelled, too.
+        """
 
     def cancel(self) -> None:
         """Stop all requests except loading as soon as possible."""

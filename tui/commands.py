@@ -20,6 +20,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from gpt.sanitize import one_line
+from tui.dials import MORE
 from tui.glossary import TERMS
 from tui.keys import (
     GROUPS,
@@ -130,7 +131,7 @@ def by_group(commands: Iterable[Command]) -> dict[Group, list[list[Command]]]:
 def field_commands(screen: Screen[Any]) -> Iterator[Command]:
     """Going to each sampling setting."""
     for field in screen.query("Controls Input, Controls Checkbox"):
-        if field.id:
+        if field.id and not field.has_class("more"):
             name = one_line(str(getattr(field, "label", "")) or field.id.replace("_", " "))
             tip = one_line(str(field.tooltip or "go to this field")).removesuffix(".")
             yield Command(
@@ -138,6 +139,15 @@ def field_commands(screen: Screen[Any]) -> Iterator[Command]:
                 f"Sampling settings: {tip}.",
                 partial(_go_to, screen, field),
                 f"{field.id.replace('_', '')} setting field change",
+            )
+
+    if hasattr(screen, "action_more"):
+        for knob in MORE:
+            yield Command(
+                f"Set {knob.label}",
+                f"Sampling settings: {knob.tip}.",
+                partial(screen.run_action, f"more({knob.name!r})"),
+                f"{knob.name.replace('_', ' ')} setting field change",
             )
 
 
@@ -157,6 +167,15 @@ def program_commands(screen: Screen[Any]) -> Iterator[Command]:
         app.search_themes,
         "colours colors appearance background style",
     )
+    if hasattr(screen, "action_order"):
+        action = "", "order", ()
+        yield Command(
+            "Order of the sampling settings",
+            "Sampling settings: choose which one acts first.",
+            partial(app.run_action, action, screen),
+            "sampler order stages sequence before after temperature last move dry xtc",
+            refused=partial(app.refused, action, screen),
+        )
     if not screen.app.is_web:  # in a browser the file would be on the wrong machine
         yield Command(
             "Screenshot",

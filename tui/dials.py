@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+from gpt.settings import ORDER, Sampling
+
 
 class Knob(NamedTuple):
     """One setting: its label, how far a key press turns it, and its tooltip."""
@@ -21,9 +23,11 @@ class Knob(NamedTuple):
     """Values at the ends of its slider; a field takes others too. None: no slider."""
     most: float = math.inf
     """The largest value that a key turns it to."""
+    least: float = 0.0
+    """The smallest one."""
 
 
-KNOBS = (
+_USUAL = (
     Knob(
         "temperature",
         "temperature",
@@ -83,6 +87,46 @@ KNOBS = (
     Knob("length", "length", "200", "integer", 50, "most tokens of a run"),
     Knob("branches", "branches", "1", "integer", 1, "number of runs from the same place"),
 )
+# fmt: off
+MORE = (
+    Knob("presence_penalty", "presence", "0", "number", 0.1,
+         "nats taken from the logit of each token that is in the text", ends=(0, 2), least=-100),
+    Knob("frequency_penalty", "frequency", "0", "number", 0.1,
+         "the same, once for each time that the token is in the text", ends=(0, 2), least=-100),
+    Knob("penalty_window", "window", "0", "integer", 16,
+         "the penalties see only so many tokens at the end of the text; 0: all", ends=(0, 512)),
+    Knob("dry_multiplier", "DRY", "0", "number", 0.1,
+         "strength of the penalty on a token that makes a repetition longer; 0: off", ends=(0, 2)),
+    Knob("dry_base", "DRY base", "1.75", "number", 0.05,
+         "what each more repeated token multiplies that penalty by", ends=(1, 3), least=1),
+    Knob("dry_allowed_length", "DRY length", "2", "integer", 1,
+         "the shortest repetition that counts, in tokens", ends=(1, 20), least=1),
+    Knob("dry_window", "DRY window", "0", "integer", 64,
+         "DRY sees only so many tokens at the end of the text; 0: all", ends=(0, 2048)),
+    Knob("dynatemp_range", "dynamic ±", "0", "number", 0.1,
+         "most that the temperature falls if the model is certain, and rises if not; 0: off",
+         ends=(0, 2)),
+    Knob("dynatemp_exponent", "exponent", "1", "number", 0.1,
+         "above 1: only great uncertainty raises the temperature", ends=(0.1, 3), least=0.1),
+    Knob("top_n_sigma", "n-sigma", "0", "number", 0.1,
+         "keep tokens so many standard deviations of the logits below the best; 0 keeps all",
+         ends=(0, 5)),
+    Knob("typical_p", "typical-p", "1", "number", 0.05,
+         "keep the fewest tokens of average surprisal whose probabilities sum to this",
+         ends=(0, 1), most=1),
+    Knob("xtc_probability", "XTC", "0", "number", 0.1,
+         "how often to remove all top choices but the least probable one; 0: never",
+         ends=(0, 1), most=1),
+    Knob("xtc_threshold", "XTC from", "0.1", "number", 0.05,
+         "the probability from which on a token is a top choice", ends=(0, 0.5), most=1),
+    Knob("mirostat_tau", "mirostat", "0", "number", 0.5,
+         "surprisal in bits that the text keeps to on average; 0: off", ends=(0, 10)),
+    Knob("mirostat_eta", "mirostat η", "0.1", "number", 0.05,
+         "how fast mirostat adapts", ends=(0, 1), most=10),
+)
+# fmt: on
+"""Settings that few people need."""
+KNOBS = (*_USUAL, *MORE)
 
 WORDS = {
     "banned": "tokens that are never sampled: king, ·king with its space, or #12 by id; x bans one",
@@ -105,10 +149,26 @@ PRESETS = {
     "wild": Preset("many surprises, without nonsense", {"temperature": 1.3, "min_p": 0.02}),
     "model": Preset("the model's own probabilities, nothing changed", {}),
 }
-NEUTRAL = {"temperature": 1, "top_k": 0, "top_p": 1, "min_p": 0, "repetition_penalty": 1}
+SAMPLED = tuple(knob for knob in KNOBS if hasattr(Sampling(), knob.name) and knob.name != "seed")
+"""The dials of the settings that change a distribution."""
+NEUTRAL: dict[str, float] = {knob.name: getattr(Sampling(), knob.name) for knob in SAMPLED}
+
+STAGES = {
+    "model": "model",
+    "banned": "banned",
+    "boosted": "boosted",
+    "repetition_penalty": "repeat",
+    **{knob.name: knob.label for knob in SAMPLED if knob.name in ORDER[2:]},
+}
+"""Short names of the stages between the model's distribution and the one that is drawn from."""
 
 
 def preset_fields(name: str) -> dict[str, str]:
     """What a preset writes into the fields."""
     values = NEUTRAL | PRESETS[name].values
     return {dial: f"{value:.10g}" for dial, value in values.items()}
+
+
+def said_order(sampling: Sampling) -> str:
+    """The settings that act, in their order."""
+    return ", ".join(STAGES[name] for name in sampling.stages)

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gpt.settings import Sampling
 from gpt.step import Step
 from tui import node as tree
 from tui.node import NOTHING, Branch, Remark, recent
 from tui.node import Node as Node
+
+if TYPE_CHECKING:
+    from gpt.interventions import Intervention
 
 T = TypeVar("T")
 
@@ -22,6 +25,10 @@ class Document:
     """A tree of tokens, and the path through it that is on the screen."""
 
     def __init__(self) -> None:
+        self.system = ""
+        """What the model was told before the first message of the conversation."""
+        self.changes: tuple[Intervention, ...] = ()
+        """What is changed inside the network when the model continues."""
         self.path: list[Node] = []
         """Nodes from the first token to the last one."""
         self._roots: list[Node] = []
@@ -42,15 +49,20 @@ class Document:
     @property
     def text(self) -> str:
         """The path as text; bytes that are not UTF-8 become U+FFFD."""
-        return b"".join(node.step.bytes for node in self.path).decode("utf-8", "replace")
+        return b"".join(node.step.added for node in self.path).decode("utf-8", "replace")
 
     def append(
-        self, steps: Iterable[Step], *, is_prompt: bool, sampling: Sampling | None = None
+        self,
+        steps: Iterable[Step],
+        *,
+        is_prompt: bool,
+        sampling: Sampling | None = None,
+        changes: tuple[Intervention, ...] = (),
     ) -> None:
         """Add tokens after the path. If another branch has the same token, the path joins it."""
         self._changed(grows=bool(self.path) and not self.path[-1].children)
         for step in steps:
-            node = Node(step, is_prompt, sampling=sampling)
+            node = Node(step, is_prompt, sampling=sampling, changes=changes)
             siblings = self._siblings(len(self.path))
             if same := tree.same(node, siblings):
                 same.become(node)

@@ -132,6 +132,52 @@ TERMS = (
         "a negative one multiplied. 1 changes nothing.",
         "repeat loop frequency presence setting",
         "Keskar and others 2019, CTRL, arXiv:1909.05858"),
+    Term("presence penalty",
+        "Subtracted from the logit of each token that is already in the text, however often. Below "
+        "0, it makes repetition more likely.",
+        "presence repeat novelty openai setting"),
+    Term("frequency penalty",
+        "Subtracted from the logit of a token once for each time that it is in the text, so that "
+        "words wear out.",
+        "frequency count repeat openai setting"),
+    Term("window",
+        "How many tokens at the end of the text a penalty looks at. 0 means all of them.",
+        "last n penalty window setting"),
+    Term("DRY",
+        "Don't repeat yourself: if the text ends with tokens that stood there before, the token "
+        "that came after them then becomes less likely, the more of them the less. It stops loops "
+        "and leaves single words alone.",
+        "repeat loop repetition penalty base length window sequence breakers setting",
+        "p-e-w 2024, text-generation-webui"),
+    Term("dynamic temperature",
+        "A temperature that follows the entropy: lower where the model is certain, higher where it "
+        "is not.",
+        "dynatemp dynamic range exponent entropy setting",
+        "kalomaze 2023, koboldcpp"),
+    Term("n-sigma",
+        "Top-n-sigma keeps the tokens whose logit is at most n standard deviations of all logits "
+        "below the best one. A temperature does not change which these are.",
+        "top-n-sigma nsigma standard deviation truncation setting cut",
+        "Tang and others 2024, arXiv:2411.07641"),
+    Term("typical-p",
+        "Keeps the tokens whose surprisal is nearest to the entropy, as few as reach this "
+        "probability: neither too obvious nor too strange.",
+        "typical locally typical sampling truncation setting cut",
+        "Meister, Pimentel, Wiher and Cotterell 2022, arXiv:2202.00666"),
+    Term("XTC",
+        "Exclude top choices: now and then, it removes all tokens that reach a threshold except "
+        "the least probable of them. So the text leaves the most usual path, but stays sensible.",
+        "exclude top choices from threshold creative setting cut",
+        "p-e-w 2024, text-generation-webui"),
+    Term("mirostat",
+        "Mirostat 2 keeps the surprisal of the text near a target. It allows tokens of up to mu "
+        "bits, and moves mu after each token: down after a surprising one, up after a dull one.",
+        "tau η eta mu target surprise perplexity setting",
+        "Basu, Ramachandran, Keskar and Varshney 2021, arXiv:2007.14966"),
+    Term("order",
+        "The settings act one after another, and their order matters: a high temperature before "
+        "min-p lets more tokens pass than after it.",
+        "sampler order stages sequence"),
     Term("logit bias",
         "A number that you add to the logit of a token, to make it more or less likely. Minus "
         "infinity bans the token.",
@@ -207,11 +253,47 @@ TERMS = (
         "guess is formed. Early layers were never trained to be read like this.",
         "layers guess interpretability early",
         "nostalgebraist 2020, Interpreting GPT: the logit lens"),
+    Term("query, key, value",
+        "Three vectors that a head makes of each token. The query of a token times the key of an "
+        "earlier one says how much it looks there; the value is what it takes from there.",
+        "q k v query key value attention vector dot product",
+        "Vaswani and others 2017, arXiv:1706.03762"),
+    Term("induction head",
+        "A head that looks for an earlier place with the same token and then at what came after "
+        "it, so that the model can repeat what it has read. Other known kinds look at the token "
+        "right before, at the first token, or at earlier tokens that are the same.",
+        "induction previous first duplicate kind copy repeat in-context",
+        "Olsson and others 2022, arXiv:2209.11895"),
+    Term("direct logit attribution",
+        "A logit as a sum of what the embedding, each head and each feed-forward part have written "
+        "into the residual stream, with the scale of the last norm kept as it is.",
+        "dla why parts logit difference decomposition contribution",
+        "Elhage and others 2021, A Mathematical Framework for Transformer Circuits"),
     Term("attribution",
         "How much an earlier token raised or lowered the probability of a later one. Here the text "
         "is read again without that token (occlusion).",
         "influence saliency occlusion cause mattered",
         "Zeiler and Fergus 2013, arXiv:1311.2901"),
+    Term("knock-out",
+        "Turns a part of the network off, or puts its mean over the text in its place, to see what "
+        "the part did. An edge that is cut hides one token from another.",
+        "ablation mute zero mean head layer mlp edge intervention switch lesion",
+        "Geva and others 2023, arXiv:2304.14767"),
+    Term("activation patching",
+        "Puts the residual stream of another text into this one, at one layer and one token. Where "
+        "that alone changes the prediction, the network carries what the texts differ in.",
+        "patch causal tracing interchange intervention localize",
+        "Vig and others 2020, arXiv:2004.12265; Meng and others 2022, arXiv:2202.05262"),
+    Term("steering",
+        "Adds a direction to the residual stream of every token: the difference between the means "
+        "of two lists of texts, such as love and hate.",
+        "activation addition vector direction representation engineering control",
+        "Turner and others 2023, arXiv:2308.10248; Rimsky and others 2024, arXiv:2312.06681"),
+    Term("cosine",
+        "How alike two vectors point, from −1 to 1; 1 is the same direction. The dot product also "
+        "grows with their lengths.",
+        "similarity neighbour nearest embedding dot product analogy vector",
+        "Mikolov and others 2013, arXiv:1301.3781"),
     Term("KL divergence",
         "How far one distribution is from another: the bits that are lost on average if a text "
         "from the first is predicted with the second. 0 only if both are the same.",

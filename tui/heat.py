@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from gpt.sanitize import one_line
@@ -129,6 +129,59 @@ def diverging(title: str, bits: Sequence[float | None], labels: tuple[str, str])
 def influence(title: str, bits: Sequence[float | None]) -> Scale:
     """A scale by how much each token adds to the log-probability of another one, in bits."""
     return diverging(title, bits, ("less likely", "more likely"))
+
+
+class Measure(NamedTuple):
+    """A number that each layer has for each token, and how it is coloured."""
+
+    name: str
+    """Of the field of a LensGrid."""
+    title: str
+    heat: Callable[[float | None], int]
+    legend: dict[str, int]
+    unit: str = ""
+
+    def scale(self, where: str, values: Mapping[int, float | None]) -> Scale:
+        """A scale of a text by its position → the number there. where: which layer has them."""
+
+        def heat(step: Step) -> int:
+            return self.heat(values.get(step.position))
+
+        return Scale(f"{self.title}, {where}", heat, self.legend, self.unit)
+
+
+MEASURES = (
+    Measure("logprobs", "P of the top guess", heat, SCALES[0].legend),
+    Measure("chosen_logprobs", "P of the token in the text", heat, SCALES[0].legend),
+    Measure("entropies", "Number of equally likely tokens", _entropy, SCALES[2].legend, "tokens"),
+    Measure(
+        "divergences",
+        "KL divergence to the output",
+        lambda nats: abs(_bits((nats or 0.0) / math.log(2))),
+        _legend(_bits, {f"{n:g}": n for n in (0, 0.5, 1, 2, 4)}),
+        "bits",
+    ),
+)
+"""Ways to colour a grid of the logit lens."""
+
+
+def norm_scale(title: str, norms: Mapping[int, float]) -> Scale:
+    """A scale by position → length of a vector, from the shortest to the longest, logarithmic."""
+    low, high = min(norms.values(), default=0.0), max(norms.values(), default=0.0)
+
+    def heat_of(norm: float) -> int:
+        span = math.log(high / low) if 0 < low < high < math.inf else 0.0
+        return _limit((STEPS - 0.5) * math.log(max(norm, low) / low) / span) if span else 0
+
+    middle = math.sqrt(low * high)
+    legend = _legend(heat_of, {f"{norm:.3g}": norm for norm in (low, middle, high)})
+    return Scale(title, lambda s: heat_of(norms.get(s.position, low)), legend, "long")
+
+
+def patch_scale(title: str, heats: Mapping[int, int]) -> Scale:
+    """A scale by position → heat with a sign: how far a cell moves towards another text."""
+    legend = {"away": 1 - STEPS, "0": 0, "half": STEPS // 2, "as the other text": STEPS - 1}
+    return Scale(title, lambda s: heats.get(s.position, 0), legend, is_signed=True)
 
 
 def _at(bits: Sequence[float | None], step: Step) -> float:

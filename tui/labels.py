@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
+from gpt.capabilities import Capabilities
 from gpt.sanitize import one_line
 from gpt.step import Candidate, Step
 
@@ -50,6 +52,44 @@ def percent(p: float) -> str:
     if p >= 0.9995:
         return ">99.9 %"
     return f"{100 * p:.{2 if p < 0.09995 else 1}f} %"
+
+
+def rank_of(step: Step) -> str:
+    """The rank of a token; a server may only show that it is not among the best."""
+    if step.rank is not None:
+        return f"{step.rank:,}"
+    return f"below the first {len(step.candidates)}" if step.candidates else "–"
+
+
+def equally_likely(step: Step) -> str:
+    """How many equally likely tokens would be as uncertain; ≥ if only a bound is known."""
+    if step.entropy is None:
+        return "uncertainty unknown"
+    among = math.exp(step.entropy)
+    number = f"{among:,.0f}" if among >= 10 else f"{among:.2g}"
+    return f"{'≥' if step.entropy_is_bound else '≈'} {number} equally likely"
+
+
+def entropy_of(step: Step) -> str:
+    """The entropy in nats; ≥ if only a bound is known."""
+    if step.entropy is None:
+        return "entropy unknown"
+    return f"entropy {'≥ ' * step.entropy_is_bound}{step.entropy:.2f} nats"
+
+
+def without_number(step: Step) -> str:
+    """Why a token has no probability."""
+    if step.position:
+        return "The server gives no probability for it"
+    return "First token: nothing to predict it from"
+
+
+def server_at(capabilities: Capabilities) -> str:
+    """The kind of a server, without its version, and where it is."""
+    words = capabilities.server.split()
+    kind = " ".join(word for word in words if not any(map(str.isdigit, word)))
+    place = capabilities.address.partition("://")[2] or capabilities.address
+    return one_line(f"{kind or capabilities.server} at {place}")
 
 
 def fit(label: str, width: int) -> str:

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-from collections import deque
 from collections.abc import AsyncIterator
-from typing import IO, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from gpt import models
-from gpt.child import child_environment
+from gpt.errors import UserError
 from gpt.interpret.answers import Layer, LikelyPath, Waterfall
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -23,20 +16,26 @@ from tui.backend import (
     Attribution,
     BackendError,
     CancelledAnswerError,
-    Compared,
     Completion,
     Done,
     EngineDiedError,
     Event,
+    Found,
     Layers,
-    Loaded,
     Options,
     Paths,
     Status,
     Steps,
+    Tell,
     Tokens,
     Unloaded,
 )
+from tui.engine_events import event_of, looked
+from tui.engine_process import EngineProcess
+from tui.servers import Server, Servers
+
+if TYPE_CHECKING:
+    from gpt.interventions import Intervention
 
 Answer = TypeVar("Answer", Waterfall, Paths, Tokens, Layers, Attribution, Options, Unloaded)
 
@@ -54,8 +53,10 @@ class LocalBackend:
         engine: str = "gpt.engine",
         threads: int = 0,
         compile: str = "off",
+        servers: Servers | None = None,
     ) -> None:
-        """engine: the module to run; tests use another one.
+        """engine: the module to run; tests use another one. servers: those that a model's name may
+        mean.
 
         threads: 0 lets the engine choose. compile: "auto" builds machine code for a CPU in the
         background, "on" for a GPU as well.
@@ -70,29 +71,48 @@ class LocalBackend:
         self._is_closed = False
         self._long: set[int] = set()
         """Numbers of the running requests that `cancel` stops."""
-        self._last_words: deque[str] = deque(maxlen=20)
         self._engine = engine
+        self._servers = servers or Servers()
+        self._server: Server | None = None
 
-    def start(self) -> Self:
-        """Start the engine's process."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", self._engine],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=child_environment(),
-            start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
-        )
-        for target, stream in (
-            (self._listen, self._process.stdout),
-            (self._overhear, self._process.stderr),
-        ):
-            threading.Thread(target=target, args=(stream,), daemon=True).start()
+    def start(self, server: Server | None = None) -> Self:
+        """Start the engine's process, which asks this server or runs models itself."""
+        self._server, options = server, list[str]()
+        if server:
+            options = ["--server", server.address.url]
+            if server.api_key_env:  # the key itself is in the environment, where nobody lists it
+                options += ["--api-key-env", server.api_key_env]
+        self._process = EngineProcess(self._engine, options, self._deliver)
+        self._process.start()
         return self
 
-    def load(self, model: str, *, second: bool = False) -> AsyncIterator[Event]:
+    def load(
+        self, model: str, *, second: bool = False, probe: bool = False
+    ) -> AsyncIterator[Event]:
         """Load a model. The request is sent at once, before anyone awaits an answer."""
-        return self._events(self._send("load", model=model, second=second, **self._how))
+        fields = {**self._how, "model": model, "second": second}
+        try:
+            server = self._servers.find(model)
+            if server:
+                self._servers.check(server)
+                fields |= {"model": server.model, "probe": probe}
+                if second:
+                    fields |= {"server": server.address.url, "api_key_env": server.api_key_env}
+        except UserError as error:
+            raise BackendError(str(error)) from error
+        if second and self._server and not server:
+            raise BackendError(
+                "the first model is at a server, so the second one must be at a server too; or "
+                "load the model of this machine first"
+            )
+        return self._events(self._send("load", **fields))
+
+    def can_load(self, model: str) -> bool:
+        """Whether this process can run the model: each server has a process of its own."""
+        try:
+            return _place(self._servers.find(model)) == _place(self._server)
+        except UserError:
+            return False
 
     async def unload(self) -> None:
         """Drop the second model."""
@@ -112,6 +132,7 @@ class LocalBackend:
             "generate",
             ids=request.ids,
             text=request.text,
+            segments=request.segments,
             echo_from=len(request.ids) - request.new_ids,
             sampling=request.sampling.to_dict(),
             max_new_tokens=request.max_new_tokens,
@@ -119,12 +140,19 @@ class LocalBackend:
             chat=request.chat,
             system=request.system,
             second=request.second,
+            **_plain(request.changes),
         )
 
-    async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
-        """What the settings do to the distribution after ids; chosen is the token there."""
+    async def waterfall(
+        self,
+        ids: list[int],
+        chosen: int,
+        sampling: Sampling,
+        changes: tuple[Intervention, ...] = (),
+    ) -> Waterfall:
+        """What changes inside, then the settings, do to the distribution after ids."""
         request = {"ids": ids, "chosen": chosen, "sampling": sampling.to_dict()}
-        return await self._answer("waterfall", Waterfall, **request)
+        return await self._answer("waterfall", Waterfall, **request, **_plain(changes))
 
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
         """The most probable continuations of ids."""
@@ -146,6 +174,17 @@ class LocalBackend:
         """A text as the model's tokens."""
         return await self._answer("tokenize", Tokens, text=text)
 
+    async def look(self, op: str, kind: type[Found], tell: Tell, **fields: Any) -> Found:
+        """Send a request about the inside of the network; its answer as a record of this kind."""
+        changes = fields.pop("interventions", ())
+        number = self._send(op, **fields, **_plain(changes))
+        self._long.add(number)
+        try:
+            return await looked(self._events(number), kind, tell)
+        except asyncio.CancelledError:  # nobody waits for the answer any more
+            self._write({"op": "cancel", "id": number})
+            raise
+
     async def _answer(self, op: str, kind: type[Answer], **request: Any) -> Answer:
         """Send a request that has one answer, and wait for it."""
         async for event in self._long_events(op, **request):
@@ -163,11 +202,6 @@ class LocalBackend:
     def close(self) -> None:
         """Kill the engine and the processes that it started."""
         self._is_closed = True
-        self._kill()
-
-    def _kill(self) -> None:
-        if self._process.poll() is None and hasattr(os, "killpg"):
-            os.killpg(self._process.pid, signal.SIGKILL)  # its session is its own
         self._process.kill()
 
     def _long_events(self, op: str, **fields: Any) -> AsyncIterator[Event]:
@@ -184,9 +218,7 @@ class LocalBackend:
 
     def _write(self, request: dict[str, Any]) -> None:
         try:
-            stdin = cast(IO[bytes], self._process.stdin)
-            stdin.write(json.dumps(request).encode() + b"\n")
-            stdin.flush()
+            self._process.write(request)
         except OSError:
             self._dead = True  # requests that wait for an answer are told
 
@@ -198,14 +230,14 @@ class LocalBackend:
                 if self._is_closed:
                     raise BackendError("stopped: the engine was restarted")
                 if self._dead and queue.empty():
-                    raise EngineDiedError(self._obituary())
+                    raise EngineDiedError(self._process.obituary())
                 line = await queue.get()
                 await asyncio.sleep(0)  # let keys have their turn if the queue is never empty
                 if line is None:
                     continue
                 if line["event"] == "error":
                     raise BackendError(line["message"])
-                event = _event(line)
+                event = event_of(line)
                 yield event
                 if not isinstance(event, Status | Steps):
                     return
@@ -219,25 +251,6 @@ class LocalBackend:
             early, self._early = self._early, []
         for line in early:
             self._dispatch(line)
-
-    def _listen(self, stream: IO[bytes]) -> None:
-        try:
-            for raw in stream:
-                line = json.loads(raw)
-                if "steps" in line:
-                    line["steps"] = [Step.from_dict(step) for step in line["steps"]]
-                self._deliver(line)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            # It died in the middle of a line, or it is not an engine.
-            self._last_words.append("its last line cannot be read")
-            self._kill()
-        finally:
-            self._process.wait()
-            self._deliver(None)
-
-    def _overhear(self, stream: IO[bytes]) -> None:
-        for raw in stream:
-            self._last_words.append(raw.decode("utf-8", "replace").strip())
 
     def _deliver(self, line: dict[str, Any] | None) -> None:
         with self._lock:
@@ -254,53 +267,16 @@ class LocalBackend:
         elif (number := line.get("id")) in self._queues:
             self._queues[number].put_nowait(line)
 
-    def _obituary(self) -> str:
-        status = self._process.poll()
-        ended = f"by signal {-status}" if status and status < 0 else f"with status {status}"
-        last = next((words for words in reversed(self._last_words) if words), "it said nothing")
-        return f"the engine has ended {ended}: {last}"
+
+def _plain(changes: tuple[Intervention, ...]) -> dict[str, Any]:
+    """The field of a request for changes inside the network; none without any."""
+    if not changes:
+        return {}
+    from gpt.interventions import to_dicts  # at the start it would take time
+
+    return {"interventions": to_dicts(changes)}
 
 
-def _event(line: dict[str, Any]) -> Event:
-    match line["event"]:
-        case "status":
-            return Status(line["message"], line.get("is_notice", False))
-        case "loaded":
-            return Loaded(
-                line["name"],
-                line["device"],
-                line["dtype"],
-                line["manifest"]["n_params"],
-                line["config"]["vocab_size"],
-                line["config"]["block_size"],
-                line.get("compiled", False),
-                line.get("notice", ""),
-                models.divergence(line["manifest"].get("origin", {})),
-            )
-        case "prompt" | "steps" as event:
-            return Steps(line["steps"], is_prompt=event == "prompt")
-        case "waterfall":
-            return Waterfall.from_dict({name: line[name] for name in Waterfall._fields})
-        case "tokens":
-            return Tokens(tuple(line["ids"]), [bytes(part) for part in line["bytes"]])
-        case "layers":
-            return Layers([Layer.from_dict(layer) for layer in line["layers"]])
-        case "attribution":
-            return Attribution(line["nats"])
-        case "options":
-            return Options([[Step.from_dict(step) for step in one] for one in line["options"]])
-        case "compared":
-            return Compared(line["divergence"])
-        case "unloaded":
-            return Unloaded()
-        case "paths":
-            return Paths([LikelyPath.from_dict(path) for path in line["paths"]])
-        case "done":
-            return Done(
-                line["finish_reason"],
-                line["tokens"],
-                line["seconds"],
-                {name: line[name] for name in ("device", "dtype", "compiled") if name in line},
-            )
-        case other:
-            raise BackendError(f"the engine sent an unknown event: {other}")
+def _place(server: Server | None) -> tuple[str, str] | None:
+    """What a process is started with."""
+    return (server.address.url, server.api_key_env) if server else None

@@ -43,10 +43,10 @@ def perplexity(nats: float, n_tokens: int) -> float | None:
 
 def measure(steps: Sequence[Step], first: int = 0) -> Measure:
     """The measure of these tokens; first: index of the first one."""
-    known = [(step.logprob, len(step.bytes)) for step in steps if step.logprob is not None]
+    known = [(step.logprob, len(step.added)) for step in steps if step.logprob is not None]
     return Measure(
         first,
-        b"".join(step.bytes for step in steps).decode("utf-8", "replace"),
+        b"".join(step.added for step in steps).decode("utf-8", "replace"),
         len(known),
         sum(n for _, n in known),
         -math.fsum(logprob for logprob, _ in known),

@@ -13,6 +13,7 @@ from typing import Any
 from gpt import models
 from gpt.config import ModelConfig
 from gpt.errors import UserError
+from gpt.known_models import KnownModel, size
 from gpt.models import EMBEDDED, TOKENIZERS, Manifest
 from tui.labels import shortened
 
@@ -52,6 +53,19 @@ def card(name: str, manifest: Manifest) -> Card:
     facts += [*_origin(name, origin), *_quality(origin), *design, *_notices(origin)]
     shown = tuple((label, shortened(value, _LONGEST)) for label, value in facts)
     return Card(shortened(name, 60), shown, tuple(parts.items()))
+
+
+def known_card(model: KnownModel) -> Card:
+    """The card of a model that is worth trying and not here yet."""
+    facts = (
+        ("On this disk", f"no; the download is about {size(model.n_bytes)}"),
+        ("Parameters", short_count(model.n_params)),
+        ("Good for", model.good_for),
+        ("Licence", model.licence),
+        ("Source", f"hub: {model.hub_id}"),
+        ("Command", model.command),
+    )
+    return Card(model.name, facts)
 
 
 def short_count(n: float) -> str:

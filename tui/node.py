@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gpt.settings import Sampling
 from gpt.step import Step
 from gpt.typed_values import check, is_flag, is_text
 
+if TYPE_CHECKING:
+    from gpt.interventions import Intervention
+
+Author = Literal["person", "template", "model"]
 LONGEST_NAME = 80
 LONGEST_NOTE = 1000
 
@@ -61,12 +65,31 @@ class Node:
     """The reader's bookmark."""
     sampling: Sampling | None = None
     """The settings it was sampled with."""
+    changes: tuple[Intervention, ...] = ()
+    """What was changed inside the network when it was read or sampled."""
     remark: Remark | None = None
     """Of the branch that ended here when the reader made it; `holder` finds it again."""
+
+    @property
+    def author(self) -> Author:
+        """Who wrote it: the person, the chat template around the person's message, or the model."""
+        if self.step.by_template:
+            return "template"
+        return "person" if self.is_prompt else "model"
+
+    def at_token(self, settings: Sampling) -> Sampling:
+        """Settings as they act at this token: mirostat's mu depends on the tokens of its run.
+
+        If mirostat aims at another surprisal now, a new run begins here.
+        """
+        then = self.sampling
+        goes_on = then is not None and then.mirostat_tau == settings.mirostat_tau
+        return replace(settings, mirostat_mu=self.step.mirostat_mu if goes_on else None)
 
     def become(self, newer: Node) -> None:
         """Copy the numbers of a newer node with the same token: they are of the newest settings."""
         self.step, self.is_prompt, self.sampling = newer.step, newer.is_prompt, newer.sampling
+        self.changes = newer.changes
 
 
 class Branch(NamedTuple):

@@ -62,7 +62,7 @@ def rows(document: Document) -> list[Row]:
 
 
 def _row(run: list[Node], guides: str, remark: Remark, *, is_shown: bool) -> Row:
-    data = b"".join(node.step.bytes for node in run[:_SHOWN])[:_SHOWN]
+    data = b"".join(node.step.added for node in run[:_SHOWN])[:_SHOWN]
     known = [node.step.logprob for node in run if node.step.logprob is not None]
     return Row(
         nodes=run,

@@ -21,6 +21,7 @@ from textual.style import Style
 from tui.colour import difference, readable
 from tui.heat import STEPS, Scale
 from tui.labels import fit
+from tui.node import Author
 
 CIVIDIS = ("#00224e", "#575d6d", "#a59c74", "#fee838")
 """Stops of a scale that looks the same with every colour vision (Nuñez et al. 2018)."""
@@ -41,6 +42,14 @@ _MARKS = (
     RichStyle(bold=True),
     RichStyle(bold=True, underline=True),
 )
+_QUIET = 0.4
+"""How far the letters of a chat template go from the text's colour to the background's."""
+_AUTHORS = {
+    (author, is_ansi): RichStyle(italic=author == "person", dim=is_ansi and author == "template")
+    for author in ("person", "template", "model")
+    for is_ansi in (False, True)
+}
+"""Who wrote a token, and whether colours cannot be blended → its letters."""
 _SIGN_MARKS = {0: RichStyle(), 1: RichStyle(bold=True), -1: RichStyle(underline=True)}
 
 
@@ -59,9 +68,11 @@ class Palette:
         self._error = Color.parse(variables["error"])
         # The terminal's own colours cannot be blended.
         self._is_ansi = self._ground.ansi is not None
+        quiet = self._text if self._is_ansi else self._text.blend(self._ground, _QUIET)
+        self._inks = {"person": self._prompt, "template": quiet, "model": self._text}
         self._has_marks = variables.get("heat-marks") == "true" or self._is_ansi
         self._ramps: dict[int, list[Color]] = {}
-        self._styles: dict[tuple[int, bool, bool, int | None], RichStyle] = {}
+        self._styles: dict[tuple[int, Author, bool, int | None], RichStyle] = {}
         self.selected = RichStyle(bold=True, reverse=True)
         self.fork = RichStyle(underline=True, reverse=True)
         """The first letter of a token where the tree has another continuation."""
@@ -72,22 +83,22 @@ class Palette:
             self.fork = _inverse(self._ground, shade) + RichStyle(underline=True)
 
     def style(
-        self, level: int, is_prompt: bool, is_signed: bool = False, box: int | None = None
+        self, level: int, author: Author, is_signed: bool = False, box: int | None = None
     ) -> RichStyle:
         """The style of a token with this heat.
 
         is_signed: the heat is of a scale with a sign. box: 0 or 1 for the two kinds of boxes, which
         show heat by their letters; None for no box.
         """
-        key = level, is_prompt, is_signed, box
+        key = level, author, is_signed, box
         style = self._styles.get(key)
         if style is None:
             style = self._styles[key] = self._made(*key)
         return style
 
-    def _made(self, level: int, is_prompt: bool, is_signed: bool, box: int | None) -> RichStyle:
+    def _made(self, level: int, author: Author, is_signed: bool, box: int | None) -> RichStyle:
         way = (level > 0) - (level < 0) if is_signed else 0
-        ink = self._prompt if is_prompt else self._text
+        ink = self._inks[author]
         ground, look = self._ground, RichStyle()
         has_marks = self._has_marks or (
             self._kind == "monochrome" and (is_signed or box is not None)
@@ -102,7 +113,8 @@ class Palette:
             ground = self._shades()[box]
             ink = readable(self._letters(level, ink, way), ground)
             look = RichStyle(bold=abs(level) > _HOT and not has_marks)
-        look += RichStyle(color=ink.rich_color, bgcolor=ground.rich_color, italic=is_prompt)
+        look += RichStyle(color=ink.rich_color, bgcolor=ground.rich_color)
+        look += _AUTHORS[author, self._is_ansi]
         if has_marks:
             look += _SIGN_MARKS[way] if is_signed else _marks(level)
         return look
@@ -172,7 +184,7 @@ class Palette:
 
     def _example(self, level: int, scale: Scale, place: int | None) -> RichStyle:
         box = None if place is None else place % 2
-        return self.style(level, is_prompt=False, is_signed=scale.is_signed, box=box)
+        return self.style(level, "model", is_signed=scale.is_signed, box=box)
 
 
 def _inverse(ink: Color, ground: Color) -> RichStyle:

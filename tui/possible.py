@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from gpt.capabilities import Capabilities
 from tui.document import Document
 
 
@@ -32,6 +33,8 @@ class Situation:
     searched: str = ""
     """Words of the latest search."""
     is_in_browser: bool = False
+    capabilities: Capabilities = field(default_factory=Capabilities)
+    """What the model's server can answer; our own engine everything."""
 
 
 Parameters = tuple[object, ...]
@@ -40,8 +43,7 @@ Need = Callable[[Situation, Parameters], Refusal | None]
 
 BUSY = Refusal("The model is still writing; Esc stops it.")
 NO_TEXT = Refusal("There is no text yet; type an opening line and press Enter.")
-
-
+NOT_INSIDE = Refusal("A server does not show its insides.")
 NO_BEGINNING = Refusal("Type an opening line first.")
 
 
@@ -77,6 +79,16 @@ def _earlier(now: Situation, _: Parameters) -> Refusal | None:
     if now.index:
         return None
     return Refusal("First token: no earlier token could matter.")
+
+
+def _inside(now: Situation, _: Parameters) -> Refusal | None:
+    return None if now.capabilities.inside else NOT_INSIDE
+
+
+def _changed(now: Situation, _: Parameters) -> Refusal | None:
+    if now.document.changes:
+        return None
+    return Refusal("Nothing is changed inside the network; L changes something.", "information")
 
 
 def _candidate(now: Situation, parameters: Parameters) -> Refusal | None:
@@ -116,6 +128,12 @@ def _drawn(now: Situation, _: Parameters) -> Refusal | None:
     return Refusal("Nothing was sampled in this text yet; Ctrl+G lets the model continue it.")
 
 
+def _answer(now: Situation, _: Parameters) -> Refusal | None:
+    if now.document.has_drawn(0):
+        return None
+    return Refusal("The model has written nothing in this text yet; Ctrl+G lets it continue.")
+
+
 def _search(now: Situation, _: Parameters) -> Refusal | None:
     if now.searched:
         return None
@@ -138,6 +156,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "go_on": (_free, _beginning),
     "replace": (_free, _token),
     "draw_again": (_free, _token, _context),
+    "answer_again": (_free, _token, _answer),
     "take": (_free, _token, _candidate),
     "new_text": (_free,),
     "texts": (_free,),
@@ -154,9 +173,11 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     # questions to the model
     "lines": (_free, _token),
     "paths": (_free, _token),
-    "layers": (_free, _token, _layers),
-    "attention": (_free, _token, _layers),
-    "attribution": (_free, _token, _earlier),
+    "layers": (_inside, _free, _token, _layers),
+    "attention": (_inside, _free, _token, _layers),
+    "inside": (_inside, _free, _token, _layers),
+    "whole_network": (_free, _changed),
+    "attribution": (_inside, _free, _token, _earlier),
     "options": (_free, _token),
     "compare": (_free, _token),
     "what_if": (_free, _token, _drawn, _settings),

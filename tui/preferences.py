@@ -17,6 +17,7 @@ from gpt import text_file
 from gpt.errors import UserError
 from gpt.typed_values import Check, is_flag, is_number, is_text
 from tui.atomic import write
+from tui.servers import Server, read_server
 
 LARGEST = 2**16
 """Most bytes of a file that are read."""
@@ -41,6 +42,10 @@ class Preferences:
     """Name of a sampling setting → its value at the start."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """Id of an action → its keys, separated by commas."""
+    servers: Mapping[str, Server] = field(default_factory=dict)
+    """Name → a server that runs a model."""
+    plain_http: tuple[str, ...] = ()
+    """Other machines' hosts that may be asked without encryption."""
 
 
 class Chooser(Protocol):
@@ -68,22 +73,38 @@ def load() -> tuple[Preferences, list[str]]:
     except _UNREADABLE as error:
         problem = f"cannot read {path()}, so the defaults are used: {error}"
         return Preferences(), [problem]
-    good, bad = dict[str, Any](), dict[str, Any]()
+    servers, reasons = _servers(values.pop("servers", {}))
+    good, bad = dict[str, Any](servers=servers), dict[str, Any]()
     for name, value in values.items():
         if name in _TABLES and isinstance(value, dict):
             good[name] = {key: item for key, item in value.items() if _TABLES[name](item)}
             bad |= {f"{name}.{key}": value[key] for key in value.keys() - good[name].keys()}
         elif name in _CHECKS and _CHECKS[name](value):
-            good[name] = value
+            good[name] = tuple(value) if isinstance(value, list) else value
         else:
             bad[name] = value
     problems = [
         f"{path().name}: {name[:80]} = {reprlib.repr(value)} is not valid and is ignored"
         for name, value in sorted(bad.items())
     ]
+    problems += reasons
     if len(problems) > _MANY:
         problems[_MANY:] = [f"{path().name}: {len(problems) - _MANY} more values are not valid"]
     return Preferences(**good), problems
+
+
+def _servers(values: object) -> tuple[dict[str, Server], list[str]]:
+    """The servers of the file, and a sentence for each that cannot be used. It shows no values: a
+    person may have written a key there."""
+    if not isinstance(values, dict):
+        return {}, [f"{path().name}: servers must have tables, such as [servers.name]"]
+    good, problems = dict[str, Server](), list[str]()
+    for name, each in values.items():
+        try:
+            good[name] = read_server(name, each)
+        except UserError as error:
+            problems.append(f"{path().name}: servers.{name[:80]} is ignored: {error}")
+    return good, problems
 
 
 def save(changes: Mapping[str, Any]) -> None:
@@ -138,6 +159,7 @@ _CHECKS: dict[str, Check] = {
     "heat_map": lambda value: value in HEAT_MAPS,
     "marks": is_flag,
     "copy_on_select": is_flag,
+    "plain_http": lambda value: isinstance(value, list) and all(map(is_text, value)),
 }
 _TABLES: dict[str, Check] = {
     "settings": is_number(-(2.0**63), 2.0**63),

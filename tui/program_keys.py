@@ -121,6 +121,11 @@ _IN_THE_PROMPT = (
         show=True, group="Change",
         help="Line break in the prompt: Enter alone sends.",
         synonyms="newline paragraph multi-line return"),
+    Key("prompt.special", "ctrl+s", "screen.special_token", "insert a special token",
+        group="Change", short="special token",
+        help="Special token: choose one of the model's from a list; in the prompt it is that "
+             "token, while its letters typed by hand stay letters.",
+        synonyms="bos eos eot end of text turn im_start control template token insert"),
     Key("prompt.page_up", "pageup", "page(-1)", "page up",
         group="Move", short="scroll", help=PAGE, synonyms="scroll"),
     Key("prompt.page_down", "pagedown", "page(1)", "page down",

@@ -1,12 +1,16 @@
-"""What a run is given, and what the program says at its end; no widgets."""
+"""What a run is given, what the program says at its end, and how a text is read; no widgets."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
+from gpt.capabilities import Capabilities
 from gpt.settings import Sampling
-from tui.backend import Done
-from tui.news import State
+from tui.backend import Backend, BackendError, Completion, Done, Status, Steps
+from tui.document import Document
+from tui.news import Change, News, Problem, PromptReturned, State
+from tui.special_tokens import Segments, without_marks
 
 READY = State("Enter sends")
 FINISHED = {
@@ -27,6 +31,50 @@ class RunSettings(NamedTuple):
     branches: int = 1
     slide: bool = False
     chat: bool = False
+    system: str = ""
+    """What the model of a chat is told before the first message of a new text."""
+
+
+def request_for(
+    document: Document,
+    settings: RunSettings,
+    new_ids: Sequence[int],
+    parts: Segments,
+    *,
+    as_is: bool,
+) -> Completion:
+    """The request to continue after a text, new_ids, and what the person wrote.
+
+    In a chat, an empty text gets the system prompt of the settings.
+
+    parts: texts and special tokens; in a chat a text alone is a message, unless as_is.
+    """
+    if not document.roots:
+        document.system = settings.system if settings.chat else ""
+    has_special = any(isinstance(part, int) for part in parts)
+    is_apart = has_special or (as_is and settings.chat)
+    return Completion(
+        [*document.ids, *new_ids],
+        "" if is_apart else "".join(map(str, parts)),
+        settings.sampling,
+        settings.length,
+        slide=settings.slide,
+        chat=settings.chat,
+        new_ids=len(new_ids),
+        system=document.system,
+        segments=parts if is_apart else (),
+        changes=document.changes,
+    )
+
+
+def add(document: Document, event: Steps, request: Completion, can: Capabilities) -> None:
+    """Put the tokens of a run after the path, with what they were drawn with; can: the model."""
+    document.append(
+        event.steps,
+        is_prompt=event.is_prompt,
+        sampling=None if event.is_prompt else can.applied(request.sampling),
+        changes=request.changes,
+    )
 
 
 def finished(done: Done) -> State:
@@ -35,3 +83,41 @@ def finished(done: Done) -> State:
         return READY
     said = FINISHED.get(done.finish_reason or "", READY.message).format(n=done.tokens)
     return State(said.replace(" 1 tokens", " 1 token"))
+
+
+async def read(
+    backend: Backend, document: Document, text: str, written: bytes
+) -> AsyncIterator[News]:
+    """Fill an empty document with a text, as the model's tokens with their probabilities.
+
+    written: for each byte of the text, 1 if the person wrote it; after its end the person wrote
+    everything.
+    """
+    yield Change.PATH
+    yield State("Reading the text; Esc stops")
+    done, stopped = 0, False
+    try:
+        async for event in backend.score(text):
+            if isinstance(event, Status):
+                yield State(f"{event.message}; Esc stops")
+            elif isinstance(event, Done):
+                stopped = event.finish_reason == "cancelled"
+            elif isinstance(event, Steps):
+                for step in event.steps:
+                    is_prompt = done >= len(written) or bool(written[done])
+                    document.append([step], is_prompt=is_prompt)
+                    done += len(step.added)
+                yield Change.GREW
+        yield Change.COMPLETE
+        yield State("Stopped; the rest of the text was not read") if stopped else READY
+    except BackendError as error:
+        yield Problem(str(error))
+        yield PromptReturned(without_marks(text))
+        yield READY
+
+
+def advised(problem: str, advice: str) -> str:
+    """What is wrong, and what to do; advice may be empty."""
+    if not advice:
+        return problem
+    return f"{problem} {advice}" if problem.endswith("?") else f"{problem}; {advice}"

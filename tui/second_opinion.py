@@ -19,7 +19,8 @@ def what_if(
 ) -> AsyncIterator[News]:
     """Sample the path from token `begin` again, with the same random seed and other settings.
 
-    At the end the old text is on the path again; the new one is a branch.
+    What is changed inside the network now acts; if it acted already and the settings are the same,
+    the whole network writes. At the end the old text is on the path again; the new one is a branch.
     """
     return session.until_free(_what_if(session, begin, sampling, slide=slide))
 
@@ -30,10 +31,18 @@ async def _what_if(
     document = session.document
     old = list(document.path)
     before = [replace(node) for node in old]
-    sampling = replace(sampling, seed=_drawn_with(old[begin]).seed)
+    sampling = replace(old[begin].at_token(sampling), seed=_drawn_with(old[begin]).seed)
     document.cut(begin)
     yield Change.PATH
-    request = Completion(document.ids, "", sampling, len(old) - begin, slide=slide)
+    same = sampling == old[begin].sampling and document.changes == old[begin].changes
+    request = Completion(
+        document.ids,
+        "",
+        sampling,
+        len(old) - begin,
+        slide=slide,
+        changes=() if same else document.changes,
+    )
     async for news in session.draw(request, 1):
         yield news
     new, end = [replace(node) for node in document.path], document.path[-1]
@@ -49,7 +58,7 @@ async def _what_if(
 def write_with(session: Session, model: str, begin: int) -> AsyncIterator[News]:
     """Let a second model continue from token `begin`, with the same random seed and settings."""
     old = list(session.document.path)
-    settings = _drawn_with(old[begin])
+    settings = old[begin].at_token(_drawn_with(old[begin]))
     ids = [node.step.token_id for node in old[:begin]]
     request = Completion(
         ids, "", settings, len(old) - begin, slide=True, new_ids=begin, second=True
@@ -58,9 +67,10 @@ def write_with(session: Session, model: str, begin: int) -> AsyncIterator[News]:
     async def write(loaded: Loaded) -> AsyncIterator[News]:
         yield State(f"{model} is writing; Esc stops")
         new: list[Node] = []
+        acting = loaded.capabilities.applied(settings)
         async for event in session.backend.complete(request):
             if isinstance(event, Steps):
-                new.extend(Node(step, event.is_prompt, sampling=settings) for step in event.steps)
+                new.extend(Node(step, event.is_prompt, sampling=acting) for step in event.steps)
         first = next((i for i, node in enumerate(new) if not node.is_prompt), len(new))
         yield SecondText(model, old, new, begin, first)
 

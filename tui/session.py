@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gpt.capabilities import Capabilities
 from tui import store
 from tui.autosave import Autosave
 from tui.backend import (
@@ -25,12 +26,15 @@ from tui.backend import (
     Status,
     Steps,
 )
+from tui.changes import carried
 from tui.document import Document
 from tui.figures import Figures, Tally
 from tui.garbage import Settler
 from tui.measure import perplexity
 from tui.news import Change, News, Problem, PromptReturned, State
-from tui.runs import READY, RunSettings, finished
+from tui.runs import READY, RunSettings, add, advised, finished, read, request_for
+from tui.servers import Servers, with_model
+from tui.special_tokens import segments
 from tui.store import Entry, Place
 
 CALM = 0.1
@@ -61,8 +65,8 @@ class Session:
         self.is_busy = False
         """A run, a reading or a comparison is in progress, or waits for the model."""
         self.figures = Figures()
-        self.system = ""
-        """What the model of a chat is told before the first message."""
+        self.servers = Servers()
+        """Servers that a model's name may mean."""
         self.searched = ""
         """Words of the latest search."""
         self.report: Callable[[News], object] = lambda news: None
@@ -95,6 +99,7 @@ class Session:
                         yield State(f"Waiting for the model: {event.message}")
                 elif isinstance(event, Loaded):
                     self.loaded = event
+                    self.model = with_model(self.model, event.name)
                     yield Change.LOADED
                     if self.is_busy:
                         yield State("Reading the text; Esc stops")
@@ -103,13 +108,23 @@ class Session:
         except BackendError as error:
             self.waiting = f"no model: {error}"
             yield Change.WAITING
-            yield Problem(str(error))
+            again = "Ctrl+R tries again" if "@" in self.model else ""
+            yield Problem(advised(str(error), again))
 
-    def switch(self, model: str) -> None:
-        """Request another model; follow it with `load`."""
+    def switch(self, model: str, *, probe: bool = False) -> None:
+        """Request another model; follow it with `load`.
+
+        probe: measure again what the model's server can answer. Raises BackendError or UserError
+        if the model's name means no server that may be asked; then nothing has changed.
+        """
+        if self.backend.can_load(model):
+            self._answers = self.backend.load(model, probe=probe)
+        else:  # each server has a process of its own
+            connection = self._connect(model)
+            self.backend.close()
+            self.backend, self._answers = connection
         self.model, self.loaded, self.waiting = model, None, ""
         self.figures.speed = None
-        self._answers = self.backend.load(model)
 
     def restart(self) -> None:
         """Start a new backend with the same model; follow it with `load`. The text stays."""
@@ -121,7 +136,9 @@ class Session:
         """End the backend and save the text."""
         self.backend.close()
         try:
-            self.place.save(self.model, list(self.document.nodes()), list(self.document.path))
+            document = self.document
+            nodes, path = list(document.nodes()), list(document.path)
+            self.place.save(self.model, nodes, path, document.system, document.changes)
         finally:
             self.place.release()
 
@@ -130,6 +147,8 @@ class Session:
     def begin(self, document: Document | None = None, place: Place | None = None) -> None:
         """Replace the current text by another one; the current one stays on the disk."""
         new = document or Document()
+        if document is None:
+            new.changes = carried(self.document.changes)
         self._autosave.move(self.document, self.model, new, place or Place())
         self.document = new
 
@@ -162,25 +181,18 @@ class Session:
         text: str = "",
         at: int | None = None,
         new_ids: Sequence[int] = (),
+        as_is: bool = False,
     ) -> AsyncIterator[News]:
-        """Let the model continue after the path, new_ids and text.
+        """Let the model continue after the path, new_ids and text, which may have special tokens.
 
-        at: cut the path to its first `at` tokens before. All branches start at the same place; each
-        one has the next seed.
+        at: cut the path to its first `at` tokens before. as_is: in a chat, the text is no message.
+        All branches start at the same place; each one has the next seed.
         """
         if at is not None:
             self.document.cut(at)
-        request = Completion(
-            [*self.document.ids, *new_ids],
-            text,
-            settings.sampling,
-            settings.length,
-            slide=settings.slide,
-            chat=settings.chat and not new_ids,
-            new_ids=len(new_ids),
-            system=self.system,
-        )
-        return self.until_free(self.draw(request, settings.branches))
+        parts = segments(text, self.loaded.special_tokens if self.loaded else {})
+        request = request_for(self.document, settings, new_ids, parts, as_is=as_is)
+        return self.until_free(self.draw(request, settings.branches, text))
 
     def read(self, text: str, written: bytes = b"") -> AsyncIterator[News]:
         """Replace the current text by this one, as the model's tokens with their probabilities.
@@ -188,12 +200,14 @@ class Session:
         written: for each byte of the text, 1 if the person wrote it; after its end the person
         wrote everything.
         """
-        return self.until_free(self._read(text, written))
+        self.begin()
+        return self.until_free(read(self.backend, self.document, text, written))
 
     def read_again(self) -> AsyncIterator[News]:
         """Read the path with the current model; its other branches stay in the old file."""
         path = self.document.path
-        written = b"".join(bytes([node.is_prompt]) * len(node.step.bytes) for node in path)
+        self.document.changes = ()  # they name parts of the other model
+        written = b"".join(bytes([node.is_prompt]) * len(node.step.added) for node in path)
         return self.read(self.document.text, written)
 
     def until_free(self, news: AsyncIterator[News]) -> AsyncIterator[News]:
@@ -204,14 +218,18 @@ class Session:
     async def _until_free(self, news: AsyncIterator[News]) -> AsyncIterator[News]:
         try:
             async for each in news:
+                if each is Change.GREW:
+                    self._settler.settle()
                 yield each
         finally:
             self.is_busy = False
         self.keep()
         yield Change.ENDED
 
-    async def draw(self, request: Completion, branches: int) -> AsyncIterator[News]:
-        """A run without `until_free`."""
+    async def draw(
+        self, request: Completion, branches: int, typed: str = ""
+    ) -> AsyncIterator[News]:
+        """A run without `until_free`. typed: the text of the request as it was in its field."""
         waiting = self.loaded is None
         yield State(f"Waiting for the model: {self.waiting}" if waiting else "Reading the prompt")
         before = begin = len(self.document.path)
@@ -227,11 +245,11 @@ class Session:
                         done = each
                     else:
                         yield each
-                if branch.text and done.finish_reason == "cancelled" and not done.tokens:
+                if typed and not i and done.finish_reason == "cancelled" and not done.tokens:
                     # Perhaps a part of the prompt was read; sent again, it joins that part.
                     self.document.cut(before)
                     yield Change.PATH
-                    yield PromptReturned(branch.text)
+                    yield PromptReturned(typed)
                 if done.finish_reason == "cancelled" or not done.tokens:
                     break
                 begin = len(self.document.path) - done.tokens
@@ -239,14 +257,16 @@ class Session:
         except BackendError as error:
             dead = isinstance(error, EngineDiedError)
             yield State("Press Ctrl+R to restart the engine") if dead else READY
-            yield Problem(str(error))
-            if request.text and not self.document.ids[len(request.ids) :]:
-                yield PromptReturned(request.text)
+            can_go_on = not dead and len(self.document.path) > before
+            yield Problem(advised(str(error), "Ctrl+G continues the text" * can_go_on))
+            if typed and not self.document.ids[len(request.ids) :]:
+                yield PromptReturned(typed)
 
     def _other_branch(self, request: Completion, i: int) -> Completion:
         """Branch i: the same request from the same place with another seed."""
         sampling = replace(request.sampling, seed=(request.sampling.seed + i) % 2**63)
-        return request._replace(ids=self.document.ids, text="", new_ids=0, sampling=sampling)
+        ids = self.document.ids
+        return request._replace(ids=ids, text="", segments=(), new_ids=0, sampling=sampling)
 
     async def _stream(self, request: Completion) -> AsyncIterator[News | Done]:
         """The events of one branch; the last one is Done."""
@@ -255,9 +275,8 @@ class Session:
         looked, kept = -math.inf, self._clock()
         async for event in self.backend.complete(request):
             if isinstance(event, Steps):
-                sampling = None if event.is_prompt else request.sampling
-                self.document.append(event.steps, is_prompt=event.is_prompt, sampling=sampling)
-                self._settler.settle()
+                can = self.loaded.capabilities if self.loaded else Capabilities()
+                add(document, event, request, can)
                 now = self._clock()
                 if not event.is_prompt and tally.add(event.steps, now):
                     yield State("Writing; Esc stops")
@@ -281,28 +300,3 @@ class Session:
                 else:
                     yield State(f"{event.message}; Esc stops")
         raise BackendError("the engine did not say that it was done")
-
-    async def _read(self, text: str, written: bytes) -> AsyncIterator[News]:
-        self.begin()
-        yield Change.PATH
-        yield State("Reading the text; Esc stops")
-        done, stopped = 0, False
-        try:
-            async for event in self.backend.score(text):
-                if isinstance(event, Status):
-                    yield State(f"{event.message}; Esc stops")
-                elif isinstance(event, Done):
-                    stopped = event.finish_reason == "cancelled"
-                elif isinstance(event, Steps):
-                    for step in event.steps:
-                        is_prompt = done >= len(written) or bool(written[done])
-                        self.document.append([step], is_prompt=is_prompt)
-                        done += len(step.bytes)
-                    self._settler.settle()
-                    yield Change.GREW
-            yield Change.COMPLETE
-            yield State("Stopped; the rest of the text was not read") if stopped else READY
-        except BackendError as error:
-            yield Problem(str(error))
-            yield PromptReturned(text)
-            yield READY

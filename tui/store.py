@@ -15,16 +15,20 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from gpt import models
 from gpt.errors import UserError
 from gpt.settings import Sampling
 from gpt.step import Step
 from gpt.typed_values import check, is_flag, is_list, is_text, is_whole, or_none
+from tui import changes
 from tui.atomic import write
 from tui.document import Document, Node
 from tui.node import Remark
+
+if TYPE_CHECKING:
+    from gpt.interventions import Intervention
 
 try:
     import fcntl
@@ -65,6 +69,7 @@ _HEAD = {
     "saved": is_text,
     "path": is_list,
     "settings": is_list,
+    "system": or_none(is_text),
 }
 _NODE = {
     "behind": or_none(is_whole),
@@ -128,8 +133,18 @@ class Place:
             self._lock = lock
         return True
 
-    def save(self, model: str, nodes: list[Node], path: list[Node]) -> None:
-        """Write all tokens; the file is replaced in one step."""
+    def save(
+        self,
+        model: str,
+        nodes: list[Node],
+        path: list[Node],
+        system: str = "",
+        acting: tuple[Intervention, ...] = (),
+    ) -> None:
+        """Write all tokens; the file is replaced in one step.
+
+        system: the system prompt. acting: what is changed inside the network now.
+        """
         if not nodes and self._path is None:
             return
         try:
@@ -140,7 +155,7 @@ class Place:
                     self._path = home() / f"{name}{_SUFFIX}"
                     self.claim()
                 began = time.perf_counter()
-                lines = _lines(model, nodes, path)
+                lines = _lines(model, nodes, path, system, acting)
                 write(self._path, (_ENCODER.encode(line) + "\n" for line in lines))
                 self.seconds = time.perf_counter() - began
         except OSError as error:
@@ -155,11 +170,19 @@ class Place:
             self._lock = None
 
 
-def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str, Any]]:
+def _lines(
+    model: str,
+    nodes: list[Node],
+    path: list[Node],
+    system: str,
+    acting: tuple[Intervention, ...],
+) -> Iterator[dict[str, Any]]:
     number = {node: i for i, node in enumerate(nodes)}
     settings = list(dict.fromkeys(node.sampling for node in nodes if node.sampling))
     setting = {sampling: i for i, sampling in enumerate(settings)}
-    text = b"".join(node.step.bytes for node in path[: 4 * _TITLE]).decode("utf-8", "replace")
+    inside = changes.Table([acting, *(node.changes for node in nodes)])
+    parts = (b" " if node.step.by_template else node.step.added for node in path[: 4 * _TITLE])
+    text = b"".join(parts).decode("utf-8", "replace")
     yield {
         "format_version": FORMAT_VERSION,
         "title": " ".join(text.split())[:_TITLE],
@@ -168,6 +191,8 @@ def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str
         "saved": datetime.now(UTC).isoformat(timespec="seconds"),
         "path": [number[node] for node in path],
         "settings": [sampling.to_dict() for sampling in settings],
+        **({"system": system} if system else {}),
+        **inside.to_head(acting),
     }
     parent: dict[Node, int] = {}
     for i, node in enumerate(nodes):
@@ -180,6 +205,7 @@ def _lines(model: str, nodes: list[Node], path: list[Node]) -> Iterator[dict[str
             "last": node.last,
             "setting": None if node.sampling is None else setting[node.sampling],
             **({"remark": remark.to_dict()} if remark else {}),
+            **inside.to_line(node.changes),
             "step": node.step.to_dict(),
         }
 
@@ -223,6 +249,9 @@ def _set_aside(path: Path) -> Path | None:
 def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document:
     """Build the document of a file. Raises one of _BROKEN if the file is invalid."""
     document = Document()
+    document.system = head.get("system") or ""
+    inside = changes.from_lists(head.get("changes"))
+    document.changes = changes.of_line(head, inside)
     nodes: list[Node] = []
     settings = [Sampling.from_dict(values) for values in head["settings"]]
     for line in lines:
@@ -235,6 +264,7 @@ def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document
             is_marked=line["is_marked"],
             sampling=None if setting is None else settings[setting],
             remark=Remark.from_untrusted(line.get("remark")),
+            changes=changes.of_line(line, inside),
         )
         (document.roots if behind is None else nodes[behind].children).append(node)
         nodes.append(node)

@@ -89,14 +89,18 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
             for n in range(1, 10)
         ),
         Key("text.instead", "i", "screen.replace", "replace…", label="replace", show=True,
-            help="Replace: type what should stand in the place of this token; the model "
+            help="Replace: type what should stand here, or edit the message of a chat; the model "
                  "continues, and the old text stays as a branch.",
-            synonyms="edit instead change rewrite force type steer intervene"),
+            synonyms="edit message instead change rewrite force type steer intervene"),
         Key("text.draw_again", "r", "screen.draw_again", "draw this token again",
             short="draw again",
             help="Resample: draw this token once more with a new random number and continue; the "
                  "old text stays as a branch.",
             synonyms="resample reroll regenerate retry redo dice random again"),
+        Key("text.answer_again", "R", "screen.answer_again", "answer again",
+            help="Answer again: sample the last answer from its first token with other random "
+                 "numbers; the old answer stays as a branch.",
+            synonyms="regenerate reroll retry redo chat reply response swipe again new"),
         Key("text.delete", "delete", "screen.delete", "delete from here", short="delete",
             help="Delete this token and everything after it; z brings it back.",
             synonyms="remove cut erase trim"),
@@ -125,6 +129,20 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
             help="Attention: colour the text by where the heads of a layer look when the model "
                  "predicts this token.",
             synonyms="attention heads head look weights query key pattern interpretability"),
+        Key("text.look", "L", "screen.inside", "look inside: lens grid, heads, logit parts…",
+            short="look inside",
+            help="Inside: the logit lens over the whole text, all heads, a logit's parts, the "
+                 "model's blocks, what mattered; and changes: knock out, patch, steer.",
+            synonyms="logit lens grid layers heads attention induction work calculation q k v "
+                     "direct logit attribution residual stream model architecture parameters "
+                     "mechanistic interpretability intervention knock out ablation mute patch "
+                     "patching causal tracing steer steering neighbours embedding analogy"),
+        Key("text.whole", "K", "screen.whole_network", "the whole network again",
+            short="whole network",
+            help="Interventions: end all changes inside the network, so that the model writes as "
+                 "it is; what was written stays.",
+            synonyms="intervention knock out ablation mute head steer steering edge reset clear "
+                     "undo restore"),
         Key("text.owes", "E", "screen.attribution", "which earlier tokens mattered",
             short="influence",
             help="Attribution: colour earlier tokens by how much each raised or lowered the "

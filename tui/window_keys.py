@@ -22,7 +22,7 @@ def window_keys() -> list[Binding]:
     """Every key of a window or panel whose id the preferences accept. Imports all of them."""
     ids = {key.id for key in (*KEYS, *PROGRAM)}
     found: dict[str, Binding] = {}
-    for name in ("tui.screens", "tui.widgets"):
+    for name in ("tui.screens", "tui.inside", "tui.widgets"):
         package = importlib.import_module(name)
         for module in pkgutil.iter_modules(package.__path__, f"{name}."):
             for each in vars(importlib.import_module(module.name)).values():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gpt.context import Context
-from gpt.draw import NAMES_TOKENS, Drawn, SamplingTensors, choose
+from gpt.draw import FAST, NAMES_TOKENS, Drawn, SamplingTensors, choose
 from gpt.fast.cuda_step import Graph, StepCode
 from gpt.prediction import TOP, ReadOut, check_finite, predict, read_out
 from gpt.settings import Sampling
@@ -98,8 +98,10 @@ class Graphs:
         """Draw up to n tokens after path and append them; fewer if the context is full.
 
         start: index of the first token in the context. top: number of candidates. Yields nothing
-        if graphs are not used or more candidates are wanted than a graph returns.
+        if graphs are not used, do not know a setting, or return fewer candidates than are wanted.
         """
+        if not sampling.active <= FAST:
+            return
         end = len(path) + n
         while len(path) < end and top <= TOP:
             graph = self._graph(path, start, sampling)

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from gpt.context import Context
 from gpt.errors import UserError
 from gpt.interpret.answers import LikelyPath, Row, Waterfall
+from gpt.interpret.intervene import intervened
+from gpt.interventions import Intervention
 from gpt.prediction import check_finite
 from gpt.progress import NOBODY, Watcher
-from gpt.sampling import distribution, draw
+from gpt.sampling import Stage, distribution, draw
 from gpt.settings import Sampling
 
 
@@ -24,20 +27,27 @@ def waterfall(
     *,
     chosen: int | None = None,
     top: int = 10,
+    interventions: Sequence[Intervention] = (),
 ) -> Waterfall:
     """How the settings change the distribution of the token after ids, stage by stage.
 
     chosen: the token at this position in the text, which always gets a row. If ids were read
     before, this costs a product with the output matrix and does not run the network.
+
+    interventions: what is changed inside the network; if there are any, "interventions" is the
+    stage after "model", which is the network as it is.
     """
     if not ids:
         raise UserError("the first token has no context, so it has no distribution")
     context.check_ids(ids if chosen is None else [*ids, chosen])
     position = len(ids)
-    hidden = context.read(ids[context.window_start(position) :])
-    logits = context.raw_logits(hidden[-1])  # (V)
-    check_finite(float(logits.sum()), position)
-    stages = distribution(logits, sampling, ids)
+    breakers = context.breakers if "dry_multiplier" in sampling.active else frozenset[int]()
+    with intervened(context, interventions, ids) as changed:
+        stages = distribution(_logits(changed, ids), sampling, ids, breakers)
+    if interventions:
+        own = distribution(_logits(context, ids), Sampling(), ids)[0]
+        changed_stage = Stage("interventions", stages[0].logprobs, own.logprobs)
+        stages = [own, changed_stage, *stages[1:]]
     first, final = stages[0].logprobs, stages[-1].logprobs
     n = min(top, len(first))
     drawn = draw(final, sampling.seed, position)
@@ -66,6 +76,14 @@ def waterfall(
         left=tuple((probabilities > 0).sum(-1).tolist()),
         drawn=drawn,
     )
+
+
+def _logits(context: Context, ids: Sequence[int]) -> Tensor:
+    """The logits (V) of the token after ids."""
+    hidden = context.read(ids[context.window_start(len(ids)) :])
+    logits = context.raw_logits(hidden[-1])  # (V)
+    check_finite(float(logits.sum()), len(ids))
+    return logits
 
 
 @dataclass

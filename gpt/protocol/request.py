@@ -10,34 +10,43 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, get_type_hints
 
 from gpt.errors import UserError
-from gpt.models import EMBEDDED
+from gpt.interventions import Intervention, from_dicts
+from gpt.models import Role
+from gpt.protocol.inside import INSIDE as INSIDE
+from gpt.protocol.path import ChangedRequest as ChangedRequest
+from gpt.protocol.path import PathRequest as PathRequest
+from gpt.protocol.path import Request as Request
 from gpt.settings import Sampling
 from gpt.tokenizer import LONGEST_TEXT
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """Fields that every request may have."""
-
-    second: bool = False
-    """Whether the second model answers, and not the first."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Load(Request):
-    """Load a model by name or directory."""
+    """Load a model by name or directory, or one at a server."""
 
-    model: str = EMBEDDED
+    model: str = ""
+    """Empty: the model that comes with this package, or the server's only one."""
     device: str = "auto"
     dtype: str = "auto"
     threads: int = 0
     """Threads on the CPU; 0: what suits the model."""
     compile: str = "off"
+    server: str = ""
+    """Address of the server that has the model; empty: that of the engine, if it has one."""
+    api_key_env: str = ""
+    """Name of the environment variable that has the server's key."""
+    probe: bool = False
+    """Whether to measure again what the server can do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unload(Request):
     """Free the second model."""
+
+    @property
+    def role(self) -> Role:
+        """The second model's, whatever the request says."""
+        return "second"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +62,7 @@ class Tokenize(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PathRequest(Request):
-    """A request about a path: `ids` of the first model, followed by the tokens of `text`."""
-
-    ids: tuple[int, ...] = ()
-    text: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Score(PathRequest):
+class Score(ChangedRequest):
     """Ask for a Step for each token of the path."""
 
     top: int = 10
@@ -73,9 +74,14 @@ class Compare(PathRequest):
 
     top: int = 10
 
+    @property
+    def role(self) -> Role:
+        """The second model's, whatever the request says."""
+        return "second"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(PathRequest):
+class Generate(ChangedRequest):
     """Draw tokens after the path."""
 
     echo_from: int | None = None
@@ -92,7 +98,7 @@ class Generate(PathRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waterfall(PathRequest):
+class Waterfall(ChangedRequest):
     """Ask how each sampling setting changes the distribution after the path."""
 
     sampling: Sampling = field(default_factory=Sampling)
@@ -101,7 +107,7 @@ class Waterfall(PathRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paths(PathRequest):
+class Paths(ChangedRequest):
     """Ask for the most probable continuations of the path."""
 
     width: int = 8
@@ -109,7 +115,7 @@ class Paths(PathRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layers(PathRequest):
+class Layers(ChangedRequest):
     """Ask for each layer's prediction of the token after the path, and its attention."""
 
     chosen: int = 0
@@ -125,7 +131,7 @@ class Attribution(PathRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(PathRequest):
+class Options(ChangedRequest):
     """Ask how probable each of several texts is after the path."""
 
     options: tuple[str, ...]
@@ -145,6 +151,7 @@ REQUESTS: dict[str, type[Request]] = {
     "layers": Layers,
     "attribution": Attribution,
     "options": Options,
+    **INSIDE,
 }
 """For each `op`: the class of the request."""
 
@@ -191,6 +198,13 @@ def _ids(name: str, value: Any) -> tuple[int, ...]:
     return tuple(value)
 
 
+def _segments(name: str, value: Any) -> tuple[str | int, ...]:
+    if not isinstance(value, list) or not all(type(part) in (str, int) for part in value):
+        raise UserError(f"{name} must be a list of texts and whole numbers")
+    _text(name, "".join(part for part in value if isinstance(part, str)))
+    return tuple(value)
+
+
 def _texts(name: str, value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise UserError(f"{name} must be a list of texts that are not empty")
@@ -203,6 +217,10 @@ def _sampling(name: str, value: Any) -> Sampling:
     return Sampling.from_dict(value)
 
 
+def _interventions(name: str, value: Any) -> tuple[Intervention, ...]:
+    return from_dicts(value)
+
+
 _READERS: dict[Any, Callable[[str, Any], Any]] = {
     bool: _flag,
     int: _whole,
@@ -210,6 +228,8 @@ _READERS: dict[Any, Callable[[str, Any], Any]] = {
     str: _text,
     tuple[int, ...]: _ids,
     tuple[str, ...]: _texts,
+    tuple[str | int, ...]: _segments,
+    tuple[Intervention, ...]: _interventions,
     Sampling: _sampling,
 }
 """For each type of a field: the function that checks a value and converts it."""

@@ -24,7 +24,7 @@ from convert.source import locate
 from convert.write import ConversionOptions, convert
 from gpt.checkpoint import load
 from gpt.errors import UserError
-from gpt.models import read_manifest
+from gpt.models import read_manifest, source_of
 from tests.convert import hub_server
 from tests.convert.conftest import N_ORDINARY, gpt2, llama_like, ours, theirs
 from tests.convert.gguf_files import Array, byte_level, write_gguf
@@ -275,6 +275,8 @@ def test_the_new_model_is_named_like_the_file(
     monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path / "home"))
     path = write_gguf(tmp_path / "Tiny.Q8.gguf", llama_like("llama"))
     assert convert(str(path), verify=False).name == "Tiny.Q8"
+    source = read_manifest(tmp_path / "home/models/Tiny.Q8").origin["source"]
+    assert source == source_of(path) and source["path"] == str(path)
 
 
 # What is refused

@@ -288,6 +288,7 @@ def command(hub: Hub, home: Path, *arguments: str, **settings: str) -> tuple[int
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_command_with_its_own_settings(hub: Hub, tmp_path: Path) -> None:
     """Downloaded once, it opens offline; an error is the only line on stderr."""

@@ -332,7 +332,7 @@ linux = pytest.mark.skipif(
 def test_checkpoints_of_theirs(checkpoints: tuple[list[Path], list[Path]], tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    end, number, good = time.monotonic() + seconds(4.0), 0, 0
+    end, number, good = time.monotonic() + seconds(2), 0, 0
     while time.monotonic() < end:
         good += survived(number, checkpoints[0], tmp_path, lambda _, path: converts(path, out))
         number += 1
@@ -349,7 +349,7 @@ def test_checkpoints_of_ours(
         return loads(directory)
 
     models.home().mkdir()
-    end, number, good = time.monotonic() + seconds(4.0), 0, 0
+    end, number, good = time.monotonic() + seconds(2), 0, 0
     while time.monotonic() < end:
         good += survived(number, checkpoints[1], models.home(), use)
         number += 1

@@ -37,13 +37,39 @@ ODD: list[Any] = [
     ),
 ]
 TEXTS = ["", "a", "to be or not to be. " * 3, "z" * 31, "z" * 32, "z" * 33, "b" * 300]
+INTERVENTIONS: list[Line] = [
+    {"kind": "knockout", "part": "head", "layer": 1, "head": 2},
+    {"kind": "knockout", "part": "mlp", "layer": 2, "by": "mean"},
+    {"kind": "knockout", "part": "head", "layer": 1},
+    {"kind": "edge", "source": 1},
+    {"kind": "edge", "source": 2, "target": 1},
+    {"kind": "edge", "source": 10**6, "layer": 1, "head": 1},
+    {"kind": "steer", "layer": 1, "towards": ["to"], "away": ["be"], "strength": 3},
+    {"kind": "steer", "layer": 0, "towards": ["\ud800"], "away": ["b" * 400], "over": "mean"},
+    {"kind": "explode"},
+]
+RARE: list[Line] = [
+    {},
+    {"presence_penalty": -1, "frequency_penalty": 2, "penalty_window": 3},
+    {"dry_multiplier": 100, "dry_base": 100, "dry_allowed_length": 1},
+    {"dynatemp_range": 5, "top_n_sigma": 1e-9, "typical_p": 0},
+    {"xtc_probability": 1, "xtc_threshold": 0, "mirostat_tau": 1e-3, "mirostat_mu": -9},
+    {"min_p": 1, "typical_p": 0.5, "order": ["min_p", "temperature", "boosted"]},
+]
+"""Settings that few people use."""
 GOOD: dict[str, Callable[[random.Random], Any]] = {
     "ids": lambda r: [r.randrange(29) for _ in range(r.choice((0, 1, 5, 31, 32, 33, 100)))],
     "text": lambda r: r.choice(TEXTS),
+    "segments": lambda r: r.choice(([], ["to", 3], [5, "be", 28], [""])),
     "second": lambda r: r.random() < 0.3,
     "top": lambda r: r.choice((0, 1, 5, 29, 10**6)),
     "echo_from": lambda r: r.choice((0, 1, 5, 10**6)),
-    "sampling": lambda r: {"temperature": r.random() * 2, "top_k": r.randrange(5), "seed": 1},
+    "sampling": lambda r: {
+        "temperature": r.random() * 2,
+        "top_k": r.randrange(5),
+        "seed": 1,
+        **r.choice(RARE),
+    },
     "max_new_tokens": lambda r: r.choice((0, 1, 5, 40, 10**9)),
     "stop": lambda r: r.choice(([], ["a"], ["be", "z"])),
     "slide": lambda r: r.random() < 0.5,
@@ -54,10 +80,26 @@ GOOD: dict[str, Callable[[random.Random], Any]] = {
     "depth": lambda r: r.randrange(1, 9),
     "last": lambda r: r.randrange(9),
     "options": lambda r: r.choice((["a"], ["a", "be", "c" * 40], [])),
+    "interventions": lambda r: r.sample(INTERVENTIONS, r.randrange(3)),
+    "versus": lambda r: r.randrange(29),
+    "layer": lambda r: r.randrange(4),
+    "head": lambda r: r.randrange(4),
+    "middle": lambda r: r.random() < 0.5,
+    "scores": lambda r: r.random() < 0.5,
+    "components": lambda r: r.choice((0, 3, 10**6)),
+    "other_text": lambda r: r.choice(TEXTS),
+    "positions": lambda r: r.choice(([], [0], [3, 1, 99])),
+    "measures": lambda r: r.choice(([], ["cut"], ["gradient", "left out"], ["all"])),
+    "plus": lambda r: r.choice(([], [1], [1, 2])),
+    "minus": lambda r: r.choice(([], [3])),
+    "matrix": lambda r: r.choice(("embedding", "output", "positions", "")),
+    "tokens": lambda r: r.choice(([], [1], [1, 2, 3])),
 }
 OPS = [
     *("tokenize", "score", "generate", "waterfall", "paths", "layers", "attribution", "options"),
     *("compare", "models", "unload", "load"),
+    *("lens", "cell", "heads", "work", "norms", "parts", "mattered", "effect", "steering", "patch"),
+    *("neighbours", "plane"),
 ]
 
 
@@ -123,7 +165,7 @@ def odd_line(r: random.Random, directory: Path, endless: bool) -> bytes:
         request["device"] = r.choice(("cpu", "auto"))
     elif request["op"] != "models":
         names = r.sample(list(GOOD), r.randrange(4))
-        request |= {name: GOOD[name](r) for name in (*names, "text", "options")}
+        request |= {name: GOOD[name](r) for name in (*names, "text", "options", "plus", "tokens")}
         if not endless and "max_new_tokens" in request:
             request["max_new_tokens"] %= 41
     if r.random() < 0.3:
@@ -240,7 +282,7 @@ def test_a_storm_leaves_the_process_alive_until_its_input_ends(
     process: Process, directory: Path
 ) -> None:
     engine = process
-    storm(engine, directory, seconds(2), 400)
+    storm(engine, directory, seconds(1), 400)
     load = {"id": "last load", "op": "load", "model": str(directory / "one"), "device": "cpu"}
     engine.send(load)
     endless = {"op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True}

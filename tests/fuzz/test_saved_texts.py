@@ -176,7 +176,7 @@ def is_kept(path: Path, other: Path, directory: Path) -> bool:
 def test_damaged_texts_are_shown_or_set_aside(tmp_path: Path) -> None:
     rng = random.Random(SEED)
     path, other = save(), save()
-    good, end = path.read_bytes(), time.monotonic() + seconds(4.0)
+    good, end = path.read_bytes(), time.monotonic() + seconds(2)
     kinds: list[Callable[[random.Random, bytes], bytes]] = [other_values, other_lines, other_bytes]
     n, kept = 0, 0
     while time.monotonic() < end:

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
-from gpt import bench
 from gpt.__main__ import main
 from gpt.checkpoint import Checkpoint
+from gpt.commands import bench
 from tests.conftest import random_model
 from tests.gpt.test_quantize import stored
 

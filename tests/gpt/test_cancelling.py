@@ -18,6 +18,8 @@ from tests.gpt.served import PATIENCE, Line, Served, finals
 
 TEXT = "to be or not to be. " * 40
 ENDLESS = {"op": "generate", "text": "a", "max_new_tokens": 10**9, "slide": True}
+MUTED = {"kind": "knockout", "part": "head", "layer": 1, "head": 1}
+STEER = {"kind": "steer", "layer": 1, "towards": ["to"], "away": ["be"]}
 LONG: dict[str, Line] = {
     "score": {"text": TEXT},
     "generate": {"text": TEXT, "echo_from": 0, "max_new_tokens": 1},
@@ -28,6 +30,18 @@ LONG: dict[str, Line] = {
     "attribution": {"text": TEXT},
     "options": {"text": TEXT, "options": ["a", "b"]},
     "compare": {"text": TEXT},
+    "score changed": {"text": TEXT, "interventions": [MUTED]},
+    "generate changed": {"text": TEXT, "max_new_tokens": 1, "interventions": [MUTED]},
+    "lens": {"text": TEXT},
+    "cell": {"text": TEXT},
+    "heads": {"text": TEXT},
+    "work": {"text": TEXT},
+    "norms": {"text": TEXT},
+    "parts": {"text": TEXT},
+    "mattered": {"text": TEXT},
+    "effect": {"text": TEXT, "interventions": [MUTED]},
+    "steering": {"text": TEXT, "interventions": [STEER]},
+    "patch": {"text": TEXT[:400], "other_text": TEXT[1:401]},
 }
 
 
@@ -91,9 +105,9 @@ def test_a_long_request_reports_its_progress(
     engine.ask(request(name, 1))
     said = [line["message"] for line in engine.of(1) if line["event"] == "status"]
     assert said
-    known = r"(reading|layer|option|length|without) .*\d of [\d,]+( tokens)?"
+    known = r"(reading|layer|option|length|without|token|direction,) .*\d of [\d,]+( tokens)?"
     assert all(re.fullmatch(known, message) for message in said), said
-    if name != "layers":
+    if name not in ("layers", "heads", "norms", "steering", "patch"):
         assert re.match(r"reading \d+ of 8\d\d tokens", said[0])
 
 

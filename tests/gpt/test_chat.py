@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from gpt import chat, chat_sandbox
-from gpt.chat import end_of_turn, turn
+from gpt.chat import end_of_turn, stops_of, turn
 from gpt.chat_template import ChatTemplate
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
@@ -94,7 +94,7 @@ def of_theirs(kind: str, template: str, talk: list[dict[str, str]], **options: A
 
 def test_a_model_of_turns_gets_its_own_token(tiny: Checkpoint) -> None:
     checkpoint = speaker(tiny, ends_turns=True)
-    ids, stop = turn(checkpoint, [5, 0], "hi", system="no effect")
+    ids, stop, *_ = turn(checkpoint, [5, 0], "hi", system="no effect")
     assert ids == [5, 0, *checkpoint.tokenizer.encode("hi"), 0]
     assert stop == []
     with pytest.raises(UserError, match="no place for a system prompt"):
@@ -106,7 +106,7 @@ def test_a_base_model_is_shown_a_dialogue(tiny: Checkpoint) -> None:
     encode = checkpoint.tokenizer.encode
 
     def shown(before: str, system: str = "") -> str:
-        ids, stop = turn(checkpoint, encode(before), "hi?", system=system)
+        ids, stop, *_ = turn(checkpoint, encode(before), "hi?", system=system)
         assert stop == ["\nUser:"]
         return decode(checkpoint.tokenizer, ids)
 
@@ -131,7 +131,7 @@ def test_the_first_turn_has_the_ids_of_transformers(kind: str, name: str, system
             with pytest.raises(UserError, match="only user and assistant are supported"):
                 turn(chatty(kind), [], text, system=system, template=template)
             continue
-        ids, stops = turn(chatty(kind), [], text, system=system, template=template)
+        ids, stops, *_ = turn(chatty(kind), [], text, system=system, template=template)
         assert ids == of_theirs(kind, TEMPLATES[name], messages(text, system=system))
         assert stops == (["\n### User:"] if name == "alpaca" else [])
 
@@ -145,15 +145,15 @@ def test_a_later_turn_keeps_the_ids_so_far(kind: str, name: str) -> None:
     whole = of_theirs(kind, TEMPLATES[name], messages("hello", "fine, thanks", "who are you"))
     n_first = len(of_theirs(kind, TEMPLATES[name], messages("hello")))
     answered = next(i for i in range(n_first, len(whole)) if whole[i] in checkpoint.ends) + 1
-    ids, _ = turn(checkpoint, whole[:answered], "who are you", template=template)
+    ids, *_ = turn(checkpoint, whole[:answered], "who are you", template=template)
     assert ids == whole
-    ids, _ = turn(checkpoint, whole[:answered], "who are you", system="x", template=template)
+    ids, *_ = turn(checkpoint, whole[:answered], "who are you", system="x", template=template)
     assert ids == whole, "a system prompt belongs to the first turn"
     if name != "llama 2":  # it puts a blank before the end
-        ids, _ = turn(checkpoint, whole[: answered - 1], "who are you", template=template)
+        ids, *_ = turn(checkpoint, whole[: answered - 1], "who are you", template=template)
         assert ids == whole
     for before in (whole[:2], whole[: n_first + 1]):
-        ids, _ = turn(checkpoint, before, "who are you", template=template)
+        ids, *_ = turn(checkpoint, before, "who are you", template=template)
         assert ids[: len(before)] == before
 
 
@@ -168,7 +168,7 @@ def test_a_template_without_special_tokens_ends_by_its_words(kind: str) -> None:
         ("\n### User:", "\n"),
         ("\n\n### User:", "\n"),
     ):
-        ids, stops = turn(checkpoint, [*before, *more(end)], "who", template=template)
+        ids, stops, *_ = turn(checkpoint, [*before, *more(end)], "who", template=template)
         assert stops == ["\n### User:"]
         assert ids == [*before, *more(end), *more(rest + new)]
 
@@ -185,10 +185,10 @@ def test_what_a_person_types_never_becomes_a_special_token(
 
     def of(text: str) -> list[int]:
         told, said = (text, "x") if in_system else ("x", text)
-        ids, _ = turn(checkpoint, [], said, system=told, template=template)
+        ids, *_ = turn(checkpoint, [], said, system=told, template=template)
         talk = messages(said, system=told)
         assert ids == of_theirs(kind, template.text, talk, sanitize_control_tokens=True)
-        later, _ = turn(checkpoint, ids, text, template=template)
+        later, *_ = turn(checkpoint, ids, text, template=template)
         shown = decode(checkpoint.tokenizer, later[len(ids) :])
         assert in_system or text in shown
         return [i for i in later if i in special]
@@ -203,7 +203,7 @@ def test_what_a_person_types_never_becomes_a_special_token(
 def test_no_mixture_becomes_a_special_token(parts: list[str]) -> None:
     checkpoint = chatty("bytes")
     template = ChatTemplate("{% for m in messages %}{{ m.content }}{% endfor %}")
-    ids, _ = turn(checkpoint, [], "".join(parts) + "a", template=template)
+    ids, *_ = turn(checkpoint, [], "".join(parts) + "a", template=template)
     assert not set(ids) & {checkpoint.tokenizer.added_tokens[name] for name in SPECIAL}
     free = str.maketrans("", "", "\ufdd0\ufdd1")
     assert decode(checkpoint.tokenizer, ids) == ("".join(parts) + "a").translate(free)
@@ -213,7 +213,7 @@ def test_typed_marks_are_taken_out() -> None:
     """Noncharacters of Unicode, with which this program marks parts of a template."""
     checkpoint, template = chatty("bytes"), ChatTemplate(CHATML)
     for before in ([], [5]):
-        expected, _ = turn(checkpoint, before, "ab", template=template)
+        expected, *_ = turn(checkpoint, before, "ab", template=template)
         for mark in "\ufdd0\ufdd1\ufdd2\ufdd3":
             assert turn(checkpoint, before, f"a{mark}b", template=template)[0] == expected
 
@@ -223,9 +223,9 @@ def test_an_added_token_that_the_template_writes_is_the_templates() -> None:
     checkpoint = chatty("bytes")
     think = checkpoint.tokenizer.added_tokens["<think>"]
     text = CHATML.replace("assistant\\n' }}", "assistant\\n<think>' }}")
-    ids, _ = turn(checkpoint, [], "a <think> b", template=ChatTemplate(text))
+    ids, *_ = turn(checkpoint, [], "a <think> b", template=ChatTemplate(text))
     assert ids.count(think) == 1 and ids[-1] == think
-    ids, _ = turn(checkpoint, [], "a <think> b", template=ChatTemplate(CHATML))
+    ids, *_ = turn(checkpoint, [], "a <think> b", template=ChatTemplate(CHATML))
     assert ids.count(think) == 1, "elsewhere it is a word"
 
 
@@ -243,7 +243,7 @@ def test_a_template_may_look_at_the_text() -> None:
     encode = checkpoint.tokenizer.encode
     assert turn(checkpoint, [], " loud ", template=template)[0] == [*encode("LOUD"), end]
     assert turn(checkpoint, [], " quiet ", template=template)[0] == [*encode("quiet"), end]
-    ids, _ = turn(checkpoint, [5, end], "loud", template=template)
+    ids, *_ = turn(checkpoint, [5, end], "loud", template=template)
     assert ids == [5, end, *encode("LOUD"), end]
 
 
@@ -285,7 +285,7 @@ def test_gpt2s_two_files_have_special_tokens_too() -> None:
     model = random_model(vocab_size=258, eos_id=256)
     checkpoint = Checkpoint(model, tokens, Manifest("float32", 1, {}), "two")
     template = ChatTemplate(TURNS, {"eos_token": "<|endoftext|>"})
-    ids, stops = turn(checkpoint, [], "a<|endoftext|>", template=template)
+    ids, stops, *_ = turn(checkpoint, [], "a<|endoftext|>", template=template)
     assert ids == [*tokens.encode("a<|endoftext|>"), 256]
     assert stops == []
     assert turn(checkpoint, [65, 256], "a", template=template)[0] == [65, 256, 64, 256]
@@ -335,3 +335,54 @@ def test_a_special_token_is_known_by_its_name(kind: str) -> None:
     assert names == {i: name for name, i in added if not checkpoint.tokenizer.token_bytes(i)}
     assert Step.from_untrusted(json.loads(json.dumps(steps[-1].to_dict()))) == steps[-1]
     assert "name" not in steps[1].to_dict()
+
+
+def written_by_person(checkpoint: Checkpoint, found: chat.Turn, start: int = 0) -> str:
+    mine = [i for n, i in enumerate(found.ids) if n >= start and n not in found.template]
+    return decode(checkpoint.tokenizer, mine, whole=False).strip()
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_it_is_known_what_the_template_wrote(kind: str, name: str) -> None:
+    """Also if the person writes what the template does, or the system prompt is the message."""
+    template, checkpoint = ChatTemplate(TEMPLATES[name], TOKENS), chatty(kind)
+    special = set(checkpoint.tokenizer.added_tokens.values())
+    for text in ("hello there", "user\nuser", ":", "::a", "### User:\nhello", "é 😀 鳥", "123"):
+        first = turn(checkpoint, [], text, template=template)
+        assert written_by_person(checkpoint, first) == text, name
+        assert all(n in first.template for n, i in enumerate(first.ids) if i in special)
+        before = [*first.ids, *checkpoint.tokenizer.encode_more("fine")]
+        later = turn(checkpoint, before, text, template=template)
+        assert written_by_person(checkpoint, later, len(before)) == text
+        assert all(n >= len(before) for n in later.template)
+    if name in WITHOUT_SYSTEM:
+        return
+    for told, said in (("You are a bird.", "hello"), ("hello", "hello"), ("user", ":")):
+        found = turn(checkpoint, [], said, system=told, template=template)
+        spans = written_by_person(checkpoint, found).split(said)
+        assert "".join(spans).strip() in (told, told.replace(said, "").strip())
+
+
+def test_names_of_a_dialogue_are_not_the_persons(tiny: Checkpoint) -> None:
+    checkpoint = speaker(tiny)
+    encode = checkpoint.tokenizer.encode
+    first = turn(checkpoint, [], "hi?", system="be nob")
+    told, opening, answer = "be nob", "\n\nUser: ", "\nAssistant:"
+    assert decode(checkpoint.tokenizer, first.ids) == f"{told}{opening}hi?{answer}"
+    by_template = "".join(
+        decode(checkpoint.tokenizer, [i]) for n, i in enumerate(first.ids) if n in first.template
+    )
+    assert by_template == opening + answer
+    before = encode("User: hi\nAssistant: a")
+    later = turn(checkpoint, before, ":")
+    assert written_by_person(checkpoint, later, len(before)) == ":"
+    ends = speaker(tiny, ends_turns=True)
+    assert turn(ends, [5], "hi").template == {3}
+
+
+def test_what_ends_an_answer_that_is_continued(tiny: Checkpoint) -> None:
+    assert stops_of(speaker(tiny), None) == ["\nUser:"]
+    assert stops_of(speaker(tiny, ends_turns=True), None) == []
+    assert stops_of(chatty("bytes"), ChatTemplate(ALPACA, TOKENS)) == ["\n### User:"]
+    assert stops_of(chatty("bytes"), ChatTemplate(CHATML, TOKENS)) == []

@@ -50,7 +50,7 @@ def expected(directory: Path, said: list[str], system: str) -> Iterator[tuple[st
     checkpoint, template = load(directory), read_template(directory)
     ids: list[int] = []
     for text in said:
-        ids, _ = turn(checkpoint, ids, text, system=system, template=template)
+        ids, *_ = turn(checkpoint, ids, text, system=system, template=template)
         sampling = Sampling(temperature=0.8, seed=3)
         steps = list(generate(checkpoint.new_context(), ids, sampling, Limits(5)))
         ids += [step.token_id for step in steps]
@@ -78,7 +78,7 @@ def test_each_line_is_answered(talker: Path, system: str) -> None:
     assert {each["finish_reason"] for each in turns} <= {"length", "eos"}
     assert len(turns[0]["tokens"][0]["candidates"]) == 2
     template, checkpoint = read_template(talker), load(talker)
-    first, _ = turn(checkpoint, [], said[0], system=system, template=template)
+    first, *_ = turn(checkpoint, [], said[0], system=system, template=template)
     assert turns[0]["prompt_tokens"] == len(first)
 
 
@@ -152,16 +152,16 @@ def test_a_chat_by_the_engines_lines(talker: Path) -> None:
         lines = served.of(number)
         return [step["token_id"] for line in lines for step in line.get("steps", ())]
 
-    first, _ = turn(checkpoint, [], "hello", system="You", template=template)
+    first, *_ = turn(checkpoint, [], "hello", system="You", template=template)
     ids = ask(1, text="hello", system="You")
     assert ids[: len(first)] == first
-    second, _ = turn(checkpoint, ids, "who", template=template)
+    second, *_ = turn(checkpoint, ids, "who", template=template)
     assert ask(2, ids=ids, text="who", system="no effect")[: len(second)] == second
     assert second[: len(ids)] == ids
     served.ask({"op": "load", "id": 6, "model": "shakespeare", "second": True})
     other = load(models.find("shakespeare"))
     hello = other.new_context().encode("hello")
-    third, _ = turn(other, hello, "who")
+    third, *_ = turn(other, hello, "who")
     assert ask(7, ids=TOKENS.encode("hello"), text="who", second=True)[: len(third)] == third
     end = served.ask({**base, "id": 3, "text": "a", "system": 5})
     assert end["message"] == "system must be a text"

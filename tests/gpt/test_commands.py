@@ -15,9 +15,10 @@ import torch
 
 from gpt.__main__ import main
 from gpt.checkpoint import Checkpoint
-from gpt.completion import SETTINGS, before_stop
+from gpt.commands.completion import SETTINGS, before_stop
 from gpt.generate import Limits, generate, score
 from gpt.settings import Sampling
+from gpt.step import Step
 from tests.terminal import needs_pty
 
 
@@ -192,8 +193,27 @@ def test_a_terminal_never_gets_an_escape_sequence(tiny_directory: Path) -> None:
 
 
 def test_there_is_an_option_for_every_number_of_sampling() -> None:
-    numbers = {f.name for f in fields(Sampling) if f.name not in ("banned", "boosted")}
-    assert SETTINGS.keys() == numbers
+    others = ("banned", "boosted", "order", "mirostat_mu")
+    assert SETTINGS.keys() == {f.name for f in fields(Sampling) if f.name not in others}
+
+
+def test_the_rarer_settings_and_their_order_are_options(
+    capsys: pytest.CaptureFixture[str], tiny: Checkpoint
+) -> None:
+    options = ["--temperature", "3", "--min-p", "0.6", "--order", "min-p, temperature"]
+    options += ["--dry-multiplier", "0.8", "--mirostat-tau", "2", "--model", "tiny", "-n", "20"]
+    lines = run(capsys, "complete", "to be", *options, "--json").splitlines()
+    sampling = Sampling(
+        temperature=3.0,
+        min_p=0.6,
+        order=("min_p", "temperature"),
+        dry_multiplier=0.8,
+        mirostat_tau=2.0,
+    )
+    context = tiny.new_context()
+    steps = list(generate(context, context.encode("to be"), sampling, Limits(20)))
+    assert [Step.from_dict(json.loads(line)) for line in lines] == steps
+    assert steps[0].mirostat_mu == 4
 
 
 def test_help_needs_no_torch() -> None:

@@ -78,6 +78,7 @@ def network(variant: str, dtype: str) -> GPT:
     return model if dtype == "float32" else stored(model, dtype)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_loops_over_matrices_prefetch() -> None:
     weight = torch.randint(-127, 128, (64, 160), dtype=torch.int8)
@@ -151,6 +152,7 @@ def test_compiled_code_computes_what_the_network_does(
             )
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_text_drawn_by_compiled_code_has_the_scores_of_the_network(
     tiny: Checkpoint,
@@ -238,6 +240,7 @@ def test_a_damaged_library_is_not_used(
     assert not cpu_build_of(context_of(model), "float32", build=False).is_installed
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_build_that_fails_leaves_a_note_and_is_not_tried_again(
     monkeypatch: pytest.MonkeyPatch, home: Path

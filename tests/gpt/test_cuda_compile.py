@@ -60,6 +60,7 @@ def test_compiled_code_is_built_in_the_background_and_draws_the_same_text(
     assert not cuda_build_of(other, build=False)._process
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_build_that_fails_leaves_plain_graphs_and_a_note(
     tiny: Checkpoint, home: Path, monkeypatch: pytest.MonkeyPatch

@@ -27,6 +27,7 @@ from gpt.progress import NOBODY, Watcher
 from gpt.settings import Sampling
 from gpt.step import Step
 from tests.conftest import random_model
+from tests.gpt.test_draw import SLOW
 from tests.gpt.test_quantize import VARIANTS
 
 on_gpu = pytest.param(
@@ -152,6 +153,17 @@ def test_a_text_has_the_same_tokens_and_numbers(
     assert [s.logprob for s in score(context, path, start=2)] == pytest.approx(
         [step.logprob for step in found], abs=1e-4
     )
+
+
+@pytest.mark.parametrize("values", SLOW, ids=lambda values: next(iter(values)))
+def test_a_setting_that_no_graph_knows_is_drawn_eagerly(
+    values: dict[str, Any], tiny: Checkpoint, device: str
+) -> None:
+    one, context = loaded(tiny, device)
+    sampling = Sampling(**{"seed": 3, **values})
+    found = list(generate(context, [3, 1], sampling, Limits(12)))
+    assert not graphs_of(context)._graphs
+    assert_same(found, list(generate(one.new_context(), [3, 1], sampling, Limits(12))))
 
 
 def test_greedy_text_on_a_gpu_is_that_of_the_cpu(tiny: Checkpoint, device: str) -> None:

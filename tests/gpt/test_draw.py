@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpt.draw import NAMES_TOKENS, SamplingTensors, choose, draw_from_logits, race
+from gpt.draw import FAST, NAMES_TOKENS, Race, SamplingTensors, choose, draw_from_logits, race
 from gpt.errors import UserError
 from gpt.prediction import Prediction, highest_first, predict
 from gpt.sampling import distribution, draw
@@ -92,6 +93,57 @@ def test_settings_that_leave_few_need_a_look_at_few(
     assert drawn.token_id == draw(final, sampling.seed, 7)
     found = [drawn.logprob(i) for i in range(300)]
     assert [p is None for p in found] == final.isneginf().tolist()
+
+
+SLOW = [
+    {"presence_penalty": 0.5},
+    {"frequency_penalty": 0.5},
+    {"repetition_penalty": 1.5, "penalty_window": 2},
+    {"dry_multiplier": 2.0},
+    {"dynatemp_range": 0.5},
+    {"top_n_sigma": 0.5},
+    {"typical_p": 0.5},
+    {"xtc_probability": 1.0},
+    {"mirostat_tau": 1.0},
+    {"temperature": 2.0, "top_k": 5, "top_p": 0.7, "order": ("top_p", "temperature")},
+]
+"""Settings that the fast ways do not know."""
+
+
+@pytest.mark.parametrize("values", SLOW, ids=lambda values: next(iter(values)))
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("compiled", [None, race])
+def test_a_setting_that_the_fast_ways_do_not_know_is_left_to_the_stages(
+    values: dict[str, Any], temperature: float, compiled: Race | None
+) -> None:
+    path, breakers = [1, 2, 3, 1, 2, 3, 1, 2], {9}
+    differs = False
+    for seed in range(30):
+        logits = torch.randn(10, generator=torch.manual_seed(seed)) * 2
+        # With temperature 0 or top-k 3, few tokens are enough for the fast ways.
+        sampling = Sampling(**{"temperature": temperature, "top_k": 3, "seed": seed, **values})
+        final = distribution(logits, sampling, path, breakers)[-1].logprobs
+        prediction = predict(logits[None])
+        drawn = choose(prediction, sampling, path, len(path), compiled, breakers)
+        assert drawn.token_id == draw(final, seed, len(path))
+        assert drawn.logprob(drawn.token_id) == float(final[drawn.token_id])
+        plain = replace(Sampling(temperature=sampling.temperature, top_k=sampling.top_k), seed=seed)
+        without = distribution(logits, plain, path)[-1].logprobs
+        differs |= not torch.allclose(final.exp(), without.exp(), atol=1e-3)
+    assert differs or temperature == 0, "a setting without effect would show nothing"
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=0.8, top_p=0.95),
+        Sampling(temperature=0.8, top_k=5, order=("top_p", "min_p")),
+        Sampling(temperature=0.8, xtc_threshold=0.3, dry_base=3.0, penalty_window=5),
+    ],
+)
+def test_settings_without_effect_leave_the_fast_ways_open(sampling: Sampling) -> None:
+    assert sampling.active <= FAST
 
 
 def test_each_step_throws_dice_of_its_own() -> None:

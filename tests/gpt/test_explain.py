@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -13,11 +14,14 @@ from gpt.errors import UserError
 from gpt.generate import Limits, generate
 from gpt.interpret.answers import LikelyPath, Waterfall
 from gpt.interpret.explain import likely_paths, waterfall
+from gpt.interpret.intervene import intervened
+from gpt.interventions import Knockout
 from gpt.models import Manifest
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
 from tests.gpt.test_quantize import VARIANTS
+from tests.gpt.test_settings import NEW
 
 CHECKPOINT = Checkpoint(random_model(), CharTokenizer(CHARACTERS), Manifest("float32", 0, {}), "")
 
@@ -30,15 +34,19 @@ def ids(text: str) -> list[int]:
 @given(
     st.text(CHARACTERS, min_size=1, max_size=60),
     st.builds(
-        Sampling,
-        temperature=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
-        top_k=st.sampled_from([0, 1, 5]),
-        top_p=st.sampled_from([0.3, 0.9, 1.0]),
-        min_p=st.sampled_from([0.0, 0.2]),
-        repetition_penalty=st.sampled_from([1.0, 1.5]),
-        banned=st.sampled_from([(), ((3,),)]),
-        boosted=st.sampled_from([(), (((4, 2), 3.0),)]),
-        seed=st.integers(0, 5),
+        replace,
+        st.builds(
+            Sampling,
+            temperature=st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+            top_k=st.sampled_from([0, 1, 5]),
+            top_p=st.sampled_from([0.3, 0.9, 1.0]),
+            min_p=st.sampled_from([0.0, 0.2]),
+            repetition_penalty=st.sampled_from([1.0, 1.5]),
+            banned=st.sampled_from([(), ((3,),)]),
+            boosted=st.sampled_from([(), (((4, 2), 3.0),)]),
+            seed=st.integers(0, 5),
+        ),
+        **NEW,
     ),
     st.integers(0, 28),
 )
@@ -60,11 +68,55 @@ def test_every_column_sums_to_one_and_the_drawn_token_is_that_of_generate(
     assert drawn.probabilities[0] == pytest.approx(math.exp(step.logprob), abs=1e-6)
     assert drawn.probabilities[-1] == pytest.approx(math.exp(step.sampling_logprob), abs=1e-6)
     for row in found.rows:
-        assert (row.removed_by is None) == (row.probabilities[-1] > 0)
+        # These may leave so little of a probability that float32 has no number for it.
+        may_be_tiny = bool(sampling.active & {"dry_multiplier", "dynatemp_range"})
+        assert may_be_tiny or (row.removed_by is None) == (row.probabilities[-1] > 0)
         if row.removed_by:
             at = found.stages.index(row.removed_by)
-            assert row.probabilities[at] == 0 < row.probabilities[at - 1]
+            assert row.probabilities[at] == 0
+            assert may_be_tiny or row.probabilities[at - 1] > 0
     assert Waterfall.from_dict(found.to_dict()) == found
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(mirostat_tau=2.0, mirostat_eta=0.4, seed=3),
+        Sampling(mirostat_tau=3.0, xtc_probability=0.5, dry_multiplier=0.8, seed=4),
+    ],
+)
+def test_every_token_of_a_run_has_the_waterfall_that_it_was_drawn_from(sampling: Sampling) -> None:
+    text = ids("to be or not to be ")
+    steps = list(generate(CHECKPOINT.new_context(), text, sampling, Limits(25, slide=True)))
+    path = [*text, *(step.token_id for step in steps)]
+    assert steps[0].mirostat_mu == 2 * sampling.mirostat_tau
+    assert len({step.mirostat_mu for step in steps}) > 5
+    context = CHECKPOINT.new_context()
+    for step in steps:
+        here = replace(sampling, mirostat_mu=step.mirostat_mu)
+        found = waterfall(context, path[: step.position], here, chosen=step.token_id)
+        assert found.drawn == step.token_id
+        (row,) = [row for row in found.rows if row.token_id == step.token_id]
+        assert step.sampling_logprob is not None
+        assert row.probabilities[-1] == pytest.approx(math.exp(step.sampling_logprob), abs=1e-6)
+    # A run that begins in the middle with this mu repeats the rest.
+    middle = steps[9]
+    here = replace(sampling, mirostat_mu=middle.mirostat_mu)
+    again = generate(context, path[: middle.position], here, Limits(16, slide=True))
+    for step, former in zip(again, steps[9:], strict=True):
+        assert step.token_id == former.token_id
+        assert step.mirostat_mu == pytest.approx(former.mirostat_mu, abs=1e-4)
+
+
+def test_dry_ends_a_repetition_at_a_breaker_of_the_tokenizer() -> None:
+    context, sampling = CHECKPOINT.new_context(), Sampling(dry_multiplier=5.0)
+    (line_break,) = ids("\n")
+    assert line_break in context.breakers
+    for text, is_less in (("abcdef abc", True), ("abc\ndef abc\n", False)):
+        (following,) = ids("d")
+        found = waterfall(context, ids(text), sampling, chosen=following)
+        (row,) = [row for row in found.rows if row.token_id == following]
+        assert (row.probabilities[-1] < row.probabilities[0] * 0.9) == is_less
 
 
 def test_a_waterfall_of_an_earlier_position_runs_no_network_and_forgets_nothing(
@@ -144,3 +196,24 @@ def test_a_beam_leaves_the_context_as_it_was() -> None:
     torch.testing.assert_close(torch.stack(context.read(more)), torch.stack(expected))
     with pytest.raises(UserError, match="no context"):
         likely_paths(context, [])
+
+
+def test_changes_inside_are_the_second_stage_of_a_waterfall() -> None:
+    context = CHECKPOINT.new_context()
+    text = ids("to be")
+    sampling = Sampling(temperature=0.5, seed=3)
+    muted = (Knockout(part="mlp", layer=1),)
+    found = waterfall(context, text, sampling, interventions=muted)
+    assert found.stages == ("model", "interventions", "temperature")
+    own = CHECKPOINT.model(torch.tensor([text]))[0, -1].softmax(-1)
+    with intervened(context, muted, text) as changed:
+        logits = changed.raw_logits(changed.read(text)[-1])
+        expected = torch.stack([own, logits.softmax(-1), (logits / 0.5).softmax(-1)], 1)
+        alone = waterfall(changed, text, sampling)
+    for row in found.rows:
+        torch.testing.assert_close(
+            torch.tensor(row.probabilities), expected[row.token_id], atol=1e-6, rtol=1e-4
+        )
+    assert found.drawn == alone.drawn
+    assert not torch.allclose(expected[:, 0], expected[:, 1], atol=1e-3)
+    assert waterfall(context, text, sampling).stages == ("model", "temperature")

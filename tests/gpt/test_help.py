@@ -27,7 +27,7 @@ from gpt.training.loop import TrainConfig
 from gpt.training.presets import PRESETS
 from tui.arguments import parser as tui_parser
 
-COMMANDS = ("complete", "chat", "score", "bench", "models", "train", "evaluate")
+COMMANDS = ("complete", "chat", "score", "inspect", "bench", "models", "train", "evaluate")
 GPT = "python -m gpt"
 
 
@@ -183,7 +183,7 @@ def test_a_command_with_a_slip_is_refused_with_what_was_meant(
         if (word := slip.removeprefix("--")) != command:
             expected = f"no command {word!r}; did you mean {command}?"
             assert refusal(PARSERS[GPT], [word, "--steps", "5"], capsys) == expected
-    listed = "use complete, chat, score, bench, models, train or evaluate"
+    listed = "use complete, chat, score, inspect, bench, models, servers, train or evaluate"
     assert refusal(PARSERS[GPT], ["xyzzy"], capsys) == f"no command 'xyzzy'; {listed}"
 
 

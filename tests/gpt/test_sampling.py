@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gpt.errors import UserError
+from gpt.noise import _mix32, exponential
 from gpt.prediction import NonFiniteLogitsError, check_finite
-from gpt.sampling import _mix32, distribution, draw, exponential
+from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
-from tests.gpt.test_settings import settings_strategy
+from tests.gpt.test_settings import ALL
 
 LOGITS = torch.tensor([2.0, 4.0, 5.0, -1.0, 4.0])
 
@@ -139,12 +140,14 @@ def test_stages_say_what_each_setting_removed() -> None:
 logits_strategy = st.lists(st.floats(-60, 60, width=32), min_size=10, max_size=10)
 
 
-@given(logits_strategy, settings_strategy, st.lists(st.integers(0, 9), max_size=6))
+@given(logits_strategy, ALL, st.lists(st.integers(0, 9), max_size=6))
 def test_every_stage_is_a_distribution_and_nothing_comes_back(
     values: list[float], sampling: Sampling, context: list[int]
 ) -> None:
     gone = torch.zeros(10, dtype=torch.bool)
-    for stage in distribution(torch.tensor(values), sampling, context):
+    stages = distribution(torch.tensor(values), sampling, context)
+    assert tuple(stage.name for stage in stages) == ("model", *sampling.stages)
+    for stage in stages:
         assert stage.logprobs.exp().sum().item() == pytest.approx(1, abs=1e-4)
         assert not (gone & stage.removed).any()
         gone |= stage.removed

@@ -28,6 +28,9 @@ STEPS = st.builds(
     ).map(tuple),
     st.none() | LOGPROBS,
     st.none() | st.sampled_from(get_args(FinishReason)),
+    mirostat_mu=st.none() | st.floats(-1e9, 1e9),
+    by_template=st.booleans(),
+    entropy_is_bound=st.booleans(),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),

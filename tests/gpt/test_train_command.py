@@ -205,6 +205,7 @@ def test_a_full_disk_does_not_end_a_run_or_damage_the_older_state(
     assert load(out)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
 def test_a_run_that_cannot_be_saved_at_its_end_is_an_error(text: Path, tmp_path: Path) -> None:
     limited = (
@@ -221,6 +222,7 @@ def test_a_run_that_cannot_be_saved_at_its_end_is_an_error(text: Path, tmp_path:
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_it_stops_early_and_keeps_the_best(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,6 +245,7 @@ def test_characters_that_occur_only_at_the_end_are_reported(
     assert "only the validation part has 'é'" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_byte_pairs_come_from_a_directory_or_from_a_model(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,6 +288,7 @@ print(*(name.read_text() for name in Path("/proc/self/task").glob("*/comm")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun has no gloo on Windows")
 def test_two_processes_do_the_same_steps_as_one(text: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"

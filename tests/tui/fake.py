@@ -7,30 +7,45 @@ import math
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from textual.pilot import Pilot
 
+from gpt.capabilities import Capabilities
 from gpt.interpret.answers import Layer, LikelyPath, Row, Waterfall
+from gpt.interventions import Intervention
 from gpt.settings import Sampling
 from gpt.step import Candidate, Step
+from tests.tui.fake_inside import CONFIG, inside
 from tui.app import GPTApp
 from tui.backend import (
     Backend,
     BackendError,
+    CancelledAnswerError,
     Compared,
     Completion,
     Connection,
     Done,
     Event,
+    Found,
     Loaded,
     Status,
     Steps,
+    Tell,
     Tokens,
 )
 from tui.screens.main import MainScreen, Opening
 from tui.session import Session
 
-LOADED = Loaded("fake", "cpu", "float32", 1_000_000, vocab_size=50, block_size=64)
+LOADED = Loaded(
+    "fake",
+    "cpu",
+    "float32",
+    1_000_000,
+    vocab_size=50,
+    block_size=64,
+    config=CONFIG.to_dict(),
+)
 
 
 def token(position: int, text: str, p: float = 0.5, *, drawn: bool = True) -> Step:
@@ -67,8 +82,17 @@ class FakeBackend:
         self.requests: list[Completion] = []
         self.asked_paths: list[list[int]] = []
         self.asked: list[tuple[list[int], int, Sampling]] = []
+        self.asked_changes: list[tuple[Intervention, ...]] = []
+        """What was changed inside the network for each of these."""
+        self.asked_inside: list[tuple[str, dict[str, Any]]] = []
+        self.answers_inside = asyncio.Event()
+        self.answers_inside.set()
         self.asked_options: list[tuple[list[int], list[str]]] = []
         self.loaded: list[tuple[str, bool]] = []
+        self.capabilities = Capabilities()
+        """What the loaded models say that they can answer."""
+        self.probed = 0
+        """Number of requests to measure that again."""
         self.second = False
         """A second model is loaded."""
         self.divergence: list[float] | None = None
@@ -79,12 +103,19 @@ class FakeBackend:
         self.cancelled = False
         self.closed = False
 
-    async def load(self, model: str, *, second: bool = False) -> AsyncIterator[Event]:
+    async def load(
+        self, model: str, *, second: bool = False, probe: bool = False
+    ) -> AsyncIterator[Event]:
         yield Status(self.status)
         await self.ready.wait()
         self.loaded.append((model, second))
+        self.probed += probe
         self.second = second
-        yield LOADED._replace(name=model)
+        name = model.partition("@")[0] or "tiny"
+        yield LOADED._replace(name=name, capabilities=self.capabilities)
+
+    def can_load(self, model: str) -> bool:
+        return True
 
     async def unload(self) -> None:
         self.second = False
@@ -106,6 +137,20 @@ class FakeBackend:
             Layer("embedding", *best, -3.0, 7, ()),
             Layer("layer 1", *best, -0.1, 1, (even, last)),
         ]
+
+    async def look(self, op: str, kind: type[Found], tell: Tell, **fields: Any) -> Found:
+        self.asked_inside.append((op, fields))
+        if self.error:
+            raise self.error
+        if not self.answers_inside.is_set():
+            tell("token 1 of 9")
+            while not self.answers_inside.is_set():
+                if self.cancelled:
+                    raise CancelledAnswerError("stopped")
+                await asyncio.sleep(0)
+        found = inside(op, **fields)
+        assert isinstance(found, kind)
+        return found
 
     async def attribution(self, ids: list[int], chosen: int) -> list[float | None]:
         if self.error:
@@ -133,6 +178,7 @@ class FakeBackend:
             raise self.error
         first = len(request.ids) - request.new_ids
         text = "".join(map(chr, request.ids[first:])) + request.text
+        text += "".join(p if isinstance(p, str) else chr(p) for p in request.segments)
         prompt = [token(first + i, c, drawn=False) for i, c in enumerate(text)]
         position = first
         yield Steps(prompt, is_prompt=True)
@@ -145,8 +191,15 @@ class FakeBackend:
                 return
         yield Done("length", len(self.reply), 0.5)
 
-    async def waterfall(self, ids: list[int], chosen: int, sampling: Sampling) -> Waterfall:
+    async def waterfall(
+        self,
+        ids: list[int],
+        chosen: int,
+        sampling: Sampling,
+        changes: tuple[Intervention, ...] = (),
+    ) -> Waterfall:
         self.asked.append((ids, chosen, sampling))
+        self.asked_changes.append(changes)
         if self.error:
             raise self.error
         rows = (Row(chosen, bytes([chosen]), (0.6, 1.0), None), Row(1, b"x", (0.1, 0.0), "top_k"))

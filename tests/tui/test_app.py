@@ -16,7 +16,7 @@ from tui.backend import BackendError, Completion, Done, EngineDiedError, Event, 
 from tui.commands import key_commands
 from tui.screens.main import MainScreen
 from tui.screens.models import ModelPicker
-from tui.widgets.controls import Dial, Tick
+from tui.widgets.dial import Dial, Tick
 from tui.widgets.hints import Hints
 from tui.widgets.inspector import Inspector
 from tui.widgets.prompt import Prompt
@@ -162,9 +162,8 @@ async def test_settings_hold_for_the_next_run() -> None:
 
 async def test_turns_are_taken_where_they_are_asked_for() -> None:
     backend = FakeBackend("x")
-    app = app_with(backend, chat=True)
+    app = app_with(backend, chat=True, system="You are a cat.")
     async with running(app, size=(110, 40)) as pilot:
-        main_screen(app).session.system = "You are a cat."
         screen = await write(pilot, app, "a")
         assert backend.requests[0].chat
         assert backend.requests[0].system == "You are a cat."
@@ -309,7 +308,7 @@ async def test_another_model_reads_the_same_text() -> None:
         screen = await write(pilot, app, "hel")
         await pick(pilot, app, "escape")
         assert len(screen.document.path) == 5
-        await pick(pilot, app, "end", "enter")
+        await pick(pilot, app, "down", "enter")
         assert "tiny" in str(screen.query_one(StatusLine).render())
         assert screen.document.text == "hello"
         assert [node.step.text for node in screen.document.path] == ["he", "ll", "o"]
@@ -323,7 +322,7 @@ async def test_a_model_that_cannot_read_the_text_gives_it_back() -> None:
     async with running(app) as pilot:
         screen = await write(pilot, app, "hel")
         backend.error = BackendError("this model knows no 'h'")
-        await pick(pilot, app, "end", "enter")
+        await pick(pilot, app, "down", "enter")
         assert complaints(app) == ["this model knows no 'h'"]
         assert screen.query_one(Prompt).text == "hello"
 

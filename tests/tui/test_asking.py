@@ -19,7 +19,7 @@ from tui.measure import find
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
 from tui.screens.texts import Question
-from tui.widgets.controls import Dial
+from tui.widgets.dial import Dial
 from tui.widgets.layers import LayersPanel
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView

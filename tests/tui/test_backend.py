@@ -29,7 +29,10 @@ async def backend(tiny_directory: Path) -> AsyncIterator[LocalBackend]:
     backend = LocalBackend().start()
     events = [event async for event in backend.load("tiny")]
     assert [type(event) for event in events] == [Status, Status, Loaded]
-    assert events[-1] == Loaded("tiny", "cpu", "float32", events[-1].n_params, 29, 32)
+    loaded = events[-1]
+    assert isinstance(loaded, Loaded)
+    facts = ("tiny", "cpu", "float32", loaded.n_params, 29, 32)
+    assert loaded == Loaded(*facts, config=loaded.config)
     yield backend
     backend.close()
 

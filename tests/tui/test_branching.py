@@ -13,7 +13,7 @@ from tui.backend import BackendError
 from tui.heat import FORKS, SCALES, STEPS
 from tui.screens.main import MainScreen
 from tui.screens.paths import PathsScreen
-from tui.widgets.controls import Dial
+from tui.widgets.dial import Dial
 from tui.widgets.token_view import TokenView
 from tui.widgets.waterfall import WaterfallTable
 

@@ -10,6 +10,7 @@ from syrupy.assertion import SnapshotAssertion
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
 
+from tests.marks import slow_but
 from tests.tui.fake import FakeBackend, app_with, running
 from tests.tui.test_app import write
 from tests.tui.test_branching import at
@@ -19,6 +20,7 @@ from tui.preferences import HEAT_MAPS, Preferences
 
 REPLY = "hello you there, world"
 THEMES = sorted(name for name in BUILTIN_THEMES if "ansi" not in name)
+USUAL = ("textual-dark", "textual-light", "monokai", "solarized-light")
 
 
 def pieces(app: GPTApp) -> Iterator[tuple[int, str, Style]]:
@@ -35,7 +37,7 @@ def colours(style: Style) -> tuple[Color, Color]:
     return (ground, ink) if style.reverse else (ink, ground)
 
 
-@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("theme", slow_but(THEMES, *USUAL))
 async def test_every_word_can_be_read_in_every_theme(theme: str) -> None:
     app = app_with(FakeBackend(REPLY), seed=7)
     app.theme = theme

@@ -25,7 +25,7 @@ from tui.screens.main import MainScreen
 from tui.screens.model_comparison import ModelComparisonScreen
 from tui.screens.models import ModelPicker
 from tui.screens.options import OptionsScreen
-from tui.widgets.controls import Dial
+from tui.widgets.dial import Dial
 from tui.widgets.inspector import Inspector
 from tui.widgets.token_view import TokenView
 

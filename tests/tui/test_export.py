@@ -313,6 +313,7 @@ def test_the_trace_holds_every_step_and_its_settings(parts: list[Part]) -> None:
     trace = json.loads(to_json(of(parts)))
     assert trace["text"] == "Once" + HOSTILE and trace["model"] == "fake"
     assert [token.pop("is_prompt") for token in trace["tokens"]] == [True, False]
+    assert [token.pop("author") for token in trace["tokens"]] == ["person", "model"]
     assert [token.pop("setting") for token in trace["tokens"]] == [None, 0]
     assert [Sampling.from_dict(s) for s in trace["settings"]] == [Sampling(temperature=0.8, seed=7)]
     assert [Step.from_dict(t) for t in trace["tokens"]] == [n.step for n in parts[0].nodes]

@@ -11,6 +11,7 @@ import pytest
 from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
+from tests.marks import slow_but
 from tests.terminal import SIZES, Terminal, needs_pty, terminals
 
 pytestmark = needs_pty
@@ -23,7 +24,7 @@ def start(tiny_directory: Path, home: Path) -> Iterator[Start]:
     yield from terminals("tiny", "--seed", "1", "-n", "12")
 
 
-@pytest.mark.parametrize("size", [*SIZES, (200, 60)], ids=str)
+@pytest.mark.parametrize("size", slow_but([*SIZES, (200, 60)], (80, 24)), ids=str)
 def test_from_an_opening_line_to_a_changed_token_and_back(
     start: Start, size: tuple[int, int]
 ) -> None:

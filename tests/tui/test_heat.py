@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise, product
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -16,12 +17,14 @@ from tests.tui.fake import token
 from tui.colour import NOTICED, READABLE, ciede2000, contrast, difference
 from tui.document import Node
 from tui.heat import SCALES, STEPS, Scale, attention_scale, between, diverging, influence
+from tui.node import Author
 from tui.palette import Palette
 from tui.preferences import HEAT_MAPS
 
 THEMES = App().available_themes
 MIXABLE = [name for name in THEMES if not THEMES[name].ansi]
 LEVELS = range(STEPS)
+AUTHORS = get_args(Author)
 
 
 def palette(theme: str, kind: str = "theme", marks: str = "false") -> Palette:
@@ -79,7 +82,7 @@ def test_black_and_white_are_a_hundred_apart() -> None:
 @pytest.mark.parametrize("theme", MIXABLE)
 def test_every_step_can_be_told_from_the_next_one(theme: str, kind: str, sign: int) -> None:
     made = palette(theme, kind)
-    styles = [made.style((sign or 1) * i, False, is_signed=bool(sign)) for i in LEVELS]
+    styles = [made.style((sign or 1) * i, "model", is_signed=bool(sign)) for i in LEVELS]
     grounds = [ground(style) for style in styles]
     assert min(difference(a, b) for a, b in pairwise(grounds)) >= NOTICED
     # What is more surprising stands out more.
@@ -92,15 +95,15 @@ def test_every_step_can_be_told_from_the_next_one(theme: str, kind: str, sign: i
 @pytest.mark.parametrize("theme", MIXABLE)
 def test_letters_can_be_read_on_every_step(theme: str, kind: str) -> None:
     made = palette(theme, kind)
-    for level, is_prompt, box in product(range(1 - STEPS, STEPS), (False, True), (None, 0, 1)):
-        style = made.style(level, is_prompt, is_signed=True, box=box)
-        assert letters(style) >= READABLE - 0.01, (level, is_prompt, box)
+    for level, author, box in product(range(1 - STEPS, STEPS), AUTHORS, (None, 0, 1)):
+        style = made.style(level, author, is_signed=True, box=box)
+        assert letters(style) >= READABLE - 0.01, (level, author, box)
         if level >= 0:
-            style = made.style(level, is_prompt, box=box)
-            assert letters(style) >= READABLE - 0.01, (level, is_prompt, box)
+            style = made.style(level, author, box=box)
+            assert letters(style) >= READABLE - 0.01, (level, author, box)
     for style in (made.selected, made.fork):
         assert letters(style) >= READABLE - 0.01
-        assert contrast(ground(style), ground(made.style(0, False))) >= READABLE - 0.01
+        assert contrast(ground(style), ground(made.style(0, "model"))) >= READABLE - 0.01
 
 
 CVD = {  # severity 1.0, for linear light (Machado, Oliveira and Fernandes 2009)
@@ -141,7 +144,7 @@ def test_the_signs_have_different_colours_for_everybody(theme: str, kind: str, v
     made = palette(theme, kind)
     for level in range(STEPS // 3, STEPS):
         plus, minus = (
-            seen(ground(made.style(sign * level, False, is_signed=True)), CVD[vision])
+            seen(ground(made.style(sign * level, "model", is_signed=True)), CVD[vision])
             for sign in (1, -1)
         )
         assert difference(plus, minus) >= 2 * NOTICED, level
@@ -153,7 +156,7 @@ def test_signs_are_seen_without_colour(theme: str, kind: str) -> None:
     made = palette(theme, kind, marks="true")
     looks = {
         (style.bold or False, style.underline or False)
-        for style in (made.style(level, False, is_signed=True) for level in (-9, 0, 9))
+        for style in (made.style(level, "model", is_signed=True) for level in (-9, 0, 9))
     }
     assert len(looks) == 3
 
@@ -161,20 +164,21 @@ def test_signs_are_seen_without_colour(theme: str, kind: str) -> None:
 @pytest.mark.parametrize("theme", ["ansi-dark", "ansi-light"])
 def test_the_terminals_own_colours_get_marks(theme: str) -> None:
     made = palette(theme)
-    styles = [made.style(level, is_prompt=False) for level in LEVELS]
+    styles = [made.style(level, "model") for level in LEVELS]
     assert len({(style.bold, style.underline) for style in styles}) == 4
     assert made.selected.reverse  # a colour that is not known cannot be exchanged otherwise
-    assert made.style(0, False, box=0).reverse != made.style(0, False, box=1).reverse
+    assert made.style(0, "model", box=0).reverse != made.style(0, "model", box=1).reverse
 
 
 @pytest.mark.parametrize("kind", HEAT_MAPS)
 @pytest.mark.parametrize("theme", MIXABLE)
 def test_neighbouring_boxes_differ_from_each_other_and_from_nothing(theme: str, kind: str) -> None:
     made = palette(theme, kind)
-    shades = [ground(made.style(0, False)), *(ground(made.style(3, False, box=b)) for b in (0, 1))]
+    shades = [ground(made.style(0, "model"))]
+    shades += [ground(made.style(3, "model", box=b)) for b in (0, 1)]
     assert min(difference(a, b) for a, b in pairwise(shades)) >= 2 * NOTICED
     # Heat is still seen.
-    cool, hot = (made.style(level, False, box=0) for level in (0, STEPS - 1))
+    cool, hot = (made.style(level, "model", box=0) for level in (0, STEPS - 1))
     assert cool.color and hot.color
     apart = difference(*(Color.from_rich_color(each.color) for each in (cool, hot) if each.color))
     assert apart >= 3 * NOTICED or (hot.underline and not cool.underline)
@@ -208,7 +212,7 @@ def test_examples_of_a_legend_have_the_colours_of_the_text() -> None:
     legend = made.legend(SIGNED)
     for label, level in SIGNED.legend.items():
         start = legend.plain.index(f" {label} ")
-        look = made.style(level, False, is_signed=True)
+        look = made.style(level, "model", is_signed=True)
         (span,) = [span for span in legend.spans if span.start == start]
         assert look.bgcolor and span.style.background == Color.from_rich_color(look.bgcolor)
 

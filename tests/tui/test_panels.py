@@ -14,7 +14,7 @@ from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui.backend import BackendError, CancelledAnswerError
 from tui.widgets.big_bars import BigBars
-from tui.widgets.controls import Dial
+from tui.widgets.dial import Dial
 from tui.widgets.panels import ALWAYS, NAMES
 from tui.widgets.welcome import SHAKESPEARE, Welcome, openings_of
 

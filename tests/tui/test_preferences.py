@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -23,12 +24,13 @@ from tui.app import GPTApp
 from tui.colour import READABLE, contrast
 from tui.heat import STEPS
 from tui.keys import KEYS, key_problems, written
+from tui.node import Author
 from tui.palette import Palette
 from tui.preferences import HEAT_MAPS, Preferences
 from tui.screens.jump import JumpScreen
 from tui.screens.main import MainScreen
 from tui.screens.preferences import KeyQuestion, PreferencesScreen
-from tui.widgets.controls import Dial, Tick
+from tui.widgets.dial import Dial, Tick
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
 from tui.window_keys import problems, window_keys
@@ -173,11 +175,11 @@ async def test_problems_are_said_and_the_rest_works() -> None:
 
 async def test_keys_of_the_file_hold_in_the_text_in_the_prompt_and_everywhere() -> None:
     backend = FakeBackend("hello")
-    keys = {"text.take_1": "ctrl+y", "prompt.send": "ctrl+s", "tree": "f11", "preferences": "f12"}
+    keys = {"text.take_1": "ctrl+y", "prompt.send": "alt+s", "tree": "f11", "preferences": "f12"}
     app = app_of(backend, Preferences(keys=keys))
     async with running(app) as pilot:
         screen = main_screen(app)
-        await pilot.press("a", "enter", "b", "ctrl+s")
+        await pilot.press("a", "enter", "b", "alt+s")
         await until_written(pilot, screen)
         assert backend.requests[-1].text in ("a\nb", "ab")
         await at(pilot, screen, 2)
@@ -209,7 +211,7 @@ async def test_choices_on_the_screen_hold_at_once_and_are_saved() -> None:
         assert app.theme == "nord"
         palette = screen.query_one(TokenView)._palette
         assert palette is not before
-        assert palette.style(STEPS - 1, False).bold
+        assert palette.style(STEPS - 1, "model").bold
         table = shown.query_one(DataTable)
         table.focus()
         row = [key.id for key in KEYS].index("tree")
@@ -282,7 +284,7 @@ def test_a_key_that_the_prompt_has_for_itself_is_no_key_of_everything(key: str) 
     assert not key_problems({"preferences": "ctrl+y"})  # it comes first everywhere
 
 
-@pytest.mark.parametrize("key", ["f11", "ctrl+t", "ctrl+s,f11", "shift+f2"])
+@pytest.mark.parametrize("key", ["f11", "ctrl+t", "alt+s,f11", "shift+f2"])
 def test_other_keys_may_be_chosen(key: str) -> None:
     assert not key_problems({"tree": key})
 
@@ -301,8 +303,8 @@ def test_every_heat_can_be_read_in_every_theme(name: str, kind: str) -> None:
     palette = Palette(variables)
     grounds = []
     for level in range(STEPS):
-        for is_prompt in (False, True):
-            style = palette.style(level, is_prompt)
+        for author in get_args(Author):
+            style = palette.style(level, author)
             assert style.color and style.bgcolor
             ink, ground = (Color.from_rich_color(c) for c in (style.color, style.bgcolor))
             assert contrast(ink, ground) >= READABLE - 0.05
@@ -317,7 +319,7 @@ def test_marks_show_heat_without_colour() -> None:
     palette = Palette({**variables, "heat-marks": "true"})
     looks = [
         (style.underline or False, style.bold or False)
-        for style in (palette.style(level, False) for level in range(STEPS))
+        for style in (palette.style(level, "model") for level in range(STEPS))
     ]
     assert len(set(looks)) == 4 and looks[0] == (False, False)
     changes = sum(a != b for a, b in pairwise(looks))
@@ -328,7 +330,7 @@ async def test_no_color_turns_the_marks_on(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("NO_COLOR", "1")
     app = app_with(FakeBackend())
     async with running(app):
-        assert main_screen(app).query_one(TokenView)._palette.style(STEPS - 1, False).bold
+        assert main_screen(app).query_one(TokenView)._palette.style(STEPS - 1, "model").bold
 
 
 async def test_a_letter_leads_to_each_part_of_the_screen() -> None:

@@ -287,7 +287,9 @@ async def test_a_reader_that_goes_away_leaves_the_session_free() -> None:
 
 async def test_a_model_that_cannot_be_loaded_is_a_problem_and_the_reason_stays() -> None:
     class Broken(FakeBackend):
-        async def load(self, model: str, *, second: bool = False) -> AsyncIterator[Event]:
+        async def load(
+            self, model: str, *, second: bool = False, probe: bool = False
+        ) -> AsyncIterator[Event]:
             yield Status("loading")
             raise BackendError("too large")
 

@@ -15,6 +15,7 @@ import pytest
 from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
+from tests.marks import slow_but
 from tests.terminal import KEYS, RESTORED, SIZES, Terminal, comes, gone, terminals
 
 # All runs in other processes. Here only the screen is drawn, many times slower if that is traced.
@@ -84,7 +85,7 @@ def test_a_paste_of_a_megabyte_and_one_while_the_model_writes(
 FIELDS = {"/": "/", "export": "f4", "texts": "f3", "options": "k", "commands": "ctrl+p"}
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", slow_but(SIZES, (80, 24)), ids=str)
 def test_every_field_shows_what_is_typed_and_pasted_and_its_cursor(
     start: Start, size: tuple[int, int]
 ) -> None:
@@ -137,7 +138,7 @@ def test_bytes_that_are_not_utf_8_are_replaced_and_nothing_else_is_lost(start: S
     assert "Traceback" not in terminal.raw
 
 
-@pytest.mark.parametrize("columns", ["99999", "-5"])
+@pytest.mark.parametrize("columns", slow_but(["99999", "-5"], "99999"))
 def test_an_absurd_width_is_not_believed(start: Start, columns: str) -> None:
     terminal = start(environment={"COLUMNS": columns})
     terminal.shows("gpt-tui")

@@ -10,11 +10,13 @@ import math
 
 from gpt.sanitize import one_line, sanitize
 from gpt.step import Step
+from tui.changes import described
 from tui.document import Node
 from tui.export.page_style import STYLE
-from tui.export.parts import Export, Part, probability, said_settings
+from tui.export.parts import AUTHORS, Export, Part, probability, said_inside, said_settings
 from tui.heat import SCALES, STEPS, heat
-from tui.labels import name_of, percent
+from tui.labels import equally_likely, name_of, percent, rank_of, without_number
+from tui.node import Author
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -36,7 +38,7 @@ _PAGE = """<!doctype html>
 </fieldset>
 <h1>{title}</h1>
 <p class="facts">Written on {date}.</p>
-{menu}<p class="legend">Probability: {legend} <span class="p">italic: written by a person</span></p>
+{menu}<p class="legend">Probability: {legend} {authors}</p>
 </header>
 <aside>Point at a token, or press Tab to go from token to token: here is what else it could have
 been. Probabilities are the model's own, at temperature 1.</aside>
@@ -58,8 +60,17 @@ def to_html(export: Export) -> str:
         date=export.date,
         menu=_menu(export) if several else "",
         legend=_legend(),
+        authors=_PERSON + _TEMPLATE * any(map(_has_template, export.parts)),
         sections="\n".join(_section(part, has_title=several) for part in export.parts),
     )
+
+
+_PERSON = '<span class="p">italic: written by a person</span>'
+_TEMPLATE = ' <span class="c">grey: written by the chat template</span>'
+
+
+def _has_template(part: Part) -> bool:
+    return any(node.author == "template" for node in part.nodes)
 
 
 def _heats() -> str:
@@ -69,7 +80,7 @@ def _heats() -> str:
         f".h{level} {{ background: rgb(220 38 38 / {0.08 + 0.62 * level / (STEPS - 1):.2f}); }}"
         for level in levels
     ]
-    hot = ", ".join(f".p.h{level}" for level in levels if level > STEPS // 4)
+    hot = ", ".join(f".{who}.h{level}" for level in levels if level > STEPS // 4 for who in "pc")
     return "\n".join([*rules, f"{hot} {{ color: var(--ink); }}\n"])
 
 
@@ -92,8 +103,10 @@ def _section(part: Part, *, has_title: bool) -> str:
     title = f"<h2>{html.escape(part.title)}</h2>\n"
     note = html.escape(one_line(part.remark.note))
     settings = said_settings(part.settings)
+    inside = said_inside(part.inside)
     facts = part.facts + (f"; {settings}" if settings else "")
-    tokens = "".join(map(_token, part.nodes, part.texts))
+    facts += f"; inside the network: {inside}" if inside else ""
+    tokens = "".join(map(_token, part.nodes, part.shown))
     return (
         f'<section id="branch-{part.number}">\n'
         + title * (has_title or bool(part.remark.name))
@@ -102,8 +115,11 @@ def _section(part: Part, *, has_title: bool) -> str:
     )
 
 
+_CLASSES: dict[Author, str] = {"person": " p", "template": " c", "model": ""}
+
+
 def _token(node: Node, text: str) -> str:
-    names = f"t h{heat(node.step.logprob)}" + " p" * node.is_prompt
+    names = f"t h{heat(node.step.logprob)}{_CLASSES[node.author]}"
     card = html.escape("\n".join(_card(node))).replace("\n", "&#10;")
     shown = html.escape(sanitize(text))
     return f'<b class="{names}" tabindex="0" data-card="{card}">{shown}</b>'
@@ -114,16 +130,16 @@ def _card(node: Node) -> list[str]:
     step = node.step
     lines = [f"{name_of(step)}   #{step.position}, id {step.token_id}"]
     if step.logprob is None:
-        return [*lines, "First token: nothing to predict it from"]
-    lines.append(f"{probability(step)}, rank {step.rank}")
+        return [*lines, without_number(step), AUTHORS[node.author]]
+    lines.append(f"{probability(step)}, rank {rank_of(step)}")
     if step.entropy is not None:
-        among = math.exp(step.entropy)
-        number = f"{among:,.0f}" if among >= 10 else f"{among:.2g}"
-        lines.append(f"≈ {number} equally likely")
+        lines.append(equally_likely(step))
     if step.sampling_logprob is not None:
         lines.append(f"sampled at {percent(math.exp(step.sampling_logprob))} after settings")
-    elif node.is_prompt:
-        lines.append("written by a person")
+    elif node.author != "model":
+        lines.append(AUTHORS[node.author])
+    if node.changes:
+        lines.append(f"inside: {described(node.changes)}")
     return [*lines, "", *_candidates(step)] if step.candidates else lines
 
 

@@ -7,14 +7,19 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from gpt.step import Step
+from tui.changes import described
+from tui.dials import said_order
 from tui.document import Document, Node
 from tui.labels import percent
-from tui.node import NOTHING, Remark
+from tui.node import NOTHING, Author, Remark
+
+if TYPE_CHECKING:
+    from gpt.interventions import Intervention
 
 
 class Part(NamedTuple):
@@ -33,12 +38,21 @@ class Part(NamedTuple):
 
     @property
     def texts(self) -> list[str]:
-        """The text of each token; half a character is added to the token that completes it."""
+        """The text of each token; half a character is added to the token that completes it.
+
+        Empty for a special token.
+        """
         decode = getincrementaldecoder("utf-8")("replace").decode
-        found = [decode(node.step.bytes) for node in self.nodes]
+        found = [decode(node.step.added) for node in self.nodes]
         if found:
             found[-1] += decode(b"", final=True)
         return found
+
+    @property
+    def shown(self) -> list[str]:
+        """The texts for a picture of the tokens: a special token has its name."""
+        both = zip(self.nodes, self.texts, strict=True)
+        return [text or ("" if node.step.bytes else node.step.name) for node, text in both]
 
     @property
     def text(self) -> str:
@@ -49,6 +63,11 @@ class Part(NamedTuple):
     def settings(self) -> list[Sampling]:
         """The settings that its tokens were sampled with, in the order of their first use."""
         return list(dict.fromkeys(node.sampling for node in self.nodes if node.sampling))
+
+    @property
+    def inside(self) -> list[tuple[Intervention, ...]]:
+        """What was changed inside the network for its tokens, in the order of first use."""
+        return list(dict.fromkeys(node.changes for node in self.nodes if node.changes))
 
     @property
     def facts(self) -> str:
@@ -107,6 +126,14 @@ def every(document: Document) -> list[Part]:
     ]
 
 
+AUTHORS: dict[Author, str] = {
+    "person": "written by a person",
+    "template": "written by the chat template",
+    "model": "written by the model",
+}
+"""Author → words about a token."""
+
+
 def probability(step: Step) -> str:
     """The model's own probability of a token."""
     return "–" if step.logprob is None else percent(math.exp(step.logprob))
@@ -125,12 +152,20 @@ def said_settings(settings: Iterable[Sampling]) -> str:
     return "; ".join(found[:_SHOWN]) + _more(len(found))
 
 
+def said_inside(inside: Iterable[tuple[Intervention, ...]]) -> str:
+    """What was changed inside the network: "layer 3 head 2 muted; layer 6 steered by 2"."""
+    found = [described(changes) for changes in inside]
+    return "; ".join(found[:_SHOWN]) + _more(len(found))
+
+
 def _said(sampling: Sampling) -> str:
     values = [
         f"{field.name.replace('_', ' ')} {_value(getattr(sampling, field.name))}"
         for field in fields(Sampling)
-        if field.name in sampling.active
+        if field.name in sampling.active - {"order"}
     ]
+    if "order" in sampling.active:
+        values.append(f"in the order {said_order(sampling)}")
     return ", ".join(values)
 
 

@@ -11,8 +11,14 @@ from rich.text import Text
 from gpt.sanitize import sanitize
 from tui.export.parts import Export, Part
 from tui.heat import STEPS, heat
+from tui.node import Author
 
 WIDTH = 80
+_INKS: dict[Author, str] = {
+    "person": "italic bright_yellow",
+    "template": "white",
+    "model": "bright_white",
+}
 _COLD, _HOT = (18, 18, 22), (198, 18, 52)
 """Red, green and blue of heat 0 and of the greatest heat."""
 
@@ -29,11 +35,10 @@ def to_svg(export: Export) -> str:
 
 def _drawn(part: Part) -> Text:
     drawn = Text()
-    for node, text in zip(part.nodes, part.texts, strict=True):
+    for node, text in zip(part.nodes, part.shown, strict=True):
         level = heat(node.step.logprob)
         share = level / (STEPS - 1)
         mixed = (round(a + (b - a) * share) for a, b in zip(_COLD, _HOT, strict=True))
         ground = "on rgb({},{},{})".format(*mixed) if level else ""
-        ink = "italic bright_yellow" if node.is_prompt else "bright_white"
-        drawn.append(sanitize(text), f"{ink} {ground}")
+        drawn.append(sanitize(text), f"{_INKS[node.author]} {ground}")
     return drawn

@@ -8,8 +8,10 @@ from typing import Any
 
 from gpt.sanitize import one_line, sanitize
 from gpt.step import Step
-from tui.export.parts import Export, Part, probability, said_settings
-from tui.labels import name_of
+from tui.changes import Table
+from tui.export.parts import Export, Part, probability, said_inside, said_settings
+from tui.labels import name_of, rank_of
+from tui.node import Author
 
 _LEAST_EXPECTED = 20
 
@@ -43,22 +45,27 @@ def _about(part: Part) -> list[str]:
     found = [f"{part.facts}."]
     if settings := said_settings(part.settings):
         found.append(f"Settings: {settings}.")
+    if inside := said_inside(part.inside):
+        found.append(f"Inside the network: {inside}.")
     if part.remark.note:
         found.append(f"Note: `{code(one_line(part.remark.note))}`")
     return found
 
 
 def _written(part: Part, level: str) -> list[str]:
-    both = zip(part.nodes, part.texts, strict=True)
-    found = [
-        _fenced(level, "Prompt" if is_prompt else "The model", "".join(text for _, text in run))
-        for is_prompt, run in groupby(both, lambda each: each[0].is_prompt)
-    ]
+    both = zip(part.nodes, part.shown, strict=True)
+    found = []
+    for author, run in groupby(both, lambda each: each[0].author):
+        text = "".join(text for _, text in run)
+        if author == "template":
+            found.append(f"Chat template: `{code(one_line(text))}`")
+        else:
+            found.append(_fenced(level, _TITLES[author], text))
     known = [node for node in part.nodes if node.step.logprob is not None]
     least = sorted(known, key=lambda node: node.step.logprob or 0)[:_LEAST_EXPECTED]
     rows = [
         f"| {node.step.position} | `{_cell(node.step)}` | {probability(node.step)} | "
-        f"{node.step.rank} |"
+        f"{rank_of(node.step)} |"
         for node in least
     ]
     return [
@@ -66,6 +73,9 @@ def _written(part: Part, level: str) -> list[str]:
         f"{level} Least expected tokens\n\nBy the model's own probability, at temperature 1.",
         "\n".join(["| position | token | probability | rank |", "|---|---|---|---|", *rows]),
     ]
+
+
+_TITLES: dict[Author, str] = {"person": "Prompt", "model": "The model"}
 
 
 def _fenced(level: str, title: str, text: str) -> str:
@@ -95,6 +105,7 @@ def to_json(export: Export) -> str:
 
 def _trace(part: Part, export: Export) -> dict[str, Any]:
     settings = {sampling: i for i, sampling in enumerate(part.settings)}
+    inside = Table(part.inside)
     return {
         "model": export.model,
         "written": export.written.isoformat(timespec="seconds"),
@@ -102,11 +113,14 @@ def _trace(part: Part, export: Export) -> dict[str, Any]:
         **part.remark.to_dict(),
         "text": part.text,
         "settings": [sampling.to_dict() for sampling in settings],
+        **inside.to_head(),
         "tokens": [
             {
                 **node.step.to_dict(),
                 "is_prompt": node.is_prompt,
+                "author": node.author,
                 "setting": settings[node.sampling] if node.sampling else None,
+                **inside.to_line(node.changes),
             }
             for node in part.nodes
         ],

@@ -7,7 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from textual import work
 
 from gpt.errors import UserError
+from tui.changes import network
+from tui.changes import said as in_short
 from tui.news import News, SecondReading, SecondText, WhatIf
+from tui.sampling_words import said_seed
 from tui.screens.session_screen import SessionScreen
 
 
@@ -55,7 +58,7 @@ class CompareActions(SessionScreen):
             if model is not None:
                 self._compare(then(model))
 
-        picker = ModelPicker(self.session.model, title)
+        picker = ModelPicker(self.session.model, title, self.session.servers.named)
         self.app.push_screen(picker, chosen)
 
     @work(group="write")
@@ -82,8 +85,15 @@ class CompareActions(SessionScreen):
         from tui.widgets.branches import Branches
 
         old, new, begin = found.old, found.new, found.begin
-        said = f"Same random seed; {differences(old[begin].sampling, new[begin].sampling)}"
-        sides = Side("Original", old, begin), Side("What if", new, begin)
+        changed = differences(old[begin].sampling, new[begin].sampling)
+        said = f"{said_seed(self.capabilities)}; {changed}"
+        titles = ["Original", "What if"]
+        changes = [nodes[begin].changes for nodes in (old, new)]
+        if any(changes):
+            said += f"; inside: {' → '.join(dict.fromkeys(map(network, changes)))}"
+            short = [in_short(each) or "whole network" for each in changes]
+            titles = [f"{title}, {words}" for title, words in zip(titles, short, strict=True)]
+        sides = Side(titles[0], old, begin), Side(titles[1], new, begin)
         document, here = self.document, set(self.document.path)
         fork = next((node for node in document.path_to(found.end) if node not in here), None)
         if fork is None:  # both texts are the same
@@ -109,7 +119,7 @@ class CompareActions(SessionScreen):
             Side(self.session.model, found.old, found.old_begin),
             Side(found.model, found.new, found.new_begin),
         )
-        said = "Same random seed and settings; other model"
+        said = f"{said_seed(self.capabilities)}; same settings; other model"
         self.app.push_screen(ComparisonScreen(said, *sides))
 
     def _show_readings(self, found: SecondReading) -> None:
@@ -129,4 +139,4 @@ class CompareActions(SessionScreen):
 
     def _take_option(self, text: str | None) -> None:
         if text and self.view.index is not None:
-            self.write(text, self.view.index + 1, length=0)
+            self.write(text, self.view.index + 1, length=0, as_is=True)

@@ -14,6 +14,7 @@ from textual.widgets import Static
 
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
+from tui.dials import said_order
 from tui.document import Node
 from tui.measure import measure
 from tui.screens.dialog import HELP, Page
@@ -93,6 +94,8 @@ class WhatIfScreen(ComparisonScreen, inherit_bindings=False):
 
 
 def _short(sampling: Sampling, name: str) -> str:
+    if name == "order":
+        return said_order(sampling)
     value = getattr(sampling, name)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -104,6 +107,7 @@ def differences(old: Sampling | None, new: Sampling | None) -> str:
     found = [
         f"{field.name.replace('_', '-')} {_short(old, field.name)} → {_short(new, field.name)}"
         for field in fields(Sampling)
-        if getattr(old, field.name) != getattr(new, field.name)
+        if field.name != "mirostat_mu"  # depends on the other settings and on the text
+        and getattr(old, field.name) != getattr(new, field.name)
     ]
     return ", ".join(found) or "no setting differs"

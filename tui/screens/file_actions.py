@@ -59,6 +59,8 @@ class FileActions(ModelActions):
                 "Another program has this text open. Your changes are saved as another text.",
                 markup=False,
             )
+        if self.controls:
+            self.controls.tell(self.document.system)
         self.show_path()
         self.draw(READY)
         self._choose_model(entry)
@@ -68,7 +70,8 @@ class FileActions(ModelActions):
         if entry.model == self.session.model:
             return
         try:
-            models.find(entry.model)
+            if not self.session.servers.knows(entry.model):
+                models.find(entry.model)
         except UserError as error:
             self.complain(f"{error}; {self.session.model} reads the text instead")
             self.follow(self.session.read_again())
@@ -89,7 +92,7 @@ class FileActions(ModelActions):
     def action_copy(self) -> None:
         """Copy the selected tokens, or the whole text, to the terminal's clipboard."""
         nodes = [self.document.path[i] for i in self.view.selection] or self.document.path
-        text = b"".join(node.step.bytes for node in nodes).decode("utf-8", "replace")
+        text = b"".join(node.step.added for node in nodes).decode("utf-8", "replace")
         self.app.copy_to_clipboard(text)
         self.notify("Copied 1 token" if len(nodes) == 1 else f"Copied {len(nodes)} tokens")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -17,11 +16,13 @@ from gpt.interpret.answers import Waterfall
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from gpt.word_ids import BYTES, forms
-from tui.backend import BackendError
+from tui.backend import BackendError, Loaded
 from tui.document import Node
 from tui.heat import attention_scale
 from tui.news import Change, News
+from tui.sampling_words import label
 from tui.screens.session_screen import SessionScreen
+from tui.special_tokens import segments
 from tui.widgets.panels import Panels
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
@@ -100,24 +101,37 @@ class LivePanels(SessionScreen):
             sampling = self.controls.sampling(new_seed=False)
         except UserError:
             return  # a half-typed number: wait for the rest
+        sampling = self.capabilities.applied(sampling)
         if node.sampling and not self.controls.has_seed:
             sampling = replace(sampling, seed=node.sampling.seed)
-        if _same(sampling, node.sampling):
+        sampling = node.at_token(sampling)
+        if self._is_as_drawn(node, sampling):
             self.inspector.now = None
             if not self.table.display:
                 return
         self._ask_waterfall(self.document.ids[:index], node, sampling)
 
+    def _is_as_drawn(self, node: Node, sampling: Sampling) -> bool:
+        """Whether a token was sampled with these settings and with what is changed inside now."""
+        return node.changes == self.document.changes and _same(sampling, node.sampling)
+
     @work(group="waterfall", exclusive=True)
     async def _ask_waterfall(self, before: list[int], node: Node, sampling: Sampling) -> None:
         chosen = node.step.token_id
-        found = await self.answer(self.session.backend.waterfall(before, chosen, sampling))
+        acting = self.document.changes
+        asked = self.session.backend.waterfall(before, chosen, sampling, acting)
+        found = await self.answer(asked)
         if found is None:
             self.inspector.now = self.table.found = None
             return
-        found = as_drawn(found, node.step, same_settings=sampling == node.sampling)
-        self.inspector.now = None if _same(sampling, node.sampling) else _last_stage(found)
-        self.table.chosen = chosen
+        is_same = self._is_as_drawn(node, sampling)
+        own = 0 if not node.changes else 1 if node.changes == acting else None
+        found = as_drawn(found, node.step, own, same_settings=is_same)
+        stages = sampling.stages if self.capabilities.server else ()
+        missing = tuple(label(each) for each in stages if each not in found.stages)
+        is_known = not missing and not is_same
+        self.inspector.now = _last_stage(found) if is_known else None
+        self.table.chosen, self.table.missing = chosen, missing
         self.table.found = found
 
     @on(Input.Changed, "#banned, #boosted")
@@ -131,7 +145,7 @@ class LivePanels(SessionScreen):
             try:
                 found = [
                     await self.session.backend.tokens(form)
-                    for form in forms(word, model.vocab_size)
+                    for form in forms(word, model.vocab_size if model.vocab_size else BYTES + 1)
                 ]
             except BackendError as error:
                 self.complain(f"{word!r}: {error}")
@@ -219,21 +233,35 @@ class LivePanels(SessionScreen):
         if not self.prompt.has_text:
             self.prompt.show_tokens([])
         elif not self.is_writing and self.session.loaded:
-            self._ask_tokens(self.prompt.text, self.session.loaded.vocab_size)
+            self._ask_tokens(self.prompt.text, self.session.loaded)
 
     @work(group="tokens", exclusive=True)
-    async def _ask_tokens(self, text: str, vocab_size: int) -> None:
+    async def _ask_tokens(self, text: str, model: Loaded) -> None:
         try:
-            parts: Sequence[bytes] = (await self.session.backend.tokens(text)).parts
+            parts = await self._tokens_of(text, model)
         except BackendError as error:
             self.prompt.border_title = Content(one_line(str(error)))
         else:
-            self.prompt.show_tokens(parts, joins_spaces=vocab_size > BYTES)
+            self.prompt.show_tokens(parts, joins_spaces=model.has_words)
+
+    async def _tokens_of(self, text: str, model: Loaded) -> list[bytes]:
+        """The tokens of a prompt; a special one by its name."""
+        names = {i: name.encode() for name, i in model.special_tokens.items()}
+        found = list[bytes]()
+        for part in segments(text, model.special_tokens):
+            if isinstance(part, int):
+                found.append(names[part])
+            else:
+                found += (await self.session.backend.tokens(part)).parts
+        return found
 
 
 def _same(now: Sampling, then: Sampling | None) -> bool:
     """Whether two settings give the same probabilities."""
-    return then is not None and replace(now, seed=then.seed) == then
+    if then is None:
+        return False
+    seed = now.seed if "xtc_probability" in now.active else then.seed  # XTC tosses a coin
+    return replace(now, seed=seed, mirostat_mu=then.mirostat_mu) == then
 
 
 def _last_stage(found: Waterfall) -> dict[int, float]:

@@ -27,6 +27,7 @@ from tui.screens.panel_actions import PanelActions
 from tui.screens.presenter_actions import PresenterActions
 from tui.screens.token_actions import TokenActions
 from tui.session import Session
+from tui.special_tokens import without_marks
 from tui.widgets.hints import Hints
 from tui.widgets.inspector import Inspector
 from tui.widgets.panels import Panels
@@ -55,6 +56,8 @@ class Opening(NamedTuple):
     seed: int | None = None
     length: int | None = None
     chat: bool = False
+    system: str = ""
+    """What the model of a chat is told before the first message."""
     dials: Mapping[str, float] = MappingProxyType({})
     """Name of a sampling setting → value."""
 
@@ -84,7 +87,7 @@ class MainScreen(
     def __init__(self, session: Session, opening: Opening | None = None) -> None:
         super().__init__(session)
         self._opening = opening or Opening()
-        self.early_prompt = self._opening.prompt
+        self.early_prompt = without_marks(self._opening.prompt)
         self.is_whole = False
         """All widgets are mounted."""
 
@@ -118,7 +121,7 @@ class MainScreen(
         from tui.widgets.layers import LayersPanel
         from tui.widgets.replacement import Replacement
 
-        controls = Controls(chat=self._opening.chat)
+        controls = Controls(chat=self._opening.chat, system=self._opening.system)
         panels = Branches(id="tree"), LayersPanel(id="layers"), controls
         await self.panels.mount(*panels)
         await self.query_one("#reading").mount(Replacement())
@@ -172,7 +175,7 @@ class MainScreen(
         """Stop the model; else close what is open; else go from a panel to the text, and from there
         to the prompt."""
         self.session.backend.cancel()  # also questions to the model
-        if self.is_writing:
+        if self.is_writing or self.end_edit(draft=True):
             return
         if self.is_presenting:
             self.leave_presenter()
@@ -213,8 +216,7 @@ class MainScreen(
         if problem:
             self.complain(problem)
             return
-        self.prompt.text = text
-        self.prompt.move_cursor(self.prompt.document.end)
+        self.prompt.edited(text)
         self.prompt.focus()
 
     def action_jump(self) -> None:

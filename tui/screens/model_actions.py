@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from gpt.errors import UserError
+from tui.backend import BackendError
 from tui.runs import READY
 from tui.screens.session_screen import SessionScreen
+from tui.servers import at_same_server
+
+if TYPE_CHECKING:
+    from tui.screens.server import Wish
 
 
 class ModelActions(SessionScreen):
@@ -11,22 +19,49 @@ class ModelActions(SessionScreen):
 
     def action_models(self) -> None:
         """Choose another model, which then reads the text on the screen."""
+        loaded = self.session.loaded
+        if loaded and loaded.capabilities.server:
+            from tui.screens.server import ServerScreen
+
+            self.app.push_screen(ServerScreen(loaded), self._at_server)
+        else:
+            self._pick_model()
+
+    def _pick_model(self) -> None:
         from tui.screens.models import ModelPicker
 
-        self.app.push_screen(ModelPicker(self.session.model), self._change_model)
+        picker = ModelPicker(self.session.model, servers=self.session.servers.named)
+        self.app.push_screen(picker, self._change_model)
+
+    def _at_server(self, wish: Wish | None) -> None:
+        """Do what was chosen in the dialog of the server."""
+        if wish is None:
+            return
+        if wish.what == "others":
+            self._pick_model()
+        elif wish.what == "probe":
+            self.switch_model(self.session.model, probe=True)
+        else:
+            self._change_model(at_same_server(self.session.model, wish.model))
 
     def _change_model(self, model: str | None) -> None:
         if model is None or model == self.session.model:
             return
-        self.switch_model(model)
-        if self.document.path:
-            self.follow(self.session.read_again())
+        if self.switch_model(model):
+            self.document.changes = ()  # they name parts of the former model
+            if self.document.path:
+                self.follow(self.session.read_again())
 
-    def switch_model(self, model: str) -> None:
-        """Load another model."""
-        self.session.switch(model)
+    def switch_model(self, model: str, *, probe: bool = False) -> bool:
+        """Load another model; False after an error message. probe: measure its server again."""
+        try:
+            self.session.switch(model, probe=probe)
+        except (BackendError, UserError) as error:
+            self.complain(str(error))
+            return False
         self.show_status()
         self.load()
+        return True
 
     def action_restart(self) -> None:
         """Start a new engine with the same model; the text stays."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from rich.table import Table
@@ -15,11 +16,14 @@ from textual.widgets import Button, OptionList, Static
 from textual.widgets.option_list import Option
 
 from gpt import models
+from gpt.known_models import KNOWN, size
 from gpt.sanitize import one_line
 from tui.bars import bar
 from tui.labels import fit, percent
-from tui.model_card import Card, card, short_count
+from tui.model_card import Card, card, known_card, short_count
 from tui.screens.dialog import Dialog
+from tui.server_card import named_card
+from tui.servers import Server
 
 _NAME, _COUNT = 18, 9
 """Cells of the name and of the number of parameters in the list."""
@@ -113,23 +117,32 @@ class ModelPicker(Dialog[str | None]):
 
     options = getters.query_one("#list", ModelList)
 
-    def __init__(self, current: str, title: str = "Models") -> None:
+    def __init__(
+        self, current: str, title: str = "Models", servers: Mapping[str, Server] | None = None
+    ) -> None:
+        """servers: name in settings.toml → a server; they come after the models."""
         super().__init__()
         self._title = title
         self._current = current
         self._manifests = models.available()
-        self._names = [*self._manifests]
-        self._cards: dict[str, Card] = {}
+        self._cards = {f"@{name}": named_card(name, s) for name, s in (servers or {}).items()}
+        self._known = {known.name: known for known in KNOWN if known.name not in self._manifests}
+        here = [*self._manifests, *self._cards]
+        self._names = [*here, *self._known]
+        self._n_here = len(here)
+        self._cards |= {name: known_card(known) for name, known in self._known.items()}
 
     def compose(self) -> ComposeResult:
         """The list, the card of the highlighted model, and what to press."""
-        options = ModelList(*(Option(Content(self._line(name))) for name in self._names), id="list")
+        lines = [Option(Content(self._line(name))) for name in self._names]
+        here, known = lines[: self._n_here], lines[self._n_here :]
+        options = ModelList(*here, *([None] if known else []), *known, id="list")
         if self._names:
             is_known = self._current in self._names
             options.highlighted = self._names.index(self._current) if is_known else 0
         with Vertical(id="models") as frame:
             frame.border_title = Content(one_line(self._title))
-            frame.border_subtitle = "More: python -m convert NAME"
+            frame.border_subtitle = "↓ not downloaded yet · more: python -m convert NAME"
             with Container(id="both"):
                 yield options
                 with VerticalScroll(id="card"):
@@ -146,7 +159,10 @@ class ModelPicker(Dialog[str | None]):
 
     def _line(self, name: str) -> str:
         mark = "▸" if name == self._current else " "
-        count = short_count(self._manifests[name].n_params)
+        if name in self._known:
+            return f"{mark} {fit(name, _NAME)} {'↓ ' + size(self._known[name].n_bytes):>{_COUNT}}"
+        is_own = name in self._manifests
+        count = short_count(self._manifests[name].n_params) if is_own else "server"
         return f"{mark} {fit(one_line(name), _NAME)} {count:>{_COUNT}}"
 
     @on(OptionList.OptionHighlighted)
@@ -161,14 +177,28 @@ class ModelPicker(Dialog[str | None]):
         if name not in self._cards:
             self._cards[name] = card(name, self._manifests[name])
         facts.show(self._cards[name])
+        button = self.query_one("#load", Button)
+        button.label = "Download… (Enter)" if name in self._known else "Load (Enter)"
+        button.refresh(layout=True)
         self.query_one("#card").scroll_home(animate=False)
 
     @on(OptionList.OptionSelected)
     @on(Button.Pressed, "#load")
     def action_choose(self) -> None:
-        """Return the highlighted model."""
-        if self.options.highlighted is not None:
-            self.dismiss(self._names[self.options.highlighted])
+        """Return the highlighted model; one that is not here is downloaded if the person agrees."""
+        if self.options.highlighted is None:
+            return
+        name = self._names[self.options.highlighted]
+        if name not in self._known:
+            self.dismiss(name)
+            return
+        from tui.screens.download import DownloadScreen
+
+        self.app.push_screen(DownloadScreen(self._known[name]), self._downloaded)
+
+    def _downloaded(self, name: str | None) -> None:
+        if name is not None:
+            self.dismiss(name)
 
     @on(Button.Pressed, "#back")
     def _back(self) -> None:

@@ -17,7 +17,7 @@ from gpt.sanitize import one_line
 from tui.keys import KEYS, Key, names, written
 from tui.preferences import HEAT_MAPS, Chooser, path
 from tui.screens.dialog import Dialog
-from tui.widgets.controls import Tick
+from tui.widgets.dial import Tick
 from tui.window_keys import problems
 
 

@@ -12,16 +12,21 @@ from textual import actions, getters, work
 from textual.content import Content
 from textual.screen import Screen
 
+from gpt.capabilities import Capabilities
 from gpt.errors import UserError
 from gpt.sanitize import one_line
+from gpt.settings import Sampling
 from gpt.step import Step
 from tui import outline, possible
 from tui.backend import BackendError, CancelledAnswerError
+from tui.changes import described, said
 from tui.document import Document
 from tui.keys import KEYS
 from tui.labels import shortened
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.possible import Refusal, Situation
+from tui.runs import RunSettings
+from tui.sampling_words import said_ignored
 from tui.screens.dialog import Sized
 from tui.session import Session
 from tui.widgets.inspector import Inspector
@@ -59,6 +64,8 @@ class SessionScreen(Sized, Screen[None]):
         self.early_prompt = ""
         """Prompt to send as soon as the sampling settings exist."""
         self._offered: list[bool | None] = []
+        self._said_ignored: tuple[str, ...] = ()
+        """Settings of the latest run that the server ignores."""
 
     @property
     def document(self) -> Document:
@@ -69,6 +76,11 @@ class SessionScreen(Sized, Screen[None]):
     def step(self) -> Step | None:
         """The numbers of the selected token; None without a text."""
         return None if self.view.index is None else self.document.path[self.view.index].step
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model can answer; until it is loaded, everything."""
+        return self.session.loaded.capabilities if self.session.loaded else Capabilities()
 
     @property
     def left_out(self) -> frozenset[str]:
@@ -92,6 +104,7 @@ class SessionScreen(Sized, Screen[None]):
             has_typed=self.prompt.has_text,
             searched=self.session.searched,
             is_in_browser=self.app.is_web,
+            capabilities=self.capabilities,
         )
 
     def refusal(self, action: str, parameters: possible.Parameters) -> Refusal | None:
@@ -135,7 +148,7 @@ class SessionScreen(Sized, Screen[None]):
 
     def give_back(self, text: str) -> None:
         """Put a prompt back into its field, before what was typed since."""
-        self.prompt.text = text + self.prompt.text
+        self.prompt.restore(text + self.prompt.text)
         self.prompt.move_cursor(self.prompt.document.end)
 
     # Drawing.
@@ -193,7 +206,9 @@ class SessionScreen(Sized, Screen[None]):
     def show_token(self) -> None:
         """Update everything that depends on the selected token."""
         index = self.view.index
-        self.inspector.is_prompt = index is None or self.document.path[index].is_prompt
+        node = None if index is None else self.document.path[index]
+        self.inspector.is_prompt = node is None or node.is_prompt
+        self.inspector.inside = "" if node is None else described(node.changes)
         self.inspector.step = self.step
         self.show_status()
         self.offer()
@@ -207,11 +222,16 @@ class SessionScreen(Sized, Screen[None]):
         status.speed, status.first = session.figures.speed, session.figures.first
         status.perplexity = session.perplexity
         status.used = len(session.document.path)
+        acting = said(session.document.changes)
+        status.inside = f"{acting} · K: whole network" if acting else ""
 
     def show_model(self) -> None:
         """Update what depends on the model."""
         if self.session.loaded:
             self.inspector.vocab_size = self.session.loaded.vocab_size
+            self.inspector.capabilities = self.capabilities
+            self.table.capabilities = self.capabilities
+            self.table.vocab_size = self.session.loaded.vocab_size
 
     # Running.
 
@@ -221,27 +241,53 @@ class SessionScreen(Sized, Screen[None]):
         at: int | None = None,
         new_ids: Sequence[int] = (),
         length: int | None = None,
+        as_is: bool = False,
     ) -> bool:
         """Let the model continue after the path, new_ids and text; False after an error message.
 
         at: cut the path to its first `at` tokens before. length: most tokens of a single branch,
-        instead of the settings for length and branches.
+        instead of the settings for length and branches. as_is: in a chat, the text is no message.
         """
         if self.controls is None:
             self.early_prompt = text
             return True
+        settings = self.run_settings(length)
+        return settings is not None and self.begin_run(settings, text, at, new_ids, as_is)
+
+    def run_settings(self, length: int | None = None) -> RunSettings | None:
+        """The settings of a run; None after an error message, or while the program starts."""
         if refused := self.refusal("write", ()):
             self.complain(refused.reason)
-            return False
+            return None
         try:
-            settings = self.controls.settings(length)
+            return self.controls.settings(length) if self.controls else None
         except UserError as error:
             self.complain(str(error))
-            return False
-        run = self.session.run(settings, text, at, new_ids)
+            return None
+
+    def begin_run(
+        self,
+        settings: RunSettings,
+        text: str = "",
+        at: int | None = None,
+        new_ids: Sequence[int] = (),
+        as_is: bool = False,
+    ) -> bool:
+        """`write` with these settings; True."""
+        self._say_ignored(settings.sampling)
+        run = self.session.run(settings, text, at, new_ids, as_is)
         if at is not None:
             self.show_text()
             self.view.action_newest()
         self.offer()
         self.follow(run)
         return True
+
+    def _say_ignored(self, sampling: Sampling) -> None:
+        """Say which settings of a run its server ignores, once for the same ones."""
+        found = self.capabilities.ignored(sampling)
+        if found and found != self._said_ignored:
+            self.notify(
+                said_ignored(found), severity="warning", markup=False, timeout=PROBLEM_SECONDS
+            )
+        self._said_ignored = found

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from textual import work
 
 from gpt.errors import UserError
+from gpt.settings import Sampling
 from gpt.step import Step
 from tui.heat import influence
 from tui.labels import name_of
 from tui.screens.session_screen import SessionScreen
 
+if TYPE_CHECKING:
+    from tui.screens.inside import Chosen
+
 
 class TokenActions(SessionScreen):
     """Each action's conditions are in the table of possible actions."""
+
+    _inside: Chosen | None = None
+    """What was looked at inside the network last."""
 
     def action_lines(self) -> None:
         """Show the numbers of each line."""
@@ -60,6 +68,37 @@ class TokenActions(SessionScreen):
             title = f'Influence on "{_name(step)}" (position {index})'
             self.view.set_scale(influence(title, bits))
 
+    def action_inside(self) -> None:
+        """Look inside the network at the selected token."""
+        from gpt.config import ModelConfig
+        from tui.screens.inside import Chosen, InsideScreen
+
+        index, model = self.view.index, self.session.loaded
+        if index is None or model is None:
+            self.complain("The model is still loading.")
+            return
+        try:
+            config = ModelConfig.from_dict(model.config)
+        except UserError as error:
+            self.complain(str(error))
+            return
+        self._inside = self._inside or Chosen()
+        screen = InsideScreen(self.session, config, index, self._inside)
+
+        def back(_: None) -> None:
+            self._go_to(screen.place.index)
+            self.show_token()
+
+        self.app.push_screen(screen, back)
+
+    def action_whole_network(self) -> None:
+        """End all changes inside the network."""
+        self.document.changes = ()
+        if self.document.path:
+            self.session.keep()
+        self.show_token()
+        self.notify("The whole network writes from now on.", markup=False)
+
     def action_preset(self) -> None:
         """Choose a preset of the sampling settings."""
         from tui.screens.presets import PresetPicker
@@ -72,6 +111,28 @@ class TokenActions(SessionScreen):
 
         if controls:
             self.app.push_screen(PresetPicker(controls.preset), chosen)
+
+    async def action_more(self, name: str) -> None:
+        """Go to a setting that few people need."""
+        if self.controls:
+            await self.controls.open()
+            self.panels.chosen = "sampling"
+            field = self.query_one(f"#{name}")
+            self.call_after_refresh(field.focus, scroll_visible=False)
+            self.call_after_refresh(field.scroll_visible, animate=False)
+
+    def action_order(self) -> None:
+        """Change the order in which the sampling settings act."""
+        from tui.screens.order import OrderScreen
+
+        controls = self.controls
+
+        def chosen(order: tuple[str, ...] | None) -> None:
+            if controls and order is not None:
+                controls.order = Sampling(order=order).order
+
+        if controls:
+            self.app.push_screen(OrderScreen(controls.order, controls.acting), chosen)
 
     def action_ban(self) -> None:
         """Ban the selected token, or allow it again."""

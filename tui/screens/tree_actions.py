@@ -7,19 +7,25 @@ from itertools import takewhile
 from textual import on
 
 from tui.document import Node
-from tui.screens.session_screen import SessionScreen
+from tui.screens.turn_actions import TurnActions
 from tui.widgets.prompt import Prompt
 from tui.widgets.replacement import Replacement
 from tui.widgets.welcome import Welcome
 
 
-class TreeActions(SessionScreen):
+class TreeActions(TurnActions):
     """Each action's conditions are in the table of possible actions."""
 
     @on(Prompt.Sent)
     def _send(self, event: Prompt.Sent) -> None:
         """Continue after the path and the prompt; in an empty text, start with an opening line."""
         text = event.text
+        if (at := self.edited_at()) is not None:
+            if not text or self.send_message(text, at):
+                self.end_edit(draft=True)
+            else:
+                self.give_back(text)
+            return
         if not text and not self.document.path:
             text = self.query_one(Welcome).opening
         if not self.write(text):
@@ -29,11 +35,13 @@ class TreeActions(SessionScreen):
         """Continue after the selected token; the old continuation stays as a branch."""
         index = self.view.index
         if self.write(self.prompt.text, None if index is None else index + 1):
+            self.end_edit(draft=False)
             self.prompt.text = ""
 
     def action_replace(self) -> None:
-        """Type something else in the place of the selected token."""
-        if (index := self.view.index) is not None:
+        """Type something else in the place of the selected token, or of the message around it."""
+        index = self.view.index
+        if index is not None and not self.edited_message(index):
             text = self.document.path[index].step.text
             self.query_one(Replacement).ask(self.view.cell_of(index), self.view.outer_size, text)
 
@@ -41,7 +49,7 @@ class TreeActions(SessionScreen):
     def _replace(self, event: Replacement.Typed) -> None:
         """Put the typed text in the place of the selected token, and continue."""
         self.view.focus()
-        if event.text and not self.write(event.text, self.view.index):
+        if event.text and not self.write(event.text, self.view.index, as_is=True):
             self.action_replace()
 
     def action_draw_again(self) -> None:

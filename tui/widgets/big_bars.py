@@ -12,7 +12,7 @@ from textual.widget import Widget
 
 from gpt.step import Step
 from tui.bars import bar, full_bar
-from tui.labels import fit, name_of, percent
+from tui.labels import fit, name_of, percent, without_number
 
 _THICK = 3
 """Rows of a candidate: two of its bar and an empty one."""
@@ -48,7 +48,7 @@ class BigBars(Widget):
         if step is None:
             return Text("\n" * (self.content_size.height // 2) + "  ?", "bold")
         if step.logprob is None:
-            return Text("First token: nothing to predict it from")
+            return Text(without_number(step))
         room = max(1, (self.content_size.height + 1) // _THICK)
         shown = [(c.token_id, name_of(c), math.exp(c.logprob)) for c in step.candidates[:room]]
         if step.token_id not in [token_id for token_id, _, _ in shown]:

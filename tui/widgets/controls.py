@@ -3,76 +3,30 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
-from typing import ClassVar
+from typing import Any
 
 from textual import getters, on
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Checkbox, Input, Label
+from textual.reactive import reactive
+from textual.widgets import Button, Checkbox, Input, Label
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.settings import Ids, Sampling, check_setting
 from gpt.word_ids import split_boost
-from tui.dials import KNOBS, NEUTRAL, PRESETS, WORDS, Knob, preset_fields
+from tui.dials import KNOBS, MORE, NEUTRAL, PRESETS, SAMPLED, WORDS, preset_fields
 from tui.runs import RunSettings
-from tui.widgets.field import Field
+from tui.widgets.dial import Tick, Words, boost_of, ids_of, is_named, number
+from tui.widgets.setting_rows import more_rows, rows, said
 from tui.widgets.slider import Slider
+from tui.widgets.told import Told
 
-
-class Dial(Field):
-    """A number that the arrow keys change."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "turn(1)", "more", id="setting.more"),
-        Binding("down", "turn(-1)", "less", id="setting.less"),
-    ]
-
-    def __init__(self, knob: Knob) -> None:
-        super().__init__(
-            knob.value,
-            id=knob.name,
-            compact=True,
-            placeholder=knob.empty,
-            tooltip=knob.tip,
-        )
-        self._knob = knob
-
-    def action_turn(self, by: int) -> None:
-        """Add or subtract one step, within the range."""
-        try:
-            value = float(self.value or 0) + by * self._knob.step
-        except ValueError:
-            return
-        self.value = f"{min(self._knob.most, max(0.0, value)):.10g}"
-
-
-_TOKEN = re.compile(r"#\d{1,18}", re.ASCII)
-
-
-def _line(items: list[str]) -> str:
-    return " ".join(item.replace(" ", "·") for item in items)
-
-
-def _boost(item: str) -> tuple[str, float]:
-    try:
-        return split_boost(item)
-    except UserError as error:
-        raise UserError(f"boosted: {error}") from None
-
-
-class Tick(Checkbox):
-    """A checkbox whose state is visible without colour."""
-
-    @property
-    def BUTTON_INNER(self) -> str:  # type: ignore[override]  # noqa: N802
-        """Textual shows a cross in both states and only dims one."""
-        return "X" if self.value else " "
+_LATER = {*(knob.name for knob in MORE), "dynatemp_range", "order"}
+"""Settings that only the opened panel shows."""
 
 
 class Controls(VerticalScroll, can_focus=False):
@@ -81,15 +35,25 @@ class Controls(VerticalScroll, can_focus=False):
     BORDER_TITLE = "Sampling"
 
     _chat_box = getters.query_one("#chat", Checkbox)
+    _more_box = getters.query_one("#more", Checkbox)
     _slide_box = getters.query_one("#slide", Checkbox)
     _problem = getters.query_one("#problem", Label)
+
+    order: reactive[tuple[str, ...]] = reactive((), init=False)
+    """The order of the settings, as in Sampling."""
 
     class Turned(Message):
         """A setting has another value."""
 
-    def __init__(self, *, chat: bool) -> None:
+    def __init__(self, *, chat: bool, system: str = "") -> None:
+        """system: what the model of a chat is told first."""
         super().__init__(id="sampling")
         self._chat = chat
+        self._system = Told(system)
+        self._later = {knob.name: knob.value for knob in MORE}
+        """What the fields will hold that are mounted when somebody opens them."""
+        self.acting = frozenset[str]()
+        """Names of the settings that are not neutral."""
         self._drawn_seed: int | None = None
         """The latest random seed."""
         self.words: dict[str, tuple[Ids, ...]] = {}
@@ -98,14 +62,10 @@ class Controls(VerticalScroll, can_focus=False):
     def compose(self) -> ComposeResult:
         """Labels, sliders and fields in three columns."""
         yield Label(id="problem", markup=False)
-        for knob in KNOBS:
-            yield Label(Content(knob.label).stylize(f"@click=app.help({knob.label!r})"))
-            if knob.ends:
-                yield Slider(knob, id=f"slide_{knob.name}")
-            yield Dial(knob)
+        yield from rows(KNOBS[: -len(MORE)])
         for name, tip in WORDS.items():
             yield Label(name, markup=False)
-            yield Field(id=name, compact=True, placeholder="words, or #12", tooltip=tip)
+            yield Words(id=name, compact=True, placeholder="words, or #12", tooltip=tip)
         yield Tick(
             "Chat",
             self._chat,
@@ -113,26 +73,40 @@ class Controls(VerticalScroll, can_focus=False):
             compact=True,
             tooltip="each prompt is a message of a chat; the model stops after its answer",
         )
+        yield self._system
         yield Tick(
             "Slide context when full",
             id="slide",
             compact=True,
             tooltip="when the context is full, continue and forget the oldest tokens",
         )
+        tip = "penalties, DRY, XTC, mirostat and other settings, and their order"
+        yield Tick("More", id="more", compact=True, tooltip=tip)
 
     def _field(self, name: str) -> Input:
         return self.query_one(f"#{name}", Input)
+
+    def _text(self, name: str) -> str:
+        """What the field of a setting holds."""
+        return self._later[name] if name in self._later else self._field(name).value
+
+    def _write(self, name: str, text: str) -> None:
+        if name in self._later:
+            self._later[name] = text
+            self.check()
+        else:
+            self._field(name).value = text
 
     def set(self, name: str, value: float) -> bool:
         """Set the setting with this name; False if there is none."""
         if name not in {knob.name for knob in KNOBS}:
             return False
-        self._field(name).value = f"{value:.10g}"
+        self._write(name, f"{value:.10g}")
         return True
 
     def numbers(self) -> dict[str, float]:
         """Name → value of every setting whose field holds a number."""
-        values = {knob.name: self._field(knob.name).value for knob in KNOBS}
+        values = {knob.name: self._text(knob.name) for knob in KNOBS}
         found = dict[str, float]()
         for name, text in values.items():
             with suppress(ValueError):
@@ -142,12 +116,15 @@ class Controls(VerticalScroll, can_focus=False):
     def use_preset(self, name: str) -> None:
         """Set the fields to a preset."""
         for field, value in preset_fields(name).items():
-            self._field(field).value = value
+            self._write(field, value)
+        self.order = ()
 
     @property
     def preset(self) -> str | None:
         """Name of the preset that the fields show; None if they show another mixture."""
-        now = {name: self._field(name).value for name in NEUTRAL}
+        now = {name: self._text(name) for name in NEUTRAL}
+        if self.order:
+            return None
         return next((name for name in PRESETS if preset_fields(name) == now), None)
 
     def show_former(self, sampling: Sampling | None) -> None:
@@ -162,47 +139,38 @@ class Controls(VerticalScroll, can_focus=False):
 
     def toggle_ban(self, token_id: int) -> bool:
         """Ban a token or allow it again; returns whether it is banned now."""
-        items, item = self._items("banned"), f"#{token_id}"
-        banned = item not in items
-        items = [*items, item] if banned else [each for each in items if each != item]
-        self._field("banned").value = _line(items)
+        field, item = self._words("banned"), f"#{token_id}"
+        banned = item not in field.items
+        field.put([*field.items, item] if banned else [it for it in field.items if it != item])
         return banned
 
     def boost(self, token_id: int, by: float) -> float:
         """Add nats to a token's boost; returns the boost."""
+        field = self._words("boosted")
         name, nats, others = f"#{token_id}", by, []
-        for item in self._items("boosted"):
+        for item in field.items:
             if item.rpartition(":")[0] == name:
                 nats += split_boost(item)[1]
             else:
                 others.append(item)
-        items = [*others, f"{name}:{nats:g}"] if nats else others
-        self._field("boosted").value = _line(items)
+        field.put([*others, f"{name}:{nats:g}"] if nats else others)
         return nats
 
     def unknown_words(self) -> list[str]:
         """Words in the fields whose tokens are not known yet."""
-        items = self._items("banned") + [item.rpartition(":")[0] for item in self._items("boosted")]
-        named = (item for item in items if item and not _TOKEN.fullmatch(item))
-        return [item for item in dict.fromkeys(named) if item not in self.words]
+        boosted = (item.rpartition(":")[0] for item in self._words("boosted").items)
+        found = dict.fromkeys([*self._words("banned").items, *boosted])
+        return [item for item in found if item and not is_named(item) and item not in self.words]
 
-    def _items(self, name: str) -> list[str]:
-        items = self._field(name).value.split()
-        return [item.replace("·", " ") for item in items]
-
-    def _ids(self, item: str) -> tuple[Ids, ...]:
-        if _TOKEN.fullmatch(item):
-            return ((int(item[1:]),),)
-        if item not in self.words:
-            raise UserError(f"the model has not tokenized {item!r} yet")
-        return self.words[item]
+    def _words(self, name: str) -> Words:
+        return self.query_one(f"#{name}", Words)
 
     @on(Input.Changed)
     def check(self) -> None:
         """Show the first problem of the settings and the name of their preset; move the sliders."""
         problem = ""
         try:
-            self._sampling(seed=self._seed() or 0)
+            self._show_acting(self._sampling(seed=self._seed() or 0))
             _ = self.length, self.branches
         except UserError as error:
             problem = one_line(str(error))
@@ -215,14 +183,40 @@ class Controls(VerticalScroll, can_focus=False):
             slider.value = values.get(slider.knob.name)
         self.post_message(self.Turned())
 
-    def _number(self, name: str, kind: type[int] | type[float]) -> float:
-        text = self._field(name).value
-        try:
-            return kind(text)
-        except ValueError:
-            label = next(knob.label for knob in KNOBS if knob.name == name)
-            wanted = "a whole number" if kind is int else "a number"
-            raise UserError(f"{label} is {text!r}; it must be {wanted}") from None
+    def _show_acting(self, sampling: Sampling) -> None:
+        """Open the panel for a setting that begins to act, and count those that do."""
+        hidden = sampling.active & _LATER
+        if hidden - self.acting:
+            self._more_box.value = True
+        self.acting = sampling.active.union(sampling.stages)
+        self._more_box.label = Content(f"More {len(hidden)}" if hidden else "More")
+
+    async def open(self) -> None:
+        """Show the settings that few people need."""
+        if texts := self._later:
+            self._later = {}
+            await self.mount(*more_rows(texts, self.order))
+        self.set_class(True, "-more")
+        self._more_box.value = True
+
+    @on(Checkbox.Changed, "#more")
+    async def _open(self, event: Checkbox.Changed) -> None:
+        if event.value:
+            await self.open()
+        self.set_class(event.value, "-more")
+        if self._more_box.has_focus:
+            self.call_after_refresh(
+                lambda: self.scroll_to(y=self._more_box.virtual_region.y, animate=False)
+            )
+
+    def watch_order(self, order: tuple[str, ...]) -> None:
+        """Name the settings in their order."""
+        if not self._later:
+            self.query_one("#order", Button).label = said(order)
+        self.check()
+
+    def _number(self, name: str) -> float:
+        return number(next(knob for knob in KNOBS if knob.name == name), self._text(name))
 
     def sampling(self, *, new_seed: bool = True) -> Sampling:
         """The sampling settings. Raises UserError that names a bad one.
@@ -242,21 +236,18 @@ class Controls(VerticalScroll, can_focus=False):
 
     def _seed(self) -> int | None:
         """The seed in the field; None if it is empty."""
-        return int(self._number("seed", int)) if self._field("seed").value else None
+        return int(self._number("seed")) if self._field("seed").value else None
 
     def _sampling(self, *, seed: int) -> Sampling:
+        numbers: dict[str, Any] = {knob.name: self._number(knob.name) for knob in SAMPLED}
+        boosts = [boost_of(item) for item in self._words("boosted").items]
         return Sampling(
-            temperature=self._number("temperature", float),
-            top_k=int(self._number("top_k", int)),
-            top_p=self._number("top_p", float),
-            min_p=self._number("min_p", float),
-            repetition_penalty=self._number("repetition_penalty", float),
-            banned=tuple(ids for item in self._items("banned") for ids in self._ids(item)),
-            boosted=tuple(
-                (ids, nats)
-                for word, nats in map(_boost, self._items("boosted"))
-                for ids in self._ids(word)
+            **numbers,
+            order=self.order,
+            banned=tuple(
+                ids for item in self._words("banned").items for ids in ids_of(item, self.words)
             ),
+            boosted=tuple((ids, nats) for word, nats in boosts for ids in ids_of(word, self.words)),
             seed=seed,
         )
 
@@ -266,21 +257,20 @@ class Controls(VerticalScroll, can_focus=False):
         length: most tokens of a single branch, instead of the fields for length and branches.
         """
         sampling = self.sampling()
-        if length is None:
-            return RunSettings(sampling, self.length, self.branches, self.slide, self.chat)
-        return RunSettings(sampling, length, 1, self.slide, self.chat)
+        length, branches = (self.length, self.branches) if length is None else (length, 1)
+        return RunSettings(sampling, length, branches, self.slide, self.chat, self._system.told)
 
     @property
     def length(self) -> int:
         """Most tokens of a run. Raises UserError if it is not a whole number of at least 0."""
-        length = int(self._number("length", int))
+        length = int(self._number("length"))
         check_setting("max_new_tokens", length)
         return length
 
     @property
     def branches(self) -> int:
         """Number of runs from one place. Raises UserError if it is not from 1 to 50."""
-        number = int(self._number("branches", int))
+        number = int(self._number("branches"))
         if not 1 <= number <= 50:
             raise UserError(f"branches is {number}; it must be 1 to 50")
         return number
@@ -294,3 +284,13 @@ class Controls(VerticalScroll, can_focus=False):
     def chat(self) -> bool:
         """Whether a prompt is a message of a chat."""
         return self._chat_box.value
+
+    def tell(self, system: str) -> None:
+        """Show the system prompt of a text, if it has one."""
+        if system:
+            self._system.tell(system)
+
+    @on(Input.Changed, "#system")
+    def _told(self, event: Input.Changed) -> None:
+        """A system prompt belongs to a chat."""
+        self._chat_box.value = self.chat or bool(event.value)

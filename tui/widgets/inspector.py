@@ -15,12 +15,22 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from gpt.capabilities import Capabilities
 from gpt.step import Candidate, Step
 from tui.bars import bar, full_bar
-from tui.labels import fit, name_of, percent
+from tui.labels import (
+    entropy_of,
+    equally_likely,
+    fit,
+    name_of,
+    percent,
+    rank_of,
+    without_number,
+)
 
 KEYS = 9
 """Number of candidates that a digit takes."""
+_BY_TEMPLATE = "by the chat template"
 _LABEL = 12
 _PERCENT = 7
 _FACTS = 34
@@ -59,6 +69,11 @@ class Inspector(Widget):
     is_prompt: reactive[bool] = reactive(True)
     """The person wrote the token."""
     vocab_size: reactive[int] = reactive(0)
+    """0: unknown."""
+    capabilities: reactive[Capabilities] = reactive(Capabilities())
+    """What whoever read the token can say of it."""
+    inside: reactive[str] = reactive("")
+    """What was changed inside the network that read it, in words."""
     now: reactive[Mapping[int, float] | None] = reactive(None)
     """Token id → its probability after the settings on the screen; None if the token was sampled
     with the same ones, or nobody knows."""
@@ -70,14 +85,20 @@ class Inspector(Widget):
             return Text("No token yet", "dim")
         width, height = self.content_size
         is_low = height < 10 and width >= 2 * _FACTS
-        facts = describe(step, self.is_prompt, width=_FACTS if is_low else width)
+        is_served = bool(self.capabilities.server)
+        width_of_facts = _FACTS if is_low else width
+        facts = describe(step, self.is_prompt, width_of_facts, is_served=is_served)
+        if self.inside:
+            facts[1:1] = [Text(f"inside: {self.inside}", "bold")]
         if step.logprob is None:
             return Text("\n").join(facts)
         if is_low:
             found = self._candidates(step, width - _FACTS - 2, height)
             lines = [_beside(a, b) for a, b in zip_longest(facts, found, fillvalue=Text())]
         else:
-            facts = facts[: 2 if height < 9 else 3]
+            # A server's words are longer.
+            most = 2 if height < 9 else 5 if is_served and height > 14 else 3
+            facts = facts[: most + bool(self.inside)]
             lines = facts + self._candidates(step, width, height - len(facts))
         return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
@@ -94,7 +115,9 @@ class Inspector(Widget):
         lines = []
         if has_heading:
             second = "these settings" if self.now is not None else "after sampling"
-            heading = f"{'':{label + 3}}{'model':{cells + _PERCENT + 2}}" + second * both
+            own = "changed model" if self.inside else "model"
+            first = own if self.capabilities.is_raw else "after the server's settings"
+            heading = f"{'':{label + 3}}{first:{cells + _PERCENT + 2}}" + second * both
             lines.append(Text(heading, "bold"))
         for row in shown:
             lines.append(self._row(row, label, cells, both=both))
@@ -160,26 +183,32 @@ def _term(text: str, term: str) -> tuple[str, Style]:
     return text, Style.from_meta({"@click": f"app.help({term!r})"})
 
 
-def describe(step: Step, is_prompt: bool = True, width: int = 80) -> list[Text]:
-    """The numbers of a token, as lines of at most this width; the first ones matter most."""
+def describe(
+    step: Step, is_prompt: bool = True, width: int = 80, *, is_served: bool = False
+) -> list[Text]:
+    """The numbers of a token, as lines of at most this width; the first ones matter most.
+
+    is_served: a server drew it, which tells no probabilities after the settings.
+    """
     name = name_of(step)
     first = Text.assemble(
         (f'"{name}"', "bold"), _term(f"  id {step.token_id} · position {step.position}", "token")
     )
-    if step.logprob is None or step.entropy is None:
-        return [first, Text("First token: nothing to predict it from")]
-    among = math.exp(step.entropy)
-    number = f"{among:,.0f}" if among >= 10 else f"{among:.2g}"
+    if step.logprob is None:
+        said = [first, Text(without_number(step))]
+        return [*said, Text(_BY_TEMPLATE, "dim")] if step.by_template else said
     likely = (
         _term(f"P = {percent(math.exp(step.logprob))}", "probability"),
-        _term(f"   rank {'–' if step.rank is None else f'{step.rank:,}'}", "rank"),
+        _term(f"   rank {rank_of(step)}", "rank"),
     )
-    among_others = _term(f"≈ {number} equally likely", "equally likely")
+    among_others = _term(equally_likely(step), "equally likely")
     if step.sampling_logprob is None:
-        drawn = _term("your text" if is_prompt else "not sampled by this model", "token")
+        other = "drawn by the server" if is_served else "not sampled by this model"
+        yours = _BY_TEMPLATE if step.by_template else "your text"
+        drawn = _term(yours if is_prompt else other, "token")
     else:
         drawn = _term(f"drawn at {percent(math.exp(step.sampling_logprob))}", "sampling")
-    entropy = _term(f"entropy {step.entropy:.2f} nats", "entropy")
+    entropy = _term(entropy_of(step), "entropy")
     lines = [
         Text.assemble(*likely, "   ", among_others),
         Text.assemble(drawn, " · ", entropy, style="dim"),
@@ -219,13 +248,12 @@ def rows(
         if now is not None:
             after, before = now.get(token_id), after
         found.append(Row(row.label, row.own, after, before, token_id == step.token_id, row.number))
+    own = _left_over(row.own for row in found)
     rest = vocab_size - len(found)
-    if rest > 0:
+    if rest > 0 or (not vocab_size and own):
         afters = [row.after for row in found]
         after = None if None in afters else _left_over(p for p in afters if p is not None)
-        found.append(
-            Row(f"{rest:,} more", _left_over(row.own for row in found), after, is_rest=True)
-        )
+        found.append(Row(f"{rest:,} more" if vocab_size else "rest", own, after, is_rest=True))
     return found
 
 

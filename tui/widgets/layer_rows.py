@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.segment import Segment
 
+from gpt.interpret.answers import Layer
 from gpt.sanitize import one_line
+from gpt.step import Candidate, Step
 from tui.bars import bar
 from tui.labels import fit, name_of, percent, visible
 from tui.widgets.head_rows import heads
@@ -90,7 +92,7 @@ def _layer(found: Found, index: int, width: int, styles: Styles) -> Row:
     has_percent = cells > PERCENT + 6
     guess, p = "", 0.0
     if layer.ids:
-        guess, p = visible(layer.bytes[0], layer.ids[0]), math.exp(layer.logprobs[0])
+        guess, p = _guess(found, layer), math.exp(layer.logprobs[0])
     if has_percent:
         cells -= PERCENT + 1
     name = fit("output" if is_output else one_line(layer.name), _NAME)
@@ -104,6 +106,14 @@ def _layer(found: Found, index: int, width: int, styles: Styles) -> Row:
     own = f" {percent(math.exp(layer.chosen_logprob)):>{PERCENT}}"
     more = f" {percent(p):>{PERCENT}}" if has_percent else ""
     return [*row, Segment(f"{more}{own} {_short(layer.chosen_rank):>{_RANK}}", plain)]
+
+
+def _guess(found: Found, layer: Layer) -> str:
+    """A layer's best guess; a special token by its name, if it is one of the candidates."""
+    step, token_id = found.nodes[-1].step, layer.ids[0]
+    known: tuple[Step | Candidate, ...] = (step, *step.candidates)
+    names = (each.name for each in known if each.token_id == token_id and each.name)
+    return visible(layer.bytes[0], token_id, next(names, ""))
 
 
 def _short(rank: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -16,7 +18,10 @@ from gpt.sanitize import one_for_one
 from tui import possible
 from tui.keys import bindings
 from tui.labels import boxes
+from tui.special_tokens import CLOSE, INSERTED, OPEN, inserted, plain, without_marks
 from tui.widgets.field import InOrder
+
+_AT_END = re.compile(f"{INSERTED.pattern}$")
 
 
 class Prompt(InOrder, TextArea):
@@ -99,10 +104,52 @@ class Prompt(InOrder, TextArea):
         else:
             self.action_cursor_page_down()
 
+    def load_text(self, text: str) -> None:
+        """Replace the text; nothing in it is a special token."""
+        super().load_text(without_marks(text))
+
+    def restore(self, text: str) -> None:
+        """Replace the text by one that was in this field; its special tokens stay."""
+        super().load_text(text)
+
+    def edited(self, text: str) -> None:
+        """Replace the text by what an editor made of it; it may not add special tokens."""
+        before, after = (Counter(INSERTED.findall(each)) for each in (self.text, text))
+        if after <= before:
+            self.restore(text)
+        else:
+            self.text = text
+        self.move_cursor(self.document.end)
+
+    def insert_special(self, name: str) -> None:
+        """Insert a special token of the model at the cursor."""
+        self.insert(inserted(name))
+
+    async def on_key(self, event: events.Key) -> None:
+        """Letters never become the marks of a special token."""
+        if event.character in (OPEN, CLOSE):
+            event.stop()
+            event.prevent_default()
+        else:
+            await super().on_key(event)
+
+    def action_delete_left(self) -> None:
+        """Delete the selection, the special token, or the character before the cursor."""
+        row, column = self.cursor_location
+        before = self.document.get_line(row)[:column]
+        found = _AT_END.search(before)
+        if found and not self.selected_text:
+            self.delete((row, found.start()), (row, column))
+        else:
+            super().action_delete_left()
+
     def get_line(self, line_index: int) -> Text:
         """A line as it is drawn: pasted text may hold control characters."""
-        text = one_for_one(self.document.get_line(line_index))
-        return Text(text, end="", no_wrap=True)
+        line = self.document.get_line(line_index)
+        text = Text(one_for_one(plain(line)), end="", no_wrap=True)
+        for found in INSERTED.finditer(line):
+            text.stylize("reverse", *found.span())
+        return text
 
     def render_line(self, y: int) -> Strip:
         """One row of the screen; without any width, TextArea would fail to wrap its placeholder."""
@@ -110,4 +157,4 @@ class Prompt(InOrder, TextArea):
 
     def on_paste(self, event: events.Paste) -> None:
         """Convert line ends of other systems: the model would see control characters."""
-        event.text = event.text.replace("\r\n", "\n").replace("\r", "\n")
+        event.text = without_marks(event.text).replace("\r\n", "\n").replace("\r", "\n")

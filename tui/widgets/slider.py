@@ -34,8 +34,8 @@ class Slider(Widget):
             self.slider = slider
             self.value = value
 
-    def __init__(self, knob: Knob, *, id: str) -> None:
-        super().__init__(id=id)
+    def __init__(self, knob: Knob, *, id: str, classes: str = "") -> None:
+        super().__init__(id=id, classes=classes)
         self.knob = knob
         self.tooltip = knob.tip
 

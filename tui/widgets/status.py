@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.cells import cell_len
+from rich.style import Style
 from rich.text import Text
 from textual.reactive import reactive
 from textual.widget import Widget
 
 from gpt.sanitize import one_line
 from tui.backend import Loaded
+from tui.labels import server_at
 
 SEPARATOR = " · "
+RESTORE = "screen.whole_network"
+"""The action that ends the changes inside the network."""
 
 
 class Status(Widget):
@@ -28,12 +32,17 @@ class Status(Widget):
     perplexity: reactive[float | None] = reactive(None)
     used: reactive[int] = reactive(0)
     """Number of tokens of the text."""
+    inside: reactive[str] = reactive("")
+    """What is changed inside the network, in a few words."""
 
     def render(self) -> Text:
         """The facts that fit, in one line; the least important ones go first."""
         text = Text(no_wrap=True, overflow="ellipsis").append(" gpt-tui ", "bold reverse")
         if self.model is None:
             return text.append(f"  {one_line(self.waiting)}", "italic")
+        if self.inside:  # nobody may take its text for that of the whole network
+            restore = Style(bold=True, reverse=True) + Style.from_meta({"@click": RESTORE})
+            text.append(" ").append(f" {self.inside} ", restore)
         room = self.size.width - cell_len(text.plain) - 3
         facts = list(self._facts(self.model))
         while len(facts) > 1 and cell_len(SEPARATOR.join(facts)) > room:
@@ -42,18 +51,29 @@ class Status(Widget):
 
     def _facts(self, model: Loaded) -> Iterator[str]:
         """What is known, the most important first."""
-        yield f"{one_line(model.name)} {model.n_params / 1e6:.1f}M"
+        size = f" {model.n_params / 1e6:,.1f}M" if model.n_params else ""
+        yield one_line(model.name) + size
         if self.perplexity is not None:
             digits = 0 if self.perplexity >= 1000 else 2
             yield f"perplexity {self.perplexity:,.{digits}f}"
         if self.speed is not None:
             yield f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s"
-        if self.used > model.block_size:  # it slides
+        if not model.block_size:
+            yield f"context {self.used:,}"
+        elif self.used > model.block_size:  # it slides
             yield f"{self.used:,} tokens, context {model.block_size}"
         else:
             yield f"context {self.used}/{model.block_size}"
-        cost = model.divergence.get(model.dtype) if model.device == "cpu" else None
-        known = "" if cost is None else f" (KL {cost:.1g})"
-        yield f"{model.device} {model.dtype}{known}" + " compiled" * model.compiled
+        if model.capabilities.server:
+            yield server_at(model.capabilities)
+        else:
+            yield _device(model)
         if self.first is not None:
             yield f"first after {1000 * self.first:,.0f} ms"
+
+
+def _device(model: Loaded) -> str:
+    """Where the model runs, and what its dtype costs."""
+    cost = model.divergence.get(model.dtype) if model.device == "cpu" else None
+    known = "" if cost is None else f" (KL {cost:.1g})"
+    return f"{model.device} {model.dtype}{known}" + " compiled" * model.compiled

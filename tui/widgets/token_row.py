@@ -13,6 +13,9 @@ from gpt.sanitize import sanitize
 from tui.document import Node
 from tui.labels import name_of
 
+MARKED = Style(underline2=True)
+FORK = Style(underline=True)
+DIFFERENT = Style(underline=True, bold=True)
 PLAIN = str.maketrans("\n\t", "  ")
 """Blanks for what only moves the letters."""
 VISIBLE = str.maketrans(" \n\t", "·⏎⇥")
@@ -35,6 +38,18 @@ def boxed_text(node: Node) -> str:
 def starts(nodes: Sequence[Node]) -> list[int]:
     """Byte offset of each token in the text."""
     return list(accumulate((len(node.step.bytes) for node in nodes), initial=0))
+
+
+def painted(text: str, style: Style, *, is_visible: bool) -> Segment:
+    """A token. is_visible: draw signs for blanks, and for a token without text."""
+    if is_visible:
+        return Segment(text.translate(VISIBLE) or NOTHING, style)
+    return Segment(text if text.isprintable() else text.translate(PLAIN), style)
+
+
+def differs(data: bytes, start: int, other: bytes | None) -> bool:
+    """Whether another text, if there is one, has something else than this at an offset."""
+    return other is not None and not other.startswith(data, start)
 
 
 def forked(text: str, style: Style, letter: Style, *, is_visible: bool) -> Iterator[Segment]:

@@ -21,12 +21,9 @@ from gpt.sanitize import one_line
 from tui.document import Node
 from tui.heat import SCALES, Scale
 from tui.palette import Palette
-from tui.widgets.token_row import NOTHING, PLAIN, VISIBLE, boxed_text, forked, shown_text, starts
+from tui.widgets import token_row
 from tui.wrap import Rows
 
-_MARKED = Style(underline2=True)
-_FORK = Style(underline=True)
-_DIFFERENT = Style(underline=True, bold=True)
 NEXT_COLOURS = ContentStyle.from_meta({"@click": "colours"})
 """A click on the legend acts like the key that changes the colouring."""
 FRAME = 0.04
@@ -114,12 +111,9 @@ class TokenText(ScrollView):
 
     def compare_with(self, nodes: Sequence[Node]) -> None:
         """Underline the tokens that another text does not have at the same place."""
-        self._starts = starts(self._tokens)
+        self._starts = token_row.starts(self._tokens)
         self._other = b"".join(node.step.bytes for node in nodes)
         self._repaint()
-
-    def _is_in_other(self, index: int, other: bytes) -> bool:
-        return other.startswith(self._tokens[index].step.bytes, self._starts[index])
 
     def set_scale(self, *scales: Scale) -> None:
         """Colour by the first of these scales; the others and the usual ones come next."""
@@ -144,8 +138,7 @@ class TokenText(ScrollView):
         """Show new tokens at the end of the sequence now."""
         if self._waiting:
             self._waiting.stop()
-        self._waiting, self._extended = None, time.monotonic()
-        before = self.index
+        self._waiting, self._extended, before = None, time.monotonic(), self.index
         last_row = len(self._rows) - 1
         self._append(len(self._rows.first_row))
         self._forget([*self._rows.rows_of(before), *range(last_row, len(self._rows))])
@@ -153,7 +146,7 @@ class TokenText(ScrollView):
 
     def _append(self, start: int) -> None:
         """Add the tokens from this one on to the rows."""
-        shown = boxed_text if self.boxes else shown_text
+        shown = token_row.boxed_text if self.boxes else token_row.shown_text
         append = self._rows.append
         for node in self._tokens[start:]:
             append(shown(node))
@@ -189,9 +182,8 @@ class TokenText(ScrollView):
         """Scroll as little as needed to show where a token begins."""
         row, top = self._rows.row_of(index), self.scroll_offset.y
         if not top <= row < top + self.size.height:
-            self.scroll_to(
-                y=row if row < top else row - self.size.height + 1, animate=False, force=True
-            )
+            y = row if row < top else row - self.size.height + 1
+            self.scroll_to(y=y, animate=False, force=True)
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Follow the end of the text while the reader is scrolled to it."""
@@ -213,14 +205,14 @@ class TokenText(ScrollView):
         self.refresh()
 
     def _write_title(self) -> None:
-        is_usual = self._scale is SCALES[0]
-        names = [self.caption] if self.caption and is_usual else [self.caption, self._scale.title]
+        names = [self.caption]
+        if not self.caption or self._scale is not SCALES[0]:
+            names.append(self._scale.title)
         names += ["tokens as boxes" if self.boxes else "", self.branch]
         self.border_title = Content(one_line(" · ".join(filter(None, names))))
 
     def _write_legend(self) -> None:
-        room = self.outer_size.width - 4
-        legend = self._palette.legend(self._scale, room, boxes=self.boxes)
+        legend = self._palette.legend(self._scale, self.outer_size.width - 4, boxes=self.boxes)
         self.border_subtitle = legend.stylize(NEXT_COLOURS)
 
     def watch_branch(self) -> None:
@@ -262,27 +254,26 @@ class TokenText(ScrollView):
     def _draw(self, row: int) -> Iterator[Segment]:
         index = self.index or 0
         selected = self.selection or range(index, index + 1)
-        rows, is_fork, boxes = self._rows, self._is_fork, self.boxes
+        rows, is_fork, palette = self._rows, self._is_fork, self._palette
         for index, text in rows[row]:
             is_selected = index in selected
-            style = self._palette.selected if is_selected else self._style(index)
+            is_visible = is_selected or self.boxes
+            style = palette.selected if is_selected else self._style(index)
             if is_fork and is_fork(index) and rows.letter_row(index) == row:
-                letter = style + _FORK if is_selected else self._palette.fork
-                yield from forked(text, style, letter, is_visible=is_selected or boxes)
-            elif is_selected or boxes:
-                yield Segment(text.translate(VISIBLE) or NOTHING, style)
+                letter = style + token_row.FORK if is_selected else palette.fork
+                yield from token_row.forked(text, style, letter, is_visible=is_visible)
             else:
-                yield Segment(text if text.isprintable() else text.translate(PLAIN), style)
+                yield token_row.painted(text, style, is_visible=is_visible)
 
     def _style(self, index: int) -> Style:
         """The style of a token that is not selected."""
         node, scale = self._tokens[index], self._scale
         box = index % 2 if self.boxes else None
-        style = self._palette.style(scale.heat(node.step), node.is_prompt, scale.is_signed, box)
+        style = self._palette.style(scale.heat(node.step), node.author, scale.is_signed, box)
         if node.is_marked:
-            style += _MARKED
-        if self._other is not None and not self._is_in_other(index, self._other):
-            style += _DIFFERENT
+            style += token_row.MARKED
+        if self._starts and token_row.differs(node.step.bytes, self._starts[index], self._other):
+            style += token_row.DIFFERENT
         return style
 
     def watch_selected(self, before: int | None, after: int | None) -> None:

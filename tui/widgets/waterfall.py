@@ -11,42 +11,39 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
+from gpt.capabilities import Capabilities
 from gpt.interpret.answers import Row, Waterfall
 from gpt.step import Step
+from tui.dials import STAGES
 from tui.labels import fit, percent, visible
 
-NAMES = {
-    "model": "model",
-    "banned": "banned",
-    "boosted": "boosted",
-    "repetition_penalty": "repeat",
-    "temperature": "temperature",
-    "top_k": "top-k",
-    "top_p": "top-p",
-    "min_p": "min-p",
-}
 _COLUMN, _NARROWEST = 12, 9
 _LABEL = 12
+_NAMES = {**STAGES, "interventions": "inside"}
+"""Stage → the heading of its column."""
 
 
-def as_drawn(found: Waterfall, step: Step, *, same_settings: bool) -> Waterfall:
+def as_drawn(found: Waterfall, step: Step, own: int | None, *, same_settings: bool) -> Waterfall:
     """The same table with the numbers of the Step, so that all panels show the same ones.
 
     New numbers may differ in the last digit: fast code and the network round differently.
+    own: index of the stage that has the Step's own probabilities; None: none of them does.
     same_settings: the token was sampled with these settings, so the Step has the last column too.
     """
+    if own is None:
+        return found
     known: dict[int, tuple[float | None, float | None]] = {
         each.token_id: (each.logprob, each.sampling_logprob) for each in step.candidates
     }
     known[step.token_id] = step.logprob, step.sampling_logprob
     rows, rest = [], list(found.rest)
     for row in found.rows:
-        own, after = known.get(row.token_id, (None, None))
+        before, after = known.get(row.token_id, (None, None))
         values = list(row.probabilities)
         if same_settings and after is not None:
             values[-1] = math.exp(after)
-        if own is not None:
-            values[0] = math.exp(own)
+        if before is not None:
+            values[own] = math.exp(before)
         rest = [r + old - new for r, old, new in zip(rest, row.probabilities, values, strict=True)]
         rows.append(row._replace(probabilities=tuple(values)))
     return found._replace(rows=tuple(rows), rest=tuple(max(0.0, r) for r in rest))
@@ -61,15 +58,32 @@ class WaterfallTable(Widget):
     found: reactive[Waterfall | None] = reactive(None)
     chosen: reactive[int | None] = reactive(None)
     """Id of the token in the text."""
+    capabilities: reactive[Capabilities] = reactive(Capabilities())
+    """What whoever runs the model can say of the odds."""
+    vocab_size: reactive[int] = reactive(0)
+    """0: unknown, so that tokens beyond the candidates cannot be counted."""
+    missing: reactive[tuple[str, ...]] = reactive(())
+    """Labels of settings that act and that the candidates are too few to compute."""
 
     def watch_found(self, found: Waterfall | None) -> None:
-        """Name the token that the random seed picks."""
+        """Name the token that the random seed picks; a server picks by itself."""
         if found is None:
             self.border_subtitle = ""
             return
-        row = next(row for row in found.rows if row.token_id == found.drawn)
-        name = visible(row.bytes, row.token_id)
-        self.border_subtitle = Content(f"▸ in the text   ⚄ picked by this random seed: {name}")
+        said = ["▸ in the text"]
+        if not self.capabilities.server:
+            row = next(row for row in found.rows if row.token_id == found.drawn)
+            name = visible(row.bytes, row.token_id)
+            said.append(f"⚄ picked by this random seed: {name}")
+        elif found.rest[0]:
+            said.append("rest: tokens that the server does not show")
+        if self.missing:
+            said.append(f"not computed: {', '.join(self.missing)}")
+        self.border_subtitle = Content("   ".join(said))
+
+    def watch_missing(self) -> None:
+        """Say what is missing."""
+        self.watch_found(self.found)
 
     def render(self) -> Text:
         """The table, with as many rows and columns as fit."""
@@ -78,23 +92,31 @@ class WaterfallTable(Widget):
         if found is None:
             return text.append("First token: nothing to predict it from", "dim")
         columns, width = self._columns(found)
-        names = [NAMES.get(found.stages[i], found.stages[i]) for i in columns]
+        names = [_NAMES.get(found.stages[i], found.stages[i]) for i in columns]
         heading = "".join(f"{name[: width - 1]:>{width}}" for name in names)
         text.append(f"{'':{_LABEL + 2}}{heading}\n", "bold")
         shown = self._shown(found)
         gone = self.get_component_rich_style("waterfall--gone", partial=True)
         for row in shown:
             mark = "▸" if row.token_id == self.chosen else " "
-            picked = "⚄" if row.token_id == found.drawn else " "
+            picked = "⚄" if row.token_id == self._picked(found) else " "
             style = "bold" if mark + picked != "  " else ""
             text.append(mark + fit(visible(row.bytes, row.token_id), _LABEL) + picked, style)
             text.append_text(_cells(row, found.stages, (columns, width), gone))
         hidden = [row for row in found.rows if row not in shown]
         rest = [found.rest[i] + sum(row.probabilities[i] for row in hidden) for i in columns]
-        label = fit(f"{found.n_rest + len(hidden)} more", _LABEL)
+        n_rest = found.n_rest + len(hidden)
+        is_counted = self.vocab_size or not self.capabilities.server
+        label = fit(f"{n_rest} more" if is_counted else "rest", _LABEL)
         text.append(f" {label} " + "".join(f"{percent(p):>{width}}" for p in rest) + "\n", "dim")
+        if not is_counted:
+            return text
         left = "".join(f"{found.left[i]:>{width},}" for i in columns)
         return text.append(f" {fit('tokens left', _LABEL)} {left}", "dim")
+
+    def _picked(self, found: Waterfall) -> int | None:
+        """The token that the random seed picks; None if a server picks."""
+        return None if self.capabilities.server else found.drawn
 
     def _columns(self, found: Waterfall) -> tuple[list[int], int]:
         """Indices of the stages that fit, and the cells of each; the first and the last ones."""
@@ -107,7 +129,8 @@ class WaterfallTable(Widget):
     def _shown(self, found: Waterfall) -> list[Row]:
         """The rows that fit; always those of the text's token and of the picked one."""
         room = max(2, self.content_size.height - 3)
-        needed = [row for row in found.rows if row.token_id in (self.chosen, found.drawn)]
+        wanted = (self.chosen, self._picked(found))
+        needed = [row for row in found.rows if row.token_id in wanted]
         best = [row for row in found.rows if row not in needed][: room - len(needed)]
         return [row for row in found.rows if row in needed or row in best]
 

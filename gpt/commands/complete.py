@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gpt import completion, text_file
+from gpt import text_file
 from gpt.command_line import Parser
+from gpt.commands import completion
+from gpt.limits import Limits
 from gpt.sanitize import sanitize
 
 if TYPE_CHECKING:
-    from gpt.context import Context
+    from gpt.commands.language_model import LanguageModel
 
 
 EXAMPLES = {
@@ -52,31 +54,28 @@ def add_arguments(parser: Parser) -> None:
     completion.add_sampling(parser)
 
 
-def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
+def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
     """Draw a text and print it. load: loads the model; called after the arguments are checked."""
     sampling_for = completion.sampling_of(args)
     prompt = args.prompt if args.prompt is not None else text_file.read_stdin()
-    context = load()
-    from gpt.generate import Limits, blocked, generate
-
-    sampling = sampling_for(context)
-    ids = context.encode(prompt, special=args.special)
+    model = load()
+    sampling = sampling_for(model)
+    ids = model.encode(prompt, special=args.special)
     limits = Limits(args.max_new_tokens, args.stop, args.slide)
-    reason = blocked(context, ids, limits)
-    steps = generate(context, ids, sampling, limits, top=args.top if args.json else 0)
+    steps = model.generate(ids, sampling, limits, top=args.top if args.json else 0)
     if args.json:
         for step in steps:
             print(json.dumps(step.to_dict()), flush=True)
-            reason = step.finish_reason
     else:
         # A pipe gets exactly what the model wrote, a terminal only what is harmless.
         safe = sanitize if sys.stdout.isatty() else str
         print(safe(prompt), end="", flush=True)
-        drops_blank = not prompt and context.tokenizer.drops_blank
+        drops_blank = not prompt and model.drops_blank
         words = completion.texts(steps, drops_blank=drops_blank)
         for text in completion.before_stop(words, args.stop):
             print(safe(text), end="", flush=True)
         print()
-    if reason == "context full":
-        size = context.config.block_size
-        print(f"context full: {size} of {size} tokens; --slide continues", file=sys.stderr)
+    if steps.finish_reason == "context full":
+        size = model.block_size
+        advice = "; --slide continues" if model.can_slide else ""
+        print(f"context full: {size} of {size} tokens{advice}", file=sys.stderr)

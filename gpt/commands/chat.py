@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from gpt import completion, models, text_file
-from gpt.chat_template import read_template
+from gpt import models, text_file
 from gpt.command_line import Parser
+from gpt.commands import completion
 from gpt.errors import UserError
+from gpt.limits import Limits
 from gpt.sanitize import sanitize
 from gpt.step import Step
 from gpt.tokenizer import LONGEST_TEXT
 
 if TYPE_CHECKING:
-    from gpt.loaded import LoadedModel
+    from gpt.commands.language_model import LanguageModel
 
 EXAMPLES = {
     "python -m gpt chat my-model": "Chat in a terminal; Ctrl+D ends",
@@ -34,9 +35,8 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument(
         "model",
         nargs="?",
-        default=models.EMBEDDED,
         metavar="MODEL",
-        help="Name or directory of the model. (default: %(default)s)",
+        help=f"Name or directory of the model. (default: {models.EMBEDDED})",
     )
     group.add_argument(
         "--system",
@@ -61,40 +61,36 @@ def add_arguments(parser: Parser) -> None:
     completion.add_sampling(parser)
 
 
-def run(args: argparse.Namespace, load: Callable[[], LoadedModel]) -> None:
+def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
     """Answer each line of stdin. load: loads the model; called after the arguments are checked."""
     sampling_for = completion.sampling_of(args)
-    loaded = load()
-    from gpt.chat import turn
-    from gpt.generate import Limits, blocked, generate
-
-    context, template = loaded.context, read_template(loaded.directory)
-    sampling, top = sampling_for(context), args.top if args.json else 0
+    model = load()
+    sampling, top = sampling_for(model), args.top if args.json else 0
     ids: list[int] = []
     is_conversation = sys.stdin.isatty() and sys.stdout.isatty() and not args.json
     for text in _typed() if is_conversation else _lines():
         if not text.strip():
             continue
         n_before = len(ids)
-        ids, stops = turn(loaded.checkpoint, ids, text, system=args.system, template=template)
+        ids, stops = model.turn(ids, text, args.system)
         n_prompt = len(ids) - n_before
         stops = [*args.stop, *stops]
         limits = Limits(args.max_new_tokens, stops, args.slide)
-        reason = blocked(context, ids, limits)
         steps: list[Step] = []
-        drawing = _kept(generate(context, list(ids), sampling, limits, top=top), steps)
-        words = completion.before_stop(completion.texts(drawing), stops)
+        drawing = model.generate(list(ids), sampling, limits, top=top)
+        words = completion.before_stop(completion.texts(_kept(drawing, steps)), stops)
         if args.json:
             answer = "".join(words)
         else:
             _print(words)
         ids += [step.token_id for step in steps]
-        reason = (steps[-1].finish_reason if steps else None) or reason
+        reason = drawing.finish_reason
         if args.json:
             print(json.dumps(_turn(text, answer, n_prompt, reason, steps)), flush=True)
         if reason == "context full":
-            size = context.config.block_size
-            print(f"context full: {size} of {size} tokens; --slide continues", file=sys.stderr)
+            size = model.block_size
+            advice = "; --slide continues" if model.can_slide else ""
+            print(f"context full: {size} of {size} tokens{advice}", file=sys.stderr)
 
 
 def _print(words: Iterable[str]) -> None:

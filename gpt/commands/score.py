@@ -15,7 +15,7 @@ from gpt.errors import UserError
 from gpt.step import Step
 
 if TYPE_CHECKING:
-    from gpt.context import Context
+    from gpt.commands.language_model import LanguageModel
 
 
 EXAMPLES = {
@@ -65,7 +65,7 @@ def add_arguments(parser: Parser) -> None:
     )
 
 
-def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
+def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
     """Score and print. load: loads the model; called after the arguments are checked."""
     if args.options is not None:
         if not args.prompt:
@@ -78,13 +78,11 @@ def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
         _score(args, load(), text)
 
 
-def _score(args: argparse.Namespace, context: Context, text: str) -> None:
+def _score(args: argparse.Namespace, model: LanguageModel, text: str) -> None:
     """Print each token of a text, then the totals."""
-    from gpt.generate import score
-
     known = []
-    ids = context.encode(text, special=args.special)
-    for step in score(context, ids, top=args.top if args.json else 0):
+    ids = model.encode(text, special=args.special)
+    for step in model.score(ids, top=args.top if args.json else 0):
         if step.logprob is not None:
             known.append(step)
         if args.json:
@@ -104,27 +102,20 @@ def _score(args: argparse.Namespace, context: Context, text: str) -> None:
         )
 
 
-def _compare(args: argparse.Namespace, context: Context) -> None:
+def _compare(args: argparse.Namespace, model: LanguageModel) -> None:
     """Print each option, then the best ones.
 
     The network reads the prompt once. Prompt and option become tokens separately, as in a text
     that a model writes after the prompt.
     """
-    from gpt.generate import score
-    from gpt.tokenizer import encode_more_special
-
-    prompt = context.encode(args.prompt, special=args.special)
-    tokenizer = context.tokenizer
+    prompt = model.encode(args.prompt, special=args.special)
     found = []
     for option in args.options:
-        if args.special:
-            ids = encode_more_special(tokenizer, option)
-        else:
-            ids = tokenizer.encode_more(option)
+        ids = model.encode_more(option, special=args.special)
         if not ids:
             raise UserError("an option is empty; it must have at least one character")
         top = args.top if args.json else 0
-        steps = list(score(context, prompt + ids, start=len(prompt), top=top))
+        steps = list(model.score(prompt + ids, start=len(prompt), top=top))
         found.append((option, steps, _totals(steps)))
     if args.json:
         for option, steps, totals in found:
@@ -146,7 +137,7 @@ def _compare(args: argparse.Namespace, context: Context) -> None:
 
 def _totals(steps: Iterable[Step]) -> dict[str, float]:
     """Sums over all tokens that have a context; perplexity is exp(nats / tokens)."""
-    known = [(step.logprob, len(step.bytes)) for step in steps if step.logprob is not None]
+    known = [(step.logprob, len(step.added)) for step in steps if step.logprob is not None]
     nats = -math.fsum(logprob for logprob, _ in known)
     n_bytes = sum(n for _, n in known)
     mean = nats / max(1, len(known))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpt import word_ids
 from gpt.command_line import Parser
-from gpt.settings import Sampling
+from gpt.settings import ORDER, Sampling
 from gpt.step import Step
+from gpt.typed_values import LARGEST
 
 if TYPE_CHECKING:
-    from gpt.context import Context
+    from gpt.commands.language_model import LanguageModel
 
 
-SETTINGS = {
+_USUAL = {
     "temperature": ("X", "Divide the logits by X; 0 always takes the most probable token."),
     "top_k": ("N", "Keep only the N most probable tokens; 0 keeps all."),
     "top_p": ("0-1", "Keep the most probable tokens, as few as reach this probability together."),
@@ -27,6 +29,36 @@ SETTINGS = {
     "repetition_penalty": ("X", "Above 1: make tokens that are already in the text less probable."),
     "seed": ("N", "Random seed; the same seed repeats the same text."),
 }
+_MORE = {
+    "presence_penalty": ("NATS", "Subtract NATS from the logits of tokens that are in the text."),
+    "frequency_penalty": ("NATS", "The same, once for each time that the token is in the text."),
+    "penalty_window": ("N", "The three penalties see only the last N tokens; 0: all."),
+    "dry_multiplier": ("X", "DRY: make it less probable that a repetition gets longer; 0: off."),
+    "dry_base": ("X", "DRY: each more repeated token multiplies the penalty by X."),
+    "dry_allowed_length": ("N", "DRY: the shortest repetition that counts."),
+    "dry_window": ("N", "DRY sees only the last N tokens; 0: all."),
+    "dynatemp_range": (
+        "X",
+        "Dynamic temperature: lower it by up to X where the model is certain, and raise it by up "
+        "to X where it is not; 0: off.",
+    ),
+    "dynatemp_exponent": ("X", "Above 1: only great uncertainty raises the temperature."),
+    "top_n_sigma": (
+        "X",
+        "Keep tokens whose logit is at most X standard deviations below the best one; 0 keeps all.",
+    ),
+    "typical_p": (
+        "0-1",
+        "Keep the tokens whose surprisal is nearest to the entropy, as few as reach this "
+        "probability together.",
+    ),
+    "xtc_probability": ("0-1", "XTC: how often to remove all top choices but the last; 0: off."),
+    "xtc_threshold": ("0-1", "XTC: the probability that makes a token a top choice."),
+    "mirostat_tau": ("BITS", "Mirostat 2: the surprisal to aim at; 0: off."),
+    "mirostat_eta": ("X", "Mirostat 2: how fast it adapts."),
+}
+_GROUPS = {"sampling": _USUAL, "more sampling": _MORE}
+SETTINGS = _USUAL | _MORE
 """Metavar and help of the option for each number in `Sampling`."""
 
 
@@ -58,17 +90,27 @@ def add_length(parser: Parser) -> None:
 
 def add_sampling(parser: Parser) -> None:
     """The options that say how a token is chosen: one for each setting of `Sampling`."""
-    group = parser.add_argument_group("sampling")
     defaults = Sampling()
-    for name, (metavar, text) in SETTINGS.items():
-        default = getattr(defaults, name)
-        group.add_argument(
-            "--" + name.replace("_", "-"),
-            type=type(default),
-            default=default,
-            metavar=metavar,
-            help=f"{text} (default: %(default)s)",
-        )
+    groups = {title: parser.add_argument_group(title) for title in _GROUPS}
+    for title, options in _GROUPS.items():
+        for name, (metavar, text) in options.items():
+            default = getattr(defaults, name)
+            groups[title].add_argument(
+                "--" + name.replace("_", "-"),
+                type=type(default),
+                default=default,
+                metavar=metavar,
+                help=f"{text} (default: %(default)s)",
+            )
+    groups["more sampling"].add_argument(
+        "--order",
+        type=lambda names: tuple(re.split(r"[\s,]+", names.replace("-", "_").strip())),
+        default=(),
+        metavar="A,B",
+        help="These settings change places, so that they act in this order. "
+        f"(default: {', '.join(ORDER).replace('_', '-')})",
+    )
+    group = groups["sampling"]
     group.add_argument(
         "--ban",
         action="append",
@@ -85,13 +127,13 @@ def add_sampling(parser: Parser) -> None:
     )
 
 
-def sampling_of(args: argparse.Namespace) -> Callable[[Context], Sampling]:
+def sampling_of(args: argparse.Namespace) -> Callable[[LanguageModel], Sampling]:
     """The sampling that the options ask for, checked; with the ids of words for a model."""
-    numbers = Sampling(**{name: getattr(args, name) for name in SETTINGS})
+    numbers = Sampling(**{name: getattr(args, name) for name in SETTINGS}, order=args.order)
     boosts = list(map(word_ids.split_boost, args.boost))
 
-    def with_words(context: Context) -> Sampling:
-        known = context.tokenizer.encode_more, context.config.vocab_size
+    def with_words(model: LanguageModel) -> Sampling:
+        known = model.encode_more, model.vocab_size or LARGEST
         return replace(
             numbers,
             banned=tuple(ids for word in args.ban for ids in word_ids.sequences(word, *known)),

@@ -1,0 +1,207 @@
+"""`python -m gpt inspect`: what happens inside a model, and what if it happened differently."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from gpt import models, text_file
+from gpt.command_line import Parser, one_of, wrong
+
+if TYPE_CHECKING:
+    from gpt.context import Context
+    from gpt.interventions import Edge, Knockout
+    from gpt.record import Record
+
+EXAMPLES = {
+    'python -m gpt inspect lens shakespeare "To be, or not"': "See what each layer predicts",
+    'python -m gpt inspect attention gpt2 "A dog" --layer 1 --head 2': "Show the work of a head",
+    'python -m gpt inspect knockout gpt2 "A dog" --mute 3.2 --mute 4.mlp': "Mute a head and an MLP",
+    'python -m gpt inspect logits gpt2 "A dog" --token " is" --versus " was"': "Split a difference",
+    "python -m gpt inspect model gpt2": "List the weights",
+}
+"""Command → what it does."""
+_WHAT = {
+    "lens": "what each layer predicts; with --layer, one layer's best tokens",
+    "heads": "where all heads look, and what kinds of heads they are",
+    "attention": "the calculation of the head --head in --layer",
+    "logits": "which part wrote the logit of --token, minus that of --versus",
+    "mattered": "which earlier tokens --token is due to",
+    "knockout": "what --mute, --mean and --cut change",
+    "patch": "what each activation of --other changes",
+    "steer": "how large the way from --away to --towards is, and its effect",
+    "neighbours": "tokens near TEXT as vectors; with --plane, its tokens as points",
+    "model": "the weights, and with a TEXT the norms of the residual stream",
+}
+
+
+def add_arguments(parser: Parser) -> None:
+    """The options of the command."""
+    names = max(map(len, _WHAT))
+    table = "\n".join(f"  {name:{names}}  {text}" for name, text in _WHAT.items())
+    parser.description = f"Look inside a model. Layers and heads count from 1.\n\n{table}"
+    group = parser.add_argument_group("input and output")
+    group.add_argument(
+        "what",
+        type=one_of(_WHAT),
+        metavar="WHAT",
+        help="What to look at, see above. (default: none)",
+    )
+    group.add_argument(
+        "model", metavar="MODEL", help="Name or directory of the model. (default: none)"
+    )
+    group.add_argument("text", nargs="?", metavar="TEXT", help="The text. (default: all of stdin)")
+    group.add_argument(
+        "--json", action="store_true", help="Print a JSON object. (default: print a table)"
+    )
+    _add_places(parser)
+    _add_changes(parser)
+
+
+def _add_places(parser: Parser) -> None:
+    """The options that say where to look."""
+    group = parser.add_argument_group("where to look")
+    group.add_argument("--layer", type=int, metavar="N", help="The layer. (default: all, or 1)")
+    group.add_argument(
+        "--head", type=int, default=1, metavar="N", help="The head. (default: %(default)s)"
+    )
+    group.add_argument(
+        "--middle",
+        action="store_true",
+        help="Look between attention and MLP, too. (default: after each layer)",
+    )
+    group.add_argument(
+        "--last",
+        type=int,
+        default=64,
+        metavar="N",
+        help="Only the last N tokens. (default: %(default)s)",
+    )
+    group.add_argument(
+        "--top", type=int, default=10, metavar="N", help="The N best. (default: %(default)s)"
+    )
+    single = "A single token, or its id as #12."
+    group.add_argument(
+        "--token", metavar="TOKEN", help=f"{single} (default: the most probable next one)"
+    )
+    group.add_argument("--versus", metavar="TOKEN", help=f"{single} (default: none)")
+    group.add_argument("--other", metavar="TEXT", help="The other text of patch. (default: none)")
+    group.add_argument(
+        "--minus",
+        action="append",
+        default=[],
+        metavar="TOKEN",
+        help="Token to subtract, for an analogy. May be repeated. (default: none)",
+    )
+    group.add_argument(
+        "--matrix",
+        type=one_of(("embedding", "output")),
+        default="embedding",
+        metavar="NAME",
+        help="The vectors: embedding or output. (default: %(default)s)",
+    )
+    group.add_argument(
+        "--plane", action="store_true", help="Two principal components. (default: neighbours)"
+    )
+
+
+def _add_changes(parser: Parser) -> None:
+    """The options that say what is changed."""
+    group = parser.add_argument_group("what to change")
+    part = "3: a layer; 3.2: a head; 3.mlp or 3.attention. May be repeated."
+    for name, verb in (("mute", "Mute a part."), ("mean", "Replace a part by its mean.")):
+        group.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            type=_knockout("zero" if name == "mute" else "mean"),
+            metavar="PART",
+            help=f"{verb} {part} (default: none)",
+        )
+    group.add_argument(
+        "--cut",
+        action="append",
+        default=[],
+        type=_edge,
+        metavar="FROM[:TO][@PART]",
+        help="Hide the token at position FROM from that at TO, or from all later ones, in a layer "
+        "or a head, or in all. May be repeated. (default: none)",
+    )
+    for name in ("towards", "away"):
+        group.add_argument(
+            f"--{name}",
+            action="append",
+            default=[],
+            metavar="TEXT",
+            help="A text of the direction. May be repeated. (default: none)",
+        )
+    group.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="Number by which the direction is multiplied. (default: %(default)s)",
+    )
+    group.add_argument(
+        "--over",
+        type=one_of(("last", "mean")),
+        default="last",
+        metavar="NAME",
+        help="What a text of a direction gives: last token or mean. (default: %(default)s)",
+    )
+
+
+def _knockout(by: str) -> Callable[[str], Knockout]:
+    def read(text: str) -> Knockout:
+        from gpt.interventions import Knockout
+
+        if not (found := re.fullmatch(r"(\d{1,4})(?:\.(\d{1,5}|mlp|attention))?", text)):
+            raise wrong(text, "a part, such as 3, 3.2, 3.mlp or 3.attention")
+        layer, part = int(found[1]), found[2] or "layer"
+        head = int(part) if part.isdecimal() else None
+        values = {"part": part if head is None else "head", "layer": layer, "head": head, "by": by}
+        return Knockout.from_dict(values)
+
+    return read
+
+
+def _edge(text: str) -> Edge:
+    from gpt.interventions import Edge
+
+    pattern = r"(\d{1,9})(?::(\d{1,9}))?(?:@(\d{1,4})(?:\.(\d{1,5}))?)?"
+    if not (found := re.fullmatch(pattern, text)):
+        raise wrong(text, "an edge, such as 3, 3:7, 3:7@2 or 3:7@2.1")
+    source, target, layer, head = (None if part is None else int(part) for part in found.groups())
+    return Edge(source=source or 0, target=target, layer=layer, head=head)
+
+
+def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
+    """Look and print. load: loads the model; called after the arguments are checked."""
+    from gpt.commands.inspect_tables import Text, lines
+    from gpt.interpret.architecture import architecture
+    from gpt.interpret.looks import Token
+
+    if args.what == "model" and args.text is None:
+        answers: Iterator[Record] = iter(
+            [architecture(models.read_config(models.find(args.model)))]
+        )
+        text = Text(())
+    else:
+        from gpt.commands.inspect_answers import answers_of, check
+
+        check(args)
+        given = text_file.read_stdin() if args.text is None else args.text
+        context = load()
+        words = args.what == "neighbours"
+        ids = context.tokenizer.encode_more(given) if words else context.encode(given)
+        bytes_of = context.tokenizer.token_bytes
+        text = Text(tuple(Token(i, bytes_of(i)) for i in ids))
+        answers = answers_of(context, ids, args)
+    for answer in answers:
+        if args.json:
+            print(json.dumps(answer.to_dict()))
+        else:
+            print(*lines(answer, text), sep="\n")

@@ -1,0 +1,159 @@
+"""What `python -m gpt inspect` asks a model, from the options of the command."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+
+from gpt.context import Context
+from gpt.errors import UserError
+from gpt.interpret.architecture import architecture
+from gpt.interpret.grid import lens_cell, lens_grid, stream_norms
+from gpt.interpret.heads import heads, work
+from gpt.interpret.intervene import effect, intervened
+from gpt.interpret.logit_parts import logit_parts
+from gpt.interpret.mattered import mattered
+from gpt.interpret.patch import patch_grid
+from gpt.interpret.steer import steering
+from gpt.interpret.words import matrix_named, neighbours, plane
+from gpt.interventions import Intervention, Steer
+from gpt.record import Record
+
+_CHANGED = ("lens", "heads", "attention", "knockout", "steer", "model")
+"""What a changed network can be asked."""
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse options that do not fit together, before the model is loaded."""
+    changes = _interventions(args)
+    if changes and args.what not in _CHANGED:
+        raise UserError(f"{args.what} looks at the network as it is; leave out what changes it")
+    if args.what == "knockout" and not changes:
+        raise UserError("knockout needs something to change: --mute, --mean or --cut")
+    if args.what == "steer" and not any(isinstance(each, Steer) for each in changes):
+        raise UserError("steer needs --towards and --away, each with a text")
+    if args.what == "patch" and (args.other is None or args.versus is None):
+        raise UserError("patch needs --other with a text, and --versus with a token")
+    if args.last < 1 or args.top < 1:
+        raise UserError("--last and --top must be at least 1")
+
+
+def answers_of(context: Context, ids: Sequence[int], args: argparse.Namespace) -> Iterator[Record]:
+    """The answers to print."""
+    if not ids:
+        raise UserError("the text is empty; give at least one token")
+    yield from _ANSWERS[args.what](context, list(ids), args)
+
+
+def _interventions(args: argparse.Namespace) -> tuple[Intervention, ...]:
+    """What the options change inside the network."""
+    found: list[Intervention] = [*args.mute, *args.mean, *args.cut]
+    if args.towards or args.away:
+        if not (args.towards and args.away):
+            raise UserError("a direction needs --towards and --away, each with a text")
+        steer = Steer(
+            layer=_layer(args),
+            towards=tuple(args.towards),
+            away=tuple(args.away),
+            strength=args.strength,
+            over=args.over,
+        )
+        found.append(steer)
+    return tuple(found)
+
+
+def _layer(args: argparse.Namespace) -> int:
+    return 1 if args.layer is None else int(args.layer)
+
+
+def _token(context: Context, word: str) -> int:
+    """The id of a single token, or of #12."""
+    if word[:1] == "#" and word[1:].isdecimal() and len(word) < 12:
+        ids = [int(word[1:])]
+    else:
+        ids = context.tokenizer.encode_more(word)
+    if len(ids) != 1:
+        raise UserError(
+            f"{word[:50]!r} is {len(ids)} tokens of this model; give a single token, or its id as "
+            "#12"
+        )
+    context.check_ids(ids)
+    return ids[0]
+
+
+def _chosen(context: Context, ids: list[int], args: argparse.Namespace) -> int:
+    """The token after the text that the options name, or the most probable one."""
+    if args.token is not None:
+        return _token(context, args.token)
+    return int(context.raw_logits(context.read_end(ids)[-1]).argmax())
+
+
+def _lens(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    with intervened(context, _interventions(args), ids) as changed:
+        if args.layer is None:
+            yield lens_grid(changed, ids, last=args.last, has_middle=args.middle)
+        else:
+            yield lens_cell(changed, ids, args.layer, is_middle=args.middle, top=args.top)
+
+
+def _heads(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    with intervened(context, _interventions(args), ids) as changed:
+        yield heads(changed, ids)
+
+
+def _attention(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    with intervened(context, _interventions(args), ids) as changed:
+        yield work(changed, ids, _layer(args), args.head)
+
+
+def _logits(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    versus = None if args.versus is None else _token(context, args.versus)
+    yield logit_parts(context, ids, _chosen(context, ids, args), versus)
+
+
+def _mattered(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    yield mattered(context, ids, _chosen(context, ids, args), last=args.last)
+
+
+def _knockout(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    yield effect(context, ids, _interventions(args))
+
+
+def _patch(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    chosen, versus = _chosen(context, ids, args), _token(context, args.versus)
+    yield patch_grid(context, ids, context.encode(args.other), chosen, versus)
+
+
+def _steer(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    changes = _interventions(args)
+    yield from (steering(context, ids, each) for each in changes if isinstance(each, Steer))
+    yield effect(context, ids, changes)
+
+
+def _neighbours(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    matrix = matrix_named(args.matrix)
+    if args.plane:
+        yield plane(context, ids, matrix=matrix)
+    else:
+        minus = [_token(context, word) for word in args.minus]
+        yield neighbours(context, ids, minus, matrix=matrix, top=args.top)
+
+
+def _model(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
+    yield architecture(context.config)
+    with intervened(context, _interventions(args), ids) as changed:
+        yield stream_norms(changed, ids)
+
+
+_ANSWERS: dict[str, Callable[[Context, list[int], argparse.Namespace], Iterator[Record]]] = {
+    "lens": _lens,
+    "heads": _heads,
+    "attention": _attention,
+    "logits": _logits,
+    "mattered": _mattered,
+    "knockout": _knockout,
+    "patch": _patch,
+    "steer": _steer,
+    "neighbours": _neighbours,
+    "model": _model,
+}

@@ -1,0 +1,214 @@
+"""Answers about the inside of a network as tables for a person."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpt.interpret.architecture import Architecture
+from gpt.interpret.effects import Effect, Mattered, PatchGrid, Steering
+from gpt.interpret.looks import (
+    Heads,
+    LensCell,
+    LensGrid,
+    LogitParts,
+    Neighbours,
+    Plane,
+    StreamNorms,
+    Token,
+    Work,
+)
+from gpt.record import Record
+from gpt.sanitize import one_line
+
+_CELL = 9
+"""Columns of a cell of a grid."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """The tokens of the text that an answer is about."""
+
+    tokens: tuple[Token, ...]
+
+    def name(self, position: int) -> str:
+        """The token at a position, or what comes after the text."""
+        return named(self.tokens[position]) if position < len(self.tokens) else "(next)"
+
+
+def named(token: Token) -> str:
+    """A token as a person reads it."""
+    shown = one_line(token.bytes.decode("utf-8", "backslashreplace"))
+    return repr(shown)[1:-1].replace(" ", "·") if token.bytes else f"<{token.token_id}>"
+
+
+def lines(answer: Record, text: Text) -> Iterator[str]:
+    """The lines of a table."""
+    return _TABLES[type(answer)](answer, text)
+
+
+def _fitted(text: str, width: int = _CELL) -> str:
+    """A text in a cell, cut if it is too long."""
+    return f"{text if len(text) <= width else text[: width - 1] + '…':<{width}}"
+
+
+def _percent(logprob: float) -> str:
+    return f"{100 * math.exp(logprob):.4g} %"
+
+
+def _row(layer: int, is_middle: bool) -> str:
+    return "embedding" if layer == 0 else f"layer {layer}{' attention' if is_middle else ''}"
+
+
+def _lens(grid: LensGrid, text: Text) -> Iterator[str]:
+    token = {each.token_id: named(each) for each in grid.tokens}
+    width = max((len(_row(*row)) for row in _rows(grid)), default=0)
+    yield " " * width + "  " + " ".join(_fitted(text.name(each)) for each in grid.positions)
+    for row in reversed(range(len(grid.layers))):
+        name = _row(grid.layers[row], grid.is_middle[row])
+        yield f"{name:>{width}}  " + " ".join(_fitted(token[i]) for i in grid.ids[row])
+        shown = (_fitted(_percent(logprob)) for logprob in grid.logprobs[row])
+        yield " " * width + "  " + " ".join(shown)
+
+
+def _rows(grid: LensGrid) -> Sequence[tuple[int, bool]]:
+    return list(zip(grid.layers, grid.is_middle, strict=True))
+
+
+def _cell(cell: LensCell, text: Text) -> Iterator[str]:
+    yield f"{_row(cell.layer, cell.is_middle)} predicts for token {cell.position}:"
+    for token, logprob in zip(cell.tokens, cell.logprobs, strict=True):
+        yield f"{_percent(logprob):>12}  {named(token)}"
+
+
+def _heads(found: Heads, text: Text) -> Iterator[str]:
+    yield f"token {found.position} {text.name(found.position)}: the strongest token of each head"
+    yield "layer head   weight  token            previous   first duplicate induction"
+    scores = {(each.layer, each.head): each for each in found.scores}
+    for layer, of_layer in enumerate(found.weights, 1):
+        for head, weights in enumerate(of_layer, 1):
+            best = max(range(len(weights)), key=weights.__getitem__)
+            name = _fitted(text.name(found.start + best), 15)
+            line = f"{layer:5} {head:4} {100 * weights[best]:6.1f} %  {name}"
+            if each := scores.get((layer, head)):
+                numbers = each.previous, each.first, each.duplicate, each.induction
+                line += "".join("       —  " if n is None else f" {n:8.3f} " for n in numbers)
+            yield line.rstrip()
+
+
+def _work(found: Work, text: Text) -> Iterator[str]:
+    yield (
+        f"layer {found.layer}, head {found.head} (keys and values of head {found.key_head}), "
+        f"token {found.position} {text.name(found.position)}"
+    )
+    turned = ", after rotation" if found.is_rotated else ""
+    yield f"q = {_vector(found.query)} (norm {found.query_norm:.4g}{turned})"
+    yield f"{'token':>5} {'':15} {'q · k':>9} {f'x {found.scale:.4g}':>9} {'weight':>8}  k, v"
+    for row in found.rows:
+        score = f"{row.score:9.4f}" if row.is_visible else f"{'masked':>9}"
+        yield (
+            f"{row.position:5} {_fitted(named(row.token), 15)} {row.dot:9.4f} {score} "
+            f"{row.weight:8.4f}  {_vector(row.key[:4])} {_vector(row.value[:4])}"
+        )
+    yield f"Σ weight · v = {_vector(found.mixed)} (norm {found.mixed_norm:.4g})"
+    yield f"added to the stream: {_vector(found.added)} (norm {found.added_norm:.4g})"
+
+
+def _vector(numbers: Sequence[float]) -> str:
+    return "[" + " ".join(f"{number:.4f}" for number in numbers) + "]"
+
+
+def _parts(found: LogitParts, text: Text) -> Iterator[str]:
+    for part in sorted(found.parts, key=lambda part: -abs(part.value)):
+        where = f"layer {part.layer} " if part.layer else ""
+        yield f"{part.value:+12.5f}  {where}{part.name}{f' {part.head}' if part.head else ''}"
+    yield f"{found.total:+12.5f}  the sum of all parts"
+    yield f"{found.logit:+12.5f}  what the network computes"
+
+
+def _mattered(found: Mattered, text: Text) -> Iterator[str]:
+    yield f"{'left out':>9} {'cut':>9} {'gradient':>9}  token (nats)"
+    columns = zip(found.left_out, found.cut, found.gradient, strict=True)
+    for position, numbers in enumerate(columns):
+        yield " ".join(_number(each) for each in numbers) + f"  {position} {text.name(position)}"
+
+
+def _number(value: float | None) -> str:
+    return f"{'—':>9}" if value is None else f"{value:+9.4f}"
+
+
+def _effect(found: Effect, text: Text) -> Iterator[str]:
+    yield f"{'KL (nats)':>9} {'before':>12} {'after':>12}  token"
+    columns = zip(found.divergence, found.before, found.after, strict=True)
+    for position, (divergence, before, after) in enumerate(columns):
+        name = f"{position} {text.name(position)}"
+        if divergence is None or before is None or after is None:
+            yield f"{'—':>9} {'—':>12} {'—':>12}  {name}"
+        else:
+            yield f"{divergence:9.4f} {_percent(before):>12} {_percent(after):>12}  {name}"
+
+
+def _patch(found: PatchGrid, text: Text) -> Iterator[str]:
+    yield f"difference of the logits: {found.here:.4f} here, {found.there:.4f} in the other text"
+    yield f"{'':10} " + " ".join(_fitted(text.name(each)) for each in found.positions)
+    numbers = found.share or found.difference
+    for layer, row in reversed(list(zip(found.layers, numbers, strict=True))):
+        yield f"{_row(layer, False):>10} " + " ".join(f"{number:<{_CELL}.3f}" for number in row)
+
+
+def _steering(found: Steering, text: Text) -> Iterator[str]:
+    yield f"norm of the direction            {found.direction_norm:10.4f}"
+    yield f"norm of what is added            {found.added_norm:10.4f}"
+    yield f"norm of the stream, mean         {found.stream_norm:10.4f}"
+    yield f"norm of the stream, last token   {found.last_norm:10.4f}"
+
+
+def _norms(found: StreamNorms, text: Text) -> Iterator[str]:
+    positions = range(found.start, found.start + (len(found.norms[0]) if found.norms else 0))
+    yield f"{'':10} " + " ".join(_fitted(text.name(each)) for each in positions)
+    for layer, row in reversed(list(enumerate(found.norms))):
+        yield f"{_row(layer, False):>10} " + " ".join(f"{norm:<{_CELL}.2f}" for norm in row)
+
+
+def _neighbours(found: Neighbours, text: Text) -> Iterator[str]:
+    yield f"{found.matrix}: by cosine, then by dot product"
+    yield f"{'cosine':>8} {'dot':>10}  token"
+    for part in (found.by_cosine, found.by_dot):
+        for each in part:
+            name = str(each.token.token_id) if found.matrix == "positions" else named(each.token)
+            yield f"{each.cosine:8.4f} {each.dot:10.4f}  {name}"
+        yield ""
+
+
+def _plane(found: Plane, text: Text) -> Iterator[str]:
+    shares = " and ".join(f"{100 * share:.1f} %" for share in found.explained)
+    yield f"{found.matrix}: the axes have {shares} of the variance"
+    for place in found.places:
+        yield f"{place.x:10.4f} {place.y:10.4f}  {named(place.token)}"
+
+
+def _architecture(found: Architecture, text: Text) -> Iterator[str]:
+    for weight in found.weights:
+        shape = " × ".join(map(str, weight.shape))
+        yield f"{weight.size:14,}  {shape:>16}  {weight.name}"
+    yield f"{found.n_params:14,}  parameters"
+    yield from found.notes
+
+
+_TABLES: dict[type[Record], Callable[[Any, Text], Iterator[str]]] = {
+    LensGrid: _lens,
+    LensCell: _cell,
+    Heads: _heads,
+    Work: _work,
+    LogitParts: _parts,
+    Mattered: _mattered,
+    Effect: _effect,
+    PatchGrid: _patch,
+    Steering: _steering,
+    StreamNorms: _norms,
+    Neighbours: _neighbours,
+    Plane: _plane,
+    Architecture: _architecture,
+}

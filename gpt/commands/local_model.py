@@ -1,0 +1,70 @@
+"""A model of this machine, as the commands for pipes ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+from gpt.chat import turn
+from gpt.chat_template import ChatTemplate, read_template
+from gpt.commands.language_model import Drawing
+from gpt.generate import blocked, generate, score
+from gpt.limits import Limits
+from gpt.loaded import LoadedModel
+from gpt.settings import Sampling
+from gpt.step import FinishReason, Step
+from gpt.tokenizer import encode_more_special
+
+
+class _Drawing:
+    """Tokens as they are drawn, and the reason that the last one gives for the end."""
+
+    def __init__(self, steps: Iterator[Step], reason: FinishReason | None) -> None:
+        self._steps = steps
+        self.finish_reason = reason
+
+    def __iter__(self) -> Iterator[Step]:
+        for step in self._steps:
+            self.finish_reason = step.finish_reason
+            yield step
+
+
+class LocalModel:
+    """A loaded model."""
+
+    can_slide = True
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self._loaded = loaded
+        self._context = loaded.context
+        self.vocab_size = loaded.context.config.vocab_size
+        self.block_size = loaded.context.config.block_size
+        self.drops_blank = loaded.context.tokenizer.drops_blank
+
+    @cached_property
+    def _template(self) -> ChatTemplate | None:
+        return read_template(self._loaded.directory)
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids of a text. special: whether the name of a special token is that token."""
+        return self._context.encode(text, special=special)
+
+    def encode_more(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids of a text that continues another one."""
+        tokenizer = self._context.tokenizer
+        return encode_more_special(tokenizer, text) if special else tokenizer.encode_more(text)
+
+    def score(self, ids: list[int], *, start: int = 0, top: int) -> Iterator[Step]:
+        """A Step for every token from start on."""
+        return score(self._context, ids, start=start, top=top)
+
+    def generate(self, ids: list[int], sampling: Sampling, limits: Limits, *, top: int) -> Drawing:
+        """Tokens that are drawn after ids."""
+        steps = generate(self._context, ids, sampling, limits, top=top)
+        return _Drawing(steps, blocked(self._context, ids, limits))
+
+    def turn(self, ids: list[int], text: str, system: str) -> tuple[list[int], Sequence[str]]:
+        """A conversation with a person's turn after it, and the strings that end the answer."""
+        checkpoint = self._loaded.checkpoint
+        found = turn(checkpoint, ids, text, system=system, template=self._template)
+        return found.ids, found.stops

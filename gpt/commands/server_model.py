@@ -1,0 +1,64 @@
+"""A model at a server, as the commands for pipes ask it; without torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+from gpt.commands.language_model import Drawing
+from gpt.errors import UserError
+from gpt.limits import Limits
+from gpt.remote.session import Session
+from gpt.settings import Sampling
+from gpt.step import Step
+
+
+class ServerModel:
+    """A session with a model at a server."""
+
+    can_slide = False
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.vocab_size = session.model.vocab_size
+        self.block_size = session.model.block_size
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    @property
+    def drops_blank(self) -> bool:
+        """Whether a text's first token begins with a blank that the text does not have."""
+        return self._session.drops_blank
+
+    def encode(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids of a text. special: refused; the server decides that by itself."""
+        _refuse_special(special)
+        return self._session.encode(text)
+
+    def encode_more(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids of a text that continues another one."""
+        _refuse_special(special)
+        return self._session.encode_more(text)
+
+    def score(self, ids: list[int], *, start: int = 0, top: int) -> Iterator[Step]:
+        """A Step for every token from start on."""
+        if self._session.capabilities.prompt == "none":
+            raise UserError("this server gives no probabilities of a text that it did not write")
+        return self._session.score(ids, start=start, top=top)
+
+    def generate(self, ids: list[int], sampling: Sampling, limits: Limits, *, top: int) -> Drawing:
+        """Tokens that are drawn after ids."""
+        if ignored := self._session.capabilities.ignored(sampling):
+            print(f"note: the server ignores: {', '.join(ignored)}", file=sys.stderr)
+        return self._session.generate(ids, sampling, limits, top=top)
+
+    def turn(self, ids: list[int], text: str, system: str) -> tuple[list[int], Sequence[str]]:
+        """A conversation with a person's turn after it, and the strings that end the answer."""
+        return self._session.turn(ids, text, system).ids, ()
+
+
+def _refuse_special(special: bool) -> None:
+    if special:
+        raise UserError("--special is for models of this machine; a server reads a text by itself")

@@ -1,0 +1,274 @@
+"""What sampling settings make of the candidates that a server names, without torch.
+
+The other tokens are one entry, the rest. Only its probability is known, and that none of its tokens
+is more probable than the last candidate. So a stage that removes the last candidate removes the
+rest as well, and then the result is exact. Otherwise the rest stays unresolved: a temperature acts
+on it as if its tokens were equally probable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from gpt.interpret.answers import Row, Waterfall
+from gpt.remote.server import Piece, Reading, Top
+from gpt.settings import Ids, Sampling
+
+_NEVER = -math.inf
+_NEARLY_NEVER = -1e6
+"""A log-probability whose probability is 0 in floats."""
+_LARGEST_VOCABULARY = 1 << 20
+"""Tokens that a vocabulary of unknown size has at most."""
+
+
+@dataclass(frozen=True)
+class Odds:
+    """A distribution of the candidates and the rest."""
+
+    logprobs: dict[int, float]
+    """Candidate → log-probability in nats; minus infinity if it was removed."""
+    rest: float
+    """Log-probability of all other tokens together."""
+    n_rest: int
+    """Number of the other tokens; 0 if they were removed or there are none."""
+    ceiling: float = 0.0
+    """Log-probability that none of the other tokens exceeds."""
+    taken_as: Literal["even", "least", "most"] = "even"
+    """What is assumed of the other tokens: that they are equally probable, or whatever leaves them
+    the least or the most probability. The truth is between these two."""
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether no other token can be drawn."""
+        return self.rest == _NEVER
+
+    @property
+    def n_left(self) -> int:
+        """Number of tokens that can be drawn."""
+        return sum(value > _NEVER for value in self.logprobs.values()) + self.n_rest
+
+    def normalised(self) -> Odds:
+        """The same with probabilities that sum to 1."""
+        values = [*self.logprobs.values(), self.rest]
+        highest = max(values)
+        if highest == _NEVER:
+            return self
+        total = highest + math.log(math.fsum(math.exp(value - highest) for value in values))
+        kept = {i: value - total for i, value in self.logprobs.items()}
+        return replace(self, logprobs=kept, rest=self.rest - total, ceiling=self.ceiling - total)
+
+    def keeping(self, kept: set[int], *, keeps_rest: bool) -> Odds:
+        """Only these candidates, and perhaps the rest."""
+        logprobs = {i: v if i in kept else _NEVER for i, v in self.logprobs.items()}
+        if keeps_rest:
+            return replace(self, logprobs=logprobs)
+        return Odds(logprobs, _NEVER, 0)
+
+    def best_first(self) -> list[int]:
+        """The candidates that can be drawn."""
+        alive = [i for i, value in self.logprobs.items() if value > _NEVER]
+        return sorted(alive, key=lambda i: (-self.logprobs[i], i))
+
+
+def model_odds(top: Top, vocab_size: int) -> Odds:
+    """The model's own distribution. vocab_size: 0 if it is not known."""
+    mass = math.fsum(math.exp(logprob) for _, logprob in top)
+    n_rest = max(vocab_size - len(top), 0) if vocab_size else 1
+    rest = math.log(1 - mass) if mass < 1 and n_rest else _NEVER
+    last = min((logprob for _, logprob in top), default=0.0)
+    return Odds(dict(top), rest, n_rest if rest > _NEVER else 0, last).normalised()
+
+
+def _completes(path: Sequence[int], ids: Ids) -> bool:
+    """Whether a text ends with all but the last of these ids."""
+    n = len(ids) - 1
+    return n == 0 or (len(path) >= n and tuple(path[-n:]) == ids[:-1])
+
+
+def _banned(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
+    banned = {ids[-1] for ids in sampling.banned if _completes(path, ids)}
+    return odds.keeping(odds.logprobs.keys() - banned, keeps_rest=True)
+
+
+def _boosted(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
+    logprobs = dict(odds.logprobs)
+    for ids, nats in sampling.boosted:
+        for n, token_id in enumerate(ids):
+            if token_id in logprobs and _completes(path, ids[: n + 1]):
+                logprobs[token_id] += nats
+    return replace(odds, logprobs=logprobs)
+
+
+def _temperature(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
+    temperature = sampling.temperature
+    if temperature == 0:
+        return odds.keeping(set(odds.best_first()[:1]), keeps_rest=False)
+    each = math.log(odds.n_rest) if odds.n_rest else 0.0
+    even = each + (odds.rest - each) / temperature
+    few = odds.rest + (1 / temperature - 1) * odds.ceiling  # as few tokens as it can be
+    rest = {"even": even, "least": min(even, few), "most": max(even, few)}[odds.taken_as]
+    return replace(
+        odds,
+        logprobs={i: v / temperature for i, v in odds.logprobs.items()},
+        rest=rest,
+        ceiling=odds.ceiling / temperature,
+    )
+
+
+def _top_k(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
+    best = odds.best_first()
+    n = sampling.top_k - len(best)
+    if n <= 0:
+        return odds.keeping(set(best[: sampling.top_k]), keeps_rest=False)
+    if n >= odds.n_rest or odds.is_resolved:
+        return odds
+    # The best n of the others have at least their even share.
+    share = 0.0 if odds.taken_as == "most" else math.log(n / odds.n_rest)
+    return replace(odds, rest=odds.rest + share, n_rest=n)
+
+
+def _top_p(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
+    kept, mass = set[int](), 0.0
+    for token_id in odds.best_first():
+        if kept and mass >= sampling.top_p:
+            return odds.keeping(kept, keeps_rest=False)
+        kept.add(token_id)
+        mass += math.exp(odds.logprobs[token_id])
+    return odds.keeping(kept, keeps_rest=mass < sampling.top_p)
+
+
+def _min_p(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
+    best = odds.best_first()
+    if not best or sampling.min_p == 0:
+        return odds
+    least = odds.logprobs[best[0]] + math.log(sampling.min_p)
+    kept = {i for i in best if odds.logprobs[i] >= least}
+    found = odds.keeping(kept, keeps_rest=len(kept) == len(best))
+    if found.is_resolved or found.taken_as != "least":
+        return found
+    return replace(found, rest=_NEARLY_NEVER)  # perhaps all others were removed
+
+
+_STAGES: dict[str, Callable[[Odds, Sampling, Sequence[int]], Odds]] = {
+    "banned": _banned,
+    "boosted": _boosted,
+    "temperature": _temperature,
+    "top_k": _top_k,
+    "top_p": _top_p,
+    "min_p": _min_p,
+}
+"""The settings that can be computed from candidates. The others need logits or all tokens."""
+
+
+_ORDERED = {"temperature", "top_k", "top_p", "min_p"}
+"""Stages of which two give another result the other way round."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What of some settings can be computed from candidates."""
+
+    sampling: Sampling
+    stages: tuple[str, ...]
+    """Names of the stages that can be, in the order in which the server applies them."""
+    left_out: tuple[str, ...]
+    """Names of the settings that act and that cannot be."""
+
+
+def plan(sampling: Sampling, order: tuple[str, ...] | None) -> Plan:
+    """order: of the stages at the server, as Server.order."""
+    stages = replace(sampling, order=order or sampling.order).stages
+    left_out = [name for name in stages if name not in _STAGES]
+    ordered = [name for name in stages if name in _ORDERED]
+    if order is None and len(ordered) > 1 and sampling.temperature > 0:
+        left_out += ordered
+    left_out += ["dynatemp_range"] * ("dynatemp_range" in sampling.active)
+    kept = tuple(name for name in stages if name not in left_out)
+    return Plan(sampling, kept, tuple(left_out))
+
+
+def stages_of(odds: Odds, plan: Plan, path: Sequence[int]) -> list[tuple[str, Odds]]:
+    """The distribution after each stage, with its name; "model" is first.
+
+    path: the ids before.
+    """
+    found = [("model", odds)]
+    for name in plan.stages:
+        odds = _STAGES[name](odds, plan.sampling, path).normalised()
+        found.append((name, odds))
+    return found
+
+
+def after_settings(
+    reading: Reading, vocab_size: int, plan: Plan, path: Sequence[int]
+) -> dict[int, float]:
+    """Token → log-probability after all settings; empty if the candidates do not determine it.
+
+    path: the ids before.
+    """
+    if not plan.stages and not plan.left_out:
+        own = {} if reading.logprob is None else {reading.token_id: reading.logprob}
+        return own | dict(reading.top)
+    if not reading.top or plan.left_out:
+        return {}
+    odds = model_odds(reading.top, vocab_size or _LARGEST_VOCABULARY)
+    if _names_others(odds, plan.sampling, path):
+        return {}
+    (_, least) = stages_of(replace(odds, taken_as="least"), plan, path)[-1]
+    most = least
+    if not odds.is_resolved:
+        (_, most) = stages_of(replace(odds, taken_as="most"), plan, path)[-1]
+    kept = set(least.best_first())
+    if kept != set(most.best_first()) or not (least.is_resolved and most.is_resolved):
+        return {}
+    return {i: least.logprobs[i] for i in kept}
+
+
+def _names_others(odds: Odds, sampling: Sampling, path: Sequence[int]) -> bool:
+    """Whether a token that is no candidate is banned or boosted here."""
+    banned = (ids[-1] for ids in sampling.banned if _completes(path, ids))
+    boosted = (
+        token_id
+        for ids, _ in sampling.boosted
+        for n, token_id in enumerate(ids)
+        if _completes(path, ids[: n + 1])
+    )
+    return odds.n_rest > 0 and not odds.logprobs.keys() >= {*banned, *boosted}
+
+
+def waterfall(
+    stages: Sequence[tuple[str, Odds]],
+    pieces: dict[int, Piece],
+    shown: Sequence[int],
+    position: int,
+    drawn: int,
+) -> Waterfall:
+    """The record of the stages, with a row for each of the tokens in shown."""
+    rows = []
+    for token_id in shown:
+        values = [odds.logprobs.get(token_id, _NEVER) for _, odds in stages]
+        gone = (
+            name
+            for (name, _), value in zip(stages, values, strict=True)
+            if value == _NEVER and token_id in stages[0][1].logprobs
+        )
+        probabilities = tuple(map(math.exp, values))
+        rows.append(Row(token_id, pieces[token_id].bytes, probabilities, next(gone, None)))
+    others = [
+        math.exp(odds.rest)
+        + math.fsum(math.exp(v) for i, v in odds.logprobs.items() if i not in shown)
+        for _, odds in stages
+    ]
+    model = stages[0][1]
+    return Waterfall(
+        position=position,
+        stages=tuple(name for name, _ in stages),
+        rows=tuple(rows),
+        n_rest=sum(i not in shown for i in model.logprobs) + model.n_rest,
+        rest=tuple(others),
+        left=tuple(odds.n_left for _, odds in stages),
+        drawn=drawn,
+    )

@@ -1,0 +1,106 @@
+"""What the changes inside do to the text: a base for the views that make them; asks no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual.binding import Binding, BindingType
+
+from gpt.interpret.effects import Effect
+from gpt.interventions import describe
+from tui.changes import said
+from tui.heat import Scale, between
+from tui.inside.numbers import flowing
+from tui.inside.place import Place, Question, question
+from tui.inside.view import InsideView, Looks, Row
+from tui.inside.wishes import WriteWith
+from tui.labels import fit, percent
+
+_BITS = math.log(2)
+"""Nats of a bit."""
+_WORDS = 3
+"""Most rows of words about what is changed."""
+
+
+def effect_question(place: Place) -> Question:
+    """What the changes do to every token of the text."""
+    ids = place.ids_to(len(place.nodes))
+    return question("effect", Effect, ids=ids, interventions=place.changes)
+
+
+class ChangingView(InsideView):
+    """Base of the views that change the network; the text has the colour of the effect."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("w", "write", "write with it", id="look.write_with"),
+        Binding("x", "clear", "undo all", id="look.clear"),
+    ]
+
+    def questions(self, place: Place) -> Iterable[Question]:
+        """The effect, if anything is changed."""
+        return (effect_question(place),) if place.changes else ()
+
+    def scale(self, place: Place) -> Scale | None:
+        """The text by how far each token's distribution has moved."""
+        found = self.answers.get(effect_question(place), Effect) if place.changes else None
+        if found is None:
+            return None
+        bits = [None if nats is None else nats / _BITS for nats in found.divergence]
+        return between("KL divergence, network as it is ‖ changed", bits)
+
+    def change(self, place: Place) -> None:
+        """Show another place, whose changes may differ."""
+        self.post_message(self.Chose(place))
+
+    def action_write(self) -> None:
+        """Let the model continue the text with what is changed here."""
+        if self.place is not None:
+            self.post_message(WriteWith(self.place.changes))
+
+    def action_clear(self) -> None:
+        """Change nothing any more in this view; the model writes as before."""
+        if self.place is not None:
+            self.change(replace(self.place, changes=()))
+
+    def about(self, place: Place, looks: Looks) -> list[Row]:
+        """What is changed, what that does to the text and to the token, and who writes with it."""
+        words = [describe(each) for each in place.changes] or ["nothing is changed"]
+        found = self.answers.get(effect_question(place), Effect) if place.changes else None
+        room = 1 if looks.height < 10 else _WORDS
+        rows: list[Row] = [
+            [Segment(fit(line, looks.width), looks.top)]
+            for line in flowing(words, looks.width, room)
+        ]
+        if found is not None:
+            rows += [
+                [Segment(fit(line, looks.width), looks.plain)]
+                for line in flowing(_numbers(found, place), looks.width, 2)
+            ]
+        if looks.height >= 8:
+            rows.append([Segment(fit(_writer(place), looks.width), looks.faint)])
+        return rows
+
+
+def _numbers(found: Effect, place: Place) -> list[str]:
+    """The mean over the text, and the numbers of the selected token."""
+    known = [nats for nats in found.divergence if nats is not None]
+    mean = math.fsum(known) / len(known) / _BITS if known else 0.0
+    facts = [f"KL {mean:.4f} bits a token in the mean of {len(known)}"]
+    here, before, after = (
+        numbers[place.index] for numbers in (found.divergence, found.before, found.after)
+    )
+    if here is None or before is None or after is None:
+        return facts
+    p = f"{percent(math.exp(before))} → {percent(math.exp(after))}"
+    return [*facts, f'"{place.name(place.index)}": P {p}, KL {here / _BITS:.4f} bits']
+
+
+def _writer(place: Place) -> str:
+    """Whether the model continues the text with what is changed here."""
+    if place.acting == place.changes:
+        return f"The model writes with this: {said(place.acting) or 'the whole network'}."
+    return f"The model writes with {said(place.acting) or 'the whole network'}; w: with this."

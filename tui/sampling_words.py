@@ -1,0 +1,29 @@
+"""How it is said what a server makes of sampling settings; no widgets."""
+
+from __future__ import annotations
+
+from gpt.capabilities import Capabilities
+from tui.dials import KNOBS
+
+_SEEDS = {
+    "strict": "Same random seed, started again here",
+    "best effort": "Same random seed, which this server may not repeat exactly",
+    "none": "This server takes no random seed",
+}
+"""What a comparison of two runs at a server says about their noise, which is the server's own."""
+_LABELS = {knob.name: knob.label for knob in KNOBS}
+
+
+def said_seed(capabilities: Capabilities) -> str:
+    """What a comparison of two runs says about their noise: ours depends on the position alone."""
+    return _SEEDS[capabilities.seed] if capabilities.server else "Same random seed"
+
+
+def label(name: str) -> str:
+    """A setting's name on the screen."""
+    return _LABELS.get(name, name.replace("_", " "))
+
+
+def said_ignored(names: tuple[str, ...]) -> str:
+    """A sentence about settings that the server ignores."""
+    return f"The server ignores: {', '.join(map(label, names))}."

@@ -1,0 +1,71 @@
+"""What a view of the inside wants: texts from the person, or that the model writes in its way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from textual import on
+
+from gpt.errors import UserError
+from gpt.interventions import check
+from gpt.sanitize import one_line
+from tui.changes import said
+from tui.document import Node
+from tui.inside.wishes import Ask, Typed, WriteWith
+from tui.labels import shortened
+from tui.screens.dialog import Page
+
+if TYPE_CHECKING:
+    from tui.inside.place import Place
+    from tui.session import Session
+
+MOST_BRANCHES = 100
+"""Other branches that a text can be compared with."""
+
+
+class Reaching(Page):
+    """Answers the wishes of views; a subclass has the session and the place."""
+
+    _session: Session
+    place: Place
+
+    def go(self, place: Place) -> None:
+        """Look at another place."""
+        raise NotImplementedError
+
+    def other_branches(self) -> Sequence[Sequence[Node]]:
+        """The branches of the text that are not on the screen."""
+        document, here = self._session.document, set(self.place.nodes)
+        ends = [branch.end for branch in document.all_branches() if branch.end not in here]
+        return [document.path_to(end) for end in ends[:MOST_BRANCHES]]
+
+    @on(Ask)
+    def _fill(self, event: Ask) -> None:
+        """Let the person fill the fields that a view asks for."""
+        from tui.screens.fields import FieldsScreen
+
+        def filled(typed: list[Typed] | None) -> None:
+            if typed is not None:
+                event.then(typed)
+
+        loaded = self._session.loaded
+        joins = loaded is not None and loaded.has_words
+        self.app.push_screen(FieldsScreen(self._session.backend, event, joins_spaces=joins), filled)
+
+    @on(WriteWith)
+    def _write_with(self, event: WriteWith) -> None:
+        """Let the model continue the text with what a view changes."""
+        try:
+            check(event.changes, self.place.config, len(self.place.nodes))
+        except UserError as error:
+            self.notify(shortened(str(error)), severity="error", markup=False)
+            return
+        self._session.document.changes = event.changes
+        if self._session.document.path:
+            self._session.keep()
+        self.go(replace(self.place, acting=event.changes))
+        words = said(event.changes)
+        message = f"From now on the model writes with {words}; K in the text ends it."
+        self.notify(one_line(message if words else "The whole network writes."), markup=False)

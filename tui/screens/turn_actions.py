@@ -1,0 +1,100 @@
+"""Actions on the turns of a conversation: answer again, send a message again in other words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from textual import on
+from textual.widgets import Input
+
+from tui.document import Document, Node
+from tui.screens.session_screen import SessionScreen
+from tui.turns import Message, answer_start, message_at
+
+
+class TurnActions(SessionScreen):
+    """Each action's conditions are in the table of possible actions."""
+
+    _edited: tuple[Document, Node] | None = None
+    """The first token of the turn whose message is in the prompt."""
+    _draft = ""
+    """What was in the prompt before."""
+
+    @on(Input.Changed, "#system")
+    def _told(self, event: Input.Changed) -> None:
+        """Say when a system prompt counts: a conversation keeps the one that it began with."""
+        if self.document.path and event.value and self.document.system != event.value:
+            self.say("System prompt: it counts from a new text on (Ctrl+N)")
+
+    def action_answer_again(self) -> None:
+        """Sample the last answer again from its first token, with other noise."""
+        start = answer_start(self.document.path)
+        settings = self.run_settings()
+        if start is None or settings is None:
+            return
+        sampling = settings.sampling
+        if self.controls and self.controls.has_seed:  # the same one would give the same answer
+            sampling = replace(
+                sampling, seed=(sampling.seed + self.document.branches(start)) % 2**63
+            )
+        self.begin_run(settings._replace(sampling=sampling), at=start)
+
+    def action_special_token(self) -> None:
+        """Choose a special token of the model and insert it into the prompt."""
+        from tui.screens.special_tokens import SpecialTokenPicker
+
+        tokens = self.session.loaded.special_tokens if self.session.loaded else {}
+        if not tokens:
+            said = "This model has no special tokens." if self.session.loaded else "No model yet."
+            self.notify(said, markup=False)
+            return
+
+        def chosen(name: str | None) -> None:
+            if name is not None:
+                self.prompt.insert_special(name)
+            self.prompt.focus()
+
+        self.app.push_screen(SpecialTokenPicker(tokens), chosen)
+
+    def edited_message(self, index: int) -> bool:
+        """Put the message of this token into the prompt; False if it belongs to none."""
+        path = self.document.path
+        found = message_at(path, index)
+        if found is None:
+            return False
+        if self._edited is None:
+            self._draft = self.prompt.text
+        self._edited = self.document, path[found.start]
+        self.prompt.text = _text(path, found)
+        self.prompt.move_cursor(self.prompt.document.end)
+        self.prompt.focus()
+        self.say("Your message: Enter sends a new branch, Esc keeps the old one")
+        return True
+
+    def edited_at(self) -> int | None:
+        """Index of the turn whose message is in the prompt; None if there is none."""
+        document, node = self._edited or (None, None)
+        if document is not self.document or node not in self.document.path:
+            return None
+        return self.document.path.index(node)
+
+    def end_edit(self, *, draft: bool) -> bool:
+        """Forget the message that is edited; False if there is none.
+
+        draft: put back into the prompt what was there before.
+        """
+        was_edited, self._edited = self._edited is not None, None
+        if was_edited and draft:
+            self.prompt.restore(self._draft)
+        return was_edited
+
+    def send_message(self, text: str, at: int) -> bool:
+        """Send a message in the place of the turn at this index; False after an error message."""
+        settings = self.run_settings()
+        return settings is not None and self.begin_run(settings._replace(chat=True), text, at)
+
+
+def _text(path: list[Node], message: Message) -> str:
+    """A message as the person wrote it, if the template did not change it."""
+    data = b"".join(path[i].step.added for i in message.tokens)
+    return data.decode("utf-8", "replace")
