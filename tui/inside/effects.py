@@ -89,7 +89,7 @@ def _numbers(found: Effect, place: Place) -> list[str]:
     """The mean over the text, and the numbers of the selected token."""
     known = [nats for nats in found.divergence if nats is not None]
     mean = math.fsum(known) / len(known) / _BITS if known else 0.0
-    facts = [f"KL {mean:.4f} bits a token in the mean of {len(known)}"]
+    facts = [f"mean KL {mean:.4f} bits a token, of {len(known)}"]
     here, before, after = (
         numbers[place.index] for numbers in (found.divergence, found.before, found.after)
     )

@@ -13,6 +13,7 @@ from gpt.interventions import check
 from gpt.sanitize import one_line
 from tui.changes import said
 from tui.document import Node
+from tui.inside.view import InsideView
 from tui.inside.wishes import Ask, Typed, WriteWith
 from tui.labels import shortened
 from tui.screens.dialog import Page
@@ -30,10 +31,6 @@ class Reaching(Page):
 
     _session: Session
     place: Place
-
-    def go(self, place: Place) -> None:
-        """Look at another place."""
-        raise NotImplementedError
 
     def other_branches(self) -> Sequence[Sequence[Node]]:
         """The branches of the text that are not on the screen."""
@@ -65,7 +62,7 @@ class Reaching(Page):
         self._session.document.changes = event.changes
         if self._session.document.path:
             self._session.keep()
-        self.go(replace(self.place, acting=event.changes))
+        self.post_message(InsideView.Chose(replace(self.place, acting=event.changes)))
         words = said(event.changes)
         message = f"From now on the model writes with {words}; K in the text ends it."
         self.notify(one_line(message if words else "The whole network writes."), markup=False)
