@@ -192,10 +192,11 @@ def _bars(*, ask: bool) -> Iterator[OnEvent]:
     ask: ask the user whether to continue once the size is known.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
 
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    text = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn("line"), text, BarColumn(), DownloadColumn())
     bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bars:
         tasks: dict[str, TaskID] = {}
@@ -203,6 +204,9 @@ def _bars(*, ask: bool) -> Iterator[OnEvent]:
         def show(name: str, label: str, done: int, total: int) -> None:
             if name not in tasks:
                 tasks[name] = bars.add_task(label)
+            if not done:
+                # Otherwise the spinner of a phase that is done stands still.
+                bars.reset(tasks[name], description=label, total=total)
             bars.update(tasks[name], description=label, completed=done, total=total)
 
         def on_event(event: Event) -> None:
@@ -223,8 +227,12 @@ def _bars(*, ask: bool) -> Iterator[OnEvent]:
 def _ask(found: CheckpointFound) -> None:
     """Ask whether to convert. Raises UserError if the user declines."""
     verb = "Download and convert" if found.kind == "hub" else "Convert"
-    size = f"{found.n_bytes / 1e6:,.1f} MB"
-    sys.stderr.write(f"{verb} {one_line(found.model)} ({size})? [Y/n] ")
+    size, place = f"{found.n_bytes / 1e6:,.1f} MB", one_line(found.directory)
+    if found.source_bytes is None:
+        said = f"({size})? The model goes into {place}."
+    else:
+        said = f"({found.source_bytes / 1e6:,.1f} MB)? The model takes {size} in {place}."
+    sys.stderr.write(f"{verb} {one_line(found.model)} {said} [Y/n] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("", "y", "yes"):
         raise UserError("nothing was converted")

@@ -14,9 +14,9 @@ class ConversionProgress:
     json_name: ClassVar[str] = "progress"
 
     phase: str
-    """download, convert or verify."""
+    """download, convert, verify, or measure: what each dtype costs."""
     file: str
-    """The file that is read now; "transformers" in the phase verify."""
+    """The file that is read now; in the last two phases, what the model is compared with."""
     file_done: int
     """Bytes of this file that are done."""
     file_total: int
@@ -47,6 +47,10 @@ class CheckpointFound:
     """hub, directory or file."""
     n_bytes: int
     """Size of the download, or of the weights that will be written."""
+    directory: str = ""
+    """Where the model will be written; empty: the reporter does not know."""
+    source_bytes: int | None = None
+    """Size of the files with the weights on this machine; None before a download."""
 
 
 Event = ConversionProgress | Notice | CheckpointFound

@@ -20,6 +20,7 @@ from convert.directory import CONFIG, open_weights, read_config
 from convert.events import (
     CheckpointFound,
     ConversionProgress,
+    Event,
     Notice,
     Notify,
     OnEvent,
@@ -84,13 +85,21 @@ def convert(
     """
     directory = output_directory(options.file or model, options.out, name)
     check_output(directory, options.force)
-    source = locate(model, options.revision, on_event, options.file)
+
+    def placed(event: Event) -> None:
+        """The hub knows no place."""
+        if isinstance(event, CheckpointFound):
+            event = replace(event, directory=str(directory))
+        on_event(event)
+
+    source = locate(model, options.revision, placed, options.file)
     with source.naming_errors():
         prepared = _prepare(source, options.dtype, on_event)
     layout = checkpoint.layout(prepared.plan.config, prepared.dtype)
     size = safetensors_file.file_size(layout)
     if source.kind != "hub":
-        on_event(CheckpointFound(source.model, source.kind, size))
+        n_bytes = _source_bytes(prepared)
+        on_event(CheckpointFound(source.model, source.kind, size, str(directory), n_bytes))
     check_disk_space(directory, size)
     with replacing(directory) as draft:
         pieces = _pieces(prepared, layout, on_event)
@@ -110,7 +119,9 @@ def convert(
         )
         write_manifest(origin=origin)
         if verification["status"] == "passed":  # so the model fits into memory
+            on_event(ConversionProgress("measure", "our dtypes", 0, size, 0, size))
             origin["divergence"] = divergence.measure(draft)
+            on_event(ConversionProgress("measure", "our dtypes", size, size, size, size))
             (draft / models.MANIFEST).unlink()  # it lists the files that it finds
             write_manifest(origin=origin)
     return ConversionResult(directory, directory.name, verification)
@@ -247,6 +258,13 @@ def _stored_dtype(requested: str, plan: Plan, weights: Weights, notify: Notify) 
     dtypes = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
     notify(f"the weights are {dtypes}; they are stored as float32")
     return "float32"
+
+
+def _source_bytes(prepared: _Prepared) -> int:
+    """Size of the files that hold the weights."""
+    if gguf := prepared.source.gguf:
+        return gguf.path.stat().st_size
+    return sum(file.stat().st_size for file in {t.file for t in prepared.weights.tensors.values()})
 
 
 def _verify(prepared: _Prepared, draft: Path, enabled: bool, on_event: OnEvent) -> dict[str, Any]:

@@ -224,8 +224,13 @@ class Backend(Protocol):
     async def paths(self, ids: list[int]) -> list[LikelyPath]:
         """The most probable continuations of ids."""
 
-    async def layers(self, ids: list[int], chosen: int) -> list[Layer]:
-        """Each layer's guess after ids; chosen is the token there."""
+    async def layers(
+        self, ids: list[int], chosen: int, changes: tuple[Intervention, ...] = ()
+    ) -> list[Layer]:
+        """Each layer's guess after ids; chosen is the token there.
+
+        changes: what is changed inside the network.
+        """
 
     async def attribution(self, ids: list[int], chosen: int) -> list[float | None]:
         """Influence of each of ids on chosen, the token after them, in nats."""

@@ -44,6 +44,23 @@ def network(changes: tuple[Intervention, ...]) -> str:
     return described(changes, 2) or "whole network"
 
 
+def of_network(shown: tuple[Intervention, ...], acting: tuple[Intervention, ...]) -> str:
+    """Of which network numbers are: "of the network with 1 part off"; empty if it is clear.
+
+    shown: what is changed in that network. acting: what is changed in the one that writes.
+    """
+    if not shown:
+        return "of the whole network" if acting else ""
+    return f"of the network with {said(shown)}"
+
+
+def without(
+    changes: tuple[Intervention, ...], ended: tuple[Intervention, ...]
+) -> tuple[Intervention, ...]:
+    """The changes that go on when others end."""
+    return tuple(each for each in changes if each not in ended)
+
+
 def carried(changes: tuple[Intervention, ...]) -> tuple[Intervention, ...]:
     """What can also act in another text: an attention edge belongs to the tokens of one text."""
     if not changes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+from gpt.setting_names import setting_name
 from gpt.settings import ORDER, Sampling
 
 
 class Knob(NamedTuple):
-    """One setting: its label, how far a key press turns it, and its tooltip."""
+    """One setting: its name in code, how far a key press turns it, and its tooltip."""
 
     name: str
-    label: str
     value: str
     kind: Literal["number", "integer"]
     step: float
@@ -26,10 +26,14 @@ class Knob(NamedTuple):
     least: float = 0.0
     """The smallest one."""
 
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        return setting_name(self.name)
+
 
 _USUAL = (
     Knob(
-        "temperature",
         "temperature",
         "0.8",
         "number",
@@ -39,7 +43,6 @@ _USUAL = (
     ),
     Knob(
         "top_k",
-        "top-k",
         "0",
         "integer",
         5,
@@ -48,7 +51,6 @@ _USUAL = (
     ),
     Knob(
         "top_p",
-        "top-p",
         "0.95",
         "number",
         0.05,
@@ -58,7 +60,6 @@ _USUAL = (
     ),
     Knob(
         "min_p",
-        "min-p",
         "0",
         "number",
         0.05,
@@ -68,7 +69,6 @@ _USUAL = (
     ),
     Knob(
         "repetition_penalty",
-        "repetition",
         "1",
         "number",
         0.1,
@@ -77,51 +77,50 @@ _USUAL = (
     ),
     Knob(
         "seed",
-        "seed",
         "",
         "integer",
         1,
         "the same random seed repeats the same text; empty: a new seed each run",
         "random",
     ),
-    Knob("length", "length", "200", "integer", 50, "most tokens of a run"),
-    Knob("branches", "branches", "1", "integer", 1, "number of runs from the same place"),
+    Knob("length", "200", "integer", 50, "most tokens of a run"),
+    Knob("branches", "1", "integer", 1, "number of runs from the same place"),
 )
 # fmt: off
 MORE = (
-    Knob("presence_penalty", "presence", "0", "number", 0.1,
+    Knob("presence_penalty", "0", "number", 0.1,
          "nats taken from the logit of each token that is in the text", ends=(0, 2), least=-100),
-    Knob("frequency_penalty", "frequency", "0", "number", 0.1,
+    Knob("frequency_penalty", "0", "number", 0.1,
          "the same, once for each time that the token is in the text", ends=(0, 2), least=-100),
-    Knob("penalty_window", "window", "0", "integer", 16,
+    Knob("penalty_window", "0", "integer", 16,
          "the penalties see only so many tokens at the end of the text; 0: all", ends=(0, 512)),
-    Knob("dry_multiplier", "DRY", "0", "number", 0.1,
+    Knob("dry_multiplier", "0", "number", 0.1,
          "strength of the penalty on a token that makes a repetition longer; 0: off", ends=(0, 2)),
-    Knob("dry_base", "DRY base", "1.75", "number", 0.05,
+    Knob("dry_base", "1.75", "number", 0.05,
          "what each more repeated token multiplies that penalty by", ends=(1, 3), least=1),
-    Knob("dry_allowed_length", "DRY length", "2", "integer", 1,
+    Knob("dry_allowed_length", "2", "integer", 1,
          "the shortest repetition that counts, in tokens", ends=(1, 20), least=1),
-    Knob("dry_window", "DRY window", "0", "integer", 64,
+    Knob("dry_window", "0", "integer", 64,
          "DRY sees only so many tokens at the end of the text; 0: all", ends=(0, 2048)),
-    Knob("dynatemp_range", "dynamic ±", "0", "number", 0.1,
+    Knob("dynatemp_range", "0", "number", 0.1,
          "most that the temperature falls if the model is certain, and rises if not; 0: off",
          ends=(0, 2)),
-    Knob("dynatemp_exponent", "exponent", "1", "number", 0.1,
+    Knob("dynatemp_exponent", "1", "number", 0.1,
          "above 1: only great uncertainty raises the temperature", ends=(0.1, 3), least=0.1),
-    Knob("top_n_sigma", "n-sigma", "0", "number", 0.1,
+    Knob("top_n_sigma", "0", "number", 0.1,
          "keep tokens so many standard deviations of the logits below the best; 0 keeps all",
          ends=(0, 5)),
-    Knob("typical_p", "typical-p", "1", "number", 0.05,
+    Knob("typical_p", "1", "number", 0.05,
          "keep the fewest tokens of average surprisal whose probabilities sum to this",
          ends=(0, 1), most=1),
-    Knob("xtc_probability", "XTC", "0", "number", 0.1,
+    Knob("xtc_probability", "0", "number", 0.1,
          "how often to remove all top choices but the least probable one; 0: never",
          ends=(0, 1), most=1),
-    Knob("xtc_threshold", "XTC from", "0.1", "number", 0.05,
+    Knob("xtc_threshold", "0.1", "number", 0.05,
          "the probability from which on a token is a top choice", ends=(0, 0.5), most=1),
-    Knob("mirostat_tau", "mirostat", "0", "number", 0.5,
+    Knob("mirostat_tau", "0", "number", 0.5,
          "surprisal in bits that the text keeps to on average; 0: off", ends=(0, 10)),
-    Knob("mirostat_eta", "mirostat η", "0.1", "number", 0.05,
+    Knob("mirostat_eta", "0.1", "number", 0.05,
          "how fast mirostat adapts", ends=(0, 1), most=10),
 )
 # fmt: on
@@ -157,8 +156,7 @@ STAGES = {
     "model": "model",
     "banned": "banned",
     "boosted": "boosted",
-    "repetition_penalty": "repeat",
-    **{knob.name: knob.label for knob in SAMPLED if knob.name in ORDER[2:]},
+    **{knob.name: knob.label for knob in SAMPLED if knob.name in ORDER[1:]},
 }
 """Short names of the stages between the model's distribution and the one that is drawn from."""
 

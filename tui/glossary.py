@@ -77,7 +77,8 @@ TERMS = (
         "Shannon 1948, A Mathematical Theory of Communication"),
     Term("equally likely",
         "The entropy as a number of tokens: exp of it in nats. At 4, the model is as uncertain as "
-        "in a fair choice among 4 tokens.",
+        "in a fair choice among 4 tokens. ≥: at least so many, because a server shows only the "
+        "best candidates.",
         "effective number choices branching uncertainty perplexity"),
     Term("perplexity",
         "exp of the mean surprisal in nats over the tokens of a text: as if each token were a fair "
@@ -316,6 +317,10 @@ TERMS = (
         "The words or tokens that mark who speaks, put around your messages. A model that was "
         "trained with one ends its turn by itself.",
         "conversation turns instruct message role"),
+    Term("author",
+        "Who wrote a token: you or the system prompt (italic), the chat template (grey), or the "
+        "model. The panel of the token says it too.",
+        "who wrote written by person user template model system prompt your text italic grey"),
     Term("fine-tuning",
         "Training a finished model a little more, on other texts or on conversations.",
         "finetune instruct train sft"),

@@ -84,12 +84,19 @@ def without_number(step: Step) -> str:
     return "First token: nothing to predict it from"
 
 
+def model_name(name: str) -> str:
+    """A model's name for a person; of a path, its last part."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part]
+    is_path = name[:1] in "/.~" or name[1:3] == ":\\" or name.lower().endswith(".gguf")
+    return one_line(parts[-1] if parts and is_path else name)
+
+
 def server_at(capabilities: Capabilities) -> str:
-    """The kind of a server, without its version, and where it is."""
+    """That a model is at a server: its kind, without its version, and where it is."""
     words = capabilities.server.split()
     kind = " ".join(word for word in words if not any(map(str.isdigit, word)))
     place = capabilities.address.partition("://")[2] or capabilities.address
-    return one_line(f"{kind or capabilities.server} at {place}")
+    return one_line(f"{kind or capabilities.server} server at {place}")
 
 
 def fit(label: str, width: int) -> str:

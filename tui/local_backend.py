@@ -158,9 +158,12 @@ class LocalBackend:
         """The most probable continuations of ids."""
         return (await self._answer("paths", Paths, ids=ids)).paths
 
-    async def layers(self, ids: list[int], chosen: int) -> list[Layer]:
+    async def layers(
+        self, ids: list[int], chosen: int, changes: tuple[Intervention, ...] = ()
+    ) -> list[Layer]:
         """Each layer's guess after ids; chosen is the token there."""
-        return (await self._answer("layers", Layers, ids=ids, chosen=chosen)).layers
+        request = {"ids": ids, "chosen": chosen}
+        return (await self._answer("layers", Layers, **request, **_plain(changes))).layers
 
     async def attribution(self, ids: list[int], chosen: int) -> list[float | None]:
         """Influence of each of ids on chosen, the token after them, in nats."""

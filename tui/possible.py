@@ -88,6 +88,8 @@ def _inside(now: Situation, _: Parameters) -> Refusal | None:
 def _changed(now: Situation, _: Parameters) -> Refusal | None:
     if now.document.changes:
         return None
+    if not now.capabilities.inside:
+        return NOT_INSIDE
     return Refusal("Nothing is changed inside the network; L changes something.", "information")
 
 

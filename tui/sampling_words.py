@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gpt.capabilities import Capabilities
-from tui.dials import KNOBS
+from gpt.setting_names import setting_name
 
 _SEEDS = {
     "strict": "Same random seed, started again here",
@@ -11,7 +11,6 @@ _SEEDS = {
     "none": "This server takes no random seed",
 }
 """What a comparison of two runs at a server says about their noise, which is the server's own."""
-_LABELS = {knob.name: knob.label for knob in KNOBS}
 
 
 def said_seed(capabilities: Capabilities) -> str:
@@ -19,11 +18,6 @@ def said_seed(capabilities: Capabilities) -> str:
     return _SEEDS[capabilities.seed] if capabilities.server else "Same random seed"
 
 
-def label(name: str) -> str:
-    """A setting's name on the screen."""
-    return _LABELS.get(name, name.replace("_", " "))
-
-
 def said_ignored(names: tuple[str, ...]) -> str:
     """A sentence about settings that the server ignores."""
-    return f"The server ignores: {', '.join(map(label, names))}."
+    return f"The server ignores: {', '.join(map(setting_name, names))}."

@@ -10,12 +10,13 @@ from dataclasses import fields
 
 from gpt.capabilities import Capabilities
 from gpt.errors import UserError
+from gpt.sanitize import one_line
 from gpt.server_address import read_address
+from gpt.setting_names import setting_name
 from gpt.settings import Sampling
 from tui.backend import Loaded
-from tui.labels import shortened
+from tui.labels import model_name, shortened
 from tui.model_card import Card, short_count
-from tui.sampling_words import label
 from tui.servers import Server
 
 _LONGEST = 200
@@ -38,7 +39,7 @@ def server_card(loaded: Loaded) -> Card:
     """The card of a model at a server."""
     facts = [*_place(loaded), *_numbers(loaded.capabilities), *_choice(loaded.capabilities)]
     return Card(
-        shortened(loaded.name, 60) or "without a name",
+        shortened(model_name(loaded.name), 60) or "without a name",
         tuple((name, shortened(value, _LONGEST)) for name, value in facts),
     )
 
@@ -56,6 +57,8 @@ def named_card(name: str, server: Server) -> Card:
 
 def _place(loaded: Loaded) -> Iterator[tuple[str, str]]:
     can = loaded.capabilities
+    if model_name(loaded.name) != one_line(loaded.name):
+        yield "Path", loaded.name
     yield "Server", can.server
     yield "Address", f"{can.address} ({_way(can.address)})"
     if loaded.n_params:
@@ -78,7 +81,7 @@ def _way(url: str) -> str:
 def _numbers(can: Capabilities) -> Iterator[tuple[str, str]]:
     """What it says of a position."""
     if can.candidates is None:
-        yield "Candidates", "the whole vocabulary"
+        yield "Candidates", "the best few at a token, up to the whole vocabulary if asked (F2)"
     elif can.candidates:
         yield "Candidates", f"the best {can.candidates:,}; all others are one rest"
     else:
@@ -87,7 +90,7 @@ def _numbers(can: Capabilities) -> Iterator[tuple[str, str]]:
         "Probabilities",
         "the model's own" if can.is_raw else "only those after the server's sampling settings",
     )
-    bound = "a lower bound (≥), from the candidates"
+    bound = "at least so much (≥), from the candidates; so is equally likely"
     yield "Entropy", bound + "; exact in a small vocabulary" * can.is_exact
     yield "Prompt", _PROMPT[can.prompt]
     if not can.has_ids:
@@ -99,8 +102,8 @@ def _choice(can: Capabilities) -> Iterator[tuple[str, str]]:
     yield "Random seed", _SEEDS[can.seed]
     names = [each.name for each in fields(Sampling) if each.name != "seed"]
     acting = names if can.settings is None else [each for each in names if each in can.settings]
-    yield "Settings", ", ".join(map(label, acting)) or "none"
-    if missing := [label(each) for each in names if each not in acting]:
+    yield "Settings", ", ".join(map(setting_name, acting)) or "none"
+    if missing := [setting_name(each) for each in names if each not in acting]:
         yield "Ignored", ", ".join(missing) if len(missing) <= _FEW else "all other settings"
     yield "Chat", "the server's template" if can.chat else "no template"
     if not can.inside:

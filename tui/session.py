@@ -129,7 +129,7 @@ class Session:
     def restart(self) -> None:
         """Start a new backend with the same model; follow it with `load`. The text stays."""
         self.backend.close()  # open requests fail
-        self.loaded = None
+        self.loaded, self.waiting = None, ""
         self.backend, self._answers = self._connect(self.model)
 
     def close(self) -> None:

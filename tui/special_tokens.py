@@ -44,6 +44,11 @@ def segments(text: str, ids: Mapping[str, int]) -> Segments:
     return tuple(part for part in found if part != "")
 
 
+def has_special(text: str, ids: Mapping[str, int]) -> bool:
+    """Whether a special token is in a field; ids: as for `segments`."""
+    return any(isinstance(part, int) for part in segments(text, ids))
+
+
 def plain(text: str) -> str:
     """The text of a field as a person reads it."""
     return text.translate(SHOWN)

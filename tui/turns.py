@@ -44,6 +44,15 @@ def message_at(path: Sequence[Node], index: int) -> Message | None:
     return Message(start, range(first, last))
 
 
+def system_prompt_at(path: Sequence[Node], index: int) -> bool:
+    """Whether a token is a word of the system prompt: the template and a message come after it."""
+    before = _before_answer(path)
+    if index >= len(before) or path[index].author != "person":
+        return False
+    after = [node.author for node in before[index:]]
+    return "template" in after and "person" in after[after.index("template") :]
+
+
 def _before_answer(path: Sequence[Node]) -> Sequence[Node]:
     """The path up to the model's first token."""
     first = next((i for i, node in enumerate(path) if node.author == "model"), len(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gpt import models, text_file
@@ -180,7 +180,8 @@ def _edge(text: str) -> Edge:
 
 def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
     """Look and print. load: loads the model; called after the arguments are checked."""
-    from gpt.commands.inspect_tables import Text, lines
+    from gpt.commands.inspect_headings import Text
+    from gpt.commands.inspect_tables import lines
     from gpt.interpret.architecture import architecture
     from gpt.interpret.looks import Token
 
@@ -190,7 +191,7 @@ def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
         )
         text = Text(())
     else:
-        from gpt.commands.inspect_answers import answers_of, check
+        from gpt.commands.inspect_answers import answers_of, asked, check
 
         check(args)
         given = text_file.read_stdin() if args.text is None else args.text
@@ -198,7 +199,12 @@ def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
         words = args.what == "neighbours"
         ids = context.tokenizer.encode_more(given) if words else context.encode(given)
         bytes_of = context.tokenizer.token_bytes
-        text = Text(tuple(Token(i, bytes_of(i)) for i in ids))
+        args = asked(context, ids, args)
+
+        def tokens(some: Iterable[int]) -> tuple[Token, ...]:
+            return tuple(Token(i, bytes_of(i)) for i in some)
+
+        text = Text(tokens(ids), context.config.n_layer, tokens(args.asked), tokens(args.minus))
         answers = answers_of(context, ids, args)
     for answer in answers:
         if args.json:

@@ -21,6 +21,10 @@ from gpt.record import Record
 
 _CHANGED = ("lens", "heads", "attention", "knockout", "steer", "model")
 """What a changed network can be asked."""
+_EXPLAINED = ("logits", "mattered", "patch")
+"""What is about one token after the text."""
+_COMPARED = ("logits", "patch")
+"""What can be about the difference of two."""
 
 
 def check(args: argparse.Namespace) -> None:
@@ -39,9 +43,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def answers_of(context: Context, ids: Sequence[int], args: argparse.Namespace) -> Iterator[Record]:
-    """The answers to print."""
-    if not ids:
-        raise UserError("the text is empty; give at least one token")
+    """The answers to print. args: from `asked`."""
     yield from _ANSWERS[args.what](context, list(ids), args)
 
 
@@ -81,11 +83,25 @@ def _token(context: Context, word: str) -> int:
     return ids[0]
 
 
-def _chosen(context: Context, ids: list[int], args: argparse.Namespace) -> int:
-    """The token after the text that the options name, or the most probable one."""
-    if args.token is not None:
-        return _token(context, args.token)
-    return int(context.raw_logits(context.read_end(ids)[-1]).argmax())
+def asked(context: Context, ids: Sequence[int], args: argparse.Namespace) -> argparse.Namespace:
+    """The same options with ids instead of words.
+
+    `asked` has the token that is explained, which is the most probable one if none is named, and
+    the one that it is compared with; `minus` has those that are subtracted.
+    """
+    if not ids:
+        raise UserError("the text is empty; give at least one token")
+    found: list[int] = []
+    if args.what in _EXPLAINED:
+        if args.token is None:
+            found.append(int(context.raw_logits(context.read_end(list(ids))[-1]).argmax()))
+        else:
+            found.append(_token(context, args.token))
+    if args.what in _COMPARED and args.versus is not None:
+        found.append(_token(context, args.versus))
+    words = args.minus if args.what == "neighbours" else ()
+    minus = [_token(context, word) for word in words]
+    return argparse.Namespace(**vars(args) | {"asked": found, "minus": minus})
 
 
 def _lens(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
@@ -107,12 +123,11 @@ def _attention(context: Context, ids: list[int], args: argparse.Namespace) -> It
 
 
 def _logits(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    versus = None if args.versus is None else _token(context, args.versus)
-    yield logit_parts(context, ids, _chosen(context, ids, args), versus)
+    yield logit_parts(context, ids, *args.asked)
 
 
 def _mattered(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    yield mattered(context, ids, _chosen(context, ids, args), last=args.last)
+    yield mattered(context, ids, *args.asked, last=args.last)
 
 
 def _knockout(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
@@ -120,8 +135,7 @@ def _knockout(context: Context, ids: list[int], args: argparse.Namespace) -> Ite
 
 
 def _patch(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    chosen, versus = _chosen(context, ids, args), _token(context, args.versus)
-    yield patch_grid(context, ids, context.encode(args.other), chosen, versus)
+    yield patch_grid(context, ids, context.encode(args.other), *args.asked)
 
 
 def _steer(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
@@ -135,8 +149,7 @@ def _neighbours(context: Context, ids: list[int], args: argparse.Namespace) -> I
     if args.plane:
         yield plane(context, ids, matrix=matrix)
     else:
-        minus = [_token(context, word) for word in args.minus]
-        yield neighbours(context, ids, minus, matrix=matrix, top=args.top)
+        yield neighbours(context, ids, args.minus, matrix=matrix, top=args.top)
 
 
 def _model(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:

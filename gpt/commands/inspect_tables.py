@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from gpt.commands.inspect_headings import Text, heading, named, row_name
 from gpt.interpret.architecture import Architecture
 from gpt.interpret.effects import Effect, Mattered, PatchGrid, Steering
 from gpt.interpret.looks import (
+    PART_NAMES,
     Heads,
     LensCell,
     LensGrid,
@@ -17,36 +18,18 @@ from gpt.interpret.looks import (
     Neighbours,
     Plane,
     StreamNorms,
-    Token,
     Work,
 )
 from gpt.record import Record
-from gpt.sanitize import one_line
 
 _CELL = 9
 """Columns of a cell of a grid."""
 
 
-@dataclass(frozen=True)
-class Text:
-    """The tokens of the text that an answer is about."""
-
-    tokens: tuple[Token, ...]
-
-    def name(self, position: int) -> str:
-        """The token at a position, or what comes after the text."""
-        return named(self.tokens[position]) if position < len(self.tokens) else "(next)"
-
-
-def named(token: Token) -> str:
-    """A token as a person reads it."""
-    shown = one_line(token.bytes.decode("utf-8", "backslashreplace"))
-    return repr(shown)[1:-1].replace(" ", "·") if token.bytes else f"<{token.token_id}>"
-
-
 def lines(answer: Record, text: Text) -> Iterator[str]:
-    """The lines of a table."""
-    return _TABLES[type(answer)](answer, text)
+    """The lines of a table, after its heading."""
+    yield heading(answer, text)
+    yield from _TABLES[type(answer)](answer, text)
 
 
 def _fitted(text: str, width: int = _CELL) -> str:
@@ -58,33 +41,26 @@ def _percent(logprob: float) -> str:
     return f"{100 * math.exp(logprob):.4g} %"
 
 
-def _row(layer: int, is_middle: bool) -> str:
-    return "embedding" if layer == 0 else f"layer {layer}{' attention' if is_middle else ''}"
-
-
 def _lens(grid: LensGrid, text: Text) -> Iterator[str]:
     token = {each.token_id: named(each) for each in grid.tokens}
-    width = max((len(_row(*row)) for row in _rows(grid)), default=0)
+    last = len(grid.layers) - 1
+    names = [
+        row_name(layer, is_middle=is_middle, is_last=row == last)
+        for row, (layer, is_middle) in enumerate(zip(grid.layers, grid.is_middle, strict=True))
+    ]
+    width = max(map(len, names), default=0)
     yield " " * width + "  " + " ".join(_fitted(text.name(each)) for each in grid.positions)
-    for row in reversed(range(len(grid.layers))):
-        name = _row(grid.layers[row], grid.is_middle[row])
-        yield f"{name:>{width}}  " + " ".join(_fitted(token[i]) for i in grid.ids[row])
-        shown = (_fitted(_percent(logprob)) for logprob in grid.logprobs[row])
-        yield " " * width + "  " + " ".join(shown)
-
-
-def _rows(grid: LensGrid) -> Sequence[tuple[int, bool]]:
-    return list(zip(grid.layers, grid.is_middle, strict=True))
+    for name, ids, logprobs in zip(names, grid.ids, grid.logprobs, strict=True):
+        yield f"{name:>{width}}  " + " ".join(_fitted(token[i]) for i in ids)
+        yield " " * width + "  " + " ".join(_fitted(_percent(each)) for each in logprobs)
 
 
 def _cell(cell: LensCell, text: Text) -> Iterator[str]:
-    yield f"{_row(cell.layer, cell.is_middle)} predicts for token {cell.position}:"
     for token, logprob in zip(cell.tokens, cell.logprobs, strict=True):
         yield f"{_percent(logprob):>12}  {named(token)}"
 
 
 def _heads(found: Heads, text: Text) -> Iterator[str]:
-    yield f"token {found.position} {text.name(found.position)}: the strongest token of each head"
     yield "layer head   weight  token            previous   first duplicate induction"
     scores = {(each.layer, each.head): each for each in found.scores}
     for layer, of_layer in enumerate(found.weights, 1):
@@ -99,10 +75,6 @@ def _heads(found: Heads, text: Text) -> Iterator[str]:
 
 
 def _work(found: Work, text: Text) -> Iterator[str]:
-    yield (
-        f"layer {found.layer}, head {found.head} (keys and values of head {found.key_head}), "
-        f"token {found.position} {text.name(found.position)}"
-    )
     turned = ", after rotation" if found.is_rotated else ""
     yield f"q = {_vector(found.query)} (norm {found.query_norm:.4g}{turned})"
     yield f"{'token':>5} {'':15} {'q · k':>9} {f'x {found.scale:.4g}':>9} {'weight':>8}  k, v"
@@ -122,14 +94,15 @@ def _vector(numbers: Sequence[float]) -> str:
 
 def _parts(found: LogitParts, text: Text) -> Iterator[str]:
     for part in sorted(found.parts, key=lambda part: -abs(part.value)):
+        name = PART_NAMES.get(part.name, part.name)
         where = f"layer {part.layer} " if part.layer else ""
-        yield f"{part.value:+12.5f}  {where}{part.name}{f' {part.head}' if part.head else ''}"
+        yield f"{part.value:+12.5f}  {where}{name}{f' {part.head}' if part.head else ''}"
     yield f"{found.total:+12.5f}  the sum of all parts"
     yield f"{found.logit:+12.5f}  what the network computes"
 
 
 def _mattered(found: Mattered, text: Text) -> Iterator[str]:
-    yield f"{'left out':>9} {'cut':>9} {'gradient':>9}  token (nats)"
+    yield f"{'left out':>9} {'cut':>9} {'gradient':>9}  token"
     columns = zip(found.left_out, found.cut, found.gradient, strict=True)
     for position, numbers in enumerate(columns):
         yield " ".join(_number(each) for each in numbers) + f"  {position} {text.name(position)}"
@@ -140,7 +113,7 @@ def _number(value: float | None) -> str:
 
 
 def _effect(found: Effect, text: Text) -> Iterator[str]:
-    yield f"{'KL (nats)':>9} {'before':>12} {'after':>12}  token"
+    yield f"{'KL':>9} {'before':>12} {'after':>12}  token"
     columns = zip(found.divergence, found.before, found.after, strict=True)
     for position, (divergence, before, after) in enumerate(columns):
         name = f"{position} {text.name(position)}"
@@ -148,14 +121,21 @@ def _effect(found: Effect, text: Text) -> Iterator[str]:
             yield f"{'—':>9} {'—':>12} {'—':>12}  {name}"
         else:
             yield f"{divergence:9.4f} {_percent(before):>12} {_percent(after):>12}  {name}"
+    known = [nats for nats in found.divergence if nats is not None]
+    if known:
+        mean = math.fsum(known) / len(known)
+        bits = mean / math.log(2)
+        yield f"mean KL {mean:.4f} nats ({bits:.4f} bits) a token, of {len(known)}"
 
 
 def _patch(found: PatchGrid, text: Text) -> Iterator[str]:
     yield f"difference of the logits: {found.here:.4f} here, {found.there:.4f} in the other text"
     yield f"{'':10} " + " ".join(_fitted(text.name(each)) for each in found.positions)
     numbers = found.share or found.difference
-    for layer, row in reversed(list(zip(found.layers, numbers, strict=True))):
-        yield f"{_row(layer, False):>10} " + " ".join(f"{number:<{_CELL}.3f}" for number in row)
+    for layer, row in zip(found.layers, numbers, strict=True):
+        yield f"{row_name(layer, is_middle=False):>10} " + " ".join(
+            f"{number:<{_CELL}.3f}" for number in row
+        )
 
 
 def _steering(found: Steering, text: Text) -> Iterator[str]:
@@ -168,12 +148,13 @@ def _steering(found: Steering, text: Text) -> Iterator[str]:
 def _norms(found: StreamNorms, text: Text) -> Iterator[str]:
     positions = range(found.start, found.start + (len(found.norms[0]) if found.norms else 0))
     yield f"{'':10} " + " ".join(_fitted(text.name(each)) for each in positions)
-    for layer, row in reversed(list(enumerate(found.norms))):
-        yield f"{_row(layer, False):>10} " + " ".join(f"{norm:<{_CELL}.2f}" for norm in row)
+    for layer, row in enumerate(found.norms):
+        yield f"{row_name(layer, is_middle=False):>10} " + " ".join(
+            f"{norm:<{_CELL}.2f}" for norm in row
+        )
 
 
 def _neighbours(found: Neighbours, text: Text) -> Iterator[str]:
-    yield f"{found.matrix}: by cosine, then by dot product"
     yield f"{'cosine':>8} {'dot':>10}  token"
     for part in (found.by_cosine, found.by_dot):
         for each in part:
@@ -183,8 +164,6 @@ def _neighbours(found: Neighbours, text: Text) -> Iterator[str]:
 
 
 def _plane(found: Plane, text: Text) -> Iterator[str]:
-    shares = " and ".join(f"{100 * share:.1f} %" for share in found.explained)
-    yield f"{found.matrix}: the axes have {shares} of the variance"
     for place in found.places:
         yield f"{place.x:10.4f} {place.y:10.4f}  {named(place.token)}"
 

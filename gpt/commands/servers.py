@@ -12,6 +12,7 @@ from gpt.command_line import Parser
 from gpt.commands.server_options import check_way
 from gpt.sanitize import one_line
 from gpt.server_address import read_address
+from gpt.setting_names import setting_name
 
 if TYPE_CHECKING:
     from gpt.capabilities import Capabilities
@@ -97,6 +98,12 @@ def _lines(session: Session) -> Iterator[tuple[str, str]]:
     yield from _numbers(can)
 
 
+def _settings(can: Capabilities) -> str:
+    if can.settings is None:
+        return "all"
+    return ", ".join(map(setting_name, can.settings)) or "none"
+
+
 def _numbers(can: Capabilities) -> Iterator[tuple[str, str]]:
     yield "candidates", "all tokens" if can.candidates is None else f"the best {can.candidates:,}"
     yield "numbers", "the model's own" if can.is_raw else "only those after the sampling settings"
@@ -104,6 +111,6 @@ def _numbers(can: Capabilities) -> Iterator[tuple[str, str]]:
     yield "probabilities", _PROMPT[can.prompt]
     yield "token ids", "yes" if can.has_ids else "no: tokens are known by their text"
     yield "random seed", _SEED[can.seed]
-    yield "settings", ", ".join(can.settings or ()).replace("_", " ") or "none"
+    yield "settings", _settings(can)
     yield "chat", "by the server's template" if can.chat else "no template"
     yield "insides", "not shown"

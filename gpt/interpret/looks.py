@@ -150,6 +150,12 @@ class Work(Record):
 PartName = Literal[
     "token", "position", "head", "attention bias", "mlp", "norm bias", "final norm bias"
 ]
+PART_NAMES: dict[PartName, str] = {
+    "token": "token embedding",
+    "position": "position embedding",
+    "mlp": "MLP",
+}
+"""Part → what a person calls it, if not by its own name."""
 
 
 @dataclass(frozen=True)

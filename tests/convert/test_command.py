@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from convert.__main__ import main
-from gpt import models
+from convert.__main__ import _bars, main
+from convert.events import CheckpointFound
+from gpt import checkpoint, models
 from gpt.errors import UserError
 from tests.convert.conftest import gpt2, saved
 
@@ -72,6 +74,56 @@ def test_progress_as_lines(source: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert done == sorted(done)
     assert events[-1]["event"] == "done"
     assert events[-1]["name"] == "theirs"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (
+            CheckpointFound("m.gguf", "file", 538_100_000, "/my/m", 98_000_000),
+            "Convert m.gguf (98.0 MB)? The model takes 538.1 MB in /my/m. [Y/n] ",
+        ),
+        (
+            CheckpointFound("a/m", "hub", 98_000_000, "/my/m"),
+            "Download and convert a/m (98.0 MB)? The model goes into /my/m. [Y/n] ",
+        ),
+    ],
+)
+def test_the_question_says_what_is_read_and_written_and_where(
+    found: CheckpointFound,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    with _bars(ask=True) as on_event, pytest.raises(UserError, match="nothing was converted"):
+        on_event(found)
+    assert capsys.readouterr().err == expected
+
+
+def test_what_is_found_has_the_size_of_both_files(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(source), "--json", "--no-verify", "--dtype", "float16"])
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    found = next(event for event in events if event["event"] == "found")
+    made = models.home() / "theirs"
+    assert found["directory"] == str(made)
+    assert found["source_bytes"] == (source / "model.safetensors").stat().st_size
+    assert found["n_bytes"] == (made / checkpoint.WEIGHTS).stat().st_size < found["source_bytes"]
+
+
+def test_each_phase_after_the_writing_begins_and_ends(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([str(source), "--json"])
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    after = [
+        (event["phase"], event["done"] == event["total"])
+        for event in events
+        if event["event"] == "progress" and event["phase"] not in ("download", "convert")
+    ]
+    assert after == [("verify", False), ("verify", True), ("measure", False), ("measure", True)]
 
 
 def test_an_error_as_a_line(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,13 @@ from gpt.record import Record
 TEXT = "to be or"
 DIRECTION = ["--towards", "to", "--away", "be", "--layer", "0"]
 LOOKS: dict[str, tuple[list[str], list[type[Record]], str]] = {
-    "lens": (["--last", "3", "--middle"], [LensGrid], "layer 2 attention"),
+    "lens": (["--last", "3", "--middle"], [LensGrid], "layer 2 after attention"),
     "lens of a layer": (["--layer", "1", "--top", "3"], [LensCell], "layer 1 predicts for token 8"),
     "heads": (["--mute", "1.2"], [Heads], "previous   first duplicate induction"),
     "attention": (["--layer", "2", "--head", "1", "--cut", "0:7@2"], [Work], "masked"),
-    "logits": (["--token", "a", "--versus", "#3"], [LogitParts], "the sum of all parts"),
+    "logits": (["--token", "a", "--versus", "#3"], [LogitParts], "layer 2 MLP"),
     "mattered": (["--token", "a"], [Mattered], "7 r"),
-    "knockout": (["--mute", "2", "--mean", "1.mlp", "--cut", "1"], [Effect], "KL (nats)"),
+    "knockout": (["--mute", "2", "--mean", "1.mlp", "--cut", "1"], [Effect], "mean KL"),
     "patch": (["--other", "to go or", "--versus", "a"], [PatchGrid], "embedding"),
     "steer": (DIRECTION, [Steering, Effect], "norm of what is added"),
     "neighbours": (["--minus", "a", "--top", "2"], [Neighbours], "cosine"),
@@ -57,6 +58,74 @@ def test_every_look_is_a_table_and_a_json_object(
     lines = capsys.readouterr().out.splitlines()
     for line, record in zip(lines, records, strict=True):
         assert record.from_dict(json.loads(line)).to_dict() == json.loads(line)
+
+
+HEADINGS = {
+    "lens": 'to the end of "to be or": the best token of each layer with its probability in %',
+    "lens of a layer": 'after "to be or": layer 1 predicts for token 8, in % of probability',
+    "heads": 'after "to be or": where each head looks from token 7 "r"',
+    "attention": 'after "to be or": layer 2, head 1 (keys and values of head 1), at token 7 "r"',
+    "logits": 'after "to be or": the parts of the logit of "a" minus that of "d", in nats',
+    "mattered": 'after "to be or": what each token did for log p of "a", in nats, +',
+    "knockout": 'to the end of "to be or": KL(original ‖ changed) in nats and the probability',
+    "patch": 'minus that of "a" if one activation is that of the other text, as a share',
+    "steer": 'in "to be or": Euclidean norms',
+    "neighbours": 'embedding: the tokens nearest to "to be or" minus "a", by cosine',
+    "neighbours on a plane": 'embedding: x and y, without a unit, of the tokens of "to be or"',
+    "model": "weights: number of parameters, shape and name",
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_a_table_begins_with_what_is_asked(
+    name: str, tiny_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look(name, tiny_directory)
+    assert HEADINGS[name] in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize("what", ["logits", "mattered"])
+def test_the_most_probable_token_is_named(
+    what: str, tiny_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["inspect", "lens", str(tiny_directory), TEXT, "--layer", "2", "--top", "1"])
+    heading, best = capsys.readouterr().out.splitlines()
+    assert "output predicts for token 8" in heading  # layer 2 is the last one
+    main(["inspect", what, str(tiny_directory), TEXT])
+    assert f'of "{best.split()[-1]}", in nats' in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_long_text_is_named_by_its_end(
+    tiny_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["inspect", "logits", str(tiny_directory), "to be or not\nto be or not to"])
+    assert 'after "…e or not⏎to be or not to": ' in capsys.readouterr().out
+
+
+def test_rows_are_in_the_order_of_the_screen(
+    tiny_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["inspect", "lens", str(tiny_directory), TEXT])
+    names = [line[:9].strip() for line in capsys.readouterr().out.splitlines()[2::2]]
+    assert names == ["embedding", "layer 1", "output"]
+    look("patch", tiny_directory)
+    names = [line[:10].strip() for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert names == ["embedding", "layer 1", "layer 2"]
+    look("model", tiny_directory)
+    names = [line[:10].strip() for line in capsys.readouterr().out.splitlines()[-3:]]
+    assert names == ["embedding", "layer 1", "layer 2"]
+
+
+def test_a_change_ends_with_its_mean(
+    tiny_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look("knockout", tiny_directory, "--json")
+    known = [n for n in json.loads(capsys.readouterr().out)["divergence"] if n is not None]
+    look("knockout", tiny_directory)
+    shown = capsys.readouterr().out.splitlines()[-1]
+    mean = sum(known) / len(known)
+    said = f"{mean:.4f} nats ({mean / math.log(2):.4f} bits)"
+    assert shown == f"mean KL {said} a token, of {len(known)}"
 
 
 def test_a_model_is_listed_from_its_configuration(

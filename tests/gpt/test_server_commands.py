@@ -16,6 +16,7 @@ import pytest
 from gpt.__main__ import main
 from gpt.capabilities import Capabilities
 from gpt.commands.server_model import ServerModel
+from gpt.commands.servers import _numbers
 from gpt.errors import UserError
 from gpt.limits import Limits
 from gpt.settings import Sampling
@@ -126,6 +127,12 @@ def test_ignored_settings_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "note: the server ignores: top_k\n"
     model.generate([1], Sampling(temperature=0.5), Limits(), top=2)
     assert not capsys.readouterr().err
+
+
+def test_settings_have_the_names_of_the_screen() -> None:
+    can = Capabilities(settings=("dynatemp_range", "dry_multiplier", "temperature"))
+    assert dict(_numbers(can))["settings"] == "dynamic ±, DRY, temperature"
+    assert dict(_numbers(Capabilities()))["settings"] == "all"
 
 
 def test_a_server_without_numbers_of_a_text_scores_none() -> None:

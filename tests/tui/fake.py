@@ -84,6 +84,8 @@ class FakeBackend:
         self.asked: list[tuple[list[int], int, Sampling]] = []
         self.asked_changes: list[tuple[Intervention, ...]] = []
         """What was changed inside the network for each of these."""
+        self.asked_layers: list[tuple[Intervention, ...]] = []
+        """What was changed inside the network for each request for its layers."""
         self.asked_inside: list[tuple[str, dict[str, Any]]] = []
         self.answers_inside = asyncio.Event()
         self.answers_inside.set()
@@ -127,7 +129,10 @@ class FakeBackend:
         yield Steps(reading(text, 1 if self.divergence else 2), False)
         yield Compared(self.divergence)
 
-    async def layers(self, ids: list[int], chosen: int) -> list[Layer]:
+    async def layers(
+        self, ids: list[int], chosen: int, changes: tuple[Intervention, ...] = ()
+    ) -> list[Layer]:
+        self.asked_layers.append(changes)
         if self.error:
             raise self.error
         n = len(ids)

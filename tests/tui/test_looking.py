@@ -11,7 +11,10 @@ import pytest
 from gpt.checkpoint import load, save
 from gpt.config import ModelConfig
 from gpt.interpret.heads import heads
+from gpt.interpret.intervene import intervened
+from gpt.interpret.lens import layers
 from gpt.interpret.looks import Heads, LensGrid
+from gpt.interventions import Knockout
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
 from tui.backend import BackendError, CancelledAnswerError, Loaded, Looked, Status
@@ -43,6 +46,19 @@ async def test_an_answer_is_the_record_that_the_library_makes(
     expected = heads(load(tiny_directory).new_context(), [1, 2, 3])
     assert found.weights[5][1] == pytest.approx(expected.weights[5][1], abs=1e-5)
     assert found.scores[3].previous == pytest.approx(expected.scores[3].previous, abs=1e-5)
+
+
+async def test_the_layers_can_be_those_of_a_changed_network(
+    backend: LocalBackend, tiny_directory: Path
+) -> None:
+    changes = (Knockout(part="mlp", layer=2),)
+    context = load(tiny_directory).new_context()
+    with intervened(context, changes, [1, 2, 3]) as muted:
+        expected = [layer.chosen_logprob for layer in layers(muted, [1, 2, 3], 4)]
+    found = await backend.layers([1, 2, 3], 4, changes)
+    assert [layer.chosen_logprob for layer in found] == pytest.approx(expected, abs=1e-5)
+    whole = await backend.layers([1, 2, 3], 4)
+    assert abs(whole[-1].chosen_logprob - found[-1].chosen_logprob) > 1e-3
 
 
 async def test_a_refusal_is_a_sentence(backend: LocalBackend) -> None:

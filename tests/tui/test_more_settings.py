@@ -60,6 +60,8 @@ def test_there_is_a_dial_for_every_number_of_sampling() -> None:
         for end in knob.ends or ():
             Sampling.from_dict({knob.name: type(NEUTRAL[knob.name])(end)})
     assert STAGES.keys() == {"model", "banned", *ORDER}
+    labels = {knob.name: knob.label for knob in KNOBS}
+    assert all(STAGES[name] == labels[name] for name in ORDER if name in labels)
 
 
 @pytest.mark.parametrize("label", [*(knob.label for knob in KNOBS), "order"])
@@ -204,7 +206,7 @@ async def test_the_order_is_changed_used_and_reset() -> None:
         moved = [*ORDER]
         moved.insert(3, moved.pop(1))
         assert controls.order == tuple(moved)
-        assert str(button.label).startswith("boosted, presence, frequency, repeat, DRY")
+        assert str(button.label).startswith("boosted, presence, frequency, repetition, DRY")
         assert controls.preset is None
         screen.prompt.focus()
         await write(pilot, app, "ab")

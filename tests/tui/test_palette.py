@@ -57,6 +57,9 @@ SYNONYMS = {
     "perplexity": "Numbers of each line",
     "saliency": "Which earlier tokens mattered",
     "exit": "Quit",
+    "reset": "Reset the sampling settings",
+    "defaults": "Reset the sampling settings",
+    "who wrote": "What is author?",
     "forbid": "Ban this token",
     "favourite": "Bookmark",
     "gpt2": "Models",
@@ -78,6 +81,21 @@ async def test_each_synonym_finds_its_command_among_the_first() -> None:
             if not any(each.startswith(name) for each in first):
                 missed[query] = first
         assert missed == {}
+
+
+async def test_reset_goes_back_to_the_models_own_distribution() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        controls = main_screen(app).controls
+        assert controls
+        controls.use_preset("wild")
+        hits = await found(app, "reset")
+        assert str(hits[0].text) == "Reset the sampling settings", "before New text"
+        run = hits[0].command()
+        assert run is not None
+        await run
+        await pilot.pause()
+        assert controls.preset == "model"
 
 
 async def test_a_key_is_shown_as_a_person_writes_it_with_a_sentence() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from textual.widgets import Input
+from textual.widgets import Checkbox, Input
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, until_written, write
@@ -165,6 +165,23 @@ async def test_the_welcome_starts_a_text_and_goes() -> None:
         await pilot.pause()
         assert welcome.display
     assert openings_of("shakespeare") is SHAKESPEARE
+
+
+async def test_a_chat_opens_with_messages() -> None:
+    app = app_with(FakeBackend("hi"), chat=True)
+    async with running(app, size=(120, 40)) as pilot:
+        screen = main_screen(app)
+        welcome, prompt = screen.query_one(Welcome), screen.prompt
+        assert welcome.opening.endswith("?") and "message" in prompt.placeholder
+        screen.query_one("#chat", Checkbox).value = False
+        await pilot.pause()
+        assert welcome.opening == "Once upon a time" and "opening line" in prompt.placeholder
+        screen.query_one("#chat", Checkbox).value = True
+        await pilot.pause()
+        assert welcome.opening.endswith("?")
+        await pilot.press("enter")
+        await until_written(pilot, screen)
+        assert "Type a message" in prompt.placeholder, "also after an answer"
 
 
 async def test_presenter_mode_hides_a_token_until_the_second_key() -> None:

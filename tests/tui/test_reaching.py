@@ -25,7 +25,7 @@ from tests.marks import slow_but
 from tests.terminal import Terminal, needs_pty, terminals
 from tests.tui import fake_reach
 from tests.tui.fake import FakeBackend, main_screen
-from tests.tui.test_app import until_written
+from tests.tui.test_app import complaints, until_written
 from tests.tui.test_inside import ALL_SIZES, TEXT, TINY_SIZES, drawn, inside, press, settled
 from tests.tui.test_snapshots import picture
 from tui.app import GPTApp
@@ -35,6 +35,8 @@ from tui.inside.patch import PatchView
 from tui.inside.place import Place
 from tui.inside.plot import plotted
 from tui.inside.steer import texts_of
+from tui.inside.tabs import digit, shown
+from tui.inside.views import VIEWS
 from tui.inside.words import WordsView
 from tui.labels import percent
 from tui.screens.comparison import WhatIfScreen
@@ -113,6 +115,88 @@ async def test_parts_are_switches_and_the_text_shows_the_effect() -> None:
         assert heat(screen.place.nodes[0].step) == 0 < heat(screen.place.nodes[1].step)
         await press(pilot, "x")
         assert not screen.place.changes and "nothing is changed" in drawn(app)
+
+
+async def test_undo_all_also_ends_what_the_model_writes_with() -> None:
+    async with inside(MUTE, "space", "w", "H", "space") as (app, screen, pilot, _):
+        assert "1 part off · K: whole network" in drawn(app)
+        await press(pilot, "x")
+        assert not screen.place.changes and not screen.place.acting
+        assert not screen._session.document.changes
+        assert "The model writes with this: the whole network." in drawn(app)
+        assert "part off" not in str(screen.around.border_title)
+
+
+async def test_the_same_key_ends_it_here_and_in_the_text() -> None:
+    async with inside(MUTE, "space", "w", "H", "space") as (app, screen, pilot, _):
+        layer, mlp = screen.place.changes
+        assert screen.place.acting == (layer,)
+        await press(pilot, "K")
+        assert screen.place.changes == (mlp,)  # what is only tried here stays
+        assert not screen.place.acting and not screen._session.document.changes
+        await press(pilot, "w", "escape", "K", "L")
+        assert isinstance(app.screen, InsideScreen) and app.screen is not screen
+        assert not app.screen.place.changes and "nothing is changed" in drawn(app)
+        await press(pilot, "K")
+        assert complaints(app)[-1] == "The whole network writes already."
+
+
+OF_PART, OF_WHOLE = "of the network with 1 part off", "of the whole network"
+
+
+async def test_a_view_shows_the_network_that_drew_the_token_and_says_so() -> None:
+    backend = FakeBackend("hello")
+    async with inside(MUTE, "space", "w", "escape", "r", backend=backend) as (app, _, pilot, _):
+        main = main_screen(app)
+        await until_written(pilot, main)
+        changes = main.document.changes
+        assert main.document.path[-1].changes == changes and not main.document.path[1].changes
+        main.view.action_select(len(main.document.path) - 1)
+        await press(pilot, "L")
+        asked = {"1": {"lens", "cell"}, "2": {"heads"}, "3": {"work"}, "5": {"norms"}}
+        for key, ops in asked.items():
+            backend.asked_inside.clear()
+            await press(pilot, key)
+            assert {op for op, _ in backend.asked_inside} == ops
+            assert all(f["interventions"] == changes for _, f in backend.asked_inside)
+            assert OF_PART in drawn(app)
+            assert "1 part off · K: whole network" in drawn(app)  # whatever is shown below
+        for key in "4", "6", "8":
+            await press(pilot, key)
+            assert OF_WHOLE in drawn(app) and OF_PART not in drawn(app)
+        backend.asked_inside.clear()
+        await press(pilot, "1", "home", "right")  # a token that the whole network read
+        assert OF_WHOLE in drawn(app)
+        assert all("interventions" not in fields for _, fields in backend.asked_inside)
+        await press(pilot, "K")
+        assert OF_WHOLE not in drawn(app)  # there is no other network now
+
+
+async def test_the_panel_of_the_layers_shows_the_network_that_drew_the_token() -> None:
+    backend = FakeBackend("hello")
+    keys = (MUTE, "space", "w", "escape", "r")
+    async with inside(*keys, backend=backend, size=(200, 60)) as (app, _, pilot, _):
+        main = main_screen(app)
+        await until_written(pilot, main)
+        panel = main.layers_panel
+        assert panel is not None and panel.display
+        while OF_PART not in str(panel.border_subtitle):
+            await pilot.pause(0.02)
+        assert backend.asked_layers[-1] == main.document.changes
+        main.view.action_select(2)
+        while OF_WHOLE not in str(panel.border_subtitle):
+            await pilot.pause(0.02)
+        assert backend.asked_layers[-1] == ()
+
+
+@pytest.mark.parametrize("width", [24, 38, 58, 78, 118])
+@pytest.mark.parametrize("chosen", range(10))
+def test_the_chosen_tab_and_its_neighbours_are_whole(width: int, chosen: int) -> None:
+    tabs = shown([view.NAME for view in VIEWS], chosen, width)
+    assert sum(map(len, tabs.values())) <= width and list(tabs) == sorted(tabs)
+    near = [n for n in (chosen - 1, chosen, chosen + 1) if 0 <= n < len(VIEWS)]
+    names = range(10) if width >= 78 else near if width >= 38 else [chosen]
+    assert all(tabs[n].split() == [digit(n), VIEWS[n].NAME] for n in names)
 
 
 @pytest.mark.parametrize("width", [30, 56, 76, 116, 196])

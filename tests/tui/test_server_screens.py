@@ -19,6 +19,7 @@ from tests.tui.test_branching import at
 from tests.tui.test_possible import offered
 from tui.backend import BackendError, Completion, Done, Event, Loaded, Steps
 from tui.export.page import _card
+from tui.labels import model_name
 from tui.node import Node
 from tui.screens.models import ModelPicker
 from tui.screens.server import ServerScreen
@@ -144,14 +145,66 @@ async def test_the_line_of_facts_names_the_server() -> None:
     async with running(app, size=(160, 40)) as pilot:
         screen = await write(pilot, app, "abc")
         facts = screen.query_one(Status).render().plain
-        assert "vLLM at 127.0.0.1:8000" in facts
+        assert "vLLM server at 127.0.0.1:8000" in facts
         assert "float32" not in facts and "cpu" not in facts
 
 
 def test_the_line_of_facts_leaves_out_what_the_server_does_not_say() -> None:
     status = Status()
     facts = list(status._facts(Loaded("tiny", "server", "", 0, 0, 0, capabilities=CAN)))
-    assert facts == ["tiny", "context 0", "vLLM at 127.0.0.1:8000"]
+    assert facts == ["tiny", "vLLM server at 127.0.0.1:8000", "context 0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("/home/me/models/tiny.Q8_0.gguf", "tiny.Q8_0.gguf"),
+        ("models/tiny.GGUF", "tiny.GGUF"),
+        ("C:\\models\\tiny", "tiny"),
+        ("./tiny/", "tiny"),
+        ("meta-llama/Llama-3.3-70B", "meta-llama/Llama-3.3-70B"),
+        ("/", "/"),
+        ("", ""),
+        ("/a/\x1b[2J.gguf", "␛[2J.gguf"),
+    ],
+)
+def test_a_model_is_shown_by_the_name_of_its_file(name: str, shown: str) -> None:
+    assert model_name(name) == shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+async def test_a_long_name_does_not_push_out_the_server(width: int) -> None:
+    app = app_with(Served())
+    async with running(app, size=(width, 24)) as pilot:
+        screen = await write(pilot, app, "abc")
+        status = screen.query_one(Status)
+        assert status.model is not None
+        status.model = status.model._replace(name="/models/" + "long-" * 30 + ".gguf")
+        facts = status.render().plain
+        assert len(facts) <= width and facts.endswith("vLLM server at 127.0.0.1:8000")
+        status.model = status.model._replace(name="/" + "directory/" * 20 + "tiny.gguf")
+        assert "tiny.gguf 1.0M · vLLM server at 127.0.0.1:8000" in status.render().plain
+
+
+async def test_nothing_can_be_changed_inside_a_server() -> None:
+    app = app_with(Served())
+    async with running(app, size=(160, 40)) as pilot:
+        screen = await write(pilot, app, "abc")
+        await at(pilot, screen, 4)
+        app.clear_notifications()
+        await pilot.press("K")
+        await pilot.pause()
+        assert complaints(app) == ["A server does not show its insides."]
+
+
+async def test_a_bound_is_explained_below_the_token() -> None:
+    app = app_with(Served())
+    async with running(app, size=(160, 40)) as pilot:
+        screen = await write(pilot, app, "abc")
+        await at(pilot, screen, 4)
+        assert "≥ at least" in str(screen.inspector.border_subtitle)
+        screen.inspector.step = drawn(7, "h")._replace(entropy_is_bound=False)
+        assert "≥" not in str(screen.inspector.border_subtitle)
 
 
 async def test_a_run_says_once_what_the_server_ignores_and_records_what_acted() -> None:
@@ -181,6 +234,11 @@ async def test_the_odds_name_no_token_that_the_seed_would_pick() -> None:
         assert "rest" in shown and "⚄" not in shown + str(table.border_subtitle)
         assert "tokens that the server does not show" in str(table.border_subtitle)
         assert "tokens left" not in shown
+        table.vocab_size = 50
+        table.watch_missing()
+        shown, foot = table.render().plain, str(table.border_subtitle)
+        assert "more" in shown and "tokens left" in shown and "rest" not in shown + foot
+        assert '"more" and "tokens left": also those without a row' in foot
         # The server takes top-p, but the candidates of this one are too few to compute it.
         assert "not computed: top-p" in str(table.border_subtitle)
         assert screen.inspector.now is None
@@ -201,6 +259,7 @@ async def test_a_server_that_breaks_leaves_the_text_and_one_key_goes_on() -> Non
         await pilot.press("ctrl+g")
         await until_written(pilot, screen)
         assert screen.document.text == "abchello"
+        assert not complaints(app)  # the old message would deny it
 
 
 async def test_the_dialog_of_a_server() -> None:
@@ -271,6 +330,12 @@ def test_the_card_of_a_server_says_what_it_gives() -> None:
     assert facts["Address"] == "http://127.0.0.1:8000 (this machine)"
     assert facts["Context"] == "4,096 tokens"
     assert facts["Candidates"].startswith("the best 20")
+    assert "Path" not in facts
+    every = loaded._replace(name="/models/a.gguf", capabilities=CAN._replace(candidates=None))
+    assert server_card(every).name == "a.gguf"
+    facts |= dict(server_card(every).facts)
+    assert facts["Path"] == "/models/a.gguf"
+    assert facts["Candidates"].startswith("the best few at a token")
     assert "≥" in facts["Entropy"]
     assert facts["Settings"].startswith("temperature, top-p")
     assert facts["Ignored"] == "all other settings"

@@ -56,7 +56,7 @@ def test_a_text_a_branch_and_a_server_that_dies(
     start: Callable[..., Terminal], server: LlamaServer
 ) -> None:
     terminal = start("--server", server.url, "--prompt", "hello", "-n", LONG, "--seed", "1")
-    terminal.shows(r"tiny .* llama\.cpp at 127\.0\.0\.1", "Writing")
+    terminal.shows(r"tiny .* llama\.cpp server at 127\.0\.0\.1", "Writing")
     terminal.press("escape")
     terminal.shows("Stopped")
     terminal.press("tab")
@@ -76,7 +76,7 @@ def test_a_text_a_branch_and_a_server_that_dies(
     terminal.press("ctrl+o")
     terminal.shows("Server +llama.cpp", "Address", "Probe again")
     terminal.press("p")
-    terminal.shows(r"tiny .* llama\.cpp at")
+    terminal.shows(r"tiny .* llama\.cpp server at")
     assert terminal.quit() == 0
 
 
@@ -99,7 +99,7 @@ def test_a_key_is_seen_nowhere(
     assert not any(KEY in path.read_text() for path in texts)
     assert KEY not in terminal.raw
     again = start("--last")
-    again.shows("llama.cpp at", r"context \d+")
+    again.shows("llama.cpp server at", r"context \d+")
     assert again.quit() == 0
 
 
@@ -123,9 +123,9 @@ def test_plain_http_to_another_machine_is_asked_once(
     allowed = start("--server", url)
     allowed.shows(r"\[y/N\]")
     allowed.press("y", "enter")
-    allowed.shows(r"tiny .*llama\.cpp at 0\.0\.0\.0")
+    allowed.shows(r"tiny .*llama\.cpp server at 0\.0\.0\.0")
     assert allowed.quit() == 0
     assert 'plain_http = ["0.0.0.0"]' in (home / "settings.toml").read_text()
     again = start("--server", url)
-    again.shows(r"tiny .*llama\.cpp at 0\.0\.0\.0")
+    again.shows(r"tiny .*llama\.cpp server at 0\.0\.0\.0")
     assert again.quit() == 0

@@ -167,6 +167,51 @@ async def test_a_special_token_is_chosen_from_a_list_and_sent_as_what_it_is() ->
         assert not complaints(app)
 
 
+async def test_a_special_token_says_before_enter_what_it_does_in_a_chat() -> None:
+    app = app_with(Talker(), chat=True)
+    async with running(app, size=(120, 40)) as pilot:
+        screen = main_screen(app)
+        prompt, chat = screen.query_one(Prompt), screen.query_one("#chat", Tick)
+        await pilot.press("a")
+        prompt.insert_special("<|im_end|>")
+        await pilot.pause()
+        assert "without the chat template" in said(screen)
+        chat.value = False
+        await pilot.pause()
+        assert said(screen) == "Enter sends"
+        chat.value = True
+        await pilot.pause()
+        assert "without the chat template" in said(screen)
+        await pilot.press("backspace")
+        await pilot.pause()
+        assert said(screen) == "Enter sends"
+
+
+async def test_an_edited_message_keeps_its_template_and_so_takes_no_special_token() -> None:
+    backend = Talker("yes")
+    app = app_with(backend, chat=True, system="S")
+    async with running(app, size=(120, 40)) as pilot:
+        screen = await write(pilot, app, "hi")
+        before = screen.document.text
+        prompt = screen.query_one(Prompt)
+        await at(pilot, screen, before.index("hi"))
+        await pilot.press("i")
+        prompt.insert_special("<|im_end|>")
+        await pilot.pause()
+        assert "not possible in an edited message" in said(screen)
+        await pilot.press("enter")
+        await until_written(pilot, screen)
+        assert "lose the chat template" in complaints(app)[-1]
+        assert screen.document.text == before and len(backend.requests) == 1
+        assert prompt.text == f"hi{inserted('<|im_end|>')}"
+        await pilot.press("backspace")
+        await pilot.pause()
+        assert "Enter sends a new branch" in said(screen)
+        await pilot.press("X", "enter")
+        await until_written(pilot, screen)
+        assert screen.document.text == "{S}[hiX](yes"
+
+
 async def test_backspace_takes_a_whole_special_token_away() -> None:
     app = app_with(Talker())
     async with running(app) as pilot:
@@ -409,6 +454,17 @@ def test_the_panel_says_that_the_template_wrote_a_token() -> None:
     later = token(3, "[", drawn=False)._replace(by_template=True)
     assert any("by the chat template" in str(line) for line in describe(later, width=48)[:3])
     assert not any("template" in str(line) for line in describe(token(3, "[", drawn=False)))
+
+
+async def test_the_panel_tells_the_system_prompt_from_a_message() -> None:
+    app = app_with(Talker("yes"), chat=True, system="S")
+    async with running(app, size=(120, 40)) as pilot:
+        screen = await write(pilot, app, "hi")
+        await write(pilot, app, "so")
+        assert screen.document.text == "{S}[hi](yes[so](yes"
+        for index, author in ((1, "system prompt"), (4, "your text"), (12, "your text")):
+            await at(pilot, screen, index)
+            assert author in str(screen.query_one(Inspector).render())
 
 
 async def test_template_tokens_are_quieter_on_the_screen() -> None:

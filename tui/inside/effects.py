@@ -62,9 +62,11 @@ class ChangingView(InsideView):
             self.post_message(WriteWith(self.place.changes))
 
     def action_clear(self) -> None:
-        """Change nothing any more in this view; the model writes as before."""
+        """Change nothing any more, neither here nor when the model writes."""
         if self.place is not None:
             self.change(replace(self.place, changes=()))
+            if self.place.acting:
+                self.post_message(WriteWith(()))
 
     def about(self, place: Place, looks: Looks) -> list[Row]:
         """What is changed, what that does to the text and to the token, and who writes with it."""

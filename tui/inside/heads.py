@@ -20,7 +20,7 @@ from tui.inside.head_strips import (
     ranking,
     shown_heads,
 )
-from tui.inside.place import Place, Question, question
+from tui.inside.place import Place, Question, of_drawn
 from tui.inside.view import InsideView, Looks, Sheet
 
 _WIDE = 90
@@ -32,7 +32,7 @@ def heads_question(place: Place, *, scores: bool) -> Question:
 
     scores: also those of the kinds, which cost a pass over the whole context.
     """
-    return question("heads", Heads, ids=place.ids, scores=scores)
+    return of_drawn(place, "heads", Heads, ids=place.ids, scores=scores)
 
 
 def head_scale(place: Place, weights: Sequence[float]) -> Scale:
@@ -58,6 +58,7 @@ class HeadsView(InsideView):
 
     NAME = "Heads"
     TITLE = "Heads: where each looks"
+    OF = "whose"
     HELP = "↑↓ layer · h H head · s by kind · d what the kinds are"
     BINDINGS: ClassVar[list[BindingType]] = [
         *HEAD_KEYS,

@@ -15,7 +15,7 @@ from gpt.interpret.looks import LensCell, LensGrid
 from tui.bars import bar
 from tui.heat import MEASURES, Measure, Scale
 from tui.inside.numbers import flowing
-from tui.inside.place import Place, Question, question
+from tui.inside.place import Place, Question, of_drawn
 from tui.inside.view import InsideView, Looks, Row, Sheet
 from tui.labels import fit, percent, visible
 
@@ -51,6 +51,7 @@ class LensView(InsideView):
 
     NAME = "Lens"
     TITLE = "Logit lens"
+    OF = "whose"
     HELP = "↑↓ layer · c colour · m rows after attention"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "colour", "colour", id="look.colour"),
@@ -68,10 +69,11 @@ class LensView(InsideView):
         if end > SHOWN:
             end = min(end, place.index // _STEP * _STEP + _STEP + _STEP // 2)
         ids = place.ids_to(end)
-        return question("lens", LensGrid, ids=ids, last=SHOWN, middle=self._has_middle)
+        return of_drawn(place, "lens", LensGrid, ids=ids, last=SHOWN, middle=self._has_middle)
 
     def _cell_question(self, place: Place) -> Question:
-        return question(
+        return of_drawn(
+            place,
             "cell",
             LensCell,
             ids=place.ids,

@@ -63,6 +63,7 @@ class MatteredView(InsideView):
 
     NAME = "Who"
     TITLE = "Which earlier tokens mattered"
+    OF = "of_whole"
     HELP = "c measure of the colour · s order · ↑↓ scroll"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "colour", "measure", id="look.measure"),

@@ -12,7 +12,7 @@ from gpt.interpret.architecture import Architecture, Weight, architecture
 from gpt.interpret.looks import StreamNorms
 from tui.bars import bar
 from tui.heat import Scale, norm_scale
-from tui.inside.place import Place, Question, question
+from tui.inside.place import Place, Question, of_drawn
 from tui.inside.view import InsideView, Looks, Row, Sheet
 from tui.labels import fit
 from tui.model_card import short_count
@@ -29,7 +29,7 @@ _WORDS = {
 
 
 def _question(place: Place) -> Question:
-    return question("norms", StreamNorms, ids=place.ids)
+    return of_drawn(place, "norms", StreamNorms, ids=place.ids)
 
 
 class ModelView(InsideView):
@@ -37,6 +37,7 @@ class ModelView(InsideView):
 
     NAME = "Model"
     TITLE = "Model: shapes, parameters, length of the stream"
+    OF = "whose"
     HELP = "↑↓ layer · PgUp PgDn scroll"
 
     def questions(self, place: Place) -> Iterable[Question]:

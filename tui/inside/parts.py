@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
 
-from gpt.interpret.looks import LogitPart, LogitParts
+from gpt.interpret.looks import PART_NAMES, LogitPart, LogitParts
 from gpt.step import Candidate
 from tui.bars import bar
 from tui.inside.numbers import signed
@@ -17,8 +17,6 @@ from tui.inside.place import Place, Question, question
 from tui.inside.view import InsideView, Looks, Row, Sheet
 from tui.labels import fit, name_of
 
-_NAMES = {"token": "token embedding", "position": "position embedding", "mlp": "MLP"}
-"""Part → what a person calls it, if not by its own name."""
 _LABEL, _VALUE = 23, 9
 """Cells of a part's name and of its number."""
 _DIGITS = 4
@@ -29,6 +27,7 @@ class PartsView(InsideView):
 
     NAME = "Why"
     TITLE = "Why this, not that: parts of the logit"
+    OF = "of_whole"
     HELP = "↑↓ scroll · v V the other token · s order"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "versus(1)", "other token", id="look.versus"),
@@ -107,7 +106,7 @@ class PartsView(InsideView):
 
 def named(part: LogitPart) -> str:
     """A part in words."""
-    name = _NAMES.get(part.name, part.name)
+    name = PART_NAMES.get(part.name, part.name)
     name = f"{name} {part.head}" if part.head is not None else name
     return f"layer {part.layer} {name}" if part.layer else name
 

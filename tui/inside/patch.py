@@ -40,6 +40,7 @@ class PatchView(InsideView):
 
     NAME = "Patch"
     TITLE = "Patch: put the other text's stream in, a cell at a time"
+    OF = "of_whole"
     HELP = "t other text · b other branch · v V candidate · ↑↓ h H cell"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "text", "other text", id="look.other_text"),

@@ -12,6 +12,7 @@ from gpt.config import ModelConfig
 from gpt.interventions import Intervention
 from gpt.record import Record
 from gpt.step import Step
+from tui.changes import of_network
 from tui.document import Node
 from tui.labels import name_of
 
@@ -50,6 +51,21 @@ class Place:
         return self.nodes[self.index].step
 
     @property
+    def drawn_with(self) -> tuple[Intervention, ...]:
+        """What was changed inside the network when the selected token was drawn or read."""
+        return self.nodes[self.index].changes
+
+    @property
+    def whose(self) -> str:
+        """Whose numbers a view shows that asks with `drawn_with`; empty: nothing is changed."""
+        return of_network(self.drawn_with, self.acting)
+
+    @property
+    def of_whole(self) -> str:
+        """The same for a view that shows the whole network whatever is changed."""
+        return of_network((), self.drawn_with or self.acting)
+
+    @property
     def block(self) -> int:
         """The chosen layer, or the first one if the embedding is chosen."""
         return max(1, self.layer)
@@ -86,6 +102,13 @@ class Question(NamedTuple):
 def question(op: str, kind: type[Record], **fields: Any) -> Question:
     """A request with these fields; docs/engine.md describes them."""
     return Question(op, kind, tuple(fields.items()))
+
+
+def of_drawn(place: Place, op: str, kind: type[Record], **fields: Any) -> Question:
+    """A request to the network that the selected token was drawn with."""
+    if place.drawn_with:
+        fields["interventions"] = place.drawn_with
+    return question(op, kind, **fields)
 
 
 class Answers:

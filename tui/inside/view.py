@@ -70,6 +70,8 @@ class InsideView(Widget, can_focus=True):
     """On its tab: a word."""
     TITLE: ClassVar[str]
     """What it shows; the field's term."""
+    OF: ClassVar[str] = ""
+    """Attribute of the place that says whose numbers it shows; empty: its rows say it."""
     HELP: ClassVar[str] = ""
     """What its most important keys do, for its border."""
     ALLOW_SELECT = False
@@ -160,13 +162,21 @@ class InsideView(Widget, can_focus=True):
     def redraw(self) -> None:
         """Draw again, for an answer has come."""
         self._looks = None
-        self.border_title = Content(one_line(self.title))
+        self.border_title = Content(one_line(self._whole_title()))
         self.refresh()
 
     @property
     def title(self) -> str:
         """For the border."""
         return self.TITLE
+
+    def _whole_title(self) -> str:
+        """The title; if something is changed inside, also of which network the numbers are."""
+        words = getattr(self.place, self.OF) if self.place is not None and self.OF else ""
+        if not words:
+            return self.title
+        what, dot, rest = self.title.partition(" · ")
+        return f"{what}, {words}{dot}{rest}"
 
     def changed(self) -> None:
         """Something else must be shown or asked."""

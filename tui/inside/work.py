@@ -12,7 +12,7 @@ from gpt.interpret.looks import Work, WorkRow
 from tui.heat import Scale
 from tui.inside.heads import HEAD_KEYS, head_scale, other_head
 from tui.inside.numbers import plain_number, vector
-from tui.inside.place import Place, Question, question
+from tui.inside.place import Place, Question, of_drawn
 from tui.inside.view import InsideView, Looks, Row, Sheet
 from tui.labels import fit, percent
 from tui.widgets.head_rows import in_context
@@ -24,7 +24,8 @@ _TOKEN = 12
 
 
 def _question(place: Place) -> Question:
-    return question(
+    return of_drawn(
+        place,
         "work",
         Work,
         ids=place.ids,
@@ -39,6 +40,7 @@ class WorkView(InsideView):
 
     NAME = "Work"
     TITLE = "Show the work: one head's calculation"
+    OF = "whose"
     HELP = "↑↓ layer · h H head · s by weight"
     BINDINGS: ClassVar[list[BindingType]] = [
         *HEAD_KEYS,

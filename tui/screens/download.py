@@ -26,7 +26,12 @@ from tui.screens.dialog import Dialog
 CONVERTER = (sys.executable, "-P", "-m", "convert")
 _LONGEST_LINE = 1 << 20
 _BAR = 40
-_PHASES = {"download": "Downloading", "convert": "Converting", "verify": "Comparing"}
+_PHASES = {
+    "download": "Downloading",
+    "convert": "Converting",
+    "verify": "Comparing",
+    "measure": "Measuring",
+}
 
 
 class DownloadScreen(Dialog[str | None]):

@@ -16,6 +16,7 @@ from gpt.config import ModelConfig
 from gpt.interventions import Intervention
 from gpt.sanitize import one_line
 from tui.backend import BackendError, CancelledAnswerError
+from tui.changes import said
 from tui.inside.place import Answers, Place, Question
 from tui.inside.tabs import Tabs, digit
 from tui.inside.view import InsideView
@@ -78,6 +79,7 @@ class InsideScreen(Reaching):
             Binding(digit(n), f"view({n})", view.NAME, show=False, id=f"inside_screen.view_{n + 1}")
             for n, view in enumerate(VIEWS)
         ),
+        Binding("K", "whole_network", "whole network", show=False, id="inside_screen.whole"),
         Binding("escape", "back", "back", id="inside_screen.back"),
     ]
 
@@ -190,6 +192,8 @@ class InsideScreen(Reaching):
         self.answers.forget_reasons()
         view.message = ""
         view.show(self.place)
+        acting = said(self.place.acting)
+        self.around.branch = f"{acting} · K: whole network" if acting else ""
         self._colour()
         if self._resting:
             self._resting.stop()

@@ -9,32 +9,39 @@ from textual import on, work
 from textual.content import Content
 from textual.css.query import NoMatches
 from textual.timer import Timer
-from textual.widgets import Input
+from textual.widgets import Checkbox, Input
 
 from gpt.errors import UserError
 from gpt.interpret.answers import Waterfall
 from gpt.sanitize import one_line
+from gpt.setting_names import setting_name
 from gpt.settings import Sampling
 from gpt.word_ids import BYTES, forms
 from tui.backend import BackendError, Loaded
+from tui.changes import of_network
 from tui.document import Node
 from tui.heat import attention_scale
 from tui.news import Change, News
-from tui.sampling_words import label
 from tui.screens.session_screen import SessionScreen
 from tui.special_tokens import segments
+from tui.turns import system_prompt_at
 from tui.widgets.panels import Panels
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
 from tui.widgets.waterfall import as_drawn
-from tui.widgets.welcome import Welcome
+from tui.widgets.welcome import Welcome, openings_of
 
 if TYPE_CHECKING:
     from tui.widgets.branches import Branches
     from tui.widgets.layers import LayersPanel
 
-BEGIN = "Type an opening line and press Enter…"
-CONTINUE = "Type what comes next, or press Enter to continue…"
+PLACEHOLDERS = {
+    (False, False): "Type an opening line and press Enter…",
+    (False, True): "Type what comes next, or press Enter to continue…",
+    (True, False): "Type a message and press Enter…",
+    (True, True): "Type a message, or press Enter to continue the answer…",
+}
+"""Whether this is a chat, and whether there is a text → what an empty prompt says."""
 PAUSE = 0.08
 """Seconds that the cursor must rest before the layers are asked."""
 
@@ -53,6 +60,9 @@ class LivePanels(SessionScreen):
         if self.step is not self.inspector.step:
             self.inspector.now = None  # it belongs to another token
         super().show_token()
+        index, document = self.view.index, self.document
+        is_system = bool(document.system) and index is not None
+        self.inspector.is_system = is_system and system_prompt_at(document.path, index or 0)
         self.welcome_if_empty()
         self.explain()
         self.examine()
@@ -128,7 +138,7 @@ class LivePanels(SessionScreen):
         own = 0 if not node.changes else 1 if node.changes == acting else None
         found = as_drawn(found, node.step, own, same_settings=is_same)
         stages = sampling.stages if self.capabilities.server else ()
-        missing = tuple(label(each) for each in stages if each not in found.stages)
+        missing = tuple(setting_name(each) for each in stages if each not in found.stages)
         is_known = not missing and not is_same
         self.inspector.now = _last_stage(found) if is_known else None
         self.table.chosen, self.table.missing = chosen, missing
@@ -192,10 +202,11 @@ class LivePanels(SessionScreen):
     @work(group="layers", exclusive=True)
     async def _ask_layers(self, nodes: list[Node]) -> None:
         ids = [node.step.token_id for node in nodes]
-        found = await self.answer(self.session.backend.layers(ids[:-1], ids[-1]))
+        changes = nodes[-1].changes
+        found = await self.answer(self.session.backend.layers(ids[:-1], ids[-1], changes))
         panel = self.layers_panel
         if found is not None and panel is not None and nodes == self._up_to_selected():
-            panel.show(nodes, found)
+            panel.show(nodes, found, of_network(changes, self.document.changes))
 
     def _up_to_selected(self) -> list[Node]:
         index = self.view.index
@@ -223,7 +234,15 @@ class LivePanels(SessionScreen):
         """Show the welcome in an empty text, until somebody types."""
         welcome = self.query_one(Welcome)
         welcome.display = not (self.document.path or self.prompt.has_text or self.is_writing)
-        self.prompt.placeholder = CONTINUE if self.document.path else BEGIN
+        if self.controls is not None:
+            chat = self.controls.chat
+            welcome.openings = openings_of(self.session.model, chat=chat)
+            self.prompt.placeholder = PLACEHOLDERS[chat, bool(self.document.path)]
+
+    @on(Checkbox.Changed, "#chat")
+    def _chat_changed(self) -> None:
+        """In a chat, the prompt is a message."""
+        self.welcome_if_empty()
 
     @on(Prompt.Changed)
     def _cut(self) -> None:

@@ -23,6 +23,7 @@ from tui.runs import READY
 from tui.screens.branch_actions import BranchActions
 from tui.screens.compare_actions import CompareActions
 from tui.screens.file_actions import FileActions
+from tui.screens.live_panels import PLACEHOLDERS
 from tui.screens.panel_actions import PanelActions
 from tui.screens.presenter_actions import PresenterActions
 from tui.screens.token_actions import TokenActions
@@ -102,13 +103,13 @@ class MainScreen(
             with Panels(id="side"):
                 yield Inspector(id="token")
             yield WaterfallTable(id="waterfall")
-            yield Prompt(id="prompt", placeholder="Type an opening line and press Enter…")
+            yield Prompt(id="prompt", placeholder=PLACEHOLDERS[self._opening.chat, False])
         yield Hints(id="foot")
 
     def on_mount(self) -> None:
         """Show the first frame; the rest follows while the model loads."""
         self.session.report = self.draw
-        self.query_one(Welcome).openings = openings_of(self.session.model)
+        self.query_one(Welcome).openings = openings_of(self.session.model, chat=self._opening.chat)
         self.show_text()
         self.draw(READY)
         self.call_after_refresh(self._complete)

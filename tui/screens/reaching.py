@@ -11,7 +11,7 @@ from textual import on
 from gpt.errors import UserError
 from gpt.interventions import check
 from gpt.sanitize import one_line
-from tui.changes import said
+from tui.changes import said, without
 from tui.document import Node
 from tui.inside.view import InsideView
 from tui.inside.wishes import Ask, Typed, WriteWith
@@ -19,9 +19,11 @@ from tui.labels import shortened
 from tui.screens.dialog import Page
 
 if TYPE_CHECKING:
+    from gpt.interventions import Intervention
     from tui.inside.place import Place
     from tui.session import Session
 
+WHOLE = "The whole network writes from now on."
 MOST_BRANCHES = 100
 """Other branches that a text can be compared with."""
 
@@ -59,10 +61,23 @@ class Reaching(Page):
         except UserError as error:
             self.notify(shortened(str(error)), severity="error", markup=False)
             return
-        self._session.document.changes = event.changes
+        self._act(self.place, event.changes)
+        words = said(event.changes)
+        message = f"From now on the model writes with {words}; K ends it." if words else WHOLE
+        self.notify(one_line(message), markup=False)
+
+    def action_whole_network(self) -> None:
+        """End the changes that the model writes with; what is only tried here goes on."""
+        acting = self.place.acting
+        if not acting:
+            self.notify("The whole network writes already.", markup=False)
+            return
+        self._act(replace(self.place, changes=without(self.place.changes, acting)), ())
+        self.notify(WHOLE, markup=False)
+
+    def _act(self, place: Place, changes: tuple[Intervention, ...]) -> None:
+        """Let the model write with these changes, and look at a place."""
+        self._session.document.changes = changes
         if self._session.document.path:
             self._session.keep()
-        self.post_message(InsideView.Chose(replace(self.place, acting=event.changes)))
-        words = said(event.changes)
-        message = f"From now on the model writes with {words}; K in the text ends it."
-        self.notify(one_line(message if words else "The whole network writes."), markup=False)
+        self.post_message(InsideView.Chose(replace(place, acting=changes)))

@@ -66,6 +66,8 @@ class SessionScreen(Sized, Screen[None]):
         self._offered: list[bool | None] = []
         self._said_ignored: tuple[str, ...] = ()
         """Settings of the latest run that the server ignores."""
+        self._has_failed = False
+        """The latest run ended with an error message."""
 
     @property
     def document(self) -> Document:
@@ -166,6 +168,9 @@ class SessionScreen(Sized, Screen[None]):
     async def follow(self, run: AsyncIterator[News]) -> None:
         """Draw a run or a reading."""
         async for news in run:
+            self._has_failed = isinstance(news, Problem) or (
+                self._has_failed and news not in (Change.GREW, Change.COMPLETE)
+            )
             self.draw(news)
 
     def draw(self, news: News) -> None:
@@ -274,6 +279,8 @@ class SessionScreen(Sized, Screen[None]):
         as_is: bool = False,
     ) -> bool:
         """`write` with these settings; True."""
+        if self._has_failed:  # its message would deny that the model answers again
+            self.app.clear_notifications()
         self._say_ignored(settings.sampling)
         run = self.session.run(settings, text, at, new_ids, as_is)
         if at is not None:

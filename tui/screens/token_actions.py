@@ -10,6 +10,7 @@ from textual import work
 from gpt.errors import UserError
 from gpt.settings import Sampling
 from gpt.step import Step
+from tui.changes import without
 from tui.heat import influence
 from tui.labels import name_of
 from tui.screens.session_screen import SessionScreen
@@ -93,6 +94,8 @@ class TokenActions(SessionScreen):
 
     def action_whole_network(self) -> None:
         """End all changes inside the network."""
+        if self._inside:
+            self._inside.changes = without(self._inside.changes, self.document.changes)
         self.document.changes = ()
         if self.document.path:
             self.session.keep()
@@ -111,6 +114,12 @@ class TokenActions(SessionScreen):
 
         if controls:
             self.app.push_screen(PresetPicker(controls.preset), chosen)
+
+    def action_reset_settings(self) -> None:
+        """Use the preset that changes nothing."""
+        if self.controls:
+            self.controls.use_preset("model")
+            self.notify("Sampling settings: preset model, nothing changed", markup=False)
 
     async def action_more(self, name: str) -> None:
         """Go to a setting that few people need."""

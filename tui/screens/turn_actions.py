@@ -5,11 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from textual import on
-from textual.widgets import Input
+from textual.widgets import Checkbox, Input
 
 from tui.document import Document, Node
+from tui.runs import READY
 from tui.screens.session_screen import SessionScreen
+from tui.special_tokens import has_special
 from tui.turns import Message, answer_start, message_at
+from tui.widgets.prompt import Prompt
+
+_EDITING = "Your message: Enter sends a new branch, Esc keeps the old one"
+_APPENDED = "Special token: Enter appends this as it is, without the chat template"
+_NO_MESSAGE = "Special token: not possible in an edited message; Esc keeps the old one"
+_REFUSED = (
+    "With a special token, this message would lose the chat template around it. Delete the special "
+    "token, or press Esc to keep the old message."
+)
 
 
 class TurnActions(SessionScreen):
@@ -19,12 +30,30 @@ class TurnActions(SessionScreen):
     """The first token of the turn whose message is in the prompt."""
     _draft = ""
     """What was in the prompt before."""
+    _warning = ""
+    """What the line below the prompt says of a special token in it."""
 
     @on(Input.Changed, "#system")
     def _told(self, event: Input.Changed) -> None:
         """Say when a system prompt counts: a conversation keeps the one that it began with."""
         if self.document.path and event.value and self.document.system != event.value:
             self.say("System prompt: it counts from a new text on (Ctrl+N)")
+
+    @on(Prompt.Changed)
+    @on(Checkbox.Changed, "#chat")
+    def _warn(self) -> None:
+        """Say before Enter what a special token does in a chat: it replaces the template."""
+        is_edit = self.edited_at() is not None
+        is_chat = is_edit or (self.controls is not None and self.controls.chat)
+        is_apart = is_chat and self._has_special(self.prompt.text)
+        warning = (_NO_MESSAGE if is_edit else _APPENDED) if is_apart else ""
+        if warning != self._warning and not self.is_writing:
+            self.say(warning or (_EDITING if is_edit else READY.message))
+        self._warning = warning
+
+    def _has_special(self, text: str) -> bool:
+        loaded = self.session.loaded
+        return loaded is not None and has_special(text, loaded.special_tokens)
 
     def action_answer_again(self) -> None:
         """Sample the last answer again from its first token, with other noise."""
@@ -68,7 +97,7 @@ class TurnActions(SessionScreen):
         self.prompt.text = _text(path, found)
         self.prompt.move_cursor(self.prompt.document.end)
         self.prompt.focus()
-        self.say("Your message: Enter sends a new branch, Esc keeps the old one")
+        self.say(_EDITING)
         return True
 
     def edited_at(self) -> int | None:
@@ -90,6 +119,9 @@ class TurnActions(SessionScreen):
 
     def send_message(self, text: str, at: int) -> bool:
         """Send a message in the place of the turn at this index; False after an error message."""
+        if self._has_special(text):
+            self.complain(_REFUSED)
+            return False
         settings = self.run_settings()
         return settings is not None and self.begin_run(settings._replace(chat=True), text, at)
 

@@ -68,6 +68,8 @@ class Inspector(Widget):
     step: reactive[Step | None] = reactive(None)
     is_prompt: reactive[bool] = reactive(True)
     """The person wrote the token."""
+    is_system: reactive[bool] = reactive(False)
+    """It is a word of the system prompt."""
     vocab_size: reactive[int] = reactive(0)
     """0: unknown."""
     capabilities: reactive[Capabilities] = reactive(Capabilities())
@@ -87,7 +89,8 @@ class Inspector(Widget):
         is_low = height < 10 and width >= 2 * _FACTS
         is_served = bool(self.capabilities.server)
         width_of_facts = _FACTS if is_low else width
-        facts = describe(step, self.is_prompt, width_of_facts, is_served=is_served)
+        yours = "system prompt" if self.is_system else "your text"
+        facts = describe(step, self.is_prompt, width_of_facts, is_served=is_served, yours=yours)
         if self.inside:
             facts[1:1] = [Text(f"inside: {self.inside}", "bold")]
         if step.logprob is None:
@@ -137,7 +140,13 @@ class Inspector(Widget):
 
     def watch_step(self) -> None:
         """Say what a full bar means."""
-        self.border_subtitle = Content(f"full bar {self.full_bar:.0%}" if self.step else "")
+        if self.step is None:
+            self.border_subtitle = ""
+            return
+        has_bound = self.step.entropy is not None and self.step.entropy_is_bound
+        self.border_subtitle = Content(
+            "≥ at least · " * has_bound + f"full bar {self.full_bar:.0%}"
+        )
 
     watch_now = watch_step
 
@@ -184,11 +193,17 @@ def _term(text: str, term: str) -> tuple[str, Style]:
 
 
 def describe(
-    step: Step, is_prompt: bool = True, width: int = 80, *, is_served: bool = False
+    step: Step,
+    is_prompt: bool = True,
+    width: int = 80,
+    *,
+    is_served: bool = False,
+    yours: str = "your text",
 ) -> list[Text]:
     """The numbers of a token, as lines of at most this width; the first ones matter most.
 
-    is_served: a server drew it, which tells no probabilities after the settings.
+    is_served: a server drew it, which tells no probabilities after the settings. yours: what a
+    person's token is called.
     """
     name = name_of(step)
     first = Text.assemble(
@@ -204,7 +219,7 @@ def describe(
     among_others = _term(equally_likely(step), "equally likely")
     if step.sampling_logprob is None:
         other = "drawn by the server" if is_served else "not sampled by this model"
-        yours = _BY_TEMPLATE if step.by_template else "your text"
+        yours = _BY_TEMPLATE if step.by_template else yours
         drawn = _term(yours if is_prompt else other, "token")
     else:
         drawn = _term(f"drawn at {percent(math.exp(step.sampling_logprob))}", "sampling")

@@ -21,6 +21,7 @@ from tui.labels import fit
 from tui.widgets.layer_picture import Attention, Found, Looks, Picture, Styles
 from tui.widgets.layer_rows import picture
 
+_KEYS = " · ↑↓ layer · ←→ head"
 _PARTS = ("faint", "guess", "cell", "top", "here")
 
 
@@ -31,7 +32,7 @@ class LayersPanel(Widget, can_focus=True):
     """
 
     BORDER_TITLE = "Layers"
-    BORDER_SUBTITLE = "logit lens · ↑↓ layer · ←→ head"
+    BORDER_SUBTITLE = f"logit lens{_KEYS}"
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"layers--{name}" for name in _PARTS}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -84,8 +85,14 @@ class LayersPanel(Widget, can_focus=True):
         """Index of a layer, and its attention."""
         self._drawn: Picture | None = None
 
-    def show(self, nodes: Sequence[Node], found: Sequence[Layer]) -> None:
-        """Show the layers' answer about a token. nodes: its context, then the token."""
+    def show(self, nodes: Sequence[Node], found: Sequence[Layer], whose: str = "") -> None:
+        """Show the layers' answer about a token.
+
+        nodes: its context, then the token. whose: of which network the numbers are, if that is
+        not clear.
+        """
+        # The title has the tabs, so the other border says it, in place of the keys.
+        self.border_subtitle = f"logit lens {whose}" if whose else self.BORDER_SUBTITLE
         if not found:
             self.wait("Stopped before the layers answered.")
             return

@@ -12,11 +12,13 @@ from textual.widget import Widget
 
 from gpt.sanitize import one_line
 from tui.backend import Loaded
-from tui.labels import server_at
+from tui.labels import fit, model_name, server_at
 
 SEPARATOR = " · "
 RESTORE = "screen.whole_network"
 """The action that ends the changes inside the network."""
+_SHORTEST = 8
+"""Cells that a model's name keeps beside the address of its server."""
 
 
 class Status(Widget):
@@ -45,14 +47,20 @@ class Status(Widget):
             text.append(" ").append(f" {self.inside} ", restore)
         room = self.size.width - cell_len(text.plain) - 3
         facts = list(self._facts(self.model))
-        while len(facts) > 1 and cell_len(SEPARATOR.join(facts)) > room:
+        kept = 2 if self.model.capabilities.server else 1  # a server is never hidden
+        while len(facts) > kept and cell_len(SEPARATOR.join(facts)) > room:
             facts.pop()
+        too_long = cell_len(SEPARATOR.join(facts)) - room
+        if kept > 1 and too_long > 0:
+            facts[0] = fit(facts[0], max(_SHORTEST, cell_len(facts[0]) - too_long))
         return text.append("  " + SEPARATOR.join(facts))
 
     def _facts(self, model: Loaded) -> Iterator[str]:
         """What is known, the most important first."""
         size = f" {model.n_params / 1e6:,.1f}M" if model.n_params else ""
-        yield one_line(model.name) + size
+        yield model_name(model.name) + size
+        if model.capabilities.server:
+            yield server_at(model.capabilities)
         if self.perplexity is not None:
             digits = 0 if self.perplexity >= 1000 else 2
             yield f"perplexity {self.perplexity:,.{digits}f}"
@@ -64,9 +72,7 @@ class Status(Widget):
             yield f"{self.used:,} tokens, context {model.block_size}"
         else:
             yield f"context {self.used}/{model.block_size}"
-        if model.capabilities.server:
-            yield server_at(model.capabilities)
-        else:
+        if not model.capabilities.server:
             yield _device(model)
         if self.first is not None:
             yield f"first after {1000 * self.first:,.0f} ms"

@@ -75,10 +75,14 @@ class WaterfallTable(Widget):
             row = next(row for row in found.rows if row.token_id == found.drawn)
             name = visible(row.bytes, row.token_id)
             said.append(f"⚄ picked by this random seed: {name}")
-        elif found.rest[0]:
-            said.append("rest: tokens that the server does not show")
         if self.missing:
             said.append(f"not computed: {', '.join(self.missing)}")
+        if self.capabilities.server and found.rest[0]:
+            said.append(
+                '"more" and "tokens left": also those without a row'
+                if self.vocab_size
+                else "rest: tokens that the server does not show"
+            )
         self.border_subtitle = Content("   ".join(said))
 
     def watch_missing(self) -> None:

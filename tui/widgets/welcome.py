@@ -22,6 +22,9 @@ class Openings(NamedTuple):
 
 SHAKESPEARE = Openings("ROMEO:", "To be, or not to be", "First Citizen:")
 GENERAL = Openings("Once upon a time", "The capital of France is", "Dear diary, today I")
+CHAT = Openings(
+    "What is the capital of France?", "Write a poem about the sea.", "Why is the sky blue?"
+)
 KEYS = (
     ("Tab", "into the text: open any token"),
     ("1-9", "take another candidate and continue"),
@@ -32,8 +35,10 @@ KEYS = (
 _GAP = 4
 
 
-def openings_of(model: str) -> Openings:
-    """Opening lines for the model with this name."""
+def openings_of(model: str, *, chat: bool = False) -> Openings:
+    """Opening lines for the model with this name; chat: they are messages."""
+    if chat:
+        return CHAT
     return SHAKESPEARE if model == "shakespeare" else GENERAL
 
 
