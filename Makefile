@@ -8,8 +8,10 @@ ifeq ($(OS),Windows_NT)
 BIN = .venv/Scripts
 endif
 
-# One test process a core, each with one thread: more threads would wait for each other.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup
+# Three test processes for two cores, because many tests wait for another program; each with one
+# thread, because more would wait for each other.
+PROCESSES = $(shell $(BIN)/python -c 'import os; print(3 * (os.cpu_count() or 1) // 2)')
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 # What `make test` leaves out.
 USUAL = -m "not slow and not real and not servers"
 # Coverage is printed if all tests run: that of a few says nothing. Before Python 3.12 it takes two

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from gpt.remote.server import Piece, Reading, Top
 from gpt.step import Candidate, FinishReason, Step
 from gpt.tokenizer import StreamDecoder
+from gpt.typed_values import LARGEST
 
 SamplingLogprobs = Callable[[Reading], dict[int, float]]
 """Token → log-probability after the settings; empty if the candidates are not enough."""
@@ -26,6 +27,8 @@ def entropy(top: Top, vocab_size: int) -> tuple[float | None, bool]:
     if 0 < vocab_size <= len(top):
         return max(0.0, known), False
     rest = max(0.0, 1.0 - math.fsum(math.exp(logprob) for _, logprob in top))
+    # Rounding may leave a rest where there is none: it is no more than all other tokens can have.
+    rest = min(rest, ((vocab_size or LARGEST) - len(top)) * math.exp(top[-1][1]))
     return max(0.0, known - rest * top[-1][1]), True
 
 

@@ -108,3 +108,10 @@ def test_ranks() -> None:
     top = ((5, -1.0), (3, -2.0), (4, -2.0))
     assert [rank_in(top, i) for i in (5, 3, 4, 9)] == [1, 2, 2, None]
     assert best_first([(4, -2.0), (3, -2.0), (5, -1.0), (4, -2.0)], 9) == top
+
+
+def test_rounding_leaves_no_rest_where_the_last_candidate_is_impossible() -> None:
+    """A server that shows numbers after the settings says -9999 of tokens that they removed."""
+    half = math.log(0.5) - 1e-7
+    value, is_bound = entropy(((0, half), (1, half), (2, -9999.0)), V)
+    assert is_bound and value is not None and value <= math.log(2) + 1e-6

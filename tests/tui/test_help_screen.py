@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from tests.marks import slow_but
 from tests.terminal import SIZES, Terminal, needs_pty, terminals
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, write
@@ -152,7 +153,7 @@ async def test_a_window_shows_its_own_keys_and_the_others_wait() -> None:
         assert window not in app.screen_stack and app.screen is main_screen(app)
 
 
-@pytest.mark.parametrize("size", [*ALL_SIZES, (20, 6), (1, 1)])
+@pytest.mark.parametrize("size", slow_but([*ALL_SIZES, (20, 6), (1, 1)], (60, 20)))
 async def test_it_works_at_every_size_and_follows_it(size: tuple[int, int]) -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app, size) as pilot:

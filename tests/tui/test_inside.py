@@ -127,6 +127,7 @@ async def test_a_reason_stands_in_place_of_the_numbers_and_moving_asks_again() -
         assert "looks at" in drawn(app)
 
 
+@pytest.mark.slow
 async def test_the_first_token_has_nothing_before_it() -> None:
     async with inside(at_index=1) as (app, screen, pilot, backend):
         backend.asked_inside.clear()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.marks import slow_but
 from tests.terminal import SIZES
 from tests.tui.test_window import Start, start
 
@@ -14,7 +15,7 @@ __all__ = ["start"]
 pytestmark = pytest.mark.no_cover
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", slow_but(SIZES, (80, 24)), ids=str)
 def test_a_branch_gets_a_star_and_a_name_and_is_exported(
     start: Start, size: tuple[int, int], tmp_path: Path
 ) -> None:

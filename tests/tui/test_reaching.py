@@ -493,6 +493,7 @@ async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
         assert screen.place.index == 7
 
 
+@pytest.mark.slow
 async def test_the_first_token_has_nothing_before_it() -> None:
     async with inside(at_index=1) as (app, screen, pilot, backend):
         await press(pilot, "left")

@@ -37,6 +37,7 @@ def served(start: Callable[..., Served]) -> Served:
     return start("--no-open")
 
 
+pytestmark = pytest.mark.slow
 needs_processes = pytest.mark.skipif(
     os.name != "posix", reason="Windows has neither POSIX signals nor a list of processes"
 )

@@ -13,7 +13,7 @@ from tests.gpt.llama_server import LlamaServer
 from tests.terminal import Terminal, children, needs_pty, terminals
 
 pytest.importorskip("xllamacpp")
-pytestmark = needs_pty
+pytestmark = [needs_pty, pytest.mark.slow]  # test_server_screens.py has the same in one process
 
 KEY = "sk-of-these-tests"
 LONG = "900"

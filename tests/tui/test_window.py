@@ -19,7 +19,7 @@ from tests.marks import slow_but
 from tests.terminal import KEYS, RESTORED, SIZES, Terminal, comes, gone, terminals
 
 # All runs in other processes. Here only the screen is drawn, many times slower if that is traced.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.slow]
 
 Start = Callable[..., Terminal]
 READY = r"context \d+/"
