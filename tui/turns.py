@@ -20,7 +20,7 @@ class Message(NamedTuple):
 def message_at(path: Sequence[Node], index: int) -> Message | None:
     """The message to which a token belongs; None if it belongs to no turn, or to a system prompt.
 
-    A candidate that the person chose inside an answer is no message: the template does not go on
+    A candidate that the person chose inside an answer is not a message: the template does not go on
     after it.
     """
     if path[index].author != "person":

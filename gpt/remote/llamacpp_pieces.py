@@ -93,7 +93,7 @@ class Pieces:
         return token_id
 
     def _is_control(self, token_id: int, name: str) -> bool:
-        """Whether a token is no text: only a tokenizer that reads special tokens finds it."""
+        """Whether a token is not text: only a tokenizer that reads special tokens finds it."""
         plain, special = (
             tokenize(self._http, name, add_special=False, parse_special=flag)
             for flag in (False, True)

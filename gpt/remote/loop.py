@@ -54,7 +54,7 @@ class Loop:
             self._end_all()
 
     def close(self, last: Awaitable[object] | None) -> None:
-        """Wait for the last thing, then for all that was left behind, and end the loop."""
+        """Wait for the last thing, then for all that has not ended, and end the loop."""
         if self._loop is None:
             return
         if last is not None:
@@ -72,7 +72,7 @@ class Loop:
 
 
 async def _settle() -> None:
-    """Let what was left behind end: the loop closes a forgotten generator in a task of its own."""
+    """Let what still runs end: the loop closes a forgotten generator in a task of its own."""
     await asyncio.sleep(0)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     if left:

@@ -228,7 +228,7 @@ def after_settings(
 
 
 def _names_others(odds: Odds, sampling: Sampling, path: Sequence[int]) -> bool:
-    """Whether a token that is no candidate is banned or boosted here."""
+    """Whether a token that is not a candidate is banned or boosted here."""
     banned = (ids[-1] for ids in sampling.banned if _completes(path, ids))
     boosted = (
         token_id
