@@ -185,7 +185,7 @@ class Session:
     ) -> AsyncIterator[News]:
         """Let the model continue after the path, new_ids and text, which may have special tokens.
 
-        at: cut the path to its first `at` tokens before. as_is: in a chat, the text is not a message.
+        at: cut the path to its first `at` tokens before. as_is: in a chat, the text is not a turn.
         All branches start at the same place; each one has the next seed.
         """
         if at is not None:

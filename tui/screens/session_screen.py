@@ -251,7 +251,7 @@ class SessionScreen(Sized, Screen[None]):
         """Let the model continue after the path, new_ids and text; False after an error message.
 
         at: cut the path to its first `at` tokens before. length: most tokens of a single branch,
-        instead of the settings for length and branches. as_is: in a chat, the text is not a message.
+        instead of the settings for length and branches. as_is: in a chat, the text is not a turn.
         """
         if self.controls is None:
             self.early_prompt = text
