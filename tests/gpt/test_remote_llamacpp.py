@@ -142,6 +142,7 @@ def test_capabilities_are_kept_for_a_day(
     server: LlamaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
+    connect(server.url).close()
     connect(server.url, tell=told.append).close()
     assert not any("measuring" in message for message in told)
     connect(server.url, tell=told.append, probe=True).close()
