@@ -54,7 +54,7 @@ def factories(work: Path, threads: int) -> dict[str, Callable[[], Program]]:
             transformers_gpt2(work, torch.bfloat16)
         ),
     }
-    for dtype in models.DTYPES:
+    for dtype in models.MEMORY_DTYPES:
         for kind in ("eager", "compiled"):
             ours = partial(our_cpu_program, dtype=dtype, compile=kind == "compiled")
             found[f"ours {dtype} {kind}"] = partial(ours, work / "models" / "gpt2")
@@ -91,10 +91,10 @@ def gpt2(work: Path, layers: int, threads: int, rounds: int) -> dict[str, Any]:
             dtype: round(
                 bandwidth / bytes_per_token(checkpoint.load(directory, "cpu", dtype).model)
             )
-            for dtype in models.DTYPES
+            for dtype in models.MEMORY_DTYPES
         },
         "cold_start": cold_start(directory, rounds),
-        "memory_of_loading": {dtype: memory(directory, dtype) for dtype in models.DTYPES},
+        "memory_of_loading": {dtype: memory(directory, dtype) for dtype in models.MEMORY_DTYPES},
     }
 
 

@@ -36,7 +36,7 @@ def compare(directory: Path, ids: Tensor, one_by_one: int) -> dict[str, Any]:
     exact = checkpoint.load(directory).model
     found = {}
     model: GPT
-    for dtype in (*models.DTYPES[1:], "gpu"):
+    for dtype in (*models.MEMORY_DTYPES[1:], "gpu"):
         if dtype == "gpu":
             model = AsOnGPU(exact.config).eval().requires_grad_(False)
             model.load_state_dict(exact.state_dict())

@@ -78,7 +78,7 @@ def seconds(look: Callable[[], object], rounds: int) -> dict[str, float]:
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dtype", choices=models.DTYPES, default="float32")
+    parser.add_argument("--dtype", choices=models.MEMORY_DTYPES, default="float32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()

@@ -39,6 +39,7 @@ from gpt.atomic_directory import replacing
 from gpt.config import ModelConfig
 from gpt.errors import UserError
 from gpt.sanitize import one_line
+from gpt.weights.loud import loud_columns
 from gpt.weights.quantize import DTYPES
 
 
@@ -117,9 +118,12 @@ def convert(
             n_params=prepared.n_params,
             known={checkpoint.WEIGHTS: digest},
         )
-        write_manifest(origin=origin)
         if verification["status"] == "passed":  # so the model fits into memory
             on_event(ConversionProgress("measure", "our dtypes", 0, size, 0, size))
+            columns = loud_columns(checkpoint.load_network(draft))
+            origin["loud_columns"] = {name: " ".join(map(str, c)) for name, c in columns.items()}
+        write_manifest(origin=origin)
+        if verification["status"] == "passed":
             origin["divergence"] = divergence.measure(draft)
             on_event(ConversionProgress("measure", "our dtypes", size, size, size, size))
             (draft / models.MANIFEST).unlink()  # it lists the files that it finds

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,14 +29,14 @@ from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.models import CONFIG, MANIFEST, Manifest, read_config
 from gpt.tokenizer import Tokenizer
-from gpt.weights.packed_int8 import PACKED_INT8
-from gpt.weights.quantize import DTYPES, HalfGPT, SmallGPT, quantize
+from gpt.weights.quantize import DTYPES, PACKED, HalfGPT, SmallGPT, quantize
 from gpt.weights.read import read_header, read_weights
 from gpt.weights.safetensors_header import HeaderEntry
 
 WEIGHTS = "model.safetensors"
 _LARGEST_TOKENIZER = 1 << 27
 """Most bytes in any file except the weights."""
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass
@@ -69,7 +70,7 @@ def load(
     memory twice.
 
     Args:
-        dtype: a name in DTYPES, or "stored".
+        dtype: a name in MEMORY_DTYPES, or "stored".
         packed: whether int8 weights are packed as gpt/weights/packed_int8.py describes, which
             compiled code cannot read.
     """
@@ -82,7 +83,7 @@ def load(
                 "convert or train the model again"
             )
     _check_files(directory)
-    model = load_network(directory, device, dtype, packed=packed)
+    model = load_network(directory, device, dtype, packed=packed, loud=manifest.loud_columns)
     try:
         tokens = tokenizer_files.load(directory)
     except UserError as error:  # the message may quote a damaged file at any length
@@ -91,11 +92,18 @@ def load(
 
 
 def load_network(
-    directory: Path, device: str = "cpu", dtype: str = "float32", *, packed: bool = False
+    directory: Path,
+    device: str = "cpu",
+    dtype: str = "float32",
+    *,
+    packed: bool = False,
+    loud: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> GPT:
     """Read only the network of a checkpoint, which needs no manifest yet.
 
     A CPU multiplies in float32, whatever the dtype of the weights; a GPU computes in that dtype.
+
+    loud: as Manifest.loud_columns.
     """
     config, path = read_config(directory), directory / WEIGHTS
     if not text_file.is_file(path):
@@ -103,34 +111,28 @@ def load_network(
     try:
         header = read_header(path)
         stored = next((info.dtype for name, info in header.items() if name == "wte.weight"), None)
-        asked = stored if dtype == "stored" else DTYPES[dtype]
-        if packed and asked == torch.int8:
-            asked = PACKED_INT8
-        _check_names(directory, header, empty_network(config, stored))
-        model = empty_network(config, asked, device)
-        weights = read_weights(path, header, model.state_dict())
+        is_stored_as = _NAMES.get(stored, "float32") if stored else "float32"
+        asked = is_stored_as if dtype == "stored" else dtype
+        _check_names(directory, header, layout(config, is_stored_as))
+        model = empty_network(config, PACKED if packed and asked == "int8" else asked, device)
+        read_weights(path, header, model, loud)
     except (SafetensorError, OSError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
-    model.load_state_dict(
-        {name: tensor.to(device) for name, tensor in weights.items()}, assign=True
-    )
-    return model.requires_grad_(False).eval()
+    return model.to(device).requires_grad_(False).eval()
 
 
-def empty_network(
-    config: ModelConfig, dtype: torch.dtype | None = None, device: str = "cpu"
-) -> GPT:
+def empty_network(config: ModelConfig, dtype: str = "float32", device: str = "cpu") -> GPT:
     """A network with shapes but without numbers, of the class that a device needs for a dtype.
 
     A configuration that is too large for any memory is refused.
     """
     try:
         with torch.device("meta"), _Uninitialised():
-            if dtype in (None, torch.float32):
+            if dtype == "float32":
                 return GPT(config)
             if device == "cpu":
                 return SmallGPT(config, dtype)
-            return (HalfGPT if device.startswith("cuda") else GPT)(config).to(dtype)
+            return (HalfGPT if device.startswith("cuda") else GPT)(config).to(DTYPES[dtype])
     except RuntimeError as error:
         raise UserError(f"{CONFIG} describes an impossible network: {error}") from error
 
@@ -160,9 +162,13 @@ class _Uninitialised(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _check_names(directory: Path, header: Mapping[str, HeaderEntry], network: GPT) -> None:
-    """Refuse a file whose tensors do not have the names and shapes of the network's."""
-    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+def _check_names(
+    directory: Path,
+    header: Mapping[str, HeaderEntry],
+    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+) -> None:
+    """Refuse a file whose tensors do not have the names and shapes of a layout."""
+    expected = {name: shape for name, (_, shape) in tensors.items()}
     found = {name: info.shape for name, info in header.items()}
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
@@ -174,12 +180,21 @@ def _check_names(directory: Path, header: Mapping[str, HeaderEntry], network: GP
 
 
 def layout(config: ModelConfig, dtype: str) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
-    """The tensors of a checkpoint in their order: name → dtype and shape."""
-    stored = DTYPES[dtype]
-    return {
-        name: (tensor.dtype if dtype == "int8" else stored, tuple(tensor.shape))
-        for name, tensor in empty_network(config, stored).state_dict().items()
-    }
+    """The tensors of a checkpoint in their order: name → dtype and shape.
+
+    An int8 matrix is followed by the scales of its rows; what is no matrix stays float32.
+    """
+    found: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+    for name, tensor in empty_network(config).state_dict().items():
+        shape = tuple(tensor.shape)
+        if dtype != "int8":
+            found[name] = DTYPES[dtype], shape
+        elif len(shape) == 1 or name == "wpe.weight":
+            found[name] = torch.float32, shape
+        else:
+            found[name] = torch.int8, shape
+            found[name.removesuffix("weight") + "scale"] = torch.float32, shape[:1]
+    return found
 
 
 def save(

@@ -13,10 +13,10 @@ import torch
 from gpt.compiler import compiler
 from gpt.errors import UserError
 from gpt.model import GPT
+from gpt.models import MEMORY_DTYPES
 from gpt.nearest import did_you_mean
-from gpt.weights.packed_int8 import pack
-from gpt.weights.products import packed_is_faster, product
-from gpt.weights.quantize import DTYPES, quantize
+from gpt.weights.products import packed_is_faster
+from gpt.weights.quantize import PACKED, Matrix
 from gpt.weights.timing import least_seconds
 
 SMALL_PASS = 20_000_000
@@ -104,16 +104,16 @@ def fast_storage(dtype: str) -> bool:
     the prompt, may be a little slower. Without a compiler the eager network must be faster.
     """
 
-    def seconds(weight: torch.Tensor, scale: torch.Tensor | None) -> float:
-        x = torch.ones(1, weight.size(1))
-        return least_seconds(lambda: product(x, weight, scale))
+    def seconds(dtype: str) -> float:
+        x, matrix = torch.ones(1, 1024), Matrix(4096, 1024, dtype)
+        for tensor in matrix.parameters():
+            tensor.zero_()
+        return least_seconds(lambda: matrix.product(x))
 
     with torch.inference_mode():
-        exact = torch.ones(4096, 1024)
-        stored, scale = quantize(exact) if dtype == "int8" else (exact.to(DTYPES[dtype]), None)
-        if dtype == "int8" and not compiler() and packed_is_faster():
-            stored = pack(stored)
-        return seconds(stored, scale) < seconds(exact, None) * (_SLOWEST_EAGER if compiler() else 1)
+        packed = dtype == "int8" and not compiler() and packed_is_faster()
+        times = _SLOWEST_EAGER if compiler() else 1
+        return seconds(PACKED if packed else dtype) < seconds("float32") * times
 
 
 def choose(
@@ -145,8 +145,8 @@ def choose(
         wanted = int(device.partition(":")[2] or 0)
         if wanted >= torch.cuda.device_count():
             raise UserError(f"there is no usable CUDA device {wanted}; use --device cpu")
-    if device != "cpu" and dtype == "int8":
-        raise UserError("int8 works only on the CPU; for a GPU use --dtype bfloat16")
+    if device != "cpu" and dtype in ("int8", "int4"):
+        raise UserError(f"{dtype} works only on the CPU; for a GPU use --dtype bfloat16")
     if dtype == "auto" and device == "cpu":
         small = (
             ("int8", "float16", "bfloat16") if n_params >= SMALL_PASS else ("float16", "bfloat16")
@@ -159,8 +159,8 @@ def choose(
     elif dtype == "auto":
         fast = device.startswith("cuda") and torch.cuda.is_bf16_supported()
         dtype = "bfloat16" if fast else "float32"
-    if dtype not in DTYPES:
-        raise UserError(f"there is no dtype {dtype!r}; use auto, {', '.join(DTYPES)}")
+    if dtype not in MEMORY_DTYPES:
+        raise UserError(f"there is no dtype {dtype!r}; use auto, {', '.join(MEMORY_DTYPES)}")
     return device, dtype
 
 

@@ -33,7 +33,7 @@ def measure(directory: Path) -> dict[str, float | None]:
         ids = _page(directory, "float32")
     expected = _logits(directory, "float32", ids)
     found: dict[str, float | None] = {}
-    for dtype in models.DTYPES[1:]:
+    for dtype in models.MEMORY_DTYPES[1:]:
         try:
             mean = _divergence(expected, _logits(directory, dtype, ids))
         except UserError:

@@ -36,6 +36,8 @@ TOKENIZERS = {
 FORMAT_VERSION = 1
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 """Names of the dtypes in which weights can be stored."""
+MEMORY_DTYPES = (*DTYPES, "int4")
+"""Names of the dtypes that weights can have in memory. int4 costs so much that one asks for it."""
 FILE_NAME = re.compile(r"(?=.*\w)[\w.-]{1,200}", re.ASCII)
 """File names that a manifest or an index may contain; none of them leaves its directory."""
 _LARGEST, _DEEPEST = 1 << 20, 20
@@ -70,6 +72,23 @@ class Manifest:
         """
         return divergence(self.origin)
 
+    @property
+    def loud_columns(self) -> dict[str, list[int]]:
+        """Name of a matrix → the columns that stay in 16 bits if it has 8 or 4 bits in memory.
+
+        Conversion measures them; else it is empty.
+        """
+        found = self.origin.get("loud_columns")
+        if not isinstance(found, dict):
+            return {}
+        return {name: _columns(columns) for name, columns in found.items()}
+
+
+def _columns(found: Any) -> list[int]:
+    """The indices in a text of numbers, which may hold anything."""
+    words = found.split() if isinstance(found, str) else []
+    return [int(word) for word in words if word.isascii() and word.isdecimal() and len(word) < 9]
+
 
 def divergence(origin: Mapping[str, Any]) -> dict[str, float | None]:
     """`Manifest.divergence` from what a manifest says of the origin, which may hold anything."""
@@ -77,7 +96,7 @@ def divergence(origin: Mapping[str, Any]) -> dict[str, float | None]:
     if not isinstance(found, dict):
         return {}
     is_cost = or_none(is_number(0, math.inf))
-    return {name: found[name] for name in DTYPES if name in found and is_cost(found[name])}
+    return {name: found[name] for name in MEMORY_DTYPES if name in found and is_cost(found[name])}
 
 
 def home() -> Path:

@@ -127,11 +127,11 @@ def seconds_to_read(memory: Tensor) -> float:
 
 def bytes_per_token(model: GPT) -> int:
     """Bytes of the weights that drawing one token reads: all but tables of which it reads a row."""
-    tables = {"wpe.weight"} if model.config.tied else {"wpe.weight", "wte.weight", "wte.scale"}
+    tables = {"wpe"} if model.config.tied else {"wpe", "wte"}
     return sum(
         weight.numel() * weight.element_size()
         for name, weight in model.named_parameters()
-        if name not in tables
+        if name.rpartition(".")[0] not in tables
     )
 
 

@@ -34,7 +34,7 @@ from gpt.fast.cpu_step import block_arguments, parameter_names
 from gpt.model import Block, Rotation, rotary
 from gpt.prediction import TOP, predict
 from gpt.settings import Sampling
-from gpt.weights.quantize import CACHE_DTYPES, DTYPES, SmallGPT, replace_linears
+from gpt.weights.quantize import CACHE_DTYPES, SmallGPT, replace_linears
 
 _LONGEST = 1 << 20
 """Most tokens that a compiled block can attend to."""
@@ -129,7 +129,7 @@ class _BlockStep(nn.Module):
 class _InputOrOutput(nn.Module):
     """The network before the first block, or after the last one, with weights as arguments."""
 
-    def __init__(self, config: ModelConfig, dtype: torch.dtype, part: str) -> None:
+    def __init__(self, config: ModelConfig, dtype: str, part: str) -> None:
         super().__init__()
         model = SmallGPT(replace(config, n_layer=0), dtype).eval().requires_grad_(False)
         model.forward = {"input": self._input, "output": self._output}[part]  # type: ignore[assignment]
@@ -159,7 +159,7 @@ class _InputOrOutput(nn.Module):
         return hidden, *predict(model.logits(hidden[0]))
 
 
-def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+def _export_block(config: ModelConfig, dtype: str) -> ExportedProgram:
     block = Block(config, 0).eval().requires_grad_(False)
     replace_linears(block, dtype)
     shape = 2, config.n_kv, _EXAMPLE_CAPACITY, config.head_size
@@ -176,12 +176,12 @@ def _export_block(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
     return export(_BlockStep(block), example, dynamic_shapes=dynamic)
 
 
-def _export_input(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+def _export_input(config: ModelConfig, dtype: str) -> ExportedProgram:
     step = _InputOrOutput(config, dtype, "input")
     return export(step, (torch.zeros(2, dtype=torch.long), step.weights))
 
 
-def _export_output(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+def _export_output(config: ModelConfig, dtype: str) -> ExportedProgram:
     step = _InputOrOutput(config, dtype, "output")
     return export(step, (torch.zeros(1, 1, config.n_embd), step.weights))
 
@@ -195,11 +195,11 @@ class _Race(nn.Module):
         return race(scores, ids, settings, key, all_scores)
 
 
-def _export_race(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+def _export_race(config: ModelConfig, dtype: str) -> ExportedProgram:
     return _export_race_of(min(TOP, config.vocab_size), config.vocab_size)
 
 
-def _export_race_of_all(config: ModelConfig, dtype: torch.dtype) -> ExportedProgram:
+def _export_race_of_all(config: ModelConfig, dtype: str) -> ExportedProgram:
     return _export_race_of(config.vocab_size, config.vocab_size)
 
 
@@ -210,7 +210,7 @@ def _export_race_of(n: int, vocab_size: int) -> ExportedProgram:
     return export(_Race(), arguments)
 
 
-EXPORTS: dict[str, Callable[[ModelConfig, torch.dtype], ExportedProgram]] = {
+EXPORTS: dict[str, Callable[[ModelConfig, str], ExportedProgram]] = {
     "input": _export_input,
     "block": _export_block,
     "output": _export_output,
@@ -241,7 +241,8 @@ def prefetching() -> Iterator[None]:
         value = load(self, name, index)
         with suppress(AttributeError):
             tensor = V.graph.graph_inputs.get(name)
-            if tensor is not None and len(tensor.get_size()) > 1:
+            is_vector = self.itervars[self.tiling_idx] in index.free_symbols
+            if tensor is not None and len(tensor.get_size()) > 1 and is_vector:
                 distance = _PREFETCH_BYTES // tensor.get_dtype().itemsize
                 ahead = self.rename_indexing(index) + distance
                 address = f"{self.args.input(name)} + {cexpr_index(ahead)}"  # type: ignore[no-untyped-call]
@@ -260,7 +261,7 @@ def build(part: str, config: ModelConfig, dtype: str, out: Path) -> None:
     from torch._inductor import aoti_compile_and_package
 
     with torch.no_grad(), prefetching(), _scratch(out.parent) as scratch:
-        program = EXPORTS[part](config, DTYPES[dtype])
+        program = EXPORTS[part](config, dtype)
         package = aoti_compile_and_package(
             program,
             package_path=f"{scratch}/{part}.pt2",

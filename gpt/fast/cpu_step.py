@@ -27,8 +27,8 @@ from gpt.prediction import TOP, Prediction
 from gpt.settings import Sampling
 
 _SOURCES = (
-    "model.py prediction.py sampling.py draw.py weights/products.py weights/quantize.py "
-    "fast/cpu_compile.py fast/cpu_step.py"
+    "model.py prediction.py sampling.py draw.py weights/groups.py weights/products.py "
+    "weights/quantize.py fast/cpu_compile.py fast/cpu_step.py"
 ).split()
 """Files in gpt/ that the machine code depends on."""
 _BLOCK_FIELDS = (

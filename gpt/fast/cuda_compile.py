@@ -91,7 +91,8 @@ def compiled_blocks(model: GPT) -> StepCode:
     weight = model.wte.weight
     # Turns products of one row into sums, which are fused with their neighbours.
     options: Any = {"coordinate_descent_tuning": True} if weight.is_cuda else None
-    twin = empty_network(model.config, weight.dtype, weight.device.type)
+    dtype = str(weight.dtype).removeprefix("torch.")
+    twin = empty_network(model.config, dtype, weight.device.type)
     twin.load_state_dict(model.state_dict(), assign=True)
     for module in twin.h.modules():
         module.__class__ = _FUSIBLE.get(type(module), type(module))
@@ -148,7 +149,7 @@ class CudaBuild(Build):
             mark_used([self._filled])
 
 
-def fill(config: ModelConfig, dtype: torch.dtype, device: str) -> None:
+def fill(config: ModelConfig, dtype: str, device: str) -> None:
     """Fill the compiler's caches: draw with a graph of each size from a network of random weights.
 
     Raises RuntimeError if the code fails or computes wrong numbers.
@@ -179,7 +180,7 @@ def main() -> None:
     filled = Path(request["filled"])
     config = ModelConfig.from_dict(request["config"])
     try:
-        fill(config, getattr(torch, request["dtype"]), request["device"])
+        fill(config, request["dtype"], request["device"])
         filled.touch()
     except Exception:
         failure_note(filled).write_text(traceback.format_exc(), encoding="utf-8")

@@ -80,7 +80,8 @@ def _differentiable(module: Linear) -> Callable[[Tensor], Tensor]:
     """The forward of a linear layer, with a gradient and in float32."""
 
     def run(x: Tensor) -> Tensor:
-        return product(x.float(), module.weight, module.scale, module.bias)
+        y = product(x.float(), module, exact=True)
+        return y if module.bias is None else y + module.bias
 
     def forward(x: Tensor) -> Tensor:
         y: Tensor = _Product.apply(x, run, module)  # type: ignore[no-untyped-call]

@@ -66,7 +66,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="DEVICE",
         help="Device: auto, cpu, cuda, cuda:N or mps. (default: %(default)s)",
     )
-    dtypes = ("auto", *models.DTYPES)
+    dtypes = ("auto", *models.MEMORY_DTYPES)
     group.add_argument(
         "--dtype",
         default="float32",

@@ -9,13 +9,12 @@ cut into blocks that cores can share.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-PACKED_INT8 = torch.uint8
-"""The dtype of a table. No other weight has it, so it tells packed weights from int8 rows."""
 _WIDTH = 384
 """Most numbers in a row of a table: as many sums as a core holds in its registers."""
 _SHARED = 4
@@ -33,66 +32,59 @@ def table_shape(n_out: int, n_in: int) -> tuple[int, int, int]:
     return n_blocks, n_in, width + len(_SCALE_AND_OFFSET)
 
 
-def pack(rows: Tensor) -> Tensor:
-    """int8 matrix (out, in) → its table (n_blocks, in, bytes) uint8."""
-    table = torch.zeros(table_shape(*rows.shape), dtype=PACKED_INT8)
-    pack_rows(table, rows, 0)
-    return table
+def scale_shape(n_out: int, n_groups: int) -> tuple[int, int, int]:
+    """Shape of the scales for a matrix (n_out, in): blocks, groups, columns of the table."""
+    n_blocks, _, n_bytes = table_shape(n_out, 1)
+    return n_blocks, n_groups, n_bytes - len(_SCALE_AND_OFFSET)
 
 
 def pack_rows(table: Tensor, rows: Tensor, first: int) -> None:
     """Write int8 rows (n, in) of a matrix into its table; first: index of the first of them."""
     width = table.size(-1) - len(_SCALE_AND_OFFSET)
+    for block, columns, part in _by_block(rows, first, width):
+        torch.bitwise_xor(part.view(torch.uint8).t(), _SIGN, out=table[block, :, columns])
+        table[block, :, width:] = _SCALE_AND_OFFSET
+
+
+def pack_scales(table: Tensor, scales: Tensor, first: int) -> None:
+    """Write the scales (n, groups) of rows into their table (blocks, groups, width)."""
+    for block, columns, part in _by_block(scales, first, table.size(-1)):
+        table[block, :, columns] = part.t()
+
+
+def _by_block(rows: Tensor, first: int, width: int) -> Iterator[tuple[int, slice, Tensor]]:
+    """Rows that are stored from row `first` on → each block, its columns, and the rows there."""
     while len(rows):
         block, column = divmod(first, width)
         part = rows[: width - column]
-        target = table[block, :, column : column + len(part)]
-        torch.bitwise_xor(part.view(torch.uint8).t(), _SIGN, out=target)
-        table[block, :, width:] = _SCALE_AND_OFFSET
+        yield block, slice(column, column + len(part)), part
         first, rows = first + len(part), rows[len(part) :]
 
 
-def unpack(table: Tensor) -> Tensor:
-    """Table (n_blocks, in, bytes) → int8 matrix (n, in), n ≥ out: the rest is padding."""
-    stored = table[..., : -len(_SCALE_AND_OFFSET)].transpose(0, 1)  # (in, n_blocks, width)
-    columns = torch.empty(stored.shape, dtype=torch.uint8)
-    return torch.bitwise_xor(stored, _SIGN, out=columns).view(torch.int8).flatten(1).t()
+def unpack_rows(table: Tensor, scales: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Indices (n) of rows → these rows, int8 (n, in), and their scales (n, groups)."""
+    block, column = indices // scales.size(-1), indices % scales.size(-1)
+    rows = table[block, :, column].bitwise_xor_(_SIGN).view(torch.int8)
+    return rows, scales[block, :, column]
 
 
-def unpack_rows(table: Tensor, indices: Tensor) -> Tensor:
-    """Table and row indices (…) → these rows of the matrix, int8 (…, in)."""
-    width = table.size(-1) - len(_SCALE_AND_OFFSET)
-    rows = table[indices // width, :, indices % width]
-    return rows.bitwise_xor_(_SIGN).view(torch.int8)
-
-
-def product(x: Tensor, table: Tensor) -> Tensor:
-    """x (…, in) float32 and a table → products of x with all rows of `unpack`, (…, n) float32."""
+def product(x: Tensor, table: Tensor, scales: Tensor) -> Tensor:
+    """x (…, in) float32, a table and its scales → products with the rows, (…, n), n ≥ out."""
     n_blocks, n_in, n_bytes = table.shape
-    n = x.numel() // n_in
-    factors = x.reshape(1, n, _n_streams(n_in), -1).mT.expand(n_blocks, -1, -1, -1).flatten()
+    n, n_groups = x.numel() // n_in, scales.size(1)
+    # Each group of columns has a sum of its own, which is then multiplied by its scale.
     sums: Tensor = torch.ops.quantized.embedding_bag_byte_rowwise_offsets(
         table.view(-1, n_bytes),
-        *_row_order(n_blocks, n_in, n),
-        per_sample_weights=factors.contiguous(),  # a single number is still an expanded view
-    )  # (n_blocks · n, width)
-    if n > 1:
-        sums = sums.view(n_blocks, n, -1).transpose(0, 1).reshape(n, -1)
-    return sums.view(*x.shape[:-1], -1)
+        *_row_order(n_blocks, n_in, n_groups, n),
+        per_sample_weights=x.reshape(1, -1).expand(n_blocks, -1).flatten().contiguous(),
+    )  # (n_blocks · n · groups, width)
+    sums = sums.view(n_blocks, n, n_groups, -1).mul_(scales[:, None]).sum(2)
+    return sums.transpose(0, 1).reshape(*x.shape[:-1], -1)
 
 
 @lru_cache(32)
-def _row_order(n_blocks: int, n_in: int, n: int) -> tuple[Tensor, Tensor]:
-    """Indices of the table rows to add, and where each sum starts: per block, one per vector.
-
-    Rows from both halves of a block alternate: a core that reads two streams waits less.
-    """
-    rows = torch.arange(n_blocks * n_in, dtype=torch.int32)
-    alternating = rows.view(n_blocks, 1, _n_streams(n_in), -1).mT
-    starts = torch.arange(0, n_blocks * n * n_in, n_in, dtype=torch.int32)
-    return alternating.expand(-1, n, -1, -1).flatten(), starts
-
-
-def _n_streams(n_in: int) -> int:
-    """At how many places a block of n_in rows is read at once."""
-    return 1 if n_in % 2 else 2
+def _row_order(n_blocks: int, n_in: int, n_groups: int, n: int) -> tuple[Tensor, Tensor]:
+    """Indices of the table rows to add, and where each sum starts: per block, vector and group."""
+    rows = torch.arange(n_blocks * n_in, dtype=torch.int32).view(n_blocks, 1, n_in)
+    starts = torch.arange(0, n_blocks * n * n_in, n_in // n_groups, dtype=torch.int32)
+    return rows.expand(-1, n, -1).flatten(), starts

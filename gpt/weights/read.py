@@ -10,18 +10,18 @@ from __future__ import annotations
 import math
 import mmap
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt.errors import UserError
-from gpt.weights import packed_int8, safetensors_header
-from gpt.weights.packed_int8 import PACKED_INT8
-from gpt.weights.quantize import dequantize, quantize
+from gpt.weights import safetensors_header
+from gpt.weights.quantize import Matrix, dequantize
 from gpt.weights.safetensors_header import HeaderEntry
 
 _OUR_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int8)
@@ -43,37 +43,67 @@ def read_header(path: Path) -> dict[str, HeaderEntry]:
 
 
 def read_weights(
-    path: Path, header: Mapping[str, HeaderEntry], wanted: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Read the tensors that a network needs, by name, in the dtypes that it needs.
+    path: Path,
+    header: Mapping[str, HeaderEntry],
+    model: nn.Module,
+    loud: Mapping[str, Sequence[int]] = MappingProxyType({}),
+) -> None:
+    """Read the numbers of a network that has none, in the dtypes in which it stores them.
 
-    wanted: tensors with these dtypes and shapes; their numbers are not used. Raises OSError if the
-    file ends early, UserError if a number is too large for float16.
+    loud: matrices in 8 or 4 bits, by name → the columns that stay in 16 bits; others keep their
+    first ones. Raises OSError if the file ends early, UserError if a number is too large for
+    float16.
     """
+    wanted = model.state_dict()
     memory = _allocate(wanted)
     tensors = {
         name: torch.frombuffer(memory[name], dtype=like.dtype).view(like.shape)
         for name, like in wanted.items()
     }
+    model.load_state_dict(tensors, assign=True)
+    matrices = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, Matrix) and module.scale is not None
+    }
+    for name, module in matrices.items():
+        _read_matrix(path, header, name, module, loud.get(name, ()))
     for name, whole in tensors.items():
-        if name in header and header[name].dtype == whole.dtype:
+        if name not in header or name.rpartition(".")[0] in matrices:
+            continue
+        if header[name].dtype == whole.dtype:
             with path.open("rb") as file:
                 file.seek(header[name].offset)
                 _read_into(file, memory[name])
-        elif name in header:
-            scales = tensors.get(name.removesuffix("weight") + "scale")
-            first = 0
-            for piece in _float_pieces(path, header, name):
-                rows = slice(first, first + len(piece))
-                if scales is not None and whole.dtype == PACKED_INT8:
-                    steps, scales[rows] = quantize(piece)
-                    packed_int8.pack_rows(whole, steps, first)
-                elif scales is not None and whole.dtype == torch.int8:
-                    whole[rows], scales[rows] = quantize(piece)
-                else:
-                    whole[rows] = _converted(piece, whole.dtype, path)
-                first += len(piece)
-    return tensors
+            continue
+        first = 0
+        for piece in _float_pieces(path, header, name):
+            whole[first : first + len(piece)] = _converted(piece, whole.dtype, path)
+            first += len(piece)
+
+
+def _read_matrix(
+    path: Path,
+    header: Mapping[str, HeaderEntry],
+    name: str,
+    matrix: Matrix,
+    loud: Sequence[int],
+) -> None:
+    """Read a matrix that is stored in 8 or 4 bits, with these loud columns if there are any."""
+    assert matrix.columns is not None and matrix.loud is not None  # noqa: S101 (few bits have them)
+    n_loud, n_in = len(matrix.columns), matrix.shape[1]
+    known = [column for column in loud if column < n_in][:n_loud]  # a manifest may hold anything
+    chosen = list(dict.fromkeys([*known, *range(n_in)]))[:n_loud]
+    matrix.columns[:, 0] = torch.tensor(chosen)
+    entry, first = header[f"{name}.weight"], 0
+    if entry.dtype == torch.int8 and matrix.dtype != "int4":  # the same steps, nothing is rounded
+        for steps, scale in _int8_pieces(path, header, f"{name}.weight"):
+            matrix.write_int8(first, steps, scale[:, None])
+            first += len(steps)
+        return
+    for piece in _float_pieces(path, header, f"{name}.weight"):
+        matrix.write(first, piece)
+        first += len(piece)
 
 
 def _allocate(wanted: Mapping[str, Tensor]) -> dict[str, memoryview]:
@@ -107,18 +137,33 @@ def _converted(piece: Tensor, dtype: torch.dtype, path: Path) -> Tensor:
 
 def _float_pieces(path: Path, header: Mapping[str, HeaderEntry], name: str) -> Iterator[Tensor]:
     """Yield some rows of a tensor at a time, converted to float32."""
-    entry = header[name]
+    if header[name].dtype == torch.int8:
+        for steps, scale in _int8_pieces(path, header, name):
+            yield dequantize(steps, scale)
+    else:
+        for piece, _ in _pieces(path, header[name]):
+            yield piece.float()
+
+
+def _int8_pieces(
+    path: Path, header: Mapping[str, HeaderEntry], name: str
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield some rows (n, in) of an int8 matrix at a time, with their scales (n)."""
+    scale = header[name.removesuffix("weight") + "scale"]
+    with path.open("rb") as file:
+        scales = _read(file, scale, 0, scale.shape)
+    for piece, first in _pieces(path, header[name]):
+        yield piece, scales[first : first + len(piece)]
+
+
+def _pieces(path: Path, entry: HeaderEntry) -> Iterator[tuple[Tensor, int]]:
+    """Yield some rows of a tensor at a time, and the index of the first of them."""
     width = math.prod(entry.shape[1:])
     n_rows = max(1, PIECE // width)
     with path.open("rb") as file:  # a mapped file would count as memory of this process
         for first in range(0, entry.shape[0], n_rows):
             shape = (min(n_rows, entry.shape[0] - first), *entry.shape[1:])
-            piece = _read(file, entry, first * width, shape)
-            if entry.dtype == torch.int8:
-                scale = header[name.removesuffix("weight") + "scale"]
-                yield dequantize(piece, _read(file, scale, first, shape[:1]))
-            else:
-                yield piece.float()
+            yield _read(file, entry, first * width, shape), first
 
 
 def _read(file: BinaryIO, entry: HeaderEntry, first: int, shape: tuple[int, ...]) -> Tensor:

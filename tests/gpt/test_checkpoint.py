@@ -15,9 +15,10 @@ from gpt import models
 from gpt.atomic_directory import replacing
 from gpt.checkpoint import damaged, load, load_network, save
 from gpt.errors import UserError
+from gpt.interpret.matrix import row_blocks
 from gpt.tokenizer import CharTokenizer
 from gpt.weights import read
-from gpt.weights.quantize import DTYPES, dequantize
+from gpt.weights.quantize import DTYPES
 from tests.conftest import CHARACTERS, random_model
 from tests.gpt.test_quantize import VARIANTS
 
@@ -56,7 +57,7 @@ def test_weights_are_stored_and_loaded_in_every_dtype(tmp_path: Path, dtype: str
 
 
 @pytest.mark.parametrize("stored", models.DTYPES)
-@pytest.mark.parametrize("asked", models.DTYPES)
+@pytest.mark.parametrize("asked", models.MEMORY_DTYPES)
 def test_any_dtype_is_read_as_any_other(
     tmp_path: Path, stored: str, asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,11 +65,35 @@ def test_any_dtype_is_read_as_any_other(
     model = random_model(tied=False)
     save(tmp_path / "m", model, CharTokenizer(CHARACTERS), dtype=stored)
     again: Any = load(tmp_path / "m", dtype=asked).model
-    weight, exact = again.h[1].mlp.fc.weight, model.h[1].mlp.fc.weight
-    assert weight.dtype == DTYPES[asked]
-    numbers = dequantize(weight, again.h[1].mlp.fc.scale) if asked == "int8" else weight.float()
-    torch.testing.assert_close(numbers, exact, atol=1.2 / 127, rtol=1 / 127)
+    found, exact = torch.cat(list(row_blocks(again.h[1].mlp.fc))), model.h[1].mlp.fc.weight
+    assert again.h[1].mlp.fc.weight.dtype == (torch.uint8 if asked == "int4" else DTYPES[asked])
+    steps = 15 if asked == "int4" else 127
+    torch.testing.assert_close(found, exact, atol=1.2 / steps, rtol=1 / steps)
     assert again.h[1].ln_1.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_of_int8_files_are_not_rounded_again(tmp_path: Path, packed: bool) -> None:
+    save(tmp_path / "m", random_model(), CharTokenizer(CHARACTERS), dtype="int8")
+    exact, found = (
+        load(tmp_path / "m", dtype=dtype, packed=packed).model for dtype in ("float32", "int8")
+    )
+    for name in ("wte", "h.1.mlp.proj"):
+        numbers = torch.cat(list(row_blocks(found.get_submodule(name))))
+        assert torch.equal(numbers, exact.get_parameter(f"{name}.weight"))
+
+
+def test_the_manifest_names_the_loud_columns(tmp_path: Path) -> None:
+    columns = {"h.0.mlp.fc": "x -1 999 15 7 7 3", "wte": 5, "h.1.mlp.fc": ["3"]}
+    model = random_model()
+    model.h[0].mlp.fc.weight[2, 15] = 5e4
+    save(tmp_path / "m", model, CharTokenizer(CHARACTERS), origin={"loud_columns": columns})
+    found: Any = load(tmp_path / "m", dtype="int8").model
+    n = len(found.wte.columns)
+    assert found.h[0].mlp.fc.columns[:, 0].tolist() == [15, 7]
+    assert found.wte.columns[:, 0].tolist() == list(range(n))
+    numbers = torch.cat(list(row_blocks(found.h[0].mlp.fc)))
+    torch.testing.assert_close(numbers, model.h[0].mlp.fc.weight, atol=1e-2, rtol=1e-2)
 
 
 def test_numbers_that_float16_cannot_store_are_an_error(tmp_path: Path) -> None:
@@ -108,9 +133,8 @@ def test_weights_that_shrink_while_they_are_read_are_an_error(tiny_directory: Pa
     header = read.read_header(tiny_directory / "model.safetensors")
     size = (tiny_directory / "model.safetensors").stat().st_size
     os.truncate(tiny_directory / "model.safetensors", size - 1)
-    wanted = random_model().state_dict()
     with pytest.raises(OSError, match="ends early"):
-        read.read_weights(tiny_directory / "model.safetensors", header, wanted)
+        read.read_weights(tiny_directory / "model.safetensors", header, random_model())
 
 
 def test_the_old_weights_stay_readable_while_they_are_replaced(tiny_directory: Path) -> None:

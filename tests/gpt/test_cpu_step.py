@@ -36,7 +36,7 @@ from gpt.settings import Sampling
 from gpt.weights.products import product
 from tests.conftest import context_of, random_model
 from tests.gpt.test_engine import Client
-from tests.gpt.test_quantize import VARIANTS, stored
+from tests.gpt.test_quantize import VARIANTS, matrix_of, numbers, stored
 
 pytestmark = pytest.mark.xdist_group("compiled")  # one process, so that code is built once
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler")
@@ -81,23 +81,22 @@ def network(variant: str, dtype: str) -> GPT:
 @pytest.mark.slow
 @needs_compiler
 def test_loops_over_matrices_prefetch() -> None:
-    weight = torch.randint(-127, 128, (64, 160), dtype=torch.int8)
-    x = torch.randn(160)
+    matrix, x = matrix_of(torch.randn(64, 384), "int8"), torch.randn(384)
 
     def code() -> str:
         torch.compiler.reset()
         with fresh_cache():
-            y, source = run_and_get_cpp_code(torch.compile(product), x, weight, torch.ones(64))
-        torch.testing.assert_close(y, x @ weight.float().T, rtol=1e-4, atol=1e-3)
+            y, source = run_and_get_cpp_code(torch.compile(product), x, matrix)
+        torch.testing.assert_close(y.double(), numbers(matrix) @ x.double(), rtol=1e-4, atol=1e-3)
         return str(source)
 
     assert "__builtin_prefetch" not in code()
     with prefetching():
         lines = code().splitlines()
     loads = [line for line in lines if "<int8_t>::loadu" in line]
-    prefetches = [line for line in lines if "__builtin_prefetch" in line]
+    prefetches = [line for line in lines if "__builtin_prefetch(in_ptr0 " in line]
     assert len(loads) == len(prefetches) > 0
-    assert "2048L + x1" in prefetches[0]
+    assert "2048L + x3" in prefetches[0]
 
 
 @pytest.mark.slow
@@ -111,6 +110,7 @@ def test_loops_over_matrices_prefetch() -> None:
         ("llama", "float32"),
         ("qwen", "int8"),
         ("neox", "float16"),
+        ("llama", "int4"),
     ],
 )
 def test_compiled_code_computes_what_the_network_does(
@@ -126,7 +126,7 @@ def test_compiled_code_computes_what_the_network_does(
     assert cpu_build.poll()
     ids = torch.randint(29, (20,)).tolist()
     reference = context_of(model)
-    bound = {"int8": 2e-3, "float16": 2e-2, "float32": 1e-4}[dtype]
+    bound = {"int4": 2e-3, "int8": 2e-3, "float16": 2e-2, "float32": 1e-4}[dtype]
     # A prompt at once, tokens one by one, an earlier position, other tokens after it.
     ends = [*range(6, 13), 8]
     for path in (*(ids[:end] for end in ends), *([*ids[:8], *ids[12:n]] for n in range(13, 21))):

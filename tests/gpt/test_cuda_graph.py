@@ -330,12 +330,12 @@ def test_a_result_buffer_keeps_the_latest_results(device: str) -> None:
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_gpu_computes_in_16_bits_and_returns_logits_in_32(tied: bool) -> None:
     config = random_model(tied=tied).config
-    network = empty_network(config, torch.bfloat16, "cuda")
+    network = empty_network(config, "bfloat16", "cuda")
     hidden = network.hidden(torch.zeros(1, 7, dtype=torch.long, device="meta"))
     assert (hidden.dtype, hidden.shape) == (torch.bfloat16, (1, 7, 16))
     logits = network.logits(hidden)
     assert (logits.dtype, logits.shape) == (torch.float32, (1, 7, 29))
-    assert type(empty_network(config, torch.float32, "cuda")) is GPT
+    assert type(empty_network(config, "float32", "cuda")) is GPT
 
 
 @pytest.mark.cuda

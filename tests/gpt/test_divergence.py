@@ -15,11 +15,11 @@ from tests.conftest import CHARACTERS, random_model
 
 def test_it_is_small_for_16_bits_and_larger_for_8(tiny_directory: Path) -> None:
     found = measure(tiny_directory)
-    assert list(found) == list(models.DTYPES[1:])
-    float16, bfloat16, int8 = (found[name] or 0.0 for name in ("float16", "bfloat16", "int8"))
+    assert list(found) == list(models.MEMORY_DTYPES[1:])
+    float16, bfloat16, int8, int4 = (found[name] or 0.0 for name in models.MEMORY_DTYPES[1:])
     assert 0 < float16 < 1e-5
     assert float16 < bfloat16 < 1e-2
-    assert float16 < int8 < 0.1
+    assert float16 < int8 < 0.2 and float16 < int4 < 0.5
 
 
 def test_it_is_the_divergence_of_the_whole_distributions(tiny: Checkpoint, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from gpt.fast.cuda_graph import ResultBuffer
 from gpt.loaded import RunOptions, load_model
 from gpt.model import GPT, attention
 from gpt.models import Manifest
+from gpt.weights.quantize import Matrix
 from gpt.weights.timing import least_seconds
 from tests.conftest import random_model
 from tests.gpt.served import Served
@@ -110,11 +111,11 @@ def test_a_dtype_is_fast_where_it_or_its_compiled_code_is(
 
 @pytest.mark.parametrize("slow", ["int8", "float32"])
 def test_whether_a_dtype_is_fast_is_measured(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def product(x: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor | None) -> None:
-        if (scale is not None) == (slow == "int8"):
+    def product(matrix: Matrix, x: torch.Tensor) -> None:
+        if (matrix.dtype == "float32") == (slow == "float32"):
             x.expand(2000, -1) @ x.T.expand(-1, 200)
 
-    monkeypatch.setattr(device, "product", product)
+    monkeypatch.setattr(Matrix, "product", product)
     assert device.fast_storage("int8") == (slow == "float32")
 
 
