@@ -6,7 +6,7 @@ All programs run the same random weights of GPT-2 124M and draw the same number 
 same prompt, greedily. They take turns in every round, each in its own process. Figures are medians.
 Ours computes its full read-out with every token. Between the programs, the bandwidth of memory is
 measured: it limits the speed at that time. Programs that are not installed are listed under
-"skipped"; `pip install '.[bench]'` installs them.
+"skipped"; `pip install '.[bench,servers]'` installs them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def factories(work: Path, threads: int) -> dict[str, Callable[[], Program]]:
         found[f"ctranslate2 {dtype}"] = partial(
             ctranslate2_program, work / "theirs", work, dtype, threads
         )
-    for kind in ("F32", "F16", "Q8_0"):
+    for kind in ("F32", "F16", "Q8_0", "Q4_0"):
         found[f"llama.cpp {kind}"] = lambda kind=kind: llama_cpp_program(  # type: ignore[misc]
             transformers_gpt2(work, torch.float32), work, kind, threads
         )

@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.gguf_file MODEL.gguf [--rounds 5] [--threads 2]
 
-llama.cpp (the package xllamacpp) runs the file as it is, and its weights in Q8_0. Ours are
+llama.cpp (the package xllamacpp) runs the file as it is, and its weights in Q8_0 and Q4_0. Ours are
 converted from the file. All programs draw the same number of tokens after the same prompt,
 greedily; ours computes its full read-out with every token. They take turns in every round, each in
 its own process. Figures are medians.
@@ -17,7 +17,6 @@ import resource
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.other_programs import Program
+from benchmarks.other_programs import Program, server_program
 from benchmarks.rounds import cpu
 from benchmarks.torch_programs import our_cpu_program
 from benchmarks.workers import serve, speeds
@@ -33,13 +32,14 @@ from gpt import checkpoint, divergence, models
 from gpt.generate import logits_of
 
 PROMPT, DRAWN, LONG = 64, 128, 512
-OURS = ("float16", "int8")
+OURS = ("float16", "int8", "int4")
+THEIRS = ("Q8_0", "Q4_0")
 
 
 def factories(work: Path, threads: int) -> dict[str, Callable[[], Program]]:
     """Functions that create each program, by name."""
     found: dict[str, Callable[[], Program]] = {}
-    for name in ("given", "Q8_0"):
+    for name in ("given", *THEIRS):
         found[f"llama.cpp {name}"] = partial(server_program, work / f"{name}.gguf", threads)
     for dtype in OURS:
         for kind in ("eager", "compiled"):
@@ -51,40 +51,8 @@ def factories(work: Path, threads: int) -> dict[str, Callable[[], Program]]:
     return found
 
 
-def server_program(path: Path, threads: int) -> Program:
-    """A GGUF file in a llama.cpp server on this machine. Raises ImportError without xllamacpp."""
-    import xllamacpp
-
-    options = xllamacpp.CommonParams()
-    options.model.path = str(path)
-    options.n_ctx, options.n_parallel, options.ui = 2 * LONG, 1, False
-    options.hostnames, options.port = ["127.0.0.1"], 0
-    options.cpuparams.n_threads = options.cpuparams_batch.n_threads = threads
-    server = xllamacpp.Server(options)
-
-    def run(ids: list[int], n: int) -> list[int]:
-        asked = {
-            "prompt": ids,
-            "n_predict": max(n, 1),
-            "temperature": 0,
-            "ignore_eos": True,
-            "cache_prompt": False,
-            "return_tokens": True,
-        }
-        request = urllib.request.Request(  # noqa: S310
-            f"{server.listening_address}/completion",
-            json.dumps(asked).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=600) as answer:  # noqa: S310
-            tokens: list[int] = json.load(answer)["tokens"]
-        return tokens
-
-    return run
-
-
-def write_q8_0(source: Path, out: Path) -> None:
-    """Write a GGUF file with the same metadata, and all matrices that allow it in Q8_0."""
+def write_as(kind: str, source: Path, out: Path) -> None:
+    """Write a GGUF file with the same metadata, and all matrices that allow it in another kind."""
     import gguf
 
     reader = gguf.GGUFReader(str(source))
@@ -92,12 +60,12 @@ def write_q8_0(source: Path, out: Path) -> None:
     writer = gguf.GGUFWriter(str(out), architecture)
     for field in reader.fields.values():
         if not field.name.startswith("GGUF.") and field.name != "general.architecture":
-            kind = field.types[0]
-            is_list = kind == gguf.GGUFValueType.ARRAY
+            value = field.types[0]
+            is_list = value == gguf.GGUFValueType.ARRAY
             writer.add_key_value(
-                field.name, field.contents(), kind, sub_type=field.types[-1] if is_list else None
+                field.name, field.contents(), value, sub_type=field.types[-1] if is_list else None
             )
-    stored = gguf.GGMLQuantizationType.Q8_0
+    stored = gguf.GGMLQuantizationType[kind]
     for tensor in reader.tensors:
         data = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         if data.ndim == 2 and data.shape[1] % 32 == 0:
@@ -111,11 +79,11 @@ def write_q8_0(source: Path, out: Path) -> None:
 
 
 @torch.inference_mode()
-def divergence_of_q8_0(directory: Path) -> float:
-    """As gpt.divergence.measure, for weights that are rounded to Q8_0; products are in float32."""
+def divergence_of(kind: str, directory: Path) -> float:
+    """As gpt.divergence.measure, for weights in a kind of llama.cpp's; products are in float32."""
     import gguf
 
-    stored = gguf.GGMLQuantizationType.Q8_0
+    stored = gguf.GGMLQuantizationType[kind]
     ids = divergence._page(directory, "float16")
     expected = divergence._logits(directory, "float32", ids)
     context = checkpoint.load(directory).new_context()
@@ -134,7 +102,8 @@ def measure(source: Path, work: Path, threads: int, rounds: int) -> dict[str, An
     command = [sys.executable, "-m", "convert", str(given), "--name", "given"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    write_q8_0(given, work / "Q8_0.gguf")
+    for kind in THEIRS:
+        write_as(kind, given, work / f"{kind}.gguf")
     ids = [1 + i * 7919 % 20000 for i in range(LONG)]
     names = list(factories(work, threads))
     found = speeds("benchmarks.gguf_file", names, work, threads, ids, (PROMPT, DRAWN), rounds)
@@ -146,7 +115,7 @@ def measure(source: Path, work: Path, threads: int, rounds: int) -> dict[str, An
         "peak_megabytes_of_converting": round(peak / 1024),
         "divergence": {
             **manifest.divergence,
-            "Q8_0": divergence_of_q8_0(work / "models" / "given"),
+            **{kind: divergence_of(kind, work / "models" / "given") for kind in THEIRS},
         },
         **found,
     }

@@ -329,12 +329,14 @@ TERMS = (
         "weights file safetensors model"),
     Term("dtype",
         "The number format of the parameters: float32 has 32 bits, float16 and bfloat16 have 16, "
-        "int8 has 8. Fewer bits are faster and need less memory.",
+        "int8 has 8, int4 has 4. Fewer bits are faster and need less memory, and they change the "
+        "model's numbers a little: the status line says how much.",
         "precision float16 bfloat16 float32 half number format"),
     Term("int8",
-        "Parameters as whole numbers from -127 to 127, with a scale for each row or group of them. "
-        "A quarter of the memory of float32, at a small loss.",
-        "quantization quantize 8-bit packed",
+        "Parameters as whole numbers from -127 to 127, with a scale for each group of them; the few "
+        "that meet the largest activations keep 16 bits. A quarter of the memory of float32, at a "
+        "small loss. int4 has 16 values instead, and loses much more.",
+        "quantization quantize 8-bit packed int4 4-bit",
         "Dettmers, Lewis, Belkada and Zettlemoyer 2022, arXiv:2208.07339"),
 )
 # fmt: on

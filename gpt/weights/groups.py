@@ -70,9 +70,17 @@ def to_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
     return rows.to(torch.int8), scale
 
 
-def from_int8(steps: Tensor, scale: Tensor) -> Tensor:
-    """int8 (n, in) and scales (n, groups) → the float32 numbers (n, in) that they stand for."""
-    numbers = steps.float()
+def as_float(numbers: Tensor, block: Tensor | None = None) -> Tensor:
+    """Numbers (n, in) as float32, in the memory of a block with at least n rows if there is one."""
+    return numbers.float() if block is None else block[: len(numbers)].copy_(numbers)
+
+
+def from_int8(steps: Tensor, scale: Tensor, block: Tensor | None = None) -> Tensor:
+    """int8 (n, in) and scales (n, groups) → the float32 numbers (n, in) that they stand for.
+
+    block: as for as_float.
+    """
+    numbers = as_float(steps, block)
     numbers.view(*scale.shape, -1).mul_(scale[..., None])
     return numbers
 
@@ -113,11 +121,17 @@ def _better(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
     return [torch.where(b[-1] < a[-1], y, x) for x, y in zip(a, b, strict=True)]
 
 
-def from_int4(packed: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-    """uint8 (n, in / 2), scales and offsets (n, groups) → the float32 numbers (n, in)."""
+def from_int4(
+    packed: Tensor, scale: Tensor, offset: Tensor, block: Tensor | None = None
+) -> Tensor:
+    """uint8 (n, in / 2), scales and offsets (n, groups) → the float32 numbers (n, in).
+
+    block: as for as_float.
+    """
     halves = packed.view(*scale.shape, -1)  # (n, groups, size / 2)
-    steps = torch.cat((halves & 15, halves >> 4), dim=-1).float()
-    return torch.addcmul(offset[..., None], steps, scale[..., None]).flatten(1)
+    numbers = as_float(torch.stack((halves & 15, halves >> 4), 2).view(len(packed), -1), block)
+    numbers.view(*scale.shape, -1).mul_(scale[..., None]).add_(offset[..., None])
+    return numbers
 
 
 def sums_of_int8(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROWS_AT_ONCE = 4096
 """Rows of a matrix that are processed at once, so that the next step finds them in the cache."""
-_N_FLOATS = 1 << 19
+_N_FLOATS = 1 << 18
 """Numbers of a matrix that are converted to floats at once, for the same reason."""
 _FEW = 8
 """Most positions for which packed weights are multiplied without unpacking them."""
@@ -96,18 +96,18 @@ def dequantized(matrix: Matrix, rows: slice | Tensor) -> Tensor:
     return found
 
 
-def _without_loud(matrix: Matrix, rows: slice | Tensor) -> Tensor:
-    """As `dequantized`, without what the loud columns add."""
+def _without_loud(matrix: Matrix, rows: slice | Tensor, block: Tensor | None = None) -> Tensor:
+    """As `dequantized`, without what the loud columns add. block: memory for at least as many."""
     weight, scale = matrix.weight, matrix.scale
     if scale is None:
-        return weight[rows].float()
+        return groups.as_float(weight[rows], block)
     if weight.dim() > 2:
         if isinstance(rows, slice):
             rows = torch.arange(*rows.indices(matrix.shape[0]))
-        return groups.from_int8(*packed_int8.unpack_rows(weight, scale, rows))
+        return groups.from_int8(*packed_int8.unpack_rows(weight, scale, rows), block)
     if matrix.offset is not None:
-        return groups.from_int4(weight[rows], scale[rows], matrix.offset[rows])
-    return groups.from_int8(weight[rows], scale[rows])
+        return groups.from_int4(weight[rows], scale[rows], matrix.offset[rows], block)
+    return groups.from_int8(weight[rows], scale[rows], block)
 
 
 def _float_product(x: Tensor, matrix: Matrix, dtype: torch.dtype) -> Tensor:
@@ -117,10 +117,15 @@ def _float_product(x: Tensor, matrix: Matrix, dtype: torch.dtype) -> Tensor:
     """
     n_out, n_in = matrix.shape
     x, n_rows = x.to(dtype), max(1, _N_FLOATS // n_in)
+    # The same memory for all parts: new pages would take longer than the product.
+    block = torch.empty(min(n_rows, n_out), n_in)
+    rounded = block if dtype == torch.float32 else torch.empty_like(block, dtype=dtype)
     parts = []
     for first in range(0, n_out, n_rows):
-        rows = _without_loud(matrix, slice(first, first + n_rows))
-        parts.append(F.linear(x, rows.to(dtype)).float())
+        rows = _without_loud(matrix, slice(first, first + n_rows), block)
+        if rounded is not block:
+            rows = rounded[: len(rows)].copy_(rows)
+        parts.append(F.linear(x, rows).float())
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
 

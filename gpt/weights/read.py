@@ -66,10 +66,11 @@ def read_weights(
         for name, module in model.named_modules()
         if isinstance(module, Matrix) and module.scale is not None
     }
-    for name, module in matrices.items():
-        _read_matrix(path, header, name, module, loud.get(name, ()))
+    for name, matrix in matrices.items():
+        _read_matrix(path, header, name, matrix, loud.get(name, ()))
     for name, whole in tensors.items():
-        if name not in header or name.rpartition(".")[0] in matrices:
+        module, _, tensor = name.rpartition(".")
+        if module in matrices and tensor != "bias":
             continue
         if header[name].dtype == whole.dtype:
             with path.open("rb") as file:

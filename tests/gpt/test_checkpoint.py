@@ -70,6 +70,9 @@ def test_any_dtype_is_read_as_any_other(
     steps = 15 if asked == "int4" else 127
     torch.testing.assert_close(found, exact, atol=1.2 / steps, rtol=1 / steps)
     assert again.h[1].ln_1.weight.dtype == torch.float32
+    for name, exact in model.named_parameters():
+        if exact.dim() == 1:
+            torch.testing.assert_close(again.get_parameter(name), exact, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("packed", [False, True])
