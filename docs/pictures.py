@@ -24,14 +24,17 @@ LARGE, MIDDLE = (120, 40), (100, 30)
 SELECTED = ("tab", "home", *["right"] * TOKEN)
 WRITTEN = ("?Done: ", *SELECTED)
 """The run is complete, and a token is selected."""
-SLIDING = ("?context 0", "ctrl+l", "m", " ", "escape", "ROMEO:", "enter", *WRITTEN)
+SLIDING = (
+    *("?context 0", "ctrl+p", "set slide", "?Set Slide context", "enter", " ", "escape"),
+    *("ROMEO:", "enter", *WRITTEN),
+)
 """The same with a text that is longer than the context."""
 NAME = "KING RICHARD"
 NAMED = ("?Done: ", "tab", "home", *["right"] * len(NAME), "L")
 """The inside at the token after a name."""
 LIGHT = 'theme = "textual-light"'
 COLOUR_BLIND = 'heat_map = "colour-blind"'
-TEMPERATURE = ("ctrl+l", "b", *["up"] * 5)
+TEMPERATURE = ("ctrl+p", "set temperature", "?Set temperature", "enter", *["up"] * 5)
 """Go to the temperature, and raise it by half."""
 
 
@@ -64,7 +67,8 @@ PICTURES = {
         (*WRITTEN, "f2", *TEMPERATURE),
     ),
     "layers": Picture(
-        "Each layer's guess, and where its heads look", (*WRITTEN, "a", "up", "up", "right")
+        "Each layer's guess, and where its heads look",
+        (*WRITTEN, "a", "?looks at", "up", "up", "right"),
     ),
     "branches": Picture(
         "A text with four branches, one with a star, one with a name",

@@ -5,6 +5,8 @@ Letters in shapes are those of gpt/model.py.
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,8 @@ class KVCache:
         """The mask that `attention` gets; None: its causal mask over what `append` returns."""
         self._config = config
         self._dtype = dtype
+        self._most = config.block_size
+        """Tokens after which memory is not made larger in advance."""
         self._shape = config.n_layer, 2, batch, config.n_kv
         self._memory = torch.empty(*self._shape, 0, config.head_size)
         """Keys and values of every layer, (n_layer, 2, B, kv, capacity, hs)."""
@@ -99,8 +103,31 @@ class KVCache:
         config = self._config
         while capacity < n_tokens:
             capacity = max(2 * capacity, _FIRST_CAPACITY)
-        capacity = min(capacity, max(n_tokens, config.block_size))
+        capacity = min(capacity, max(n_tokens, self._most))
         shape = (*self._shape, capacity, config.head_size)
         larger = torch.empty(shape, dtype=dtype, device=device)
         larger[..., : self.length, :] = self._memory[..., : self.length, :]
         self._memory, self._layer_tensors = larger, []
+
+
+class TreeCache(KVCache):
+    """A KV cache of a text and of several continuations of it, each token in memory once.
+
+    The continuations' tokens follow those of the text in any order, as if they were one sequence;
+    `mask` decides what each of them sees. Numbers are rounded as in the text's cache, but stored in
+    the dtype that attention computes with, so that they are converted once and not for each token.
+    """
+
+    def __init__(self, text: KVCache, length: int) -> None:
+        """Begins with the first `length` tokens of the first sequence of a cache."""
+        super().__init__(text._config)
+        self.length = length
+        self._rounding = text._dtype
+        self._most = sys.maxsize
+        self._memory = text._memory[:, :, :1, :, :length]  # copied before anything is written
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k and v (1, kv, T, hs) after all other tokens; all keys and values so far."""
+        if self._rounding:
+            k, v = (each.to(self._rounding).to(each.dtype) for each in (k, v))
+        return super().append(layer, k, v)

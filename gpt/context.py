@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from gpt.cache import KVCache
+from gpt.cache import KVCache, TreeCache
 from gpt.draw import Drawn
 from gpt.errors import UserError
 from gpt.model import GPT
@@ -173,6 +173,47 @@ class Context:
     def fork(self, n_tokens: int) -> KVCache:
         """A copy of the cache with the first n tokens."""
         return self.cache.copy(n_tokens, [0])
+
+
+class Continuations:
+    """Continuations of a text that the network reads at the same time.
+
+    All their tokens are in one cache, and each sees only the text and the tokens before it in its
+    own continuation (tree attention; Miao et al. 2023, arXiv:2305.09781). So the text is in memory
+    once, and nothing is copied when one continuation becomes several or ends.
+    """
+
+    def __init__(self, context: Context, n_tokens: int) -> None:
+        """They follow the first n tokens of the context, which must stay until the first `read`."""
+        self._model, self._device = context.model, context._device
+        self._cache = TreeCache(context.cache, n_tokens)
+        self._lengths = [n_tokens]
+        """For each continuation, its tokens with those of the text."""
+        self._visible = torch.ones(1, n_tokens, dtype=torch.bool, device=self._device)
+        """(continuations, S) which of the tokens in the cache are its own or the text's."""
+
+    @torch.inference_mode()
+    def read(self, rows: Sequence[int], ids: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Read more tokens → their hidden states, (T, E) for each row.
+
+        rows: which of the continuations of the call before are continued, some perhaps in several
+        ways; at first there is one, which is empty. ids: at least one more token for each.
+        """
+        sizes = [len(each) for each in ids]
+        repeats = torch.tensor(sizes, device=self._device)
+        before = self._visible[list(rows)].repeat_interleave(repeats, 0)  # (T of all, S)
+        row_of = torch.arange(len(sizes), device=self._device).repeat_interleave(repeats)
+        own = (row_of[:, None] == row_of).tril()  # (T of all, T of all)
+        mask = torch.cat((before, own), 1)  # (T of all, S + T of all)
+        lengths = [self._lengths[row] for row in rows]
+        positions = [range(start, start + n) for start, n in zip(lengths, sizes, strict=True)]
+        flat = torch.tensor([[i for each in part for i in each] for part in (ids, positions)])
+        flat = flat.to(self._device)  # (2, T of all)
+        self._cache.mask = mask
+        hidden = self._model.hidden(flat[:1], self._cache, flat[1])[0]  # (T of all, E)
+        self._visible = mask[repeats.cumsum(0) - 1]
+        self._lengths = [start + n for start, n in zip(lengths, sizes, strict=True)]
+        return list(torch.split(hidden, sizes))
 
 
 def window_start(n_tokens: int, block_size: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from gpt.context import Context
 from gpt.draw import Drawn, choose
 from gpt.errors import UserError
 from gpt.limits import Limits as Limits
-from gpt.prediction import ReadOut, check_finite, predict, read_out
+from gpt.prediction import Prediction, ReadOut, check_finite, predict, read_out
 from gpt.progress import NOBODY, Watcher
 from gpt.settings import Sampling, check_setting
 from gpt.step import Candidate, FinishReason, Step
@@ -87,29 +87,43 @@ def generate(
     context.check_ids(ids)
     if blocked(context, ids, limits):
         return
-    path = list(ids)
-    decoder = _decoder_after(context.tokenizer, path)
-    longest_stop = max(map(len, limits.stop), default=0)
-    tail = ""
-    drawing = draws(context, path, sampling, limits.max_new_tokens, top, watcher)
-    for count, (read, drawn) in enumerate(drawing, 1):
-        step = _step(context, decoder, len(path) - 1, drawn.token_id, read, drawn)
-        tail = (tail + step.text)[-(longest_stop + len(step.text)) :]
-        reason: FinishReason | None = None
-        if drawn.token_id in context.ends:
-            reason = "eos"
-        elif any(text in tail for text in limits.stop):
-            reason = "stop"
-        elif watcher.cancelled():
-            reason = "cancelled"
-        elif count == limits.max_new_tokens:
-            reason = "length"
-        elif len(path) >= context.config.block_size and not limits.slide:
-            reason = "context full"
-        if reason:
-            yield step._replace(finish_reason=reason)
-            return
+    text = GrowingText(context, ids, limits)
+    drawing = draws(context, text.path, sampling, limits.max_new_tokens, top, watcher)
+    for read, drawn in drawing:
+        step = text.step(read, drawn, watcher.cancelled)
         yield step
+        if step.finish_reason:
+            return
+
+
+class GrowingText:
+    """A text that is being drawn, and where it ends."""
+
+    def __init__(self, context: Context, ids: Sequence[int], limits: Limits) -> None:
+        self.path = list(ids)
+        self._context, self._limits = context, limits
+        self._end = len(ids) + limits.max_new_tokens
+        self._decoder = _decoder_after(context.tokenizer, ids)
+        self._longest_stop = max(map(len, limits.stop), default=0)
+        self._tail = ""
+
+    def step(self, read: ReadOut, drawn: Drawn, cancelled: Callable[[], bool]) -> Step:
+        """The Step of the last token of the path; with a reason if the text ends there."""
+        path, limits = self.path, self._limits
+        step = _step(self._context, self._decoder, len(path) - 1, drawn.token_id, read, drawn)
+        self._tail = (self._tail + step.text)[-(self._longest_stop + len(step.text)) :]
+        reason: FinishReason | None = None
+        if drawn.token_id in self._context.ends:
+            reason = "eos"
+        elif any(text in self._tail for text in limits.stop):
+            reason = "stop"
+        elif cancelled():
+            reason = "cancelled"
+        elif len(path) == self._end:
+            reason = "length"
+        elif len(path) >= self._context.config.block_size and not limits.slide:
+            reason = "context full"
+        return step._replace(finish_reason=reason) if reason else step
 
 
 def draws(
@@ -131,18 +145,26 @@ def draws(
         if len(hidden) < len(path) - start:
             return
         watcher = NOBODY  # only a long prompt is left half read
-        position = len(path)
         prediction = context.predict(hidden[-1])
-        check_finite(float(prediction.total), position)
-        compiled = context.step.race if context.step else None
-        breakers = context.breakers if "dry_multiplier" in sampling.active else frozenset[int]()
-        drawn = choose(prediction, sampling, path, position, compiled, breakers)
-        if drawn.mu is not None:
-            sampling = sampling.after(drawn.logprob(drawn.token_id) or 0.0)
-        path.append(drawn.token_id)
+        drawn, sampling = draw_next(context, prediction, sampling, path)
         yield read_out(prediction, [drawn.token_id], top)[0], drawn
         if context.graphs and start == context.window_start(len(path)):
             yield from context.graphs.draw(path, sampling, start, end - len(path), top)
+
+
+def draw_next(
+    context: Context, prediction: Prediction, sampling: Sampling, path: list[int]
+) -> tuple[Drawn, Sampling]:
+    """Draw the token after a path, which grows by it; the settings for the next one."""
+    position = len(path)
+    check_finite(float(prediction.total), position)
+    compiled = context.step.race if context.step else None
+    breakers = context.breakers if "dry_multiplier" in sampling.active else frozenset[int]()
+    drawn = choose(prediction, sampling, path, position, compiled, breakers)
+    if drawn.mu is not None:
+        sampling = sampling.after(drawn.logprob(drawn.token_id) or 0.0)
+    path.append(drawn.token_id)
+    return drawn, sampling
 
 
 def blocked(context: Context, ids: Sequence[int], limits: Limits) -> FinishReason | None:

@@ -60,16 +60,17 @@ class GPT(nn.Module):
         """
         return self.logits(self.hidden(ids, cache))
 
-    def hidden(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
-        """ids (B, T) → hidden states (B, T, E), from which `logits` computes the scores."""
+    def hidden(self, ids: Tensor, cache: KVCache | None = None, at: Tensor | None = None) -> Tensor:
+        """ids (B, T) at positions `at` (T), or after the cache → hidden states (B, T, E)."""
         start = cache.length if cache else 0
-        positions = start + torch.arange(ids.size(1), device=ids.device)  # (T)
+        if at is None:
+            at = start + torch.arange(ids.size(1), device=ids.device)  # (T)
         x = self.proj_in(self.wte(ids))  # (B, T, C)
         rotation = None
         if self.config.positions == "learned":
-            x = x + self.wpe(positions)  # (B, T, C)
+            x = x + self.wpe(at)  # (B, T, C)
         else:
-            rotation = rotary(positions, self.config)
+            rotation = rotary(at, self.config)
         x = self.drop(x)
         for block in self.h:
             x = block(x, rotation, cache)  # (B, T, C)

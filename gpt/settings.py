@@ -135,6 +135,10 @@ class Sampling:
         object.__setattr__(self, "banned", banned)
         object.__setattr__(self, "boosted", tuple((ids, float(nats)) for ids, nats in boosted))
 
+    def branch(self, number: int) -> Sampling:
+        """The same settings for a branch, counted from 0: each has the next seed."""
+        return replace(self, seed=(self.seed + number) % 2**63)
+
     @cached_property
     def active(self) -> frozenset[str]:
         """Names of the settings that change the distribution; the seed does not."""
@@ -231,6 +235,7 @@ _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "boosted": (float, -1000, 1000),
     "seed": (int, 0, 2**63 - 1),
     "max_new_tokens": (int, 0, 2**31 - 1),
+    "branches": (int, 1, 64),
 }
 """Type, lowest and highest value of each number."""
 

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 import gpt
 from gpt import models
-from gpt.command_line import Parser, listed, one_of, wrong
-from gpt.nearest import did_you_mean
+from gpt.command_line import Parser
+from gpt.commands.device_options import add_device, count
 from tui import preferences, store
 
-_DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
 _EXAMPLES = {
     "gpt-tui": "Play with the model that comes with the program",
     "gpt-tui gpt2": "Use GPT-2; a model that is missing is downloaded and converted",
     "gpt-tui --server http://127.0.0.1:8000": "Use a model that vLLM or llama.cpp serves",
     "gpt-tui --score FILE": "Colour a text by how probable each of its tokens is",
 }
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", text):
-        raise wrong(text, listed(_DEVICES) + did_you_mean(text, _DEVICES))
-    return text
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
-        raise wrong(text, "a whole number of at least 0")
-    return int(text)
 
 
 def _places() -> dict[str, Path]:
@@ -111,14 +97,14 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
     """How tokens are drawn; the other settings are on the screen."""
     group.add_argument(
         "--seed",
-        type=_count,
+        type=count,
         metavar="N",
         help="Random seed of every run. (default: another one for each run)",
     )
     group.add_argument(
         "-n",
         "--length",
-        type=_count,
+        type=count,
         metavar="N",
         help="Most tokens of a run. (default: as in the settings)",
     )
@@ -126,29 +112,7 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
 
 def _add_speed(group: argparse._ArgumentGroup) -> None:
     """How the model runs."""
-    group.add_argument(
-        "--device",
-        type=_device,
-        default="auto",
-        metavar="DEVICE",
-        help=f"Device: {listed(_DEVICES)}. (default: %(default)s)",
-    )
-    dtypes = ("auto", *models.DTYPES)
-    group.add_argument(
-        "--dtype",
-        type=one_of(dtypes),
-        default="auto",
-        metavar="DTYPE",
-        help=f"Dtype of the weights in memory: {listed(dtypes)}. (default: %(default)s)",
-    )
-    group.add_argument(
-        "--threads",
-        type=_count,
-        default=0,
-        metavar="N",
-        help="Number of threads on the CPU. (default: what suits the model, at most all cores "
-        "but one)",
-    )
+    add_device(group, "what suits the model, at most all cores but one")
     group.add_argument(
         "--compile",
         action="store_const",

@@ -65,6 +65,8 @@ class Steps(NamedTuple):
 
     steps: list[Step]
     is_prompt: bool
+    branch: int = 0
+    """Which of the request's branches they belong to; of the prompt, all."""
 
 
 class Done(NamedTuple):
@@ -180,6 +182,8 @@ class Completion(NamedTuple):
     """Texts, and ids of special tokens between them; they come after the text."""
     changes: tuple[Intervention, ...] = ()
     """What is changed inside the network."""
+    branches: int = 1
+    """Number of continuations; each has the next seed."""
 
 
 class Backend(Protocol):
@@ -207,7 +211,14 @@ class Backend(Protocol):
         """The Steps of an existing text."""
 
     def complete(self, request: Completion) -> AsyncIterator[Event]:
-        """The Steps of the prompt's new tokens, then of sampled ones."""
+        """The Steps of the prompt's new tokens, then of sampled ones.
+
+        Those of several branches alternate, or come after one another; the last Step of each has a
+        finish_reason.
+        """
+
+    def stop(self, branch: int) -> None:
+        """Stop one branch of the running completion as soon as possible; the others go on."""
 
     async def waterfall(
         self,
@@ -221,8 +232,10 @@ class Backend(Protocol):
         chosen: the token there.
         """
 
-    async def paths(self, ids: list[int]) -> list[LikelyPath]:
-        """The most probable continuations of ids."""
+    async def paths(
+        self, ids: list[int], changes: tuple[Intervention, ...] = ()
+    ) -> list[LikelyPath]:
+        """The most probable continuations of ids. changes: as for `layers`."""
 
     async def layers(
         self, ids: list[int], chosen: int, changes: tuple[Intervention, ...] = ()
@@ -232,11 +245,15 @@ class Backend(Protocol):
         changes: what is changed inside the network.
         """
 
-    async def attribution(self, ids: list[int], chosen: int) -> list[float | None]:
-        """Influence of each of ids on chosen, the token after them, in nats."""
+    async def attribution(
+        self, ids: list[int], chosen: int, changes: tuple[Intervention, ...] = ()
+    ) -> list[float | None]:
+        """Influence of each of ids on chosen, the token after them, in nats. changes: as above."""
 
-    async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
-        """The Steps of each of these texts after ids."""
+    async def options(
+        self, ids: list[int], options: list[str], changes: tuple[Intervention, ...] = ()
+    ) -> list[list[Step]]:
+        """The Steps of each of these texts after ids. changes: as above."""
 
     async def tokens(self, text: str) -> Tokens:
         """A text as the model's tokens."""

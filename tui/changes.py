@@ -70,6 +70,15 @@ def carried(changes: tuple[Intervention, ...]) -> tuple[Intervention, ...]:
     return tuple(each for each in changes if not isinstance(each, Edge))
 
 
+def as_fields(changes: tuple[Intervention, ...]) -> dict[str, Any]:
+    """The field of a request to the engine; none without a change."""
+    if not changes:
+        return {}
+    from gpt.interventions import to_dicts
+
+    return {"interventions": to_dicts(changes)}
+
+
 class Table:
     """Several changed networks, each once, for a file: 0 is the network as it is."""
 

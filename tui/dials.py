@@ -84,7 +84,7 @@ _USUAL = (
         "random",
     ),
     Knob("length", "200", "integer", 50, "most tokens of a run"),
-    Knob("branches", "1", "integer", 1, "number of runs from the same place"),
+    Knob("branches", "1", "integer", 1, "texts written at once, each with the next random seed"),
 )
 # fmt: off
 MORE = (

@@ -58,17 +58,26 @@ class Document:
         is_prompt: bool,
         sampling: Sampling | None = None,
         changes: tuple[Intervention, ...] = (),
-    ) -> None:
-        """Add tokens after the path. If another branch has the same token, the path joins it."""
-        self._changed(grows=bool(self.path) and not self.path[-1].children)
+        after: Node | None = None,
+    ) -> Node | None:
+        """Add tokens after the path. If another branch has the same token, they join it.
+
+        after: add them after this token of any branch instead, and let the path as it is. Returns
+        the last token of them.
+        """
+        end = after or (self.path[-1] if self.path else None)
+        self._changed(grows=end is not None and not end.children)
         for step in steps:
             node = Node(step, is_prompt, sampling=sampling, changes=changes)
-            siblings = self._siblings(len(self.path))
+            siblings = end.children if end else self._roots
             if same := tree.same(node, siblings):
                 same.become(node)
             else:
                 siblings.append(node)
-            self._step_to(same or node)
+            end = same or node
+            if after is None:
+                self._step_to(end)
+        return end
 
     def cut(self, length: int) -> None:
         """End the path after its first `length` tokens; the rest stays in the tree."""

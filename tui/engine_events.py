@@ -51,7 +51,7 @@ def event_of(line: dict[str, Any]) -> Event:
                 line["config"],
             )
         case "prompt" | "steps" as event:
-            return Steps(line["steps"], is_prompt=event == "prompt")
+            return Steps(line["steps"], event == "prompt", line.get("branch", 0))
         case "waterfall":
             return Waterfall.from_dict({name: line[name] for name in Waterfall._fields})
         case "tokens":

@@ -37,9 +37,13 @@ class Tally:
         self._drawn = 0
         self._nats, self._known = document.surprisal()
 
-    def add(self, steps: Sequence[Step], now: float) -> bool:
-        """Count sampled tokens; returns whether they are the first ones of the run."""
-        logprobs = [step.logprob for step in steps if step.logprob is not None]
+    def add(self, steps: Sequence[Step], now: float, *, on_path: bool = True) -> bool:
+        """Count sampled tokens; returns whether they are the first ones of the run.
+
+        on_path: they are on the path; else they only count for the speed.
+        """
+        shown = steps if on_path else ()
+        logprobs = [step.logprob for step in shown if step.logprob is not None]
         self._nats, self._known = self._nats - math.fsum(logprobs), self._known + len(logprobs)
         self._figures.perplexity = perplexity(self._nats, self._known)
         if self._first is None:

@@ -333,7 +333,7 @@ TERMS = (
         "model's numbers a little: the status line says how much.",
         "precision float16 bfloat16 float32 half number format"),
     Term("int8",
-        "Parameters as whole numbers from -127 to 127, with a scale for each group of them; the few "
+        "Parameters as whole numbers from -127 to 127, with a scale for each group of them; a few "
         "that meet the largest activations keep 16 bits. A quarter of the memory of float32, at a "
         "small loss. int4 has 16 values instead, and loses much more.",
         "quantization quantize 8-bit packed int4 4-bit",

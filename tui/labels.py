@@ -16,6 +16,7 @@ SHOWN = 12
 """Number of tokens of the prompt that are shown, counted from its end."""
 BOXES = ("$text on $primary 40%", "$text on $secondary 40%")
 """Styles of neighbouring tokens; the colours are the theme's."""
+NO_CONTEXT = "First token: nothing to predict it from"
 
 
 def shortened(message: str, longest: int = 300) -> str:
@@ -81,7 +82,7 @@ def without_number(step: Step) -> str:
     """Why a token has no probability."""
     if step.position:
         return "The server gives no probability for it"
-    return "First token: nothing to predict it from"
+    return NO_CONTEXT
 
 
 def model_name(name: str) -> str:
@@ -99,11 +100,29 @@ def server_at(capabilities: Capabilities) -> str:
     return one_line(f"{kind or capabilities.server} server at {place}")
 
 
+def offset(position: int, at: int) -> str:
+    """How far before a position another one is: "0" is itself, "−1" the one before it.
+
+    Every table of earlier tokens counts from the position where the selected token is predicted.
+    """
+    return f"−{at - position}" if position < at else "0"
+
+
 def fit(label: str, width: int) -> str:
     """A label cut or padded to exactly `width` cells of the terminal."""
     if cell_len(label) > width:
         label = set_cell_size(label, width - 1) + "…"
     return set_cell_size(label, width)
+
+
+def fit_end(text: str, width: int) -> str:
+    """The end of a text, cut or padded to exactly `width` cells of the terminal."""
+    if cell_len(text) > width:
+        text = text[-max(1, width) :]  # a character has at most two cells, and most have one
+        while cell_len(text) >= width and text:
+            text = text[1:]
+        text = f"…{text}"
+    return set_cell_size(text, width)
 
 
 def boxes(parts: Sequence[bytes], *, joins_spaces: bool) -> Content:

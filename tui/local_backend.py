@@ -30,6 +30,7 @@ from tui.backend import (
     Tokens,
     Unloaded,
 )
+from tui.changes import as_fields
 from tui.engine_events import event_of, looked
 from tui.engine_process import EngineProcess
 from tui.servers import Server, Servers
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from gpt.interventions import Intervention
 
 Answer = TypeVar("Answer", Waterfall, Paths, Tokens, Layers, Attribution, Options, Unloaded)
+_STOPPED = {"event": "done", "finish_reason": "cancelled", "tokens": 0, "seconds": 0.0}
+"""The answer to a request that was stopped before the engine began it."""
 
 
 class LocalBackend:
@@ -71,6 +74,8 @@ class LocalBackend:
         self._is_closed = False
         self._long: set[int] = set()
         """Numbers of the running requests that `cancel` stops."""
+        self._loads: set[int] = set()
+        """Numbers of the requests for models that are not loaded yet."""
         self._engine = engine
         self._servers = servers or Servers()
         self._server: Server | None = None
@@ -105,7 +110,9 @@ class LocalBackend:
                 "the first model is at a server, so the second one must be at a server too; or "
                 "load the model of this machine first"
             )
-        return self._events(self._send("load", **fields))
+        number = self._send("load", **fields)
+        self._loads.add(number)
+        return self._events(number)
 
     def can_load(self, model: str) -> bool:
         """Whether this process can run the model: each server has a process of its own."""
@@ -140,7 +147,8 @@ class LocalBackend:
             chat=request.chat,
             system=request.system,
             second=request.second,
-            **_plain(request.changes),
+            branches=request.branches,
+            **as_fields(request.changes),
         )
 
     async def waterfall(
@@ -152,26 +160,34 @@ class LocalBackend:
     ) -> Waterfall:
         """What changes inside, then the settings, do to the distribution after ids."""
         request = {"ids": ids, "chosen": chosen, "sampling": sampling.to_dict()}
-        return await self._answer("waterfall", Waterfall, **request, **_plain(changes))
+        return await self._answer("waterfall", Waterfall, **request, **as_fields(changes))
 
-    async def paths(self, ids: list[int]) -> list[LikelyPath]:
+    async def paths(
+        self, ids: list[int], changes: tuple[Intervention, ...] = ()
+    ) -> list[LikelyPath]:
         """The most probable continuations of ids."""
-        return (await self._answer("paths", Paths, ids=ids)).paths
+        return (await self._answer("paths", Paths, ids=ids, **as_fields(changes))).paths
 
     async def layers(
         self, ids: list[int], chosen: int, changes: tuple[Intervention, ...] = ()
     ) -> list[Layer]:
         """Each layer's guess after ids; chosen is the token there."""
         request = {"ids": ids, "chosen": chosen}
-        return (await self._answer("layers", Layers, **request, **_plain(changes))).layers
+        return (await self._answer("layers", Layers, **request, **as_fields(changes))).layers
 
-    async def attribution(self, ids: list[int], chosen: int) -> list[float | None]:
+    async def attribution(
+        self, ids: list[int], chosen: int, changes: tuple[Intervention, ...] = ()
+    ) -> list[float | None]:
         """Influence of each of ids on chosen, the token after them, in nats."""
-        return (await self._answer("attribution", Attribution, ids=ids, chosen=chosen)).nats
+        request = {"ids": ids, "chosen": chosen, **as_fields(changes)}
+        return (await self._answer("attribution", Attribution, **request)).nats
 
-    async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
+    async def options(
+        self, ids: list[int], options: list[str], changes: tuple[Intervention, ...] = ()
+    ) -> list[list[Step]]:
         """The Steps of each of these texts after ids."""
-        return (await self._answer("options", Options, ids=ids, options=options)).options
+        request = {"ids": ids, "options": options}
+        return (await self._answer("options", Options, **request, **as_fields(changes))).options
 
     async def tokens(self, text: str) -> Tokens:
         """A text as the model's tokens."""
@@ -180,7 +196,7 @@ class LocalBackend:
     async def look(self, op: str, kind: type[Found], tell: Tell, **fields: Any) -> Found:
         """Send a request about the inside of the network; its answer as a record of this kind."""
         changes = fields.pop("interventions", ())
-        number = self._send(op, **fields, **_plain(changes))
+        number = self._send(op, **fields, **as_fields(changes))
         self._long.add(number)
         try:
             return await looked(self._events(number), kind, tell)
@@ -197,10 +213,17 @@ class LocalBackend:
                 raise CancelledAnswerError("stopped")
         raise BackendError("the engine did not answer")
 
+    def stop(self, branch: int) -> None:
+        """Stop one branch of the running completion; the others go on."""
+        for number in self._long:  # a request without branches takes no notice
+            self._write({"op": "cancel", "id": number, "branch": branch})
+
     def cancel(self) -> None:
         """Stop all requests except loading as soon as the engine can."""
         for number in self._long:
             self._write({"op": "cancel", "id": number})
+            if self._loads:  # nobody interrupts that, and what waits for it has not begun
+                self._queues[number].put_nowait(_STOPPED)
 
     def close(self) -> None:
         """Kill the engine and the processes that it started."""
@@ -265,19 +288,11 @@ class LocalBackend:
     def _dispatch(self, line: dict[str, Any] | None) -> None:
         if line is None:
             self._dead = True
-            for queue in self._queues.values():
-                queue.put_nowait(None)
-        elif (number := line.get("id")) in self._queues:
-            self._queues[number].put_nowait(line)
-
-
-def _plain(changes: tuple[Intervention, ...]) -> dict[str, Any]:
-    """The field of a request for changes inside the network; none without any."""
-    if not changes:
-        return {}
-    from gpt.interventions import to_dicts  # at the start it would take time
-
-    return {"interventions": to_dicts(changes)}
+        elif line["event"] in ("loaded", "error"):
+            self._loads.discard(line.get("id", 0))
+        for number, queue in self._queues.items():
+            if line is None or line.get("id") == number:
+                queue.put_nowait(line)
 
 
 def _place(server: Server | None) -> tuple[str, str] | None:

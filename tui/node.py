@@ -134,6 +134,14 @@ def recent(node: Node) -> list[Node]:
     return found
 
 
+def to_fork(node: Node) -> list[Node]:
+    """A node and those after it, up to one that several follow, or none."""
+    found = [node]
+    while len(found[-1].children) == 1:
+        found += found[-1].children
+    return found
+
+
 def first_line(node: Node) -> list[Node]:
     """A node and its first children, to the end of a branch."""
     found = [node]

@@ -6,11 +6,16 @@ A row is a run of tokens without a fork. A row after which nothing follows ends 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from gpt.sanitize import one_line
 from tui.document import Document, Node
-from tui.node import NOTHING, Remark
+from tui.node import NOTHING, Remark, to_fork
+
+if TYPE_CHECKING:
+    from gpt.interventions import Intervention
 
 DEEPEST = 12
 """Levels of the tree that are drawn; of a deeper row the last ones."""
@@ -36,6 +41,8 @@ class Row(NamedTuple):
     """A token of it has a bookmark."""
     bits: float | None
     """Mean surprisal of a token; None if no probability is known."""
+    inside: Mapping[tuple[Intervention, ...], int]
+    """What was changed inside the network → for how many of its tokens."""
 
 
 def rows(document: Document) -> list[Row]:
@@ -48,9 +55,7 @@ def rows(document: Document) -> list[Row]:
     waiting = [(root, "", i < len(roots) - 1, 0) for i, root in enumerate(roots)][::-1]
     while waiting:
         first, above, has_next, depth = waiting.pop()
-        run = [first]
-        while len(run[-1].children) == 1:
-            run += run[-1].children
+        run = to_fork(first)
         children = run[-1].children
         own = ("├ " if has_next else "└ ") if depth else ""
         remark = remarks.get(run[-1], NOTHING)
@@ -73,6 +78,7 @@ def _row(run: list[Node], guides: str, remark: Remark, *, is_shown: bool) -> Row
         is_shown=is_shown,
         is_marked=any(node.is_marked for node in run),
         bits=-math.fsum(known) / len(known) / math.log(2) if known else None,
+        inside=Counter(node.changes for node in run if node.changes),
     )
 
 

@@ -1,9 +1,10 @@
 """The styles of each heat in a theme; no widgets.
 
 The heats of a scale are equal steps of visible difference (CIEDE2000), and not of red, green and
-blue: so each one can be told from its neighbours in every theme. Equal visible steps, and one hue
-for each sign around a neutral middle, are what Kovesi (2015, "Good Colour Maps") and Moreland
-(2009, "Diverging Color Maps for Scientific Visualization") ask of a scale.
+blue: so each one can be told from its neighbours in every theme. Only the step from no heat to the
+first one is larger: whether a token has a colour must be seen without looking for it. Equal visible
+steps, and one hue for each sign around a neutral middle, are what Kovesi (2015, "Good Colour Maps")
+and Moreland (2009, "Diverging Color Maps for Scientific Visualization") ask of a scale.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ SIGNS = {True: ("#0072b2", "#d55e00"), False: ("#56b4e9", "#e69f00")}
 
 Blue and orange can be told apart with every colour vision (Okabe and Ito 2008).
 """
-_HOTTEST = 0.85
+_HOTTEST = 0.9
 """How far the hottest background goes from the theme's background to the colour of heat."""
+_FIRST = 3
+"""Steps from the theme's background to the first heat: one is hardly seen around a dark letter."""
 _HOT = STEPS * 2 / 3
 _SAMPLES = 32
 _BOX = 5.0
@@ -139,7 +142,8 @@ class Palette:
     def _ramp(self, way: int) -> list[Color]:
         """Background of each heat from 0 on; the first is the theme's."""
         if way not in self._ramps:
-            self._ramps[way] = even_steps(self._stops(way), STEPS)
+            ground, *colours = even_steps(self._stops(way), STEPS - 1 + _FIRST)
+            self._ramps[way] = [ground, *colours[_FIRST - 1 :]]
         return self._ramps[way]
 
     def _stops(self, way: int) -> list[Color]:

@@ -26,6 +26,8 @@ class Situation:
     """Index of the selected token."""
     is_busy: bool = False
     """A run or a reading is in progress."""
+    is_branching: bool = False
+    """A run writes several branches."""
     has_settings: bool = True
     """The sampling settings are on the screen: a moment after the start."""
     has_typed: bool = False
@@ -49,6 +51,10 @@ NO_BEGINNING = Refusal("Type an opening line first.")
 
 def _free(now: Situation, _: Parameters) -> Refusal | None:
     return BUSY if now.is_busy else None
+
+
+def _branches(now: Situation, _: Parameters) -> Refusal | None:
+    return BUSY if now.is_busy and not now.is_branching else None
 
 
 def _token(now: Situation, _: Parameters) -> Refusal | None:
@@ -171,7 +177,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "undo": (_free, _deletion),
     "mark": (_free, _token),
     "next_mark": (_free, _token, _bookmark),
-    "tree": (_free, _token),
+    "tree": (_branches, _token),
     # questions to the model
     "lines": (_free, _token),
     "paths": (_free, _token),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from gpt.capabilities import Capabilities
 from gpt.settings import Sampling
 from tui.backend import Backend, BackendError, Completion, Done, Status, Steps
-from tui.document import Document
+from tui.document import Document, Node
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.special_tokens import Segments, without_marks
 
@@ -64,24 +64,47 @@ def request_for(
         system=document.system,
         segments=parts if is_apart else (),
         changes=document.changes,
+        branches=settings.branches,
     )
 
 
-def add(document: Document, event: Steps, request: Completion, can: Capabilities) -> None:
-    """Put the tokens of a run after the path, with what they were drawn with; can: the model."""
-    document.append(
-        event.steps,
-        is_prompt=event.is_prompt,
-        sampling=None if event.is_prompt else can.applied(request.sampling),
-        changes=request.changes,
-    )
+class Growth:
+    """The branches of a run. The first one becomes the path, the others grow beside it."""
+
+    def __init__(self, document: Document, request: Completion) -> None:
+        self._document, self._request = document, request
+        self._fork: Node | None = None
+        self.tips: dict[int, Node] = {}
+        """The last token of each branch that grows."""
+
+    def add(self, event: Steps, can: Capabilities) -> bool:
+        """Put tokens at the end of their branch; whether the path has grown.
+
+        can: the model, for the settings that they were drawn with.
+        """
+        document, request, branch = self._document, self._request, event.branch
+        sampling = None if event.is_prompt else can.applied(request.sampling.branch(branch))
+        if not event.is_prompt and self._fork is None:
+            self._fork = document.path[-1]
+        last = document.append(
+            event.steps,
+            is_prompt=event.is_prompt,
+            sampling=sampling,
+            changes=request.changes,
+            after=self.tips.get(branch, self._fork) if branch else None,
+        )
+        if last and not event.is_prompt:
+            self.tips[branch] = last
+            if event.steps[-1].finish_reason:
+                del self.tips[branch]
+        return not branch
 
 
 def finished(done: Done) -> State:
-    """What to say after a run."""
+    """What to say after a run. Without a reason, its branches ended for different ones."""
     if done.finish_reason == "length" and not done.tokens:
         return READY
-    said = FINISHED.get(done.finish_reason or "", READY.message).format(n=done.tokens)
+    said = FINISHED[done.finish_reason or "length"].format(n=done.tokens)
     return State(said.replace(" 1 tokens", " 1 token"))
 
 

@@ -43,7 +43,7 @@ async def _what_if(
         slide=slide,
         changes=() if same else document.changes,
     )
-    async for news in session.draw(request, 1):
+    async for news in session.draw(request):
         yield news
     new, end = [replace(node) for node in document.path], document.path[-1]
     # A token that both have got the new numbers; it gets its own back.

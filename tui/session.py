@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from gpt.capabilities import Capabilities
@@ -27,12 +26,13 @@ from tui.backend import (
     Steps,
 )
 from tui.changes import carried
-from tui.document import Document
+from tui.document import Document, Node
 from tui.figures import Figures, Tally
 from tui.garbage import Settler
 from tui.measure import perplexity
 from tui.news import Change, News, Problem, PromptReturned, State
-from tui.runs import READY, RunSettings, add, advised, finished, read, request_for
+from tui.node import to_fork
+from tui.runs import READY, Growth, RunSettings, advised, finished, read, request_for
 from tui.servers import Servers, with_model
 from tui.special_tokens import segments
 from tui.store import Entry, Place
@@ -65,6 +65,10 @@ class Session:
         self.is_busy = False
         """A run, a reading or a comparison is in progress, or waits for the model."""
         self.figures = Figures()
+        self.growing: dict[int, Node] = {}
+        """The last token of each branch that a run lets grow."""
+        self.is_branching = False
+        """A run writes several branches."""
         self.servers = Servers()
         """Servers that a model's name may mean."""
         self.searched = ""
@@ -192,7 +196,7 @@ class Session:
             self.document.cut(at)
         parts = segments(text, self.loaded.special_tokens if self.loaded else {})
         request = request_for(self.document, settings, new_ids, parts, as_is=as_is)
-        return self.until_free(self.draw(request, settings.branches, text))
+        return self.until_free(self.draw(request, text))
 
     def read(self, text: str, written: bytes = b"") -> AsyncIterator[News]:
         """Replace the current text by this one, as the model's tokens with their probabilities.
@@ -222,38 +226,34 @@ class Session:
                     self._settler.settle()
                 yield each
         finally:
-            self.is_busy = False
+            self.is_busy, self.is_branching, self.growing = False, False, {}
         self.keep()
         yield Change.ENDED
 
-    async def draw(
-        self, request: Completion, branches: int, typed: str = ""
-    ) -> AsyncIterator[News]:
+    def stop(self, node: Node) -> bool:
+        """Stop the branch of the run that goes on after a node; False if none is growing there."""
+        after = to_fork(node)
+        found = [branch for branch, tip in self.growing.items() if tip in after]
+        for branch in found:
+            self.backend.stop(branch)
+        return bool(found)
+
+    async def draw(self, request: Completion, typed: str = "") -> AsyncIterator[News]:
         """A run without `until_free`. typed: the text of the request as it was in its field."""
         waiting = self.loaded is None
         yield State(f"Waiting for the model: {self.waiting}" if waiting else "Reading the prompt")
-        before = begin = len(self.document.path)
-        done, branch = Done(None, 0, 0.0), request
+        before = len(self.document.path)
         try:
-            for i in range(branches):
-                if i:
-                    self.document.cut(begin)
-                    yield Change.PATH
-                    branch = self._other_branch(request, i)
-                async for each in self._stream(branch):
-                    if isinstance(each, Done):
-                        done = each
-                    else:
-                        yield each
-                if typed and not i and done.finish_reason == "cancelled" and not done.tokens:
+            async for each in self._stream(request):
+                if not isinstance(each, Done):
+                    yield each
+                    continue
+                if typed and each.finish_reason == "cancelled" and not each.tokens:
                     # Perhaps a part of the prompt was read; sent again, it joins that part.
                     self.document.cut(before)
                     yield Change.PATH
                     yield PromptReturned(typed)
-                if done.finish_reason == "cancelled" or not done.tokens:
-                    break
-                begin = len(self.document.path) - done.tokens
-            yield finished(done)
+                yield finished(each)
         except BackendError as error:
             dead = isinstance(error, EngineDiedError)
             yield State("Press Ctrl+R to restart the engine") if dead else READY
@@ -262,25 +262,21 @@ class Session:
             if typed and not self.document.ids[len(request.ids) :]:
                 yield PromptReturned(typed)
 
-    def _other_branch(self, request: Completion, i: int) -> Completion:
-        """Branch i: the same request from the same place with another seed."""
-        sampling = replace(request.sampling, seed=(request.sampling.seed + i) % 2**63)
-        ids = self.document.ids
-        return request._replace(ids=ids, text="", segments=(), new_ids=0, sampling=sampling)
-
     async def _stream(self, request: Completion) -> AsyncIterator[News | Done]:
-        """The events of one branch; the last one is Done."""
-        document = self.document
-        tally = Tally(self.figures, document, self._clock(), was_ready=self.loaded is not None)
+        """The events of a run; the last one is Done. Its first branch becomes the path."""
+        growth = Growth(self.document, request)
+        self.growing, self.is_branching = growth.tips, request.branches > 1
+        was_ready = self.loaded is not None
+        tally = Tally(self.figures, self.document, self._clock(), was_ready=was_ready)
         looked, kept = -math.inf, self._clock()
         async for event in self.backend.complete(request):
             if isinstance(event, Steps):
                 can = self.loaded.capabilities if self.loaded else Capabilities()
-                add(document, event, request, can)
-                now = self._clock()
-                if not event.is_prompt and tally.add(event.steps, now):
+                on_path, now = growth.add(event, can), self._clock()
+                if not event.is_prompt and tally.add(event.steps, now, on_path=on_path):
                     yield State("Writing; Esc stops")
-                yield Change.GREW
+                if on_path:
+                    yield Change.GREW
                 if now - looked > CALM:
                     looked = now
                     yield Change.LOOK

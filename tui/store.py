@@ -43,15 +43,7 @@ LARGEST = 2**30
 """Most bytes of a file that are read."""
 _LONGEST_HEAD = 2**26
 _UNKNOWN = datetime.fromtimestamp(0, UTC)
-_BROKEN = (
-    UserError,  # invalid settings
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    RecursionError,
-)
+_BROKEN = (UserError, ValueError, TypeError, LookupError, OverflowError, RecursionError)
 
 
 def _is_model(value: object) -> bool:

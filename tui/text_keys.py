@@ -15,7 +15,7 @@ _BOOST = (
     "Logit bias: add or subtract 1 nat, which multiplies or divides the odds of this token by 2.7."
 )
 _PANEL = (
-    "Panels beside the text: show the next or the previous one: token, sampling, layers, branches."
+    "Panels next to the text: show the next or the previous one: token, sampling, layers, branches."
 )
 _MATCH = "Search: go to the next or the previous match."
 _FORK = {

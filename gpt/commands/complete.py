@@ -5,23 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from gpt import text_file
 from gpt.command_line import Parser
-from gpt.commands import completion
+from gpt.commands import changes, completion
 from gpt.limits import Limits
 from gpt.sanitize import sanitize
+from gpt.settings import check_setting
 
 if TYPE_CHECKING:
-    from gpt.commands.language_model import LanguageModel
+    from gpt.commands.language_model import Drawing, LanguageModel
+    from gpt.interventions import Intervention
 
 
 EXAMPLES = {
     'python -m gpt complete "ROMEO:" --temperature 0.8 --seed 1': "Continue a line of Shakespeare",
     'echo "To be, or not to be" | python -m gpt complete -n 50': "Continue a text from a pipe",
+    'python -m gpt complete "ROMEO:" --branches 4 --json': "Four continuations at once, as JSON",
     'python -m gpt complete "ROMEO:" --ban love --boost death:2': "Forbid a word, favour another",
+    'python -m gpt complete "ROMEO:" --mute 6.mlp --seed 1': "Write with a part switched off",
 }
 """Command → what it does."""
 
@@ -50,32 +54,66 @@ def add_arguments(parser: Parser) -> None:
         metavar="N",
         help="Number of candidates in each Step of --json. (default: %(default)s)",
     )
+    group.add_argument(
+        "--branches",
+        type=int,
+        default=1,
+        metavar="N",
+        help="Draw N texts at once, each with the next seed. (default: %(default)s)",
+    )
     completion.add_length(parser)
     completion.add_sampling(parser)
+    inside = changes.add_arguments(parser)
+    inside.add_argument(
+        "--layer",
+        type=int,
+        metavar="N",
+        help="The layer after which the direction is added; 0 is the embedding. (default: 1)",
+    )
 
 
 def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
     """Draw a text and print it. load: loads the model; called after the arguments are checked."""
     sampling_for = completion.sampling_of(args)
+    check_setting("branches", args.branches)
+    interventions = changes.interventions_of(args)
     prompt = args.prompt if args.prompt is not None else text_file.read_stdin()
     model = load()
+    if interventions:
+        model = model.changed(interventions)
     sampling = sampling_for(model)
     ids = model.encode(prompt, special=args.special)
     limits = Limits(args.max_new_tokens, args.stop, args.slide)
-    steps = model.generate(ids, sampling, limits, top=args.top if args.json else 0)
+    drawings = model.branches(ids, sampling, limits, args.branches, top=args.top * args.json)
     if args.json:
-        for step in steps:
-            print(json.dumps(step.to_dict()), flush=True)
+        _print_json(drawings, interventions)
     else:
-        # A pipe gets exactly what the model wrote, a terminal only what is harmless.
-        safe = sanitize if sys.stdout.isatty() else str
-        print(safe(prompt), end="", flush=True)
         drops_blank = not prompt and model.drops_blank
-        words = completion.texts(steps, drops_blank=drops_blank)
-        for text in completion.before_stop(words, args.stop):
-            print(safe(text), end="", flush=True)
-        print()
-    if steps.finish_reason == "context full":
+        for number, steps in enumerate(drawings):
+            if args.branches > 1:
+                print(f"--- branch {number + 1}, seed {sampling.branch(number).seed}")
+            words = completion.texts(steps, drops_blank=drops_blank)
+            _print_text(prompt, completion.before_stop(words, args.stop))
+    if any(steps.finish_reason == "context full" for steps in drawings):
         size = model.block_size
         advice = "; --slide continues" if model.can_slide else ""
         print(f"context full: {size} of {size} tokens{advice}", file=sys.stderr)
+
+
+def _print_json(drawings: Sequence[Drawing], interventions: Sequence[Intervention]) -> None:
+    from gpt.interventions import to_dicts
+
+    inside = {"interventions": to_dicts(interventions)} if interventions else {}
+    for number, steps in enumerate(drawings):
+        which = {"branch": number} if len(drawings) > 1 else {}
+        for step in steps:
+            print(json.dumps({**which, **step.to_dict(), **inside}), flush=True)
+
+
+def _print_text(prompt: str, words: Iterable[str]) -> None:
+    # A pipe gets exactly what the model wrote, a terminal only what is harmless.
+    safe = sanitize if sys.stdout.isatty() else str
+    print(safe(prompt), end="", flush=True)
+    for text in words:
+        print(safe(text), end="", flush=True)
+    print()

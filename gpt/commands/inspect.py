@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gpt import models, text_file
-from gpt.command_line import Parser, one_of, wrong
+from gpt.command_line import Parser, one_of
+from gpt.commands import changes
 
 if TYPE_CHECKING:
     from gpt.context import Context
-    from gpt.interventions import Edge, Knockout
     from gpt.record import Record
 
 EXAMPLES = {
@@ -58,7 +57,7 @@ def add_arguments(parser: Parser) -> None:
         "--json", action="store_true", help="Print a JSON object. (default: print a table)"
     )
     _add_places(parser)
-    _add_changes(parser)
+    changes.add_arguments(parser)
 
 
 def _add_places(parser: Parser) -> None:
@@ -106,76 +105,6 @@ def _add_places(parser: Parser) -> None:
     group.add_argument(
         "--plane", action="store_true", help="Two principal components. (default: neighbours)"
     )
-
-
-def _add_changes(parser: Parser) -> None:
-    """The options that say what is changed."""
-    group = parser.add_argument_group("what to change")
-    part = "3: a layer; 3.2: a head; 3.mlp or 3.attention. May be repeated."
-    for name, verb in (("mute", "Mute a part."), ("mean", "Replace a part by its mean.")):
-        group.add_argument(
-            f"--{name}",
-            action="append",
-            default=[],
-            type=_knockout("zero" if name == "mute" else "mean"),
-            metavar="PART",
-            help=f"{verb} {part} (default: none)",
-        )
-    group.add_argument(
-        "--cut",
-        action="append",
-        default=[],
-        type=_edge,
-        metavar="FROM[:TO][@PART]",
-        help="Hide the token at position FROM from that at TO, or from all later ones, in a layer "
-        "or a head, or in all. May be repeated. (default: none)",
-    )
-    for name in ("towards", "away"):
-        group.add_argument(
-            f"--{name}",
-            action="append",
-            default=[],
-            metavar="TEXT",
-            help="A text of the direction. May be repeated. (default: none)",
-        )
-    group.add_argument(
-        "--strength",
-        type=float,
-        default=1.0,
-        metavar="X",
-        help="Number by which the direction is multiplied. (default: %(default)s)",
-    )
-    group.add_argument(
-        "--over",
-        type=one_of(("last", "mean")),
-        default="last",
-        metavar="NAME",
-        help="What a text of a direction gives: last token or mean. (default: %(default)s)",
-    )
-
-
-def _knockout(by: str) -> Callable[[str], Knockout]:
-    def read(text: str) -> Knockout:
-        from gpt.interventions import Knockout
-
-        if not (found := re.fullmatch(r"(\d{1,4})(?:\.(\d{1,5}|mlp|attention))?", text)):
-            raise wrong(text, "a part, such as 3, 3.2, 3.mlp or 3.attention")
-        layer, part = int(found[1]), found[2] or "layer"
-        head = int(part) if part.isdecimal() else None
-        values = {"part": part if head is None else "head", "layer": layer, "head": head, "by": by}
-        return Knockout.from_dict(values)
-
-    return read
-
-
-def _edge(text: str) -> Edge:
-    from gpt.interventions import Edge
-
-    pattern = r"(\d{1,9})(?::(\d{1,9}))?(?:@(\d{1,4})(?:\.(\d{1,5}))?)?"
-    if not (found := re.fullmatch(pattern, text)):
-        raise wrong(text, "an edge, such as 3, 3:7, 3:7@2 or 3:7@2.1")
-    source, target, layer, head = (None if part is None else int(part) for part in found.groups())
-    return Edge(source=source or 0, target=target, layer=layer, head=head)
 
 
 def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:

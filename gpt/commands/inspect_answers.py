@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 
+from gpt.commands.changes import interventions_of, layer_of
 from gpt.context import Context
 from gpt.errors import UserError
 from gpt.interpret.architecture import architecture
@@ -16,10 +17,10 @@ from gpt.interpret.mattered import mattered
 from gpt.interpret.patch import patch_grid
 from gpt.interpret.steer import steering
 from gpt.interpret.words import matrix_named, neighbours, plane
-from gpt.interventions import Intervention, Steer
+from gpt.interventions import Steer
 from gpt.record import Record
 
-_CHANGED = ("lens", "heads", "attention", "knockout", "steer", "model")
+_CHANGED = ("lens", "heads", "attention", "mattered", "knockout", "steer", "model")
 """What a changed network can be asked."""
 _EXPLAINED = ("logits", "mattered", "patch")
 """What is about one token after the text."""
@@ -29,7 +30,7 @@ _COMPARED = ("logits", "patch")
 
 def check(args: argparse.Namespace) -> None:
     """Refuse options that do not fit together, before the model is loaded."""
-    changes = _interventions(args)
+    changes = interventions_of(args)
     if changes and args.what not in _CHANGED:
         raise UserError(f"{args.what} looks at the network as it is; leave out what changes it")
     if args.what == "knockout" and not changes:
@@ -45,27 +46,6 @@ def check(args: argparse.Namespace) -> None:
 def answers_of(context: Context, ids: Sequence[int], args: argparse.Namespace) -> Iterator[Record]:
     """The answers to print. args: from `asked`."""
     yield from _ANSWERS[args.what](context, list(ids), args)
-
-
-def _interventions(args: argparse.Namespace) -> tuple[Intervention, ...]:
-    """What the options change inside the network."""
-    found: list[Intervention] = [*args.mute, *args.mean, *args.cut]
-    if args.towards or args.away:
-        if not (args.towards and args.away):
-            raise UserError("a direction needs --towards and --away, each with a text")
-        steer = Steer(
-            layer=_layer(args),
-            towards=tuple(args.towards),
-            away=tuple(args.away),
-            strength=args.strength,
-            over=args.over,
-        )
-        found.append(steer)
-    return tuple(found)
-
-
-def _layer(args: argparse.Namespace) -> int:
-    return 1 if args.layer is None else int(args.layer)
 
 
 def _token(context: Context, word: str) -> int:
@@ -94,7 +74,8 @@ def asked(context: Context, ids: Sequence[int], args: argparse.Namespace) -> arg
     found: list[int] = []
     if args.what in _EXPLAINED:
         if args.token is None:
-            found.append(int(context.raw_logits(context.read_end(list(ids))[-1]).argmax()))
+            with intervened(context, interventions_of(args), ids) as changed:
+                found.append(int(changed.raw_logits(changed.read_end(list(ids))[-1]).argmax()))
         else:
             found.append(_token(context, args.token))
     if args.what in _COMPARED and args.versus is not None:
@@ -105,7 +86,7 @@ def asked(context: Context, ids: Sequence[int], args: argparse.Namespace) -> arg
 
 
 def _lens(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    with intervened(context, _interventions(args), ids) as changed:
+    with intervened(context, interventions_of(args), ids) as changed:
         if args.layer is None:
             yield lens_grid(changed, ids, last=args.last, has_middle=args.middle)
         else:
@@ -113,13 +94,13 @@ def _lens(context: Context, ids: list[int], args: argparse.Namespace) -> Iterato
 
 
 def _heads(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    with intervened(context, _interventions(args), ids) as changed:
+    with intervened(context, interventions_of(args), ids) as changed:
         yield heads(changed, ids)
 
 
 def _attention(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    with intervened(context, _interventions(args), ids) as changed:
-        yield work(changed, ids, _layer(args), args.head)
+    with intervened(context, interventions_of(args), ids) as changed:
+        yield work(changed, ids, layer_of(args), args.head)
 
 
 def _logits(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
@@ -127,11 +108,12 @@ def _logits(context: Context, ids: list[int], args: argparse.Namespace) -> Itera
 
 
 def _mattered(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    yield mattered(context, ids, *args.asked, last=args.last)
+    with intervened(context, interventions_of(args), ids) as changed:
+        yield mattered(changed, ids, *args.asked, last=args.last)
 
 
 def _knockout(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    yield effect(context, ids, _interventions(args))
+    yield effect(context, ids, interventions_of(args))
 
 
 def _patch(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
@@ -139,7 +121,7 @@ def _patch(context: Context, ids: list[int], args: argparse.Namespace) -> Iterat
 
 
 def _steer(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    changes = _interventions(args)
+    changes = interventions_of(args)
     yield from (steering(context, ids, each) for each in changes if isinstance(each, Steer))
     yield effect(context, ids, changes)
 
@@ -154,7 +136,7 @@ def _neighbours(context: Context, ids: list[int], args: argparse.Namespace) -> I
 
 def _model(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
     yield architecture(context.config)
-    with intervened(context, _interventions(args), ids) as changed:
+    with intervened(context, interventions_of(args), ids) as changed:
         yield stream_norms(changed, ids)
 
 

@@ -5,9 +5,7 @@ It names the end of the text, the tokens asked about, the unit, and the directio
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from gpt.interpret.architecture import Architecture
 from gpt.interpret.effects import Effect, Mattered, PatchGrid, Steering
@@ -22,7 +20,6 @@ from gpt.interpret.looks import (
     Token,
     Work,
 )
-from gpt.record import Record
 from gpt.sanitize import one_line
 
 _END = 24
@@ -72,11 +69,6 @@ def row_name(layer: int, *, is_middle: bool, is_last: bool = False) -> str:
     return "output" if is_last else f"layer {layer}"
 
 
-def heading(answer: Record, text: Text) -> str:
-    """The first line of a table."""
-    return _HEADINGS[type(answer)](answer, text)
-
-
 def _plain(text: str) -> str:
     return repr(one_line(text))[1:-1]
 
@@ -85,14 +77,16 @@ def _quoted(token: Token) -> str:
     return f'"{named(token)}"'
 
 
-def _lens(found: LensGrid, text: Text) -> str:
+def lens(found: LensGrid, text: Text) -> str:
+    """What each layer predicts after each token."""
     return (
         f"to the end of {text.end}: the best token of each layer with its probability in %, from "
         "the embedding down to the output; a column predicts the token above it"
     )
 
 
-def _cell(cell: LensCell, text: Text) -> str:
+def cell(cell: LensCell, text: Text) -> str:
+    """What one layer predicts."""
     is_last = cell.layer == text.n_layer
     row = row_name(cell.layer, is_middle=cell.is_middle, is_last=is_last)
     return (
@@ -101,7 +95,8 @@ def _cell(cell: LensCell, text: Text) -> str:
     )
 
 
-def _heads(found: Heads, text: Text) -> str:
+def heads(found: Heads, text: Text) -> str:
+    """Where all heads look."""
     return (
         f"after {text.end}: where each head looks from token {found.position} "
         f'"{text.name(found.position)}", its strongest token with the weight in % of its '
@@ -109,7 +104,8 @@ def _heads(found: Heads, text: Text) -> str:
     )
 
 
-def _work(found: Work, text: Text) -> str:
+def work(found: Work, text: Text) -> str:
+    """The calculation of a head."""
     return (
         f"after {text.end}: layer {found.layer}, head {found.head} (keys and values of head "
         f'{found.key_head}), at token {found.position} "{text.name(found.position)}"; numbers '
@@ -117,25 +113,29 @@ def _work(found: Work, text: Text) -> str:
     )
 
 
-def _parts(found: LogitParts, text: Text) -> str:
+def parts(found: LogitParts, text: Text) -> str:
+    """The parts of a logit."""
     return f"after {text.end}: the parts of {text.logit}, in nats, the largest first"
 
 
-def _mattered(found: Mattered, text: Text) -> str:
+def mattered(found: Mattered, text: Text) -> str:
+    """Which earlier tokens mattered."""
     return (
         f"after {text.end}: what each token did for log p of {_quoted(text.asked[0])}, in nats, "
         "+ made it more probable; the first token of the text on top"
     )
 
 
-def _effect(found: Effect, text: Text) -> str:
+def effect(found: Effect, text: Text) -> str:
+    """What a change does to each token."""
     return (
         f"to the end of {text.end}: KL(original ‖ changed) in nats and the probability of each "
         "token in %, before and after the change; the first token of the text on top"
     )
 
 
-def _patch(found: PatchGrid, text: Text) -> str:
+def patch(found: PatchGrid, text: Text) -> str:
+    """What each activation of another text does."""
     unit = "in nats" if found.share is None else "as a share of the way: 0 as here, 1 as there"
     return (
         f"after {text.end}: {text.logit} if one activation is that of the other text, {unit}; "
@@ -143,21 +143,24 @@ def _patch(found: PatchGrid, text: Text) -> str:
     )
 
 
-def _steering(found: Steering, text: Text) -> str:
+def steering(found: Steering, text: Text) -> str:
+    """How large a direction is."""
     return (
         f"in {text.end}: Euclidean norms, without a unit, of the direction and of the stream that "
         "it is added to"
     )
 
 
-def _norms(found: StreamNorms, text: Text) -> str:
+def norms(found: StreamNorms, text: Text) -> str:
+    """The norms of the residual stream."""
     return (
         f"to the end of {text.end}: Euclidean norms, without a unit, of the residual stream at "
         "each token, from the embedding down to the last layer"
     )
 
 
-def _neighbours(found: Neighbours, text: Text) -> str:
+def neighbours(found: Neighbours, text: Text) -> str:
+    """Tokens near a sum of tokens."""
     less = "".join(f" minus {_quoted(token)}" for token in text.minus)
     return (
         f"{found.matrix}: the tokens nearest to {text.end}{less}, by cosine, then by dot product, "
@@ -165,7 +168,8 @@ def _neighbours(found: Neighbours, text: Text) -> str:
     )
 
 
-def _plane(found: Plane, text: Text) -> str:
+def plane(found: Plane, text: Text) -> str:
+    """Tokens on two axes."""
     shares = " and ".join(f"{100 * share:.1f} %" for share in found.explained)
     return (
         f"{found.matrix}: x and y, without a unit, of the tokens of {text.end} in their order; "
@@ -173,22 +177,6 @@ def _plane(found: Plane, text: Text) -> str:
     )
 
 
-def _architecture(found: Architecture, text: Text) -> str:
+def architecture(found: Architecture, text: Text) -> str:
+    """The weights."""
     return "weights: number of parameters, shape and name, in the order of the network"
-
-
-_HEADINGS: dict[type[Record], Callable[[Any, Text], str]] = {
-    LensGrid: _lens,
-    LensCell: _cell,
-    Heads: _heads,
-    Work: _work,
-    LogitParts: _parts,
-    Mattered: _mattered,
-    Effect: _effect,
-    PatchGrid: _patch,
-    Steering: _steering,
-    StreamNorms: _norms,
-    Neighbours: _neighbours,
-    Plane: _plane,
-    Architecture: _architecture,
-}

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from gpt.commands.inspect_headings import Text, heading, named, row_name
+from gpt.commands import inspect_headings as headings
+from gpt.commands.inspect_headings import Text, named, row_name
 from gpt.interpret.architecture import Architecture
 from gpt.interpret.effects import Effect, Mattered, PatchGrid, Steering
 from gpt.interpret.looks import (
@@ -28,8 +29,9 @@ _CELL = 9
 
 def lines(answer: Record, text: Text) -> Iterator[str]:
     """The lines of a table, after its heading."""
+    heading, rows = _TABLES[type(answer)]
     yield heading(answer, text)
-    yield from _TABLES[type(answer)](answer, text)
+    yield from rows(answer, text)
 
 
 def _fitted(text: str, width: int = _CELL) -> str:
@@ -176,18 +178,21 @@ def _architecture(found: Architecture, text: Text) -> Iterator[str]:
     yield from found.notes
 
 
-_TABLES: dict[type[Record], Callable[[Any, Text], Iterator[str]]] = {
-    LensGrid: _lens,
-    LensCell: _cell,
-    Heads: _heads,
-    Work: _work,
-    LogitParts: _parts,
-    Mattered: _mattered,
-    Effect: _effect,
-    PatchGrid: _patch,
-    Steering: _steering,
-    StreamNorms: _norms,
-    Neighbours: _neighbours,
-    Plane: _plane,
-    Architecture: _architecture,
+_Heading = Callable[[Any, Text], str]
+_Rows = Callable[[Any, Text], Iterator[str]]
+_TABLES: dict[type[Record], tuple[_Heading, _Rows]] = {
+    LensGrid: (headings.lens, _lens),
+    LensCell: (headings.cell, _cell),
+    Heads: (headings.heads, _heads),
+    Work: (headings.work, _work),
+    LogitParts: (headings.parts, _parts),
+    Mattered: (headings.mattered, _mattered),
+    Effect: (headings.effect, _effect),
+    PatchGrid: (headings.patch, _patch),
+    Steering: (headings.steering, _steering),
+    StreamNorms: (headings.norms, _norms),
+    Neighbours: (headings.neighbours, _neighbours),
+    Plane: (headings.plane, _plane),
+    Architecture: (headings.architecture, _architecture),
 }
+"""Kind of answer → its first line, and the lines after it."""

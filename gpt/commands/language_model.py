@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gpt.limits import Limits
 from gpt.settings import Sampling
 from gpt.step import FinishReason, Step
+
+if TYPE_CHECKING:
+    from gpt.interventions import Intervention
 
 
 class Drawing(Protocol):
@@ -50,6 +53,14 @@ class LanguageModel(Protocol):
 
     def generate(self, ids: list[int], sampling: Sampling, limits: Limits, *, top: int) -> Drawing:
         """Tokens that are drawn after ids."""
+
+    def branches(
+        self, ids: list[int], sampling: Sampling, limits: Limits, n: int, *, top: int
+    ) -> list[Drawing]:
+        """Several continuations of ids, each with the next seed."""
+
+    def changed(self, interventions: Sequence[Intervention]) -> LanguageModel:
+        """The same model that draws with these changes inside its network."""
 
     def turn(self, ids: list[int], text: str, system: str) -> tuple[list[int], Sequence[str]]:
         """A conversation with a person's turn after it, and the strings that end the answer."""

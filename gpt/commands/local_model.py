@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from gpt.chat import turn
 from gpt.chat_template import ChatTemplate, read_template
 from gpt.commands.language_model import Drawing
-from gpt.generate import blocked, generate, score
+from gpt.fast.branches import Branch, branches
+from gpt.generate import blocked, score
+from gpt.interpret.intervene import intervened
+from gpt.interventions import Intervention
 from gpt.limits import Limits
 from gpt.loaded import LoadedModel
 from gpt.settings import Sampling
@@ -29,6 +34,24 @@ class _Drawing:
             yield step
 
 
+def _apart(drawn: Iterator[tuple[int, Step]], n: int) -> list[Iterator[Step]]:
+    """The Steps of each of n branches. What comes while another one is asked for waits."""
+    waiting: list[deque[Step]] = [deque() for _ in range(n)]
+
+    def of(branch: int) -> Iterator[Step]:
+        while True:
+            while waiting[branch]:
+                step = waiting[branch].popleft()
+                yield step
+                if step.finish_reason:
+                    return
+            if (found := next(drawn, None)) is None:
+                return
+            waiting[found[0]].append(found[1])
+
+    return [of(branch) for branch in range(n)]
+
+
 class LocalModel:
     """A loaded model."""
 
@@ -37,6 +60,7 @@ class LocalModel:
     def __init__(self, loaded: LoadedModel) -> None:
         self._loaded = loaded
         self._context = loaded.context
+        self._interventions: tuple[Intervention, ...] = ()
         self.vocab_size = loaded.context.config.vocab_size
         self.block_size = loaded.context.config.block_size
         self.drops_blank = loaded.context.tokenizer.drops_blank
@@ -60,8 +84,30 @@ class LocalModel:
 
     def generate(self, ids: list[int], sampling: Sampling, limits: Limits, *, top: int) -> Drawing:
         """Tokens that are drawn after ids."""
-        steps = generate(self._context, ids, sampling, limits, top=top)
-        return _Drawing(steps, blocked(self._context, ids, limits))
+        return self.branches(ids, sampling, limits, 1, top=top)[0]
+
+    def branches(
+        self, ids: list[int], sampling: Sampling, limits: Limits, n: int, *, top: int
+    ) -> list[Drawing]:
+        """Several continuations of ids, each with the next seed; drawn at the same time."""
+        wanted = [Branch(sampling.branch(i)) for i in range(n)]
+        grows_by = limits.max_new_tokens if limits.slide else 0
+        change = self._context, self._interventions, ids
+        with intervened(*change, grows_by=grows_by):
+            pass  # what cannot be changed is refused before anything is printed
+
+        def drawn() -> Iterator[tuple[int, Step]]:
+            with intervened(*change, grows_by=grows_by) as changed:
+                yield from branches(changed, ids, wanted, limits, top=top)
+
+        reason = blocked(self._context, ids, limits)
+        return [_Drawing(steps, reason) for steps in _apart(drawn(), n)]
+
+    def changed(self, interventions: Sequence[Intervention]) -> LocalModel:
+        """The same model that draws with these changes inside its network."""
+        other = copy.copy(self)
+        other._interventions = tuple(interventions)
+        return other
 
     def turn(self, ids: list[int], text: str, system: str) -> tuple[list[int], Sequence[str]]:
         """A conversation with a person's turn after it, and the strings that end the answer."""

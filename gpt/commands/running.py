@@ -9,8 +9,8 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from gpt import models
-from gpt.command_line import Parser, listed, one_of
-from gpt.commands import server_options
+from gpt.command_line import Parser
+from gpt.commands import device_options, server_options
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 
@@ -34,26 +34,7 @@ def add_model(parser: Parser) -> None:
 def add_speed(parser: Parser) -> None:
     """The options that say how a model runs."""
     speed = parser.add_argument_group("speed")
-    speed.add_argument(
-        "--device",
-        default="auto",
-        metavar="DEVICE",
-        help="Device: auto, cpu, cuda, cuda:N or mps. (default: %(default)s)",
-    )
-    dtypes = ("auto", *models.DTYPES)
-    speed.add_argument(
-        "--dtype",
-        type=one_of(dtypes),
-        default="auto",
-        metavar="DTYPE",
-        help=f"Dtype of the weights in memory: {listed(dtypes)}. (default: %(default)s)",
-    )
-    speed.add_argument(
-        "--threads",
-        type=int,
-        metavar="N",
-        help="Number of threads on the CPU. (default: what suits the model)",
-    )
+    device_options.add_device(speed)
     speed.add_argument(
         "--compile",
         action="store_true",
@@ -67,7 +48,7 @@ def load_model(args: argparse.Namespace) -> LoadedModel:
     from gpt import loaded as runs
 
     compile = "on" if args.compile else "off"
-    options = runs.RunOptions(args.device, args.dtype, args.threads, compile=compile)
+    options = runs.RunOptions(args.device, args.dtype, args.threads or None, compile=compile)
     loaded = runs.load_model(directory, options)
     notices = [loaded.notice]
     if loaded.build:

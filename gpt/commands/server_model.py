@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from gpt.commands.language_model import Drawing
 from gpt.errors import UserError
+from gpt.interventions import Intervention
 from gpt.limits import Limits
 from gpt.remote.session import Session
 from gpt.settings import Sampling
@@ -33,7 +34,7 @@ class ServerModel:
         return self._session.drops_blank
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Ids of a text. special: refused; the server decides that by itself."""
+        """Ids of a text. special: refused; at a server a special token's name is always text."""
         _refuse_special(special)
         return self._session.encode(text)
 
@@ -54,6 +55,19 @@ class ServerModel:
             print(f"note: the server ignores: {', '.join(ignored)}", file=sys.stderr)
         return self._session.generate(ids, sampling, limits, top=top)
 
+    def branches(
+        self, ids: list[int], sampling: Sampling, limits: Limits, n: int, *, top: int
+    ) -> list[Drawing]:
+        """Several continuations of ids, each with the next seed; drawn one after another."""
+        return [self.generate(ids, sampling.branch(i), limits, top=top) for i in range(n)]
+
+    def changed(self, interventions: Sequence[Intervention]) -> ServerModel:
+        """Refused: a server does not show its insides."""
+        raise UserError(
+            "nothing can be changed inside a model at a server; leave out --mute, --mean, --cut "
+            "and --towards, or use a model of this machine"
+        )
+
     def turn(self, ids: list[int], text: str, system: str) -> tuple[list[int], Sequence[str]]:
         """A conversation with a person's turn after it, and the strings that end the answer."""
         return self._session.turn(ids, text, system).ids, ()
@@ -61,4 +75,7 @@ class ServerModel:
 
 def _refuse_special(special: bool) -> None:
     if special:
-        raise UserError("--special is for models of this machine; a server reads a text by itself")
+        raise UserError(
+            "--special is for models of this machine; "
+            "at a server the name of a special token is always text"
+        )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gpt.context import Context
+from gpt.context import Context, Continuations
 from gpt.errors import UserError
 from gpt.interpret.answers import LikelyPath, Row, Waterfall
 from gpt.interpret.intervene import intervened
@@ -113,14 +113,14 @@ def likely_paths(
     keeps the best `width` continuations at every length (Lowerre 1976), so it can miss one that
     starts with improbable tokens.
     """
-    model, config = context.model, context.config
+    config = context.config
     if not ids:
         raise UserError("the first token has no context, so it has no distribution")
     context.check_ids(ids)
     start = context.window_start(len(ids))
     hidden = context.read(ids[start:])
     depth = min(depth, config.block_size - (len(ids) - start) + 1)
-    cache = context.fork(len(hidden))
+    continuations = Continuations(context, len(hidden))
     logits = context.raw_logits(hidden[-1])[None]  # (1, V)
     check_finite(float(logits.sum()), len(ids))
     alive, ended = [_Beam([], [])], list[_Beam]()
@@ -140,9 +140,8 @@ def likely_paths(
         alive = [beam for beam in grown if beam.ids[-1] not in context.ends]
         if length == depth or not alive or watcher.cancelled():
             break
-        cache = cache.copy(cache.length, rows)
-        last = torch.tensor([[beam.ids[-1]] for beam in alive], device=logits.device)
-        logits = context.raw_logits(model.hidden(last, cache)[:, -1])
+        states = continuations.read(rows, [[beam.ids[-1]] for beam in alive])  # (1, E) each
+        logits = context.raw_logits(torch.cat(states))
     found = sorted([*alive, *ended], key=lambda beam: -beam.total)[:width]
     bytes_of = context.tokenizer.token_bytes
     return [LikelyPath(tuple(b.ids), tuple(map(bytes_of, b.ids)), tuple(b.logprobs)) for b in found]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -19,7 +19,7 @@ from gpt.interpret.effects import Effect
 from gpt.interpret.hooks import Handler, Mask, Site, hooked
 from gpt.interpret.steer import direction
 from gpt.interventions import Edge, Intervention, Knockout, Steer, check
-from gpt.model import GPT
+from gpt.model import GPT, causal_mask
 from gpt.prediction import check_finite
 from gpt.progress import NOBODY, Watcher
 
@@ -48,6 +48,8 @@ class _Changed:
 
 _LATEST: WeakKeyDictionary[Context, _Changed] = WeakKeyDictionary()
 """The latest changed context of each, so that it need not read its text again."""
+_EDGES: WeakKeyDictionary[Context, tuple[Edge, ...]] = WeakKeyDictionary()
+"""The edges that are cut in a changed context."""
 
 
 @contextmanager
@@ -91,9 +93,31 @@ def _changed(
         fresh = Context(context.model, context.tokenizer, context.ends)
         changes = _prepare(context, wanted, of_text or (), watcher)
         latest = _Changed(wanted, of_text, fresh, changes)
+        _EDGES[fresh] = tuple(each for each in wanted if isinstance(each, Edge))
         if not watcher.cancelled():
             _LATEST[context] = latest
     return latest
+
+
+def without_token(context: Context, position: int) -> AbstractContextManager[None]:
+    """A `with` for reading what follows a token that is left out, in a context of `intervened`.
+
+    The tokens after it have moved up by one position, and cut edges move with them.
+    """
+    cut = _EDGES.get(context, ())
+    if not cut:
+        return nullcontext()
+    kept = [each for each in cut if position not in (each.source, each.target)]
+    moved = [
+        replace(
+            each,
+            source=each.source - (each.source > position),
+            target=None if each.target is None else each.target - (each.target > position),
+        )
+        for each in kept
+    ]
+    mask = _without(moved, context.config.n_head)
+    return hooked(context.model, {}, mask=lambda layer, q, k, _: mask(layer, q, k, None))
 
 
 @torch.inference_mode()
@@ -171,17 +195,18 @@ def _without(edges: Sequence[Edge], n_head: int) -> Mask:
         here = [each for each in edges if each.layer in (None, layer)]
         if not here:
             return mask
-        T, S = q.size(2), k.size(2)
         n = n_head if any(each.head for each in here) else 1
-        sees = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T).repeat(n, 1, 1)
+        visible = causal_mask(q, k) if mask is None else mask  # (T, S)
+        # A token sees its text from the first token on, but not those of other continuations.
+        place = visible.cumsum(-1) - 1  # (T, S) position of each key that it sees
+        own = place[:, -1:]  # (T, 1) its own position
+        sees = visible.repeat(n, 1, 1)
         for each in here:
-            first = each.source + 1 if each.target is None else each.target
-            end = S if each.target is None else each.target + 1
+            is_target = own > each.source if each.target is None else own == each.target
             heads = slice(None) if each.head is None or n == 1 else slice(each.head - 1, each.head)
-            rows = slice(max(0, first - (S - T)), max(0, end - (S - T)))
-            sees[heads, rows, each.source : each.source + 1] = False
-        if n > 1 and T == 1:  # queries that share keys are rows of one product
-            return sees.view(1, k.size(1), -1, S)
+            sees[heads] &= ~(is_target & (place == each.source))
+        if n > 1 and q.size(2) == 1:  # queries that share keys are rows of one product
+            return sees.view(1, k.size(1), -1, k.size(2))
         return sees[None]  # (1, n, T, S)
 
     return mask

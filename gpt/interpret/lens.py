@@ -12,6 +12,7 @@ from torch import Tensor
 from gpt.context import Context
 from gpt.errors import UserError
 from gpt.interpret.answers import Layer
+from gpt.interpret.intervene import without_token
 from gpt.model import Attention, attention
 from gpt.prediction import predict, read_out
 from gpt.progress import NOBODY, Watcher
@@ -110,7 +111,8 @@ def attribution(
     """How much each of ids adds to the log-probability of chosen, the next token, in nats.
 
     That is log p(chosen) − log p(chosen without that token) (occlusion, Zeiler and Fergus 2014).
-    The tokens after the one that is left out move up by one position. None for tokens before the
+    The tokens after the one that is left out move up by one position. Whatever else is changed in
+    the network stays changed, means over the text included. None for tokens before the
     last `last` ones, for tokens outside the model's window, for a token that is the whole context,
     and for the rest after a cancellation.
     """
@@ -134,7 +136,8 @@ def attribution(
             break
         if after:
             following = torch.tensor([after], device=model.wte.weight.device)  # (1, T)
-            state = model.hidden(following, context.fork(i))[0, -1]  # (E)
+            with without_token(context, i):
+                state = model.hidden(following, context.fork(i))[0, -1]  # (E)
         else:
             state = hidden[i - 1]
         nats[start + i] = with_all - logprob(state)

@@ -86,7 +86,7 @@ def cut_edges(
         for row, source in enumerate(without):
             if source >= 0:
                 sees[row, :, :, source] = False
-        return sees  # (B, 1, 1, S)
+        return sees if mask is None else sees & mask  # (B, 1 or heads, 1 or queries, S)
 
     def logprobs() -> list[float]:
         """log p(chosen) for each source in `without`, which loses its edge; -1: none is lost."""

@@ -87,7 +87,7 @@ def stream(context: Context, ids: Sequence[int], layer: int) -> Tensor:
 def steering(
     context: Context, ids: Sequence[int], steer: Steer, *, watcher: Watcher = NOBODY
 ) -> Steering:
-    """How large what a direction adds is, beside the stream that it is added to.
+    """How large what a direction adds is, compared with the stream that it is added to.
 
     ids: the text whose stream is measured; its last tokens if it is longer than the context.
     """

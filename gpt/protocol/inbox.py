@@ -26,14 +26,19 @@ class Job:
     error: str = ""
     """Why the line is not a request."""
     _cancelled: threading.Event = field(default_factory=threading.Event)
+    _branches: set[int] = field(default_factory=set)
+    """Branches that were cancelled alone."""
 
-    def cancel(self) -> None:
-        """Make the answer end soon."""
-        self._cancelled.set()
+    def cancel(self, branch: int | None = None) -> None:
+        """Make the answer end soon, or only one of its branches."""
+        if branch is None:
+            self._cancelled.set()
+        else:
+            self._branches.add(branch)
 
-    def is_cancelled(self) -> bool:
-        """Whether the answer should end soon."""
-        return self._cancelled.is_set()
+    def is_cancelled(self, branch: int | None = None) -> bool:
+        """Whether the answer, or this branch of it, should end soon."""
+        return self._cancelled.is_set() or branch in self._branches
 
 
 class Inbox:
@@ -51,7 +56,7 @@ class Inbox:
             for line in lines:
                 job = _parse(line)
                 if job.op == "cancel":
-                    self._cancel(job.id)
+                    self._cancel(job.id, job.values.get("branch"))
                     continue
                 with self._lock:
                     self._open.append(job)
@@ -70,11 +75,13 @@ class Inbox:
         with self._lock:
             self._open.remove(job)
 
-    def _cancel(self, id: Any) -> None:
+    def _cancel(self, id: Any, branch: Any) -> None:
+        if type(branch) not in (int, type(None)):
+            return
         with self._lock:
             for job in self._open:
                 if job.id is not None and job.id == id:
-                    job.cancel()
+                    job.cancel(branch)
 
 
 def _parse(line: bytes) -> Job:

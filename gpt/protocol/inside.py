@@ -55,7 +55,7 @@ class Parts(PathRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mattered(PathRequest):
+class Mattered(ChangedRequest):
     """Ask what each token of the path did for a token after it."""
 
     chosen: int = 0
@@ -72,7 +72,7 @@ class Effect(PathRequest):
 
 @dataclass(frozen=True, kw_only=True)
 class Steering(PathRequest):
-    """Ask how large the directions among the interventions are, beside the stream."""
+    """Ask how large the directions among the interventions are, and how large the stream is."""
 
     interventions: tuple[Intervention, ...] = ()
 

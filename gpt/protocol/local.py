@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gpt import models
@@ -14,7 +15,7 @@ from gpt.errors import UserError
 from gpt.models import Role
 from gpt.progress import Watcher
 from gpt.protocol import request as requests
-from gpt.protocol.reply import Reply
+from gpt.protocol.reply import Reply, common_reason
 from gpt.protocol.request import PathRequest, Request
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ class LocalModels:
     def _generate(self, request: requests.Generate, reply: Reply) -> None:
         from gpt.chat import Turn, stops_of, turn
         from gpt.chat_template import read_template
-        from gpt.generate import Limits, blocked, generate, score
+        from gpt.fast.branches import Branch, branches
+        from gpt.generate import Limits, blocked, score
         from gpt.interpret.compare import translate_settings
         from gpt.interpret.intervene import intervened
 
@@ -172,12 +174,18 @@ class LocalModels:
             if (first_echoed := request.echo_from) is not None:
                 prompt = score(changed, ids, start=first_echoed, top=request.top, watcher=watcher)
                 reply.stream("prompt", (_credited(step, written) for step in prompt))
-            steps = generate(changed, ids, sampling, limits, top=request.top, watcher=watcher)
+            wanted = [
+                Branch(sampling.branch(i), Watcher(partial(reply.is_cancelled, i), reply.tell))
+                for i in range(request.branches)
+            ]
+            steps = branches(changed, ids, wanted, limits, top=request.top)
             decoding = time.perf_counter()
-            count, last = reply.stream("steps", steps)
+            count, last = reply.stream_branches(steps)
         reply.send(
             "done",
-            finish_reason=(last and last.finish_reason) or reason or "cancelled",
+            finish_reason=common_reason(
+                last[i].finish_reason if i in last else reason for i in range(request.branches)
+            ),
             tokens=count,
             prompt_seconds=decoding - started,
             seconds=time.perf_counter() - decoding,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from gpt.errors import UserError
@@ -12,7 +13,7 @@ from gpt.limits import Limits
 from gpt.models import Role
 from gpt.progress import Watcher
 from gpt.protocol import request as requests
-from gpt.protocol.reply import Reply
+from gpt.protocol.reply import Reply, common_reason
 from gpt.protocol.request import PathRequest, Request
 from gpt.remote.chat import Turn
 from gpt.remote.connect import connect
@@ -181,7 +182,16 @@ def _generate(session: Session, request: requests.Generate, reply: Reply, watche
         written = Turn(_path(session, request), frozenset())
     ids = written.ids
     limits = Limits(request.max_new_tokens, request.stop, request.slide)
-    drawing = session.generate(ids, request.sampling, limits, top=request.top, watcher=watcher)
+    wanted = [
+        session.generate(
+            ids,
+            request.sampling.branch(i),
+            limits,
+            top=request.top,
+            watcher=Watcher(partial(reply.is_cancelled, i), reply.tell),
+        )
+        for i in range(request.branches)
+    ]
     started = time.perf_counter()
     if request.echo_from is not None:
         steps = session.score(ids, start=request.echo_from, top=request.top, watcher=watcher)
@@ -191,10 +201,11 @@ def _generate(session: Session, request: requests.Generate, reply: Reply, watche
         )
         reply.stream("prompt", steps)
     decoding = time.perf_counter()
-    count, last = reply.stream("steps", drawing.steps)
+    waited_for = ((i, each) for i, each in enumerate(wanted) if not reply.is_cancelled(i))
+    count, _ = reply.stream_branches((i, step) for i, each in waited_for for step in each)
     reply.send(
         "done",
-        finish_reason=(last and last.finish_reason) or drawing.finish_reason or "cancelled",
+        finish_reason=common_reason(each.finish_reason for each in wanted),
         tokens=count,
         prompt_seconds=decoding - started,
         seconds=time.perf_counter() - decoding,

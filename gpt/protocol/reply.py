@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, TypeVar
 
 from gpt.protocol.inbox import Job
-from gpt.step import Step
+from gpt.step import FinishReason, Step
 
 BATCH_SECONDS = 0.016
 """Steps are sent at most once in this time, a frame of a screen, so that a reader is not busy."""
@@ -18,8 +18,20 @@ TELL_SECONDS = 0.3
 """Seconds before the first message about the progress of a request, and between two of them."""
 
 
+Branch = TypeVar("Branch", int, None)
+
+
 class NobodyListensError(Exception):
     """Answers can no longer be written: the reader has closed its end."""
+
+
+def common_reason(reasons: Iterable[FinishReason | None]) -> FinishReason | None:
+    """Why all branches ended; None if for different reasons.
+
+    reasons: of each branch; None if nobody waited for its next token.
+    """
+    found: set[FinishReason] = {reason or "cancelled" for reason in reasons}
+    return found.pop() if len(found) == 1 else None
 
 
 class Reply:
@@ -36,9 +48,9 @@ class Reply:
         """Name of the operation."""
         return self._job.op
 
-    def is_cancelled(self) -> bool:
-        """Whether the request was cancelled."""
-        return self._job.is_cancelled()
+    def is_cancelled(self, branch: int | None = None) -> bool:
+        """Whether the request, or this branch of it, was cancelled."""
+        return self._job.is_cancelled(branch)
 
     def tell(self, message: str) -> None:
         """Send a message about the progress, at most once in TELL_SECONDS."""
@@ -48,17 +60,29 @@ class Reply:
 
     def stream(self, event: str, steps: Iterator[Step]) -> tuple[int, Step | None]:
         """Send steps in batches. Returns their number and the last one."""
-        batch: list[dict[str, Any]] = []
-        count, last, sent = 0, None, 0.0
-        for last in steps:
-            batch.append(last.to_dict())
+        count, last = self._stream(event, ((None, step) for step in steps))
+        return count, last.get(None)
+
+    def stream_branches(self, steps: Iterator[tuple[int, Step]]) -> tuple[int, dict[int, Step]]:
+        """Send steps in batches, each with its branch. Returns their number and each last one."""
+        return self._stream("steps", steps)
+
+    def _stream(
+        self, event: str, steps: Iterator[tuple[Branch, Step]]
+    ) -> tuple[int, dict[Branch, Step]]:
+        batches: dict[Branch, list[dict[str, Any]]] = {}
+        last: dict[Branch, Step] = {}
+        count, sent = 0, 0.0
+        for branch, step in steps:
+            last[branch] = step
+            batch = batches.setdefault(branch, [])
+            batch.append(step.to_dict())
             count += 1
             now = time.perf_counter()
             if now - sent >= BATCH_SECONDS or len(batch) >= BATCH_STEPS:
-                self._send_steps(event, batch)
-                batch, sent = [], now
-        if batch:
-            self._send_steps(event, batch)
+                self._send_steps(event, batches)
+                batches, sent = {}, now
+        self._send_steps(event, batches)
         return count, last
 
     def end(self, event: str, **fields: Any) -> None:
@@ -81,6 +105,8 @@ class Reply:
         except OSError as error:
             raise NobodyListensError from error
 
-    def _send_steps(self, event: str, batch: list[dict[str, Any]]) -> None:
-        self.send(event, steps=batch)
-        self.has_steps = True
+    def _send_steps(self, event: str, batches: Mapping[Branch, list[dict[str, Any]]]) -> None:
+        for branch, batch in batches.items():
+            named: dict[str, Any] = {} if branch is None else {"branch": branch}
+            self.send(event, **named, steps=batch)
+            self.has_steps = True

@@ -16,7 +16,7 @@ from gpt.protocol.inside import INSIDE as INSIDE
 from gpt.protocol.path import ChangedRequest as ChangedRequest
 from gpt.protocol.path import PathRequest as PathRequest
 from gpt.protocol.path import Request as Request
-from gpt.settings import Sampling
+from gpt.settings import Sampling, check_setting
 from gpt.tokenizer import LONGEST_TEXT
 
 
@@ -95,6 +95,11 @@ class Generate(ChangedRequest):
     """Whether `text` is a person's turn in a conversation."""
     system: str = ""
     """What the model is told before the first turn of a conversation."""
+    branches: int = 1
+    """Number of texts; each has the next seed."""
+
+    def __post_init__(self) -> None:
+        check_setting("branches", self.branches)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +128,7 @@ class Layers(ChangedRequest):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attribution(PathRequest):
+class Attribution(ChangedRequest):
     """Ask how much each token of the path raises the probability of a token after the path."""
 
     chosen: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gpt.errors import UserError
+from gpt.remote.plain_text import Encode, name_in
 from gpt.remote.server import Message, Server
 
 _ANSWERS = "Yes", "No"
@@ -24,14 +25,15 @@ class Turn(NamedTuple):
     """Positions of the tokens of this turn that the template put around what the person wrote."""
 
 
-def turn(server: Server, ids: Sequence[int], text: str, system: str = "") -> Turn:
+def turn(server: Server, ids: Sequence[int], text: str, system: str, encode_more: Encode) -> Turn:
     """A text with a person's turn after it. The ids so far stay as they are.
 
     The first turn is what the template makes of the messages. A later one is what it puts after an
-    answer: the end of the model's turn, if the model did not write it, and the person's turn. The
-    server's tokenizer reads the text, so the name of a special token in it becomes that token.
+    answer: the end of the model's turn, if the model did not write it, and the person's turn.
+    Nothing in what a person writes becomes a special token.
 
     system: what the model is told before the first turn; it has no effect on later ones.
+    encode_more: a text that continues another one → ids without special tokens.
     """
     told = [_message("system", system)] if system and not ids else []
     added, *others = (
@@ -41,8 +43,16 @@ def turn(server: Server, ids: Sequence[int], text: str, system: str = "") -> Tur
         raise UserError("this model's chat template ignores a system prompt; leave it out")
     start = min(_common_end(added[::-1], other[::-1]) for other in others)
     end = len(added) - min(_common_end(added, other) for other in others)
-    around = [i for i in range(len(added)) if not start <= i < end]
-    return Turn([*ids, *added], frozenset(len(ids) + i for i in around))
+    before, written, after = added[:start], added[start:end], added[end:]
+    if told and name_in(server, before, system):
+        raise UserError("the system prompt has the name of a special token in it; leave it out")
+    if name_in(server, written, text):
+        pieces = server.pieces(written)
+        data = b"".join(pieces[i].bytes or pieces[i].name.encode() for i in written)
+        written = encode_more(data.decode("utf-8", "replace"))
+    whole = [*ids, *before, *written, *after]
+    first, last = len(ids) + len(before), len(whole) - len(after)
+    return Turn(whole, frozenset([*range(len(ids), first), *range(last, len(whole))]))
 
 
 def _added(server: Server, ids: Sequence[int], messages: Sequence[Message]) -> list[int]:

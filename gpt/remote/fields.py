@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from gpt.errors import UserError
-from gpt.typed_values import LARGEST, is_number, is_whole
+from gpt.typed_values import LARGEST, is_whole
 
-_is_logprob = is_number(-3.5e38, 1e-3)  # float32: rounding may make it a little more than 0
+_LEAST, _MOST = -3.5e38, 1e-3  # float32: rounding may make it a little more than 0
+_NUMBERS = (float, int)
 
 
 def table(value: Any, what: str = "its answer") -> dict[str, Any]:
@@ -53,20 +55,24 @@ def token_id(value: Any) -> int:
 
 
 def ids(value: Any, what: str = "the token ids") -> list[int]:
-    """A value that must be a list of token ids."""
-    return [token_id(each) for each in items(value, what)]
+    """A value that must be a list of token ids. A vocabulary may come whole with every token, so
+    all are checked at once."""
+    found = items(value, what)
+    if found and (set(map(type, found)) != {int} or min(found) < 0 or max(found) > LARGEST):
+        raise unexpected("a token id")
+    return found
 
 
 def logprob(value: Any) -> float:
     """A value that must be a finite log-probability in nats."""
-    if not _is_logprob(value):
+    if not is_logprob(value):
         raise unexpected("a log-probability")
     return float(value)
 
 
 def is_logprob(value: Any) -> bool:
     """Whether it is a finite log-probability. Minus infinity is what some send for "never"."""
-    return _is_logprob(value)
+    return type(value) in _NUMBERS and _LEAST <= value <= _MOST
 
 
 def data(value: Any) -> bytes:
@@ -75,6 +81,16 @@ def data(value: Any) -> bytes:
         return bytes(items(value, "the bytes of a token"))
     except (TypeError, ValueError) as error:
         raise unexpected("the bytes of a token") from error
+
+
+def are_in_order(logprobs: list[Any]) -> bool:
+    """Whether these are finite log-probabilities, each less than the one before."""
+    return (
+        set(map(type, logprobs)) == {float}
+        and all(map(operator.gt, logprobs, logprobs[1:]))  # not so for NaN
+        and logprobs[0] <= _MOST
+        and logprobs[-1] >= _LEAST
+    )
 
 
 def unexpected(what: str) -> UserError:

@@ -12,7 +12,7 @@ from gpt.progress import Watcher
 from gpt.remote import fields
 from gpt.remote.http import Http
 from gpt.remote.llamacpp_pieces import FORCED, Pieces, tokenize
-from gpt.remote.server import Message, ModelFacts, Piece, Reading, Top, best_first, rank_in
+from gpt.remote.server import Message, ModelFacts, Piece, Reading, Top, candidates, rank_in
 from gpt.settings import ORDER, Sampling
 from gpt.step import FinishReason
 
@@ -59,6 +59,7 @@ class LlamaCpp:
     """A model at llama.cpp's server."""
 
     sends = SENDS
+    reads_names = False
     order: tuple[str, ...] | None = ()
 
     def __init__(self, http: Http, model: ModelFacts, *, slots: int = 1) -> None:
@@ -157,20 +158,24 @@ class LlamaCpp:
         return fields.logprob(value) if value is not None else None
 
     def _top(self, entry: Any, top: int) -> Top:
-        pairs = []
-        for each in fields.items(fields.table(entry).get("top_logprobs"), "the candidates"):
-            token_id = self._pieces.learn(each)
-            if fields.is_logprob(each.get("logprob")):
-                pairs.append((token_id, float(each["logprob"])))
-        return best_first(pairs, top)
+        found = fields.items(fields.table(entry).get("top_logprobs"), "the candidates")
+        try:
+            ids, logprobs = [e["id"] for e in found], [e["logprob"] for e in found]
+        except (TypeError, KeyError) as error:
+            raise fields.unexpected("a candidate") from error
+        best = candidates(ids, logprobs, top)
+        if self._pieces.has_news(ids):
+            for each in found:
+                self._pieces.learn(each)
+        return best
 
     def _body(self, path: Sequence[int], sampling: Sampling, n: int, top: int) -> dict[str, Any]:
         """The fields of a request."""
         values = {theirs: getattr(sampling, ours) for ours, theirs in SETTINGS.items()}
         whole = self.model.block_size or _LONG
         order = (_SAMPLERS[name] for name in sampling.order or ORDER if name in _SAMPLERS)
-        bias: list[list[Any]] = [[ids[0], False] for ids in sampling.banned if len(ids) == 1]
-        bias += [[ids[0], nats] for ids, nats in sampling.boosted if len(ids) == 1]
+        bias: list[list[Any]] = [[token_id, False] for (token_id,) in sampling.banned]
+        bias += [[token_id, nats] for (token_id,), nats in sampling.boosted]
         return {
             "prompt": list(path),
             "n_predict": n,

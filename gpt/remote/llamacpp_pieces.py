@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gpt.remote import fields
@@ -31,7 +31,13 @@ class Pieces:
     def __init__(self, http: Http) -> None:
         self._http = http
         self._known: dict[int, Piece] = {}
+        self._learned: set[int] = set()
+        """Tokens of which an entry was seen, which may have had no bytes."""
         self._harmless = -1
+
+    def has_news(self, ids: Iterable[int]) -> bool:
+        """Whether an entry for one of these tokens was never learned."""
+        return not self._learned.issuperset(ids)
 
     def is_text(self, token_id: int) -> bool:
         """Whether a token is known, and has bytes."""
@@ -84,6 +90,7 @@ class Pieces:
         """The id of an entry of a list of candidates, whose bytes are kept."""
         values = fields.table(entry, "a candidate")
         token_id = fields.token_id(values.get("id"))
+        self._learned.add(token_id)
         if token_id in self._known:
             return token_id
         if data := fields.data(values.get("bytes")):

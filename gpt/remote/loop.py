@@ -28,18 +28,20 @@ class Loop:
         self._unfinished: list[AsyncGenerator[Any, None]] = []
 
     def run(self, waits: Awaitable[Result], watcher: Watcher = NOBODY) -> Result:
-        """Wait for a result. Raises RequestCancelledError."""
+        """Wait for a result. Raises RequestCancelledError, also if the result came at once."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         self._end_all()
         running = self._loop.create_task(_as_coroutine(waits))
         try:
-            while True:
+            while not running.done():
                 self._loop.run_until_complete(asyncio.wait({running}, timeout=_POLL))
-                if running.done():
-                    return running.result()
-                if watcher.cancelled():
+                if watcher.cancelled() and not running.done():
                     raise RequestCancelledError
+            found = running.result()
+            if watcher.cancelled():
+                raise RequestCancelledError
+            return found
         finally:
             if not running.done():
                 running.cancel()

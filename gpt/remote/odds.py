@@ -15,18 +15,19 @@ from typing import Literal
 
 from gpt.interpret.answers import Row, Waterfall
 from gpt.remote.server import Piece, Reading, Top
-from gpt.settings import Ids, Sampling
+from gpt.remote.words import banned_after, boosts_after
+from gpt.settings import Sampling
 
 _NEVER = -math.inf
-_NEARLY_NEVER = -1e6
-"""A log-probability whose probability is 0 in floats."""
+_FAR = 1e6
+"""Nats below another token that make a probability 0 in floats."""
 _LARGEST_VOCABULARY = 1 << 20
 """Tokens that a vocabulary of unknown size has at most."""
 
 
 @dataclass(frozen=True)
 class Odds:
-    """A distribution of the candidates and the rest."""
+    """A distribution of the candidates and the rest. Its probabilities need not sum to 1."""
 
     logprobs: dict[int, float]
     """Candidate → log-probability in nats; minus infinity if it was removed."""
@@ -56,7 +57,7 @@ class Odds:
         highest = max(values)
         if highest == _NEVER:
             return self
-        total = highest + math.log(math.fsum(math.exp(value - highest) for value in values))
+        total = highest + math.log(math.fsum([math.exp(value - highest) for value in values]))
         kept = {i: value - total for i, value in self.logprobs.items()}
         return replace(self, logprobs=kept, rest=self.rest - total, ceiling=self.ceiling - total)
 
@@ -67,45 +68,59 @@ class Odds:
             return replace(self, logprobs=logprobs)
         return Odds(logprobs, _NEVER, 0)
 
+    def far(self) -> Odds:
+        """The same, where the other tokens have so little that it does not count."""
+        return replace(self, rest=max(self.logprobs.values()) - _FAR)
+
+    def alive(self) -> dict[int, float]:
+        """The candidates that can be drawn, with their log-probabilities."""
+        return {i: value for i, value in self.logprobs.items() if value > _NEVER}
+
     def best_first(self) -> list[int]:
         """The candidates that can be drawn."""
-        alive = [i for i, value in self.logprobs.items() if value > _NEVER]
-        return sorted(alive, key=lambda i: (-self.logprobs[i], i))
+        return sorted(self.alive(), key=self.logprobs.__getitem__, reverse=True)
+
+    def surely_best(self) -> list[int]:
+        """Those of them that no other token exceeds: a negative boost may put one too low."""
+        best = self.best_first()
+        if self.is_resolved:
+            return best
+        return [i for i in best if self.logprobs[i] >= self.ceiling]
 
 
 def model_odds(top: Top, vocab_size: int) -> Odds:
     """The model's own distribution. vocab_size: 0 if it is not known."""
-    mass = math.fsum(math.exp(logprob) for _, logprob in top)
     n_rest = max(vocab_size - len(top), 0) if vocab_size else 1
-    rest = math.log(1 - mass) if mass < 1 and n_rest else _NEVER
-    last = min((logprob for _, logprob in top), default=0.0)
-    return Odds(dict(top), rest, n_rest if rest > _NEVER else 0, last).normalised()
-
-
-def _completes(path: Sequence[int], ids: Ids) -> bool:
-    """Whether a text ends with all but the last of these ids."""
-    n = len(ids) - 1
-    return n == 0 or (len(path) >= n and tuple(path[-n:]) == ids[:-1])
+    mass = math.fsum([math.exp(logprob) for _, logprob in top]) if n_rest else 1.0
+    rest = math.log(1 - mass) if mass < 1 else _NEVER
+    last = top[-1][1] if top else 0.0
+    return Odds(dict(top), rest, n_rest if rest > _NEVER else 0, last)
 
 
 def _banned(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
-    banned = {ids[-1] for ids in sampling.banned if _completes(path, ids)}
-    return odds.keeping(odds.logprobs.keys() - banned, keeps_rest=True)
+    banned = banned_after(path, sampling)
+    n_others = len(banned - odds.logprobs.keys())
+    logprobs = odds.logprobs | dict.fromkeys(banned & odds.logprobs.keys(), _NEVER)
+    if odds.is_resolved or not n_others or odds.taken_as != "least":
+        return replace(odds, logprobs=logprobs)
+    share = n_others * math.exp(odds.ceiling - odds.rest)  # as probable as they can be
+    lost = math.log1p(-share) if share < 1 else -_FAR
+    return replace(odds, logprobs=logprobs, rest=odds.rest + lost)
 
 
 def _boosted(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
     logprobs = dict(odds.logprobs)
-    for ids, nats in sampling.boosted:
-        for n, token_id in enumerate(ids):
-            if token_id in logprobs and _completes(path, ids[: n + 1]):
-                logprobs[token_id] += nats
+    for token_id, nats in boosts_after(path, sampling).items():
+        if token_id in logprobs:
+            logprobs[token_id] += nats
     return replace(odds, logprobs=logprobs)
 
 
 def _temperature(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
     temperature = sampling.temperature
     if temperature == 0:
-        return odds.keeping(set(odds.best_first()[:1]), keeps_rest=False)
+        best = odds.surely_best()[:1]
+        return odds.keeping(set(best), keeps_rest=False) if best else odds
     each = math.log(odds.n_rest) if odds.n_rest else 0.0
     even = each + (odds.rest - each) / temperature
     few = odds.rest + (1 / temperature - 1) * odds.ceiling  # as few tokens as it can be
@@ -119,37 +134,38 @@ def _temperature(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
 
 
 def _top_k(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
-    best = odds.best_first()
+    best = odds.surely_best()
     n = sampling.top_k - len(best)
     if n <= 0:
         return odds.keeping(set(best[: sampling.top_k]), keeps_rest=False)
-    if n >= odds.n_rest or odds.is_resolved:
+    if n >= odds.n_left - len(best):
         return odds
+    if len(best) < odds.n_left - odds.n_rest:  # which of the candidates are among the best?
+        return odds if odds.taken_as != "least" else odds.keeping(set(best), keeps_rest=True).far()
     # The best n of the others have at least their even share.
     share = 0.0 if odds.taken_as == "most" else math.log(n / odds.n_rest)
     return replace(odds, rest=odds.rest + share, n_rest=n)
 
 
 def _top_p(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
-    kept, mass = set[int](), 0.0
-    for token_id in odds.best_first():
+    odds, kept, mass = odds.normalised(), set[int](), 0.0
+    for token_id in odds.surely_best():
         if kept and mass >= sampling.top_p:
             return odds.keeping(kept, keeps_rest=False)
         kept.add(token_id)
         mass += math.exp(odds.logprobs[token_id])
-    return odds.keeping(kept, keeps_rest=mass < sampling.top_p)
+    return odds.keeping(kept, keeps_rest=False) if kept and mass >= sampling.top_p else odds
 
 
 def _min_p(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
-    best = odds.best_first()
+    best = odds.surely_best()
     if not best or sampling.min_p == 0:
         return odds
     least = odds.logprobs[best[0]] + math.log(sampling.min_p)
-    kept = {i for i in best if odds.logprobs[i] >= least}
-    found = odds.keeping(kept, keeps_rest=len(kept) == len(best))
-    if found.is_resolved or found.taken_as != "least":
-        return found
-    return replace(found, rest=_NEARLY_NEVER)  # perhaps all others were removed
+    kept = {i for i, value in odds.logprobs.items() if value >= least}
+    found = odds.keeping(kept, keeps_rest=odds.ceiling >= least and not odds.is_resolved)
+    # Perhaps all others were removed.
+    return found if found.is_resolved or found.taken_as != "least" else found.far()
 
 
 _STAGES: dict[str, Callable[[Odds, Sampling, Sequence[int]], Odds]] = {
@@ -167,6 +183,12 @@ _ORDERED = {"temperature", "top_k", "top_p", "min_p"}
 """Stages of which two give another result the other way round."""
 
 
+_CUTS = {"top_k", "top_p", "min_p"}
+"""Stages that remove tokens from the worst on."""
+_USUAL_CUT, _LARGEST_CUT = 40, 100
+"""Candidates from which a cut is computed: of a top-p, and at most."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What of some settings can be computed from candidates."""
@@ -176,6 +198,15 @@ class Plan:
     """Names of the stages that can be, in the order in which the server applies them."""
     left_out: tuple[str, ...]
     """Names of the settings that act and that cannot be."""
+
+    @property
+    def candidates(self) -> int:
+        """Candidates that often say exactly which tokens these settings leave; 0 if more of them
+        say no more. docs/servers.md has what they cost."""
+        if self.left_out or self.sampling.temperature == 0 or _CUTS.isdisjoint(self.stages):
+            return 0
+        n_banned = len(self.sampling.banned)
+        return min(max(self.sampling.top_k + n_banned, _USUAL_CUT), _LARGEST_CUT)
 
 
 def plan(sampling: Sampling, order: tuple[str, ...] | None) -> Plan:
@@ -197,9 +228,15 @@ def stages_of(odds: Odds, plan: Plan, path: Sequence[int]) -> list[tuple[str, Od
     """
     found = [("model", odds)]
     for name in plan.stages:
-        odds = _STAGES[name](odds, plan.sampling, path).normalised()
-        found.append((name, odds))
-    return found
+        found.append((name, _STAGES[name](found[-1][1], plan.sampling, path)))
+    return [(name, stage.normalised()) for name, stage in found]
+
+
+def _last_of(odds: Odds, plan: Plan, path: Sequence[int]) -> Odds:
+    """The distribution after the last stage."""
+    for name in plan.stages:
+        odds = _STAGES[name](odds, plan.sampling, path)
+    return odds.normalised()
 
 
 def after_settings(
@@ -215,28 +252,16 @@ def after_settings(
     if not reading.top or plan.left_out:
         return {}
     odds = model_odds(reading.top, vocab_size or _LARGEST_VOCABULARY)
-    if _names_others(odds, plan.sampling, path):
-        return {}
-    (_, least) = stages_of(replace(odds, taken_as="least"), plan, path)[-1]
-    most = least
-    if not odds.is_resolved:
-        (_, most) = stages_of(replace(odds, taken_as="most"), plan, path)[-1]
-    kept = set(least.best_first())
-    if kept != set(most.best_first()) or not (least.is_resolved and most.is_resolved):
-        return {}
-    return {i: least.logprobs[i] for i in kept}
-
-
-def _names_others(odds: Odds, sampling: Sampling, path: Sequence[int]) -> bool:
-    """Whether a token that is not a candidate is banned or boosted here."""
-    banned = (ids[-1] for ids in sampling.banned if _completes(path, ids))
-    boosted = (
-        token_id
-        for ids, _ in sampling.boosted
-        for n, token_id in enumerate(ids)
-        if _completes(path, ids[: n + 1])
-    )
-    return odds.n_rest > 0 and not odds.logprobs.keys() >= {*banned, *boosted}
+    boosted = boosts_after(path, plan.sampling).keys()
+    if not odds.is_resolved and not odds.logprobs.keys() >= boosted:
+        return {}  # a boosted token may be one of the others
+    least = _last_of(replace(odds, taken_as="least"), plan, path)
+    found = least.alive()
+    if odds.is_resolved:
+        return found
+    most = _last_of(replace(odds, taken_as="most"), plan, path)
+    is_exact = least.is_resolved and most.is_resolved and found.keys() == most.alive().keys()
+    return found if is_exact else {}
 
 
 def waterfall(

@@ -32,6 +32,7 @@ class OpenAi:
     """A model at a server that names tokens by their text."""
 
     sends = frozenset(_SENT) - {"seed"}
+    reads_names = False
     order: tuple[str, ...] | None = None
 
     def __init__(self, http: Http, model: ModelFacts) -> None:

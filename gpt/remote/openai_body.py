@@ -38,8 +38,8 @@ def seed_at(sampling: Sampling, position: int) -> int:
 def settings(sampling: Sampling, position: int) -> dict[str, Any]:
     """All settings of a run that begins at a position. Defaults may come from the model's files, so
     that neutral values are sent as well."""
-    bias = {str(ids[0]): nats for ids, nats in sampling.boosted if len(ids) == 1}
-    bias |= {str(ids[0]): -_MOST_BIAS for ids in sampling.banned if len(ids) == 1}
+    bias = {str(token_id): nats for (token_id,), nats in sampling.boosted}
+    bias |= {str(token_id): -_MOST_BIAS for (token_id,) in sampling.banned}
     clipped = {i: max(-_MOST_BIAS, min(nats, _MOST_BIAS)) for i, nats in bias.items()}
     return {
         "temperature": sampling.temperature,

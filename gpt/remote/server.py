@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gpt.progress import Watcher
+from gpt.remote import fields
 from gpt.settings import Sampling
 from gpt.step import FinishReason
 
@@ -54,6 +55,8 @@ class Server(Protocol):
     model: ModelFacts
     sends: frozenset[str]
     """Names of the sampling settings that are sent to it."""
+    reads_names: bool
+    """Whether tokenize takes the name of a special token for that token."""
     order: tuple[str, ...] | None
     """Order in which it applies the stages; empty: as it is asked to; None: it is not known."""
 
@@ -67,7 +70,8 @@ class Server(Protocol):
         self, ids: Sequence[int], sampling: Sampling, n: int, top: int, watcher: Watcher
     ) -> Generator[Reading, None, None]:
         """At most n tokens after ids as the server draws them; a stream that ends when it is
-        closed. Raises RequestCancelledError."""
+        closed. What is banned or boosted are single tokens (gpt/remote/words.py has the others).
+        Raises RequestCancelledError."""
 
     def read(self, ids: Sequence[int], start: int, top: int, watcher: Watcher) -> Iterator[Reading]:
         """The tokens ids[start:]; start is at least 1. Raises RequestCancelledError."""
@@ -84,9 +88,19 @@ def best_first(pairs: Sequence[tuple[int, float]], top: int) -> Top:
     return tuple(sorted(dict(pairs).items(), key=lambda pair: (-pair[1], pair[0]))[:top])
 
 
+def candidates(ids: list[Any], logprobs: list[Any], top: int) -> Top:
+    """The `top` best candidates of a position as a server sent them, checked, without those that
+    have no finite log-probability."""
+    ids = fields.ids(ids)
+    if fields.are_in_order(logprobs) and len(set(ids)) == len(ids):
+        return tuple(zip(ids, logprobs, strict=True))[:top]
+    pairs = zip(ids, logprobs, strict=True)
+    return best_first([(i, float(value)) for i, value in pairs if fields.is_logprob(value)], top)
+
+
 def rank_in(top: Top, token_id: int) -> int | None:
     """The rank of a token among the most probable ones; None if it is not one of them."""
-    logprobs = dict(top)
-    if token_id not in logprobs:
+    logprob = dict(top).get(token_id)
+    if logprob is None:
         return None
-    return 1 + sum(logprob > logprobs[token_id] for _, logprob in top)
+    return 1 + next(n for n, (_, other) in enumerate(top) if other == logprob)

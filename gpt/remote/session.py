@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 
 from gpt.capabilities import Capabilities
 from gpt.errors import UserError
 from gpt.interpret.answers import LikelyPath, Waterfall
 from gpt.limits import Limits
 from gpt.progress import NOBODY, Watcher
-from gpt.remote import odds
+from gpt.remote import odds, plain_text
 from gpt.remote.beam import likely_paths
 from gpt.remote.chat import Turn, turn
 from gpt.remote.http import Http
 from gpt.remote.loop import RequestCancelledError
 from gpt.remote.server import Piece, Reading, Server
 from gpt.remote.steps import StepMaker, StopText, finish_of
+from gpt.remote.words import draw
 from gpt.settings import Sampling, check_setting
 from gpt.step import FinishReason, Step
 
@@ -27,15 +27,26 @@ _CANDIDATES = 1000
 """Candidates from which a waterfall is computed, if the server names so many."""
 
 
-@dataclass
-class Generation:
-    """Steps of a text that is being drawn, and why it ended, once it has."""
+class Generation(Iterator[Step]):
+    """Steps of a text that is being drawn, and why it ended, once it has.
 
-    steps: Iterator[Step]
-    finish_reason: FinishReason | None = None
+    What draws does not refer to it, so that a text which nobody wants any more ends at once, and
+    not when the garbage collector comes: perhaps in the middle of another request.
+    """
 
-    def __iter__(self) -> Iterator[Step]:
-        return self.steps
+    def __init__(self, drawn: Iterator[Step], finish_reason: FinishReason | None = None) -> None:
+        """drawn: its return value is why it ended."""
+        self._drawn = drawn
+        self.finish_reason = finish_reason
+
+    def __next__(self) -> Step:
+        try:
+            step = next(self._drawn)
+        except StopIteration as end:
+            self.finish_reason = end.value or self.finish_reason
+            raise
+        self.finish_reason = step.finish_reason
+        return step
 
 
 class Session:
@@ -62,11 +73,20 @@ class Session:
         return self._drops_blank
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, with the token in front that begins one."""
-        return self.server.tokenize(text, is_start=True)
+        """Ids of a text, with the token in front that begins one. The name of a special token in it
+        is ordinary characters, as in encode_more."""
+        return self._plain(text, lambda part: self.server.tokenize(part, is_start=True))
 
     def encode_more(self, text: str) -> list[int]:
         """Ids of a text that continues another one."""
+        return self._plain(text, self._more)
+
+    def _plain(self, text: str, start: plain_text.Encode) -> list[int]:
+        if not self.server.reads_names:
+            return start(text)
+        return plain_text.encode(self.server, text, start, self._more)
+
+    def _more(self, text: str) -> list[int]:
         if not text:
             return []
         if self.drops_blank:  # a blank is put before every text; not before what follows a line
@@ -96,7 +116,7 @@ class Session:
 
     def turn(self, ids: Sequence[int], text: str, system: str = "") -> Turn:
         """A text with a person's turn after it, as the server's chat template writes it."""
-        return turn(self.server, ids, text, system)
+        return turn(self.server, ids, text, system, self.encode_more)
 
     def score(
         self, ids: Sequence[int], *, start: int = 0, top: int = 10, watcher: Watcher = NOBODY
@@ -131,10 +151,9 @@ class Session:
     ) -> Generation:
         """Draw tokens after ids. Raises UserError for a prompt that does not fit."""
         reason = self.blocked(ids, limits)
-        found = Generation(iter(()), reason)
-        if not reason:
-            found.steps = self._drawn(found, list(ids), sampling, limits, top, watcher)
-        return found
+        if reason:
+            return Generation(iter(()), reason)
+        return Generation(self._drawn(list(ids), sampling, limits, top, watcher))
 
     def blocked(self, ids: Sequence[int], limits: Limits) -> FinishReason | None:
         """Why no token at all can be drawn after ids, or None."""
@@ -150,40 +169,39 @@ class Session:
 
     def _drawn(
         self,
-        generation: Generation,
         path: list[int],
         sampling: Sampling,
         limits: Limits,
         top: int,
         watcher: Watcher,
-    ) -> Generator[Step, None, None]:
+    ) -> Generator[Step, None, FinishReason | None]:
         size, n = self.model.vocab_size, limits.max_new_tokens
         room = self.model.block_size - len(path) if self.model.block_size else n
         maker, stop = self._maker(path), StopText(limits.stop)
 
         plan = self._plan(sampling)
+        n_asked = self._ask(max(top, plan.candidates))
 
         def after(reading: Reading) -> dict[int, float]:
             return odds.after_settings(reading, size, plan, path)
 
-        readings = self.server.draw(path.copy(), sampling, min(n, room), self._ask(top), watcher)
+        readings = draw(self.server, path, sampling, min(n, room), n_asked, watcher)
         with closing(readings) as drawing:
             try:
                 for count, reading in enumerate(drawing, 1):
                     if reading.token_id < 0:
-                        generation.finish_reason = reading.finish
-                        return
+                        return reading.finish
                     step = maker.step(reading, self._with_candidates(reading, top), top, after)
                     path.append(reading.token_id)
                     reason = finish_of(
                         step, stop, cancelled=watcher.cancelled(), count=count, limits=(n, room)
                     )
-                    generation.finish_reason = reason
                     yield step._replace(finish_reason=reason)
                     if reason:
-                        return
+                        return reason
             except RequestCancelledError:
-                generation.finish_reason = "cancelled"
+                return "cancelled"
+        return None
 
     def waterfall(
         self,

@@ -22,6 +22,7 @@ class SgLang:
     """A model at SGLang's server."""
 
     sends = openai_body.SENDS
+    reads_names = True
     order: tuple[str, ...] | None = None
 
     def __init__(self, http: Http, model: ModelFacts) -> None:
@@ -30,7 +31,7 @@ class SgLang:
         self._strings = TokenStrings(
             lambda text: [(i, "") for i in self.tokenize(text, is_start=False)],
             self._detokenize,
-            lambda token_id: True,  # what looks like a special token; it cannot be asked
+            lambda token_id: not self._detokenize([token_id], skip=True),
         )
 
     def tokenize(self, text: str, *, is_start: bool) -> list[int]:
@@ -38,8 +39,9 @@ class SgLang:
         body = {"model": self.model.name, "prompt": text, "add_special_tokens": is_start}
         return fields.ids(fields.table(self._http.post("/tokenize", body)).get("tokens"))
 
-    def _detokenize(self, ids: Sequence[int]) -> str:
-        body = {"model": self.model.name, "tokens": list(ids), "skip_special_tokens": False}
+    def _detokenize(self, ids: Sequence[int], *, skip: bool = False) -> str:
+        """The text of tokens. skip: without special tokens."""
+        body = {"model": self.model.name, "tokens": list(ids), "skip_special_tokens": skip}
         answer = fields.table(self._http.post("/detokenize", body))
         return fields.text(answer.get("text"), "the text of tokens")
 

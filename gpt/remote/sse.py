@@ -35,7 +35,8 @@ class Events:
         self._parts.append(chunk)
         self._size += len(chunk)
         if b"\n" in chunk or b"\r" in chunk:  # a long line in many pieces is joined once
-            *lines, rest = _LINE.split(b"".join(self._parts))
+            data = b"".join(self._parts)
+            *lines, rest = _LINE.split(data) if b"\r" in data else data.split(b"\n")
             self._parts = [rest]
             for line in lines:
                 yield from self._line(line)

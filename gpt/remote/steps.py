@@ -23,7 +23,7 @@ def entropy(top: Top, vocab_size: int) -> tuple[float | None, bool]:
     """
     if not top:
         return None, False
-    known = -sum(math.exp(logprob) * logprob for _, logprob in top)
+    known = -sum([math.exp(logprob) * logprob for _, logprob in top])
     if 0 < vocab_size <= len(top):
         return max(0.0, known), False
     rest = max(0.0, 1.0 - math.fsum(math.exp(logprob) for _, logprob in top))

@@ -22,6 +22,7 @@ class Vllm:
     """A model at vLLM's server."""
 
     sends = openai_body.SENDS
+    reads_names = True
     order: tuple[str, ...] | None = ("temperature", "min_p", "top_k", "top_p")
 
     def __init__(self, http: Http, model: ModelFacts) -> None:

@@ -121,9 +121,7 @@ def _better(a: list[Tensor], b: list[Tensor]) -> list[Tensor]:
     return [torch.where(b[-1] < a[-1], y, x) for x, y in zip(a, b, strict=True)]
 
 
-def from_int4(
-    packed: Tensor, scale: Tensor, offset: Tensor, block: Tensor | None = None
-) -> Tensor:
+def from_int4(packed: Tensor, scale: Tensor, offset: Tensor, block: Tensor | None = None) -> Tensor:
     """uint8 (n, in / 2), scales and offsets (n, groups) → the float32 numbers (n, in).
 
     block: as for as_float.

@@ -73,6 +73,7 @@ GOOD: dict[str, Callable[[random.Random], Any]] = {
     "max_new_tokens": lambda r: r.choice((0, 1, 5, 40, 10**9)),
     "stop": lambda r: r.choice(([], ["a"], ["be", "z"])),
     "slide": lambda r: r.random() < 0.5,
+    "branches": lambda r: r.choice((1, 1, 1, 3)),
     "chat": lambda r: r.random() < 0.2,
     "system": lambda r: r.choice(("", "to be")),
     "chosen": lambda r: r.randrange(29),

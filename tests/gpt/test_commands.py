@@ -16,7 +16,11 @@ import torch
 from gpt.__main__ import main
 from gpt.checkpoint import Checkpoint
 from gpt.commands.completion import SETTINGS, before_stop
+from gpt.device import choose
+from gpt.errors import UserError
 from gpt.generate import Limits, generate, score
+from gpt.interpret.intervene import intervened
+from gpt.interventions import Edge, Intervention, Knockout, Steer, from_dicts
 from gpt.settings import Sampling
 from gpt.step import Step
 from tests.terminal import needs_pty
@@ -45,6 +49,32 @@ def test_complete_prints_prompt_and_text(
     assert len(json.loads(lines[0])["candidates"]) == 3
 
 
+def test_complete_draws_several_branches(
+    capsys: pytest.CaptureFixture[str], tiny_directory: Path
+) -> None:
+    options = ("--model", "tiny", "-n", "9", "--stop", "a", "--mute", "2.mlp")
+    seeds = (2**63 - 2, 2**63 - 1, 0)
+    alone = [run(capsys, "complete", "to be", *options, "--seed", str(seed)) for seed in seeds]
+    several = (*options, "--seed", str(seeds[0]), "--branches", "3")
+    heads = (f"--- branch {i}, seed {seed}\n" for i, seed in enumerate(seeds, 1))
+    shown = run(capsys, "complete", "to be", *several)
+    assert shown == "".join(head + text for head, text in zip(heads, alone, strict=True))
+    assert len(set(alone)) == 3
+    lines = [
+        json.loads(line)
+        for line in run(capsys, "complete", "to be", *several, "--json").splitlines()
+    ]
+    for number, seed in enumerate(seeds):
+        own = [each for each in lines if each["branch"] == number]
+        single = run(capsys, "complete", "to be", *options, "--seed", str(seed), "--json")
+        expected = [json.loads(line) for line in single.splitlines()]
+        assert [each["token_id"] for each in own] == [each["token_id"] for each in expected]
+        assert own[-1]["finish_reason"] == expected[-1]["finish_reason"]
+        assert all("branch" not in each for each in expected)
+    order = [each["branch"] for each in lines]
+    assert order == sorted(order)
+
+
 def test_complete_bans_and_boosts_words(
     capsys: pytest.CaptureFixture[str], tiny_directory: Path
 ) -> None:
@@ -55,6 +85,57 @@ def test_complete_bans_and_boosts_words(
     assert word not in shown and "a" not in shown
     shown = run(capsys, "complete", "to be", *options, "--boost", "ef:99")
     assert set(shown[5:].strip()) == {"e", "f"}
+
+
+EDGE = Edge(source=1, target=4, layer=2)
+STEER = Steer(layer=0, towards=("to",), away=("be",), strength=3.0)
+CHANGES = (
+    ("--mute 2.mlp", [Knockout(part="mlp", layer=2)]),
+    ("--mean 1.2 --cut 1:4@2", [Knockout(part="head", layer=1, head=2, by="mean"), EDGE]),
+    ("--towards to --away be --layer 0 --strength 3", [STEER]),
+)
+
+
+@pytest.mark.parametrize(("words", "changes"), CHANGES)
+def test_complete_draws_from_a_changed_network(
+    words: str, changes: list[Intervention], capsys: pytest.CaptureFixture[str], tiny: Checkpoint
+) -> None:
+    options = ("to be", "--model", "tiny", "-n", "9", "--seed", "1")
+    context = tiny.new_context()
+    ids = context.encode("to be")
+    with intervened(context, changes, ids) as changed:
+        expected = [*generate(changed, ids, Sampling(seed=1), Limits(9), top=2)]
+    lines = run(capsys, "complete", *options, *words.split(), "--json", "--top", "2").splitlines()
+    found = list(map(json.loads, lines))
+    assert [line["text"] for line in found] == [step.text for step in expected]
+    for line, step in zip(found, expected, strict=True):
+        assert line["logprob"] == pytest.approx(step.logprob, abs=1e-4)
+        assert list(from_dicts(line["interventions"])) == changes
+    shown = run(capsys, "complete", *options, *words.split())
+    assert shown == "to be" + "".join(step.text for step in expected) + "\n"
+    plain = run(capsys, "complete", *options, "--json", "--top", "2").splitlines()
+    assert "interventions" not in json.loads(plain[0])
+    assert json.loads(plain[0])["logprob"] != pytest.approx(found[0]["logprob"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("--mute 9", "there is no layer 9; this model has 1 to 2"),
+        ("--mute 1.x", "--mute is '1.x'; it must be a part"),
+        ("--towards to", "a direction needs --towards and --away"),
+        ("--towards é --away be", "not 'é'"),
+        ("--cut 1 --slide -n 99", "at most 32 tokens"),
+    ],
+)
+def test_what_cannot_be_changed_is_refused_before_anything_is_printed(
+    words: str, sentence: str, capsys: pytest.CaptureFixture[str], tiny_directory: Path
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["complete", "to be", "--model", "tiny", *words.split()])
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert sentence in f"{refused.value} {printed.err}"
 
 
 def test_complete_reads_stdin_and_stops_at_a_text(tiny_directory: Path) -> None:
@@ -117,11 +198,10 @@ def test_models_lists_all_models(capsys: pytest.CaptureFixture[str], tiny_direct
         (["complete", "a", "--model", "tiny", "--ban", "#29"], "there is no token 29"),
         (["complete", "a", "--model", "tiny", "--boost", "king"], "like king:2"),
         (["complete", "a", "--model", "tiny", "--device", "cuda"], "no usable CUDA device"),
-        (["complete", "a", "--model", "tiny", "--device", "abacus"], "no device 'abacus'"),
-        (["complete", "a", "--model", "tiny", "--device", "cdua"], "mps; did you mean cuda?"),
         (["complete", "a", "--model", "tiny", "--boost", "king:1e308"], "boosted is 1e+308"),
         (["complete", "a", "--model", "tiny", "--boost", "king:nan"], "boosted is nan"),
         (["complete", "a", "--model", "tiny", "-n", "-5"], "max_new_tokens is -5"),
+        (["complete", "a", "--model", "tiny", "--branches", "65"], "branches is 65"),
         (["complete", "a", "--model", "tiny", "--stop", ""], "--stop is empty"),
         (["complete", "a", "--model", "tiny", "--top", "-1"], "--top is -1"),
         (["complete", "a", "--model", "tiny", "--json", "--top", "9" * 20], "--top is 999"),
@@ -137,6 +217,12 @@ def test_errors_are_one_line_and_status_1(arguments: list[str], message: str) ->
     assert message in str(ended.value.code)
     assert str(ended.value.code).count("\n") == 0
     assert str(ended.value.code).isprintable()
+
+
+@pytest.mark.parametrize(("device", "message"), [("abacus", "mps"), ("cdua", "did you mean cuda")])
+def test_a_device_that_does_not_exist_is_refused(device: str, message: str) -> None:
+    with pytest.raises(UserError, match=f"there is no device '{device}'; use auto.*{message}"):
+        choose(device)
 
 
 def test_binary_input_is_refused(tiny_directory: Path) -> None:

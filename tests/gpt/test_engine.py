@@ -247,6 +247,64 @@ def test_a_waterfall_is_the_librarys(client: Client, tiny: Checkpoint) -> None:
     assert "no context" in client.read()["message"]
 
 
+def test_branches_are_the_librarys_and_say_which_they_are(client: Client, tiny: Checkpoint) -> None:
+    sampling = Sampling(seed=2**63 - 2, temperature=0.9)
+    request = {"text": "to be", "max_new_tokens": 9, "sampling": sampling.to_dict()}
+    client.send({"id": 1, "op": "generate", "echo_from": 0, "branches": 3, **request})
+    *lines, done = client.until("done")
+    assert [line["event"] for line in lines].count("prompt") >= 1
+    found: list[list[Any]] = [[], [], []]
+    for line in lines:
+        if line["event"] == "steps":
+            found[line["branch"]] += line["steps"]
+    assert (done["finish_reason"], done["tokens"]) == ("length", 27)
+    for number, seed in enumerate((2**63 - 2, 2**63 - 1, 0)):
+        assert sampling.branch(number).seed == seed
+        context = tiny.new_context()
+        ids = context.encode("to be")
+        expected = list(generate(context, ids, sampling.branch(number), Limits(9)))
+        assert [step["token_id"] for step in found[number]] == [s.token_id for s in expected]
+        assert [step["finish_reason"] for step in found[number]] == [None] * 8 + ["length"]
+
+
+def test_one_branch_can_be_cancelled(client: Client) -> None:
+    client.send({"id": 1, **ENDLESS, "branches": 3})
+    while client.read()["event"] != "steps":
+        pass
+    client.send({"id": 1, "op": "cancel", "branch": "all"})  # no branch has this name
+    client.send({"id": 1, "op": "cancel", "branch": 7})
+    client.send({"id": 1, "op": "cancel", "branch": 1})
+    lines = [client.read()]
+    while lines[-1]["branch"] != 1 or lines[-1]["steps"][-1]["finish_reason"] != "cancelled":
+        lines.append(client.read())
+    more = [client.read() for _ in range(10)]
+    assert {line["branch"] for line in more} == {0, 2}
+    client.send({"id": 1, "op": "cancel", "branch": 0})
+    client.send({"id": 1, "op": "cancel", "branch": 2})
+    *_, done = client.until("done")
+    assert done["finish_reason"] == "cancelled"
+
+
+def test_branches_that_end_for_different_reasons_have_no_common_one(client: Client) -> None:
+    request = {"text": "to be", "max_new_tokens": 30, "sampling": {"seed": 1}, "slide": True}
+    client.send({"id": 1, "op": "generate", "branches": 8, "stop": ["a"], **request})
+    *lines, done = client.until("done")
+    steps = [step for line in lines if line["event"] == "steps" for step in line["steps"]]
+    reasons = {step["finish_reason"] for step in steps} - {None}
+    assert reasons == {"length", "stop"}, "or the seed must be another one"
+    assert done["finish_reason"] is None
+
+
+@pytest.mark.parametrize("branches", [0, 65])
+def test_a_wrong_number_of_branches_is_refused(client: Client, branches: int) -> None:
+    client.send({"id": 1, "op": "generate", "text": "a", "branches": branches})
+    assert client.read() == {
+        "id": 1,
+        "event": "error",
+        "message": f"branches is {branches}; it must be a whole number from 1 to 64",
+    }
+
+
 def test_likely_paths_are_the_librarys(client: Client, tiny: Checkpoint) -> None:
     from gpt.interpret.explain import likely_paths
 

@@ -16,6 +16,7 @@ from gpt.interpret.explain import waterfall
 from gpt.interpret.grid import lens_cell, lens_grid, stream_norms
 from gpt.interpret.heads import heads, work
 from gpt.interpret.intervene import effect, intervened
+from gpt.interpret.lens import attribution
 from gpt.interpret.logit_parts import logit_parts
 from gpt.interpret.mattered import mattered
 from gpt.interpret.patch import patch_grid
@@ -75,7 +76,7 @@ ANSWERS: dict[str, tuple[Line, Answer]] = {
 }
 CHANGED: dict[str, tuple[Line, Answer]] = {
     name: (ANSWERS[name][0], changed(ANSWERS[name][1]))
-    for name in ("lens", "cell", "heads", "work", "norms")
+    for name in ("lens", "cell", "heads", "work", "norms", "mattered")
 }
 
 
@@ -131,6 +132,17 @@ def test_a_changed_network_can_be_looked_into(op: str, engine: Served, directory
     found = asked(engine, op, request)
     assert close(found, answer(context, context.encode(TEXT)).to_dict())
     assert not close(found, asked(engine, op, {"text": TEXT, **fields}))
+
+
+def test_influence_is_that_in_the_changed_network(engine: Served, directory: Path) -> None:
+    context = load(directory).new_context()
+    ids = context.encode(TEXT)
+    fields = {"text": TEXT, "chosen": 3, "last": 9}
+    with intervened(context, CHANGES, ids) as other:
+        expected = attribution(other, ids, 3, last=9)
+    request = {**fields, "interventions": to_dicts(CHANGES)}
+    assert close(asked(engine, "attribution", request)["nats"], expected)
+    assert not close(asked(engine, "attribution", fields)["nats"], expected)
 
 
 def test_every_request_has_an_answer() -> None:

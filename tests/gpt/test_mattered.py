@@ -12,7 +12,7 @@ from gpt.interpret.intervene import intervened
 from gpt.interpret.lens import attribution
 from gpt.interpret.matrix import row_blocks
 from gpt.interpret.mattered import cut_edges, mattered
-from gpt.interventions import Edge
+from gpt.interventions import Edge, Intervention, Knockout, Steer
 from gpt.progress import Watcher
 from tests.conftest import context_of, random_model
 from tests.gpt.inside import FAMILIES, TEXT, WIDER, context_like, is_untouched, last_logits
@@ -77,6 +77,85 @@ def test_gradients_pass_through_weights_of_few_bits(family: str, dtype: str) -> 
     tolerance = 0.2 if dtype == "bfloat16" else 0.03
     assert found == pytest.approx(expected, rel=tolerance, abs=tolerance)
     assert is_untouched(small)
+
+
+STEER = Steer(layer=1, towards=("to be",), away=("not",), strength=2)
+EDGES = [
+    Edge(source=9, target=25, head=1),
+    Edge(source=18, layer=2),
+    Edge(source=3, target=20),
+    Edge(source=20, target=22, layer=1),
+]
+
+
+@every_family
+def test_left_out_of_a_changed_network(family: str) -> None:
+    context = context_like(family)
+    ids = context.encode(TEXT)
+    if not context.config.n_layer:
+        pytest.skip("nothing can be changed in it")
+    changes: list[Intervention] = [Knockout(part="mlp", layer=1), STEER, *EDGES]
+    with intervened(context, changes, ids) as changed:
+        found = attribution(changed, ids, 3, last=12)
+        whole = float(changed.raw_logits(changed.read(ids)[-1]).log_softmax(-1)[3])
+    for left in range(len(ids) - 12, len(ids)):
+        moved: list[Intervention] = [changes[0], STEER]
+        for edge in EDGES:
+            if left not in (edge.source, edge.target):
+                places = [
+                    None if place is None else [*range(left), None, *range(left, 99)][place]
+                    for place in (edge.source, edge.target)
+                ]
+                moved.append(
+                    Edge(source=places[0] or 0, target=places[1], layer=edge.layer, head=edge.head)
+                )
+        text = [*ids[:left], *ids[left + 1 :]]
+        with intervened(context_of(context.model), moved, text) as other:
+            after = float(other.raw_logits(other.read(text)[-1]).log_softmax(-1)[3])
+        assert found[left] == pytest.approx(whole - after, abs=1e-4), left
+    assert found != attribution(context, ids, 3, last=12)
+    assert is_untouched(context.model)
+
+
+@every_family
+def test_the_other_measures_of_a_changed_network(family: str) -> None:
+    context = context_like(family)
+    ids = context.encode(TEXT)
+    if not context.config.n_layer:
+        pytest.skip("nothing can be changed in it")
+    changes: list[Intervention] = [
+        Knockout(part="head", layer=1, head=2),
+        Knockout(part="attention", layer=2, by="mean"),
+        STEER,
+        *EDGES,
+    ]
+    end = len(ids) - 1
+    with intervened(context, changes, ids) as changed:
+        found = mattered(changed, ids, 3, last=8, measures=["cut", "gradient"])
+        whole = float(changed.raw_logits(changed.read(ids)[-1]).log_softmax(-1)[3])
+        slopes = gradient_times_input(changed, ids, 3)
+        for position in (end - 5, end):
+
+            def logprob(scale: float, position: int = position) -> float:
+                def grow(module: object, args: object, output: torch.Tensor) -> torch.Tensor:
+                    output = output.clone()
+                    output[0, position] *= scale
+                    return output
+
+                handle = context.model.wte.register_forward_hook(grow)
+                after = last_logits(context.model, ids).log_softmax(-1)[3]
+                handle.remove()
+                return float(after)
+
+            slope = (logprob(1.01) - logprob(0.99)) / 0.02
+            assert slopes[position] == pytest.approx(slope, rel=0.02, abs=5e-3)
+    for source in range(len(ids) - 8, end):
+        more = [*changes, Edge(source=source, target=end)]
+        with intervened(context_of(context.model), more, ids) as cut:
+            after = float(cut.raw_logits(cut.read(ids)[-1]).log_softmax(-1)[3])
+        assert found.cut[source] == pytest.approx(whole - after, abs=1e-4)
+    assert found.gradient[-8:] == tuple(slopes[-8:])
+    assert is_untouched(context.model)
 
 
 def test_all_measures_in_one_answer() -> None:

@@ -81,14 +81,26 @@ def _min_p(p: dict[int, float], best: list[int], sampling: Sampling) -> dict[int
 _CUTS = {"top_k": _top_k, "top_p": _top_p, "min_p": _min_p}
 
 
+by_rank = st.lists(
+    st.tuples(st.integers(0, 5), st.sampled_from([-6.0, -1.5, -0.2, 2.0])), max_size=3
+)
+
+
 @settings(max_examples=500)
-@given(logits, sampling, st.integers(1, 12), st.booleans(), st.booleans())
+@given(logits, sampling, by_rank, st.integers(1, 12), st.booleans())
 def test_it_is_exact_or_empty(
-    logits: list[float], sampling: Sampling, n: int, knows_size: bool, like_vllm: bool
+    logits: list[float],
+    sampling: Sampling,
+    by_rank: list[tuple[int, float]],
+    n: int,
+    like_vllm: bool,
 ) -> None:
     order = ("temperature", "min_p", "top_k", "top_p") if like_vllm else ()
     p = _normal({i: math.exp(value) for i, value in enumerate(logits)})
     best = sorted(p, key=lambda i: (-p[i], i))
+    boosted = tuple(((best[rank],), nats) for rank, nats in by_rank if rank < len(best))
+    sampling = replace(sampling, boosted=sampling.boosted + boosted)
+    knows_size = n % 2 == 0
     top = tuple((i, math.log(p[i])) for i in best[:n])
     found = after_settings(
         Reading(best[0], top[0][1], 1, top), len(p) * knows_size, plan(sampling, order), [5]
@@ -107,6 +119,20 @@ def test_it_is_exact_or_empty(
         wanted = {i: p[i] for i in best[:n]}
     for i, value in found.items():
         assert math.exp(value) == pytest.approx(wanted[i], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(top_k=3), Sampling(min_p=0.1), Sampling(temperature=0), Sampling(top_p=0.9)],
+)
+def test_a_candidate_with_less_than_others_may_have(sampling: Sampling) -> None:
+    """A negative boost puts a candidate below tokens that the server did not name."""
+    top = tuple((i, math.log(p)) for i, p in enumerate([0.4, 0.3, 0.2]))
+    lowered = replace(sampling, boosted=(((1,), -6.0), ((0,), -9.0 * (sampling.temperature == 0))))
+    lowered = replace(lowered, boosted=(*lowered.boosted, ((2,), lowered.boosted[1][1])))
+    assert not after_settings(Reading(0, top[0][1], 1, top), 5, plan(lowered, ()), [])
+    one = replace(sampling, top_k=1, boosted=(((1,), -6.0),))
+    assert after_settings(Reading(0, top[0][1], 1, top), 5, plan(one, ()), []).keys() == {0}
 
 
 def test_the_default_settings_are_known_if_the_candidates_are_nearly_all() -> None:
@@ -131,5 +157,17 @@ def test_a_boosted_token_that_is_no_candidate_leaves_nothing_known() -> None:
     reading = Reading(0, top[0][1], 1, top)
     assert after_settings(reading, 50, plan(Sampling(top_k=1, boosted=(((0,), 1.0),)), ()), [])
     assert not after_settings(reading, 50, plan(Sampling(top_k=1, boosted=(((9,), 1.0),)), ()), [])
-    assert not after_settings(reading, 50, plan(Sampling(temperature=0, banned=((9,),)), ()), [])
-    assert after_settings(reading, 50, plan(Sampling(temperature=0, banned=((8, 9),)), ()), [7])
+
+
+def test_a_banned_token_that_is_no_candidate_leaves_known_what_it_cannot_change() -> None:
+    top = ((0, math.log(0.6)), (1, math.log(0.3)), (2, math.log(0.05)))
+    reading = Reading(0, top[0][1], 1, top)
+    greedy, half, most = Sampling(temperature=0), Sampling(top_p=0.5), Sampling(top_p=0.92)
+    for sampling, n in ((greedy, 1), (half, 1), (most, 0)):  # with 9 gone, two may reach 0.92
+        for banned, path in ((((9,),), []), (((8, 9),), [8])):
+            found = after_settings(
+                reading, 50, plan(replace(sampling, banned=banned), ()), list[int](path)
+            )
+            assert len(found) == n
+    found = after_settings(reading, 50, plan(replace(most, banned=((8, 9),)), ()), [7])
+    assert len(found) == 3

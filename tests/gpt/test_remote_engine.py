@@ -107,6 +107,25 @@ def test_every_operation(client: Client) -> None:
         assert client.ask(op, ids=ids)[0]["message"] == "a server does not show its insides"
 
 
+def test_branches_come_one_after_another(client: Client) -> None:
+    client.ask("load", model="toy")
+    sampling = {"seed": 2**63 - 1}
+    client.send("generate", text="hello", max_new_tokens=4, branches=3, sampling=sampling)
+    lines = [client._read()]
+    while lines[-1]["event"] in ("status", "steps", "prompt"):
+        lines.append(client._read())
+    assert lines[-1]["event"] == "done", lines[-1]
+    found: list[list[Line]] = [[], [], []]
+    for line in lines[:-1]:
+        if line["event"] == "steps":
+            found[line["branch"]] += line["steps"]
+    assert [len(steps) for steps in found] == [4, 4, 4]
+    assert (lines[-1]["finish_reason"], lines[-1]["tokens"]) == ("length", 12)
+    for seed, steps in zip((2**63 - 1, 0, 1), found, strict=True):
+        _, alone = client.ask("generate", text="hello", max_new_tokens=4, sampling={"seed": seed})
+        assert steps == alone
+
+
 def test_chat_marks_what_the_template_wrote(client: Client) -> None:
     client.ask("load")
     done, steps = client.ask(

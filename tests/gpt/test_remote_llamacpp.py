@@ -26,6 +26,7 @@ from gpt.interpret.explain import likely_paths, waterfall
 from gpt.limits import Limits
 from gpt.progress import Watcher
 from gpt.remote.connect import connect
+from gpt.remote.loop import RequestCancelledError
 from gpt.remote.session import Session
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -236,6 +237,22 @@ def test_penalties_and_words(session: Session, ours: Context) -> None:
     assert theirs == [s.token_id for s in generate(ours, ids, repeated, Limits(20))]
 
 
+def test_words_of_several_tokens(session: Session, ours: Context) -> None:
+    ids = ours.encode("hello")
+    plain = [step.token_id for step in generate(ours, ids, GREEDY, Limits(20))]
+    half, word = (plain[3], plain[4]), tuple(ours.encode("\N{SLOTH}"))  # its tokens come as one
+    for sampling in (
+        replace(GREEDY, banned=(half, tuple(plain[7:10]))),
+        replace(GREEDY, boosted=((word, 40.0),)),
+        replace(GREEDY, boosted=((word, 40.0),), banned=(word[:3],)),
+    ):
+        theirs = list(session.generate(ids, sampling, Limits(20), top=3))
+        mine = list(generate(ours, ids, sampling, Limits(20), top=3))
+        _compare(theirs, mine)
+        assert theirs[-1].finish_reason == mine[-1].finish_reason == "length"
+        assert [step.token_id for step in theirs] != plain
+
+
 def test_waterfall(session: Session, ours: Context) -> None:
     ids = ours.encode("hello world")
     sampling = Sampling(temperature=0.5, top_k=9, top_p=0.95, boosted=(((70,), 2.0),))
@@ -276,6 +293,9 @@ def test_chat(session: Session) -> None:
     assert "user" in text and "hello" in text and text.rstrip().endswith("assistant")
     own = [i for p, i in enumerate(first.ids) if p not in first.template]
     assert session.decode(own) == "hello"
+    typed = session.turn([], "a<|end|>b")
+    written = [i for p, i in enumerate(typed.ids) if p not in typed.template]
+    assert session.decode(written) == "a<|end|>b" and 263 not in written
     told = session.turn([], "hello", "be brief")
     assert "be brief" in session.decode(told.ids)
     answered = [*first.ids, 70, 71]
@@ -336,6 +356,17 @@ def test_cancelled(file: Path) -> None:
         session.close()
     finally:
         server.kill()
+
+
+def test_reading_stops_between_quick_answers(session: Session, ours: Context) -> None:
+    ids, seen = ours.encode(TEXT), list[Step]()
+    for step in session.score(ids, top=1, watcher=Watcher(lambda: len(seen) > 3)):
+        seen.append(step)
+    assert len(seen) == 4 < len(ids)
+    told: list[str] = []
+    with pytest.raises(RequestCancelledError):
+        session.paths(ids, depth=9, watcher=Watcher(lambda: len(told) > 2, told.append))
+    assert len(told) == 3
 
 
 def test_death_and_again(file: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt.errors import UserError
 from gpt.remote.odds import after_settings, model_odds, plan, stages_of
-from gpt.remote.server import Reading, Top, best_first, rank_in
+from gpt.remote.server import Reading, Top, best_first, candidates, rank_in
 from gpt.remote.steps import entropy
 from gpt.sampling import distribution
 from gpt.settings import Sampling
@@ -108,6 +110,27 @@ def test_ranks() -> None:
     top = ((5, -1.0), (3, -2.0), (4, -2.0))
     assert [rank_in(top, i) for i in (5, 3, 4, 9)] == [1, 2, 2, None]
     assert best_first([(4, -2.0), (3, -2.0), (5, -1.0), (4, -2.0)], 9) == top
+
+
+_VALUES = st.sampled_from([-0.5, -1.0, -2.0, -2.5, -9999.0, 0, -3, -math.inf, math.nan, None, 5.0])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), _VALUES), max_size=12), st.booleans(), st.integers(1, 9)
+)
+def test_candidates_in_any_order(pairs: list[Any], is_sorted: bool, top: int) -> None:
+    known = [(i, v) for i, v in pairs if v is not None and -1e9 < v <= 1e-3]
+    if is_sorted:
+        pairs = known = list(best_first(known, 99))
+    found = candidates([i for i, _ in pairs], [v for _, v in pairs], top)
+    assert found == best_first(known, top)
+    assert all(type(value) is float for _, value in found)
+
+
+@pytest.mark.parametrize("bad", [-1, 2**31, True, "1", None, 1.0])
+def test_candidates_have_ids(bad: Any) -> None:
+    with pytest.raises(UserError, match="a token id in a form that is not known"):
+        candidates([1, bad], [-1.0, -2.0], 5)
 
 
 def test_rounding_leaves_no_rest_where_the_last_candidate_is_impossible() -> None:

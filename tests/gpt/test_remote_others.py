@@ -10,11 +10,17 @@ import pytest
 
 from gpt.errors import UserError
 from gpt.limits import Limits
+from gpt.progress import NOBODY
 from gpt.remote.connect import connect
+from gpt.remote.http import Http
+from gpt.remote.llamacpp import LlamaCpp
+from gpt.remote.server import ModelFacts, Piece
 from gpt.remote.session import Session
+from gpt.remote.sglang import SgLang
+from gpt.server_address import read_address
 from gpt.settings import Sampling
 from tests.gpt.fake_server import Answer, Fake, Route, events, serving
-from tests.gpt.vllm_double import SIZE, decode, encode, logprobs_after
+from tests.gpt.vllm_double import END, SIZE, decode, encode, logprobs_after
 
 GREEDY = Sampling(temperature=0)
 
@@ -75,13 +81,18 @@ def _sglang(body: Any, *, repeats: bool = True) -> Answer:
     return Answer(event(0, len(output)))
 
 
+def _detokenize(body: Any) -> Answer:
+    skips = body["skip_special_tokens"]
+    return Answer({"text": decode([i for i in body["tokens"] if not (skips and i == END)])})
+
+
 @pytest.mark.parametrize("repeats", [True, False])
 def test_sglang(repeats: bool) -> None:
     routes: dict[str, Route] = {
         "/v1/models": Answer({"data": [{"id": "toy", "owned_by": "sglang", "max_model_len": 64}]}),
         "/get_server_info": Answer({"version": "0.5.0", "tp_size": 1}),
         "/tokenize": lambda body: Answer({"tokens": encode(body["prompt"])}),
-        "/detokenize": lambda body: Answer({"text": decode(body["tokens"])}),
+        "/detokenize": _detokenize,
         "/generate": lambda body: _sglang(body, repeats=repeats),
     }
     with serving(routes) as fake:
@@ -103,7 +114,32 @@ def test_sglang(repeats: bool) -> None:
         for n, step in enumerate(scored[1:], 1):
             assert step.logprob == logprobs_after(ids[:n])[step.token_id]
         assert len(session.paths(ids, width=2, depth=2)) == 2
+        assert session.pieces([END])[END] == Piece(b"", "<|end|>")
+        typed = session.encode("a<|end|>b")
+        assert END not in typed and session.decode(typed) == "a<|end|>b"
         session.close()
+
+
+def test_text_that_looks_like_a_special_token_at_sglang() -> None:
+    def detokenize(body: Any) -> Answer:
+        return Answer({"text": "[i]" if body["tokens"] == [7] else ""})
+
+    with serving({"/tokenize": Answer({"tokens": [1]}), "/detokenize": detokenize}) as fake:
+        http = Http(read_address(fake.url))
+        assert SgLang(http, ModelFacts("toy")).pieces([7]) == {7: Piece(b"[i]")}
+        http.close()
+
+
+@pytest.mark.parametrize("entry", [5, "id", None, [], {}, {"id": 1}, {"id": True, "logprob": -1}])
+def test_candidates_of_another_shape_at_llamacpp(entry: Any) -> None:
+    with serving({}) as fake:
+        http = Http(read_address(fake.url))
+        token = {"id": 1, "logprob": -1, "top_logprobs": [entry]}
+        fake.routes["/completion"] = Answer({"completion_probabilities": [token]})
+        server = LlamaCpp(http, ModelFacts("toy"))
+        with pytest.raises(UserError, match="in a form that is not known"):
+            list(server.read([0, 1], 1, 5, NOBODY))
+        http.close()
 
 
 def _completion(body: Any) -> Answer:

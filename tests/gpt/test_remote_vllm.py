@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,6 +151,44 @@ def test_drawn(session: Session) -> None:
     assert [s.finish_reason for s in session.generate(ids, GREEDY, Limits(200))][-1] == (
         "context full"
     )
+
+
+@pytest.mark.parametrize(
+    ("sampling", "asked"),
+    [
+        (Sampling(), 2),
+        (Sampling(temperature=0.5), 2),  # no number of candidates says what it makes of them
+        (Sampling(top_k=8), 40),
+        (Sampling(temperature=0, top_k=8), 2),
+        (Sampling(top_k=60, banned=((70,),)), 61),
+        (Sampling(top_k=500, top_p=0.9), 100),
+        (Sampling(min_p=0.1), 40),
+        (Sampling(top_p=0.5, repetition_penalty=2), 2),
+    ],
+)
+def test_as_many_candidates_as_say_what_the_settings_leave(sampling: Sampling, asked: int) -> None:
+    with serving(Double(most=200).routes()) as fake:
+        session = connect(fake.url)
+        steps = list(session.generate(encode("hello"), sampling, Limits(9), top=2))
+        streamed = [body for _, body, _ in fake.requests if body and body.get("stream")]
+        assert streamed[-1]["logprobs"] == asked
+        assert all(len(step.candidates) == 2 for step in steps)
+        if 0 < sampling.top_k < 100 and sampling.temperature:
+            assert all(step.sampling_logprob is not None for step in steps)
+        session.close()
+
+
+def test_a_text_that_nobody_wants_ends_without_the_garbage_collector(session: Session) -> None:
+    """It may come in the middle of another request, and close what that one waits for."""
+    gc.disable()
+    try:
+        drawing = session.generate(encode("hello"), Sampling(seed=1), Limits(20))
+        assert next(drawing).position == len(encode("hello"))
+        is_alive = weakref.ref(drawing._drawn)
+        del drawing
+        assert is_alive() is None
+    finally:
+        gc.enable()
 
 
 def test_end_of_text(session: Session) -> None:

@@ -90,6 +90,7 @@ def test_a_chat(url: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) 
     [
         (("--special", "--server", "URL"), "--special is for models of this machine"),
         (("--slide", "--server", "URL"), "cannot slide"),
+        (("--mute", "1", "--server", "URL"), "nothing can be changed inside a model at a server"),
         (("--model", "other", "--server", "URL"), "no model 'other'"),
         (("--server", "http://192.168.0.1"), "use --allow-http"),
         (("--server", "http://me:secret@127.0.0.1"), "use --api-key-env NAME"),

@@ -173,6 +173,27 @@ def test_drawn_text(running: Running) -> None:
     assert again == [step.token_id for step in steps]
 
 
+def test_typed_names_of_special_tokens_are_text(running: Running) -> None:
+    session, ours = running
+    for text in ("a<|endoftext|>b", "<|endoftext|>", "x <|endoftext|><|endoftext|>."):
+        assert session.encode(text) == ours.encode(text)
+        assert session.decode(session.encode(text)) == text
+
+
+def test_words_of_several_tokens(running: Running) -> None:
+    session, ours = running
+    ids = session.encode("hello")
+    plain = [step.token_id for step in session.generate(ids, GREEDY, Limits(20))]
+    word = tuple(session.encode("wall"))
+    for sampling in (
+        Sampling(temperature=0, banned=((plain[3], plain[4]), tuple(plain[7:10]))),
+        Sampling(temperature=0, boosted=((word, 40.0),)),
+    ):
+        theirs = list(session.generate(ids, sampling, Limits(20), top=3))
+        _compare(theirs, list(generate(ours, ids, sampling, Limits(20), top=3)))
+        assert [step.token_id for step in theirs] != plain
+
+
 def test_paths(running: Running) -> None:
     session, ours = running
     ids = session.encode("hello")

@@ -86,6 +86,8 @@ class FakeBackend:
         """What was changed inside the network for each of these."""
         self.asked_layers: list[tuple[Intervention, ...]] = []
         """What was changed inside the network for each request for its layers."""
+        self.asked_changed: dict[str, tuple[Intervention, ...]] = {}
+        """What was changed inside the network for the latest request of each other kind."""
         self.asked_inside: list[tuple[str, dict[str, Any]]] = []
         self.answers_inside = asyncio.Event()
         self.answers_inside.set()
@@ -103,6 +105,8 @@ class FakeBackend:
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.cancelled = False
+        self.stopped: set[int] = set()
+        """Branches of the latest completion that were stopped alone."""
         self.closed = False
 
     async def load(
@@ -157,12 +161,18 @@ class FakeBackend:
         assert isinstance(found, kind)
         return found
 
-    async def attribution(self, ids: list[int], chosen: int) -> list[float | None]:
+    async def attribution(
+        self, ids: list[int], chosen: int, changes: tuple[Intervention, ...] = ()
+    ) -> list[float | None]:
+        self.asked_changed["attribution"] = changes
         if self.error:
             raise self.error
         return [None, *(0.5 * i for i in range(1, len(ids)))]
 
-    async def options(self, ids: list[int], options: list[str]) -> list[list[Step]]:
+    async def options(
+        self, ids: list[int], options: list[str], changes: tuple[Intervention, ...] = ()
+    ) -> list[list[Step]]:
+        self.asked_changed["options"] = changes
         self.asked_options.append((ids, options))
         if self.error:
             raise self.error
@@ -178,6 +188,7 @@ class FakeBackend:
     async def complete(self, request: Completion) -> AsyncIterator[Event]:
         self.requests.append(request)
         self.cancelled = False
+        self.stopped.clear()
         await self.ready.wait()
         if self.error:
             raise self.error
@@ -187,14 +198,24 @@ class FakeBackend:
         prompt = [token(first + i, c, drawn=False) for i, c in enumerate(text)]
         position = first
         yield Steps(prompt, is_prompt=True)
+        drawn, last = 0, min(len(self.reply), request.max_new_tokens) - 1
+        growing = list(range(request.branches))
         for i, character in enumerate(self.reply[: request.max_new_tokens]):
             await asyncio.sleep(0)
             await self.go_on.wait()
-            yield Steps([token(position + len(prompt) + i, character, 0.9 / (i + 1))], False)
+            for branch in tuple(growing):
+                own = chr(ord(character) + branch)  # the branches have different letters
+                step = token(position + len(prompt) + i, own, 0.9 / (i + 1))
+                is_stopped = self.cancelled or branch in self.stopped
+                if is_stopped or i == last:
+                    step = step._replace(finish_reason="cancelled" if is_stopped else "length")
+                    growing.remove(branch)
+                drawn += 1
+                yield Steps([step], False, branch)
             if self.cancelled:
-                yield Done("cancelled", i + 1, 0.1)
+                yield Done("cancelled", drawn, 0.1)
                 return
-        yield Done("length", len(self.reply), 0.5)
+        yield Done("length", drawn, 0.5)
 
     async def waterfall(
         self,
@@ -217,7 +238,10 @@ class FakeBackend:
             tuple(map(ord, text)), [word.encode() for word in re.split("( )", text) if word]
         )
 
-    async def paths(self, ids: list[int]) -> list[LikelyPath]:
+    async def paths(
+        self, ids: list[int], changes: tuple[Intervention, ...] = ()
+    ) -> list[LikelyPath]:
+        self.asked_changed["paths"] = changes
         self.asked_paths.append(ids)
         if self.error:
             raise self.error
@@ -226,6 +250,9 @@ class FakeBackend:
             LikelyPath(tuple(map(ord, text)), tuple(c.encode() for c in text), logprobs)
             for text, logprobs in found
         ]
+
+    def stop(self, branch: int) -> None:
+        self.stopped.add(branch)
 
     def cancel(self) -> None:
         self.cancelled = True

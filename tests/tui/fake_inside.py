@@ -132,7 +132,7 @@ _ANSWERS: Mapping[str, Callable[..., Record]] = {
 }
 
 
-_OF_CHANGED = ("lens", "cell", "heads", "work", "norms")
+_OF_CHANGED = ("lens", "cell", "heads", "work", "norms", "mattered")
 """Requests that a changed network answers, too; made-up numbers are the same then."""
 
 

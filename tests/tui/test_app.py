@@ -79,6 +79,23 @@ async def test_a_prompt_sent_early_waits_and_says_why() -> None:
         assert screen.query_one(Prompt).text == "more"
 
 
+async def test_escape_says_that_the_model_still_loads() -> None:
+    backend = FakeBackend("hi")
+    backend.ready.clear()
+    app = app_with(backend)
+    async with running(app) as pilot:
+        while not main_screen(app).session.waiting:
+            await pilot.pause()
+        await pilot.press("escape")
+        assert complaints(app) == ["Loading PyTorch. Ctrl+O chooses another model."]
+        backend.ready.set()
+        while main_screen(app).session.loaded is None:
+            await pilot.pause()
+        app.clear_notifications()
+        await pilot.press("escape")
+        assert not complaints(app)
+
+
 async def test_what_is_sent_before_the_settings_are_there_is_sent_with_them() -> None:
     backend = FakeBackend("hi")
     app = app_with(backend, length=1)

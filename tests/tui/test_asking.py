@@ -54,7 +54,7 @@ async def test_a_token_is_banned_and_allowed_again() -> None:
         screen = await write(pilot, app, "ab")
         await at(pilot, screen, 2)
         await pilot.press("x", "right", "x")
-        assert complaints(app)[-1] == 'Banned "e"'
+        assert complaints(app)[-1] == 'Banned "e", also in other texts'
         await pilot.press("ctrl+g")
         await until_written(pilot, screen)
         assert backend.requests[-1].sampling.banned == ((ord("h"),), (ord("e"),))
@@ -62,6 +62,15 @@ async def test_a_token_is_banned_and_allowed_again() -> None:
         await pilot.press("x")
         assert complaints(app)[-1] == 'Allowed "h"'
         assert screen.query_one("#banned", Input).value == f"#{ord('e')}"
+        await pilot.press("+", "ctrl+n")
+        assert complaints(app)[-1] == "Sampling settings stay: 1 banned, 1 boosted"
+        await write(pilot, app, "c")
+        assert list(backend.requests[-1].sampling.banned) == [(ord("e"),)]
+        for name in "banned", "boosted":
+            screen.query_one(f"#{name}", Input).value = ""
+        app.clear_notifications()
+        await pilot.press("ctrl+n")
+        assert not complaints(app)
 
 
 async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:
@@ -273,7 +282,7 @@ async def test_the_text_is_coloured_by_the_influence_on_a_token() -> None:
         view = await at(pilot, screen, 4)
         await pilot.press("E")
         await pilot.pause()
-        assert view._scale.title == 'Influence on "[" (position 4)'
+        assert view._scale.title == 'Influence on "[" (#4)'
         heats = [view._scale.heat(node.step) for node in screen.document.path]
         assert heats == [0, 1, 3, 5, 0, 0, 0, 0]
         await pilot.press("c")

@@ -77,6 +77,46 @@ async def test_cancel(backend: LocalBackend) -> None:
     assert last.finish_reason == "cancelled"
 
 
+NEVER_LOADED = """
+import json, sys
+for line in sys.stdin:
+    request = json.loads(line)
+    status = {"id": request["id"], "event": "status", "message": request["op"]}
+    if request["op"] in ("load", "cancel"):
+        print(json.dumps(status), flush=True)
+    if request["op"] == "models":  # somebody lets it go on
+        print(json.dumps({"id": 1, "event": "error", "message": "no"}), flush=True)
+"""
+
+
+async def test_what_waits_for_a_model_is_stopped_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "never_loaded.py").write_text(NEVER_LOADED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    backend = LocalBackend(engine="never_loaded").start()
+    loading = backend.load("tiny")
+    assert isinstance(await anext(loading), Status)
+    for _ in range(2):
+        run = asyncio.create_task(collect(backend.complete(Completion([1], "", Sampling(), 9))))
+        while not backend._long:
+            await asyncio.sleep(0)
+        backend.cancel()
+        assert await run == [Done("cancelled", 0, 0.0)]
+    backend._write({"op": "models", "id": 99})
+    with pytest.raises(BackendError, match="no"):
+        await anext(loading)
+    run = asyncio.create_task(collect(backend.complete(Completion([1], "", Sampling(), 9))))
+    while not backend._long:
+        await asyncio.sleep(0)
+    backend.cancel()  # from now on the engine itself stops a request
+    await asyncio.sleep(0)
+    assert not run.done()
+    backend.close()
+    with pytest.raises(BackendError):
+        await run
+
+
 async def test_errors_are_sentences(backend: LocalBackend) -> None:
     with pytest.raises(BackendError, match="not 'é'"):
         await collect(backend.complete(Completion([], "é", Sampling(), 1)))

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from textual.content import Content
 from textual.pilot import Pilot
 
-from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from gpt.interventions import Edge, Knockout
+from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tests.tui.test_keeping import until_saved
 from tui import store
 from tui.app import GPTApp
+from tui.backend import Completion, Event, Steps
 from tui.screens.comparison import ComparisonScreen
 from tui.screens.main import MainScreen
 from tui.widgets.branch_rows import BranchRows
 from tui.widgets.branches import Branches
+from tui.widgets.dial import Dial
 from tui.widgets.token_view import TokenView
 
 WIDE = (120, 40)
@@ -65,6 +69,33 @@ async def test_the_panel_shows_every_branch_and_leads_there() -> None:
         await pilot.press("escape")
         assert screen.query_one(TokenView).has_focus
         assert screen.document.text == "[b]hello"
+
+
+async def test_a_branch_says_what_was_changed_inside_the_network() -> None:
+    async with forked() as (app, pilot, screen):
+        assert "off" not in "".join(lines(app))
+        off = Knockout(part="mlp", layer=2)
+        screen.document.changes = (off,)
+        await at(pilot, screen, 2)
+        screen.session.backend.reply = "yes"  # type: ignore[attr-defined]
+        await pilot.press("ctrl+g")
+        await until_written(pilot, screen)
+        screen.query_one(TokenView).focus()
+        await pilot.press("t")
+        await pilot.pause()
+        assert lines(app)[3].endswith(" 1 part off · 3 · 1.01 bits")
+        await pilot.press("escape")
+        screen.document.changes = (off, Knockout(part="mlp", layer=3), Edge(source=0))
+        await pilot.press("ctrl+g")
+        await until_written(pilot, screen)
+        screen.query_one(TokenView).focus()
+        await pilot.press("t", "end")
+        await pilot.pause()
+        shown = lines(app)
+        assert shown[0].endswith(" 3 · 1.00 bits") and "off" not in shown[1]
+        assert shown[3].endswith("  changed inside")  # there is no room for all of it
+        said = " ".join(str(screen.query_one(Branches).preview.render()).split())
+        assert "6 tokens, 1.01 bits each on average; 3 with layer 2 mlp muted; 3 with " in said
 
 
 async def test_a_star_a_name_and_a_note_are_kept_on_the_disk() -> None:
@@ -189,7 +220,97 @@ def test_a_row_never_is_wider_than_its_panel() -> None:
         document.cut(len(document.path) - 1)
     view = BranchRows()
     view.get_component_rich_style = lambda *_, **__: Style()  # type: ignore[method-assign]
+    off = (Knockout(part="mlp", layer=2),)
     for row in rows(document):
-        for width in (1, 5, 9, 20, 44, 100):
-            drawn = view._segments(row, width, is_here=False, base=Style())
-            assert sum(cell_len(each.text) for each in drawn) == width
+        for each in row, row._replace(inside={off: 1}):
+            for width in (1, 5, 9, 20, 44, 100):
+                drawn = view._segments(each, width, is_here=False, base=Style())
+                assert sum(cell_len(part.text) for part in drawn) == width
+                is_said = any("1 part off" in part.text for part in drawn)
+                assert is_said == (bool(each.inside) and width >= 44)
+
+
+class Paused(FakeBackend):
+    """Waits before the token at position 5 of the first branch."""
+
+    def __init__(self, reply: str) -> None:
+        super().__init__(reply)
+        self.resume = asyncio.Event()
+
+    async def complete(self, request: Completion) -> AsyncIterator[Event]:
+        async for event in super().complete(request):
+            if isinstance(event, Steps) and event.branch == 0 and event.steps[-1].position == 5:
+                await self.resume.wait()
+            yield event
+
+
+@asynccontextmanager
+async def growing() -> AsyncIterator[tuple[GPTApp, Pilot[None], MainScreen, Paused]]:
+    """Three branches after "ab", paused after three tokens of each; the panel is focused."""
+    backend = Paused("hello")
+    app = app_with(backend)
+    async with running(app, WIDE) as pilot:
+        screen = main_screen(app)
+        screen.query_one("#branches", Dial).value = "3"
+        assert screen.write("ab")
+        while len(screen.session.growing) < 3 or len(screen.document.path) < 5:
+            await pilot.pause()
+        screen.query_one(TokenView).focus()
+        await pilot.press("t")
+        await pilot.pause()
+        yield app, pilot, screen, backend
+        backend.resume.set()
+
+
+def hints(screen: MainScreen) -> str:
+    """The keys in the border of the panel."""
+    return str(screen.query_one(Branches).border_subtitle)
+
+
+async def test_branches_grow_side_by_side_and_one_is_stopped_alone() -> None:
+    async with growing() as (app, pilot, screen, backend):
+        assert [line.split("  ")[0] for line in lines(app)] == ["ab", "├ hel", "├ ifm", "└ jgn"]
+        assert screen.document.text == "abhel"
+        await pilot.press("home")
+        await pilot.pause()
+        assert "x stop" not in hints(screen)
+        await pilot.press("x")
+        await pilot.pause()
+        assert not backend.stopped
+        await pilot.press("down", "down")
+        await pilot.pause()
+        assert "x stop this branch" in hints(screen)
+        await pilot.press("x")
+        assert backend.stopped == {1}
+        backend.resume.set()
+        await until_written(pilot, screen)
+        await pilot.pause()
+        found = [line.split("  ")[0] for line in lines(app)]
+        assert found == ["ab", "├ hello", "├ ifmm", "└ jgnnq"]
+        assert "x stop" not in hints(screen) and "s star" in hints(screen)
+
+
+async def test_escape_stops_all_branches() -> None:
+    async with growing() as (app, pilot, screen, backend):
+        await pilot.press("escape")
+        backend.resume.set()
+        await until_written(pilot, screen)
+        await pilot.pause()
+        assert backend.cancelled and not screen.session.growing
+        found = [line.split("  ")[0] for line in lines(app)]
+        assert found == ["ab", "├ hell", "├ ifmm", "└ jgnn"]
+
+
+async def test_a_growing_row_shows_its_newest_words() -> None:
+    async with growing() as (_, pilot, screen, backend):
+        view = screen.query_one(BranchRows)
+        tip = screen.session.growing[2]
+        screen.document.append(
+            [token(5 + i, c) for i, c in enumerate("0123456789" * 9)], is_prompt=False, after=tip
+        )
+        end = screen.document.branch(tip)[-1]
+        screen.query_one(Branches).show(screen.document, None, {end})
+        await pilot.pause()
+        row = view.render_line(3).text
+        assert row.startswith("└ …") and "6789 " in row
+        backend.resume.set()

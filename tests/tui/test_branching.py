@@ -7,6 +7,7 @@ from textual.content import Content
 from textual.pilot import Pilot
 from textual.widgets import Tree
 
+from gpt.interpret.answers import Row, Waterfall
 from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
 from tests.tui.test_app import complaints, until_written, write
 from tui.backend import BackendError
@@ -119,13 +120,12 @@ async def test_several_branches_at_once_differ_by_their_dice() -> None:
         screen = main_screen(app)
         screen.query_one("#branches", Dial).value = "3"
         await write(pilot, app, "ab")
-        assert [request.sampling.seed for request in backend.requests] == [7, 8, 9]
-        assert [request.ids for request in backend.requests] == [[], [97, 98], [97, 98]]
-        assert [request.text for request in backend.requests] == ["ab", "", ""]
+        ends = [branch.end for branch in screen.document.all_branches()]
+        assert [end.sampling and end.sampling.seed for end in ends] == [7, 8, 9]
         assert screen.document.text == "abhello"
         screen.query_one("#branches", Dial).value = "0"
         await write(pilot, app, "c")
-        assert complaints(app)[-1] == "branches is 0; it must be 1 to 50"
+        assert complaints(app)[-1] == "branches is 0; it must be a whole number from 1 to 64"
 
 
 async def test_the_waterfall_follows_the_token_and_the_settings() -> None:
@@ -160,8 +160,29 @@ async def test_the_waterfall_follows_the_token_and_the_settings() -> None:
         await at(pilot, screen, 2)
         await pilot.pause()
         assert "broken" in complaints(app)[-1] and "\x1b" not in complaints(app)[-1]
+        assert "No answer; select the token again" in str(table.render())
         await pilot.press("f2")
         assert not table.display
+
+
+async def test_the_waterfall_says_why_it_is_empty() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        backend.go_on.clear()
+        await pilot.press("a", "enter", "f2")
+        screen = main_screen(app)
+        table = screen.query_one(WaterfallTable)
+        while not screen.document.path or not table.display:
+            await pilot.pause()
+        assert str(table.render()) == "The model is still writing"
+        backend.go_on.set()
+        await until_written(pilot, screen)
+        table.found = Waterfall(
+            1, ("model",), (Row(2, b"", (0.1,), None),), 49_142, (0.9,), (9,), 2
+        )
+        table.names = {2: "<|end|>"}
+        assert "<|end|>" in str(table.render()) and "49,142 more" in str(table.render())
 
 
 async def test_an_empty_seed_keeps_the_dice_of_the_last_run_in_the_waterfall() -> None:

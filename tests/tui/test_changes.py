@@ -56,7 +56,9 @@ async def test_branches_all_have_the_changes() -> None:
     session = session_of(backend)
     session.document.changes = (STEER,)
     await all_of(session.run(SETTINGS._replace(branches=3), "ab"))
-    assert [request.changes for request in backend.requests] == [(STEER,)] * 3
+    assert [request.changes for request in backend.requests] == [(STEER,)]
+    ends = [branch.end for branch in session.document.all_branches()]
+    assert [end.changes for end in ends] == [(STEER,)] * 3
 
 
 async def test_a_new_text_keeps_what_fits_and_another_model_nothing() -> None:

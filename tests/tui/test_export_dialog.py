@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from textual.pilot import Pilot
 from tests.tui.fake import FakeBackend, app_with, running
 from tests.tui.test_app import complaints, write
 from tui.app import GPTApp
+from tui.export.formats import write as write_file
+from tui.export.parts import Export
 from tui.node import Remark
 from tui.screens.export import ExportScreen
 from tui.screens.main import MainScreen
@@ -51,7 +54,7 @@ async def until_closed(pilot: Pilot[None], app: GPTApp) -> None:
 async def refusal(pilot: Pilot[None], dialog: ExportScreen) -> str:
     for _ in range(1000):
         said = str(dialog.problem.render())
-        if said not in ("", "Writing…"):
+        if said and not dialog.problem.has_class("-busy"):
             return said
         await pilot.pause(0.01)
     raise AssertionError("nothing is refused")
@@ -73,6 +76,29 @@ async def test_typing_replaces_the_name_and_keeps_directory_and_format(
         await until_closed(pilot, app)
         assert complaints(app)[-1] == f"Wrote {tmp_path / 'mine.html'}"
         assert "<!doctype html>" in (tmp_path / "mine.html").read_text()
+
+
+async def test_a_file_that_is_being_written_is_named_before_and_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = threading.Event()
+
+    def slow(path: Path, export: Export) -> None:
+        assert go_on.wait(60)
+        write_file(path, export)
+
+    monkeypatch.setattr("tui.screens.export.write", slow)
+    async with exporting(tmp_path, monkeypatch) as (app, pilot, dialog):
+        await pilot.press(*"mine", "enter", "escape")  # what is being written is finished
+        await pilot.pause()
+        shown = " ".join(str(dialog.problem.render()).split())
+        assert shown == f"Writing {tmp_path / 'mine.html'} …" and dialog.problem.region.area
+        assert app.screen is dialog
+        go_on.set()
+        await until_closed(pilot, app)
+        while not complaints(app):
+            await pilot.pause(0.01)
+        assert complaints(app) == [f"Wrote {tmp_path / 'mine.html'}"]
 
 
 async def test_name_and_format_follow_each_other(

@@ -85,6 +85,7 @@ def test_every_step_can_be_told_from_the_next_one(theme: str, kind: str, sign: i
     styles = [made.style((sign or 1) * i, "model", is_signed=bool(sign)) for i in LEVELS]
     grounds = [ground(style) for style in styles]
     assert min(difference(a, b) for a, b in pairwise(grounds)) >= NOTICED
+    assert difference(grounds[0], grounds[1]) >= 3 * NOTICED  # colour or none is seen at once
     # What is more surprising stands out more.
     contrasts = [contrast(each, grounds[0]) for each in grounds]
     assert contrasts == sorted(set(contrasts))

@@ -7,18 +7,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from textual.binding import Binding
 from textual.pilot import Pilot
 
 from tests.marks import slow_but
 from tests.terminal import SIZES, Terminal, needs_pty, terminals
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, write
+from tests.tui.test_inside import inside
 from tui.app import GPTApp
 from tui.commands import key_commands
 from tui.glossary import TERMS
+from tui.inside.about import ABOUT
+from tui.inside.about import KEYS as INSIDE_KEYS
+from tui.inside.knockout import KnockoutView
+from tui.inside.tabs import digit
+from tui.inside.view import InsideView
+from tui.inside.views import VIEWS
 from tui.keys import GROUPS, KEYS
 from tui.possible import NO_TEXT
 from tui.screens.help import HERE, WORDS, HelpScreen
+from tui.screens.inside import InsideScreen
 from tui.screens.main import MainScreen
 from tui.widgets.topics import Row, Topic
 
@@ -217,3 +226,39 @@ def test_escape_and_f1_close_it_in_a_terminal(
     terminal.press("escape")
     terminal.hides("Preferences")
     assert terminal.quit() == 0
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.NAME)
+async def test_every_view_of_the_inside_says_what_is_shown_and_what_its_keys_do(
+    view: type[InsideView],
+) -> None:
+    async with inside(digit(VIEWS.index(view))) as (app, screen, pilot, _):
+        help = await opened(pilot, app)
+        here = [topic for topic in shown(help) if topic.section == HERE]
+        assert here[0].name == view.NAME and here[0].sentence == ABOUT[view.NAME]
+        assert len({topic.sentence for topic in here}) == len(here)
+        assert all(topic.sentence.endswith(".") for topic in here)
+        assert {each.NAME for each in VIEWS} <= {topic.name for topic in here}
+        await pilot.press("escape")
+        assert app.screen is screen
+        await pilot.press("space")
+        await pilot.pause()
+        is_switch = view is KnockoutView
+        assert isinstance(app.screen, HelpScreen) != is_switch
+        assert bool(screen.place.changes) == is_switch
+
+
+def test_no_sentence_is_about_a_key_that_does_not_exist() -> None:
+    classes = [InsideScreen, *(base for view in VIEWS for base in view.__mro__)]
+    ids = {
+        binding.id
+        for each in classes
+        for binding in vars(each).get("BINDINGS", ())
+        if isinstance(binding, Binding)
+    }
+    views = {f"inside_screen.view_{n + 1}" for n in range(len(VIEWS))}
+    assert (
+        set(INSIDE_KEYS)
+        == {each for each in ids if each and each.startswith(("look", "inside"))} - views
+    )
+    assert set(ABOUT) == {view.NAME for view in VIEWS}

@@ -180,7 +180,7 @@ async def test_the_tokens_that_are_looked_at_most_come_first_and_the_rest_is_cou
         await pilot.pause()
         start = next(i for i, line in enumerate(app.lines) if line.startswith("looks at"))
         rows = [line.split() for line in app.lines[start + 1 :]]
-    assert rows[0][:3] == ["ab", "11", "60.0"]
+    assert rows[0][:3] == ["ab", "−10", "60.0"]
     weights = [float(row[row.index("%") - 1]) for row in rows if row]
     assert math.isclose(sum(weights), 100, abs_tol=0.3)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
+from textual import events
 from textual.pilot import Pilot
 from textual.widgets import Input
 
@@ -69,8 +70,8 @@ async def test_who_mattered_has_three_numbers_of_both_signs_for_each_token() -> 
         assert asked == [("gradient",), ("cut",), ("left out",)]  # the cheapest first
         assert backend.asked_inside[-1][1]["ids"] == BEFORE
         shown = drawn(app)
-        assert "to·beb −2 +1.250 −2.500 +5.000" in shown
-        assert "to·bebo −1 +1.500 – +6.000" in shown  # no edge from the last token to itself
+        assert "to·beb −1 +1.250 −2.500 +5.000" in shown
+        assert "to·bebo 0 +1.500 – +6.000" in shown  # no edge from the last token to itself
         assert f"sum {signed(5.25, 3)} {signed(-7.5, 3)} {signed(21.0, 3)}" in shown
         heat = screen.around._scale.heat
         assert heat(screen.place.nodes[6].step) > heat(screen.place.nodes[2].step) > 0
@@ -78,9 +79,20 @@ async def test_who_mattered_has_three_numbers_of_both_signs_for_each_token() -> 
         assert "colour: cut" in drawn(app)
         assert screen.around._scale.heat(screen.place.nodes[5].step) < 0
         await press(pilot, "s")
-        rows = [line for line in drawn(app).splitlines() if re.search("−[1-7] ", line)]
-        back = [line.split()[2] for line in rows if "likely" not in line]
-        assert back == [f"−{n}" for n in range(7, 0, -1)]
+        where = re.findall(r" (−[1-6]|0) [+]\d[.]", drawn(app))
+        assert where == ["−6", "−5", "−4", "−3", "−2", "−1", "0"]
+
+
+async def test_one_token_has_one_distance_everywhere() -> None:
+    async with inside(WHO, size=(200, 60)) as (app, _, pilot, _):
+        found = [re.findall(r"to·beb +(\S+) ", drawn(app))]
+        await press(pilot, "2")  # the chosen head looks at the token before
+        found.append(re.findall(r"to·beb +(\S+) ", drawn(app)))
+        await press(pilot, "escape")
+        while "looks at where weight" not in (shown := drawn(app)):
+            await pilot.pause(0.02)
+        found.append(re.findall(r"to·beb +(\S+) ", shown))
+        assert found == [["−1"]] * 3
 
 
 def test_a_switch_goes_off_to_its_mean_and_on_again() -> None:
@@ -115,6 +127,15 @@ async def test_parts_are_switches_and_the_text_shows_the_effect() -> None:
         assert heat(screen.place.nodes[0].step) == 0 < heat(screen.place.nodes[1].step)
         await press(pilot, "x")
         assert not screen.place.changes and "nothing is changed" in drawn(app)
+
+
+async def test_keys_that_come_together_act_one_after_the_other() -> None:
+    async with inside("1") as (app, screen, pilot, _):
+        for key in (MUTE, "space", "h", "space", "w"):
+            app.post_message(events.Key(key, " " if key == "space" else key))
+        await until(pilot, app, "The model writes with this: 2 parts off.")
+        parts = [each.part for each in screen.place.acting if isinstance(each, Knockout)]
+        assert parts == ["layer", "attention"]
 
 
 async def test_undo_all_also_ends_what_the_model_writes_with() -> None:
@@ -153,7 +174,13 @@ async def test_a_view_shows_the_network_that_drew_the_token_and_says_so() -> Non
         assert main.document.path[-1].changes == changes and not main.document.path[1].changes
         main.view.action_select(len(main.document.path) - 1)
         await press(pilot, "L")
-        asked = {"1": {"lens", "cell"}, "2": {"heads"}, "3": {"work"}, "5": {"norms"}}
+        asked = {
+            "1": {"lens", "cell"},
+            "2": {"heads"},
+            "3": {"work"},
+            "5": {"norms"},
+            "6": {"mattered"},
+        }
         for key, ops in asked.items():
             backend.asked_inside.clear()
             await press(pilot, key)
@@ -161,7 +188,7 @@ async def test_a_view_shows_the_network_that_drew_the_token_and_says_so() -> Non
             assert all(f["interventions"] == changes for _, f in backend.asked_inside)
             assert OF_PART in drawn(app)
             assert "1 part off · K: whole network" in drawn(app)  # whatever is shown below
-        for key in "4", "6", "8":
+        for key in "4", "8":
             await press(pilot, key)
             assert OF_WHOLE in drawn(app) and OF_PART not in drawn(app)
         backend.asked_inside.clear()
@@ -170,6 +197,37 @@ async def test_a_view_shows_the_network_that_drew_the_token_and_says_so() -> Non
         assert all("interventions" not in fields for _, fields in backend.asked_inside)
         await press(pilot, "K")
         assert OF_WHOLE not in drawn(app)  # there is no other network now
+
+
+async def test_questions_in_the_text_are_asked_of_the_changed_network_and_say_so() -> None:
+    backend = FakeBackend("hello")
+    async with inside(MUTE, "space", "w", "escape", "r", backend=backend) as (app, _, pilot, _):
+        main = main_screen(app)
+        await until_written(pilot, main)
+        changes = main.document.changes
+        main.view.action_select(len(main.document.path) - 1)
+        await press(pilot, "E")
+        assert backend.asked_changed["attribution"] == changes
+        assert "Influence on" in drawn(app) and OF_PART in drawn(app)
+        main.view.action_select(2)  # a token that the whole network read
+        await press(pilot, "E")
+        assert backend.asked_changed["attribution"] == ()
+        assert OF_WHOLE in drawn(app)
+        await press(pilot, "p")  # continuations: those that the model would write now
+        await until(pilot, app, f"Likely continuations, {OF_PART}")
+        assert backend.asked_changed["paths"] == changes
+        await press(pilot, "escape", "k", "a", "enter")
+        await until(pilot, app, f"Compare continuations, {OF_PART}")
+        assert backend.asked_changed["options"] == changes
+        await press(pilot, "escape", "K", "E")
+        await until(pilot, app, 'Influence on "·" (#2)')
+        assert OF_WHOLE not in drawn(app)
+
+
+async def until(pilot: Pilot[None], app: GPTApp, words: str) -> None:
+    """Wait for words on the screen."""
+    while words not in drawn(app):
+        await pilot.pause(0.02)
 
 
 async def test_the_panel_of_the_layers_shows_the_network_that_drew_the_token() -> None:
@@ -488,8 +546,10 @@ async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
     async with inside(size=size) as (app, screen, pilot, _):
         for view in SHOWN:
             await show(pilot, app, view)
-            keys = ("up", "down", "right", "left", "pagedown", "space", "h", "p", "m", "c", "s")
+            keys = ("up", "down", "right", "left", "pagedown", "h", "p", "m", "c", "s", "space")
             await press(pilot, *keys)
+            if view != MUTE:  # the help
+                await press(pilot, "escape")
         assert screen.place.index == 7
 
 

@@ -58,6 +58,13 @@ def states(found: list[News]) -> list[str]:
     return [each.message for each in found if isinstance(each, State)]
 
 
+def branches_of(session: Session) -> list[str]:
+    """The texts of all branches."""
+    document = session.document
+    ends = [branch.end for branch in document.all_branches()]
+    return ["".join(node.step.text for node in document.path_to(end)) for end in ends]
+
+
 async def saved(n: int) -> list[store.Entry]:
     for _ in range(500):
         if len(found := store.entries()) >= n:
@@ -101,11 +108,62 @@ async def test_branches_begin_at_one_place_and_each_has_the_next_seed() -> None:
     session = session_of(backend)
     settings = RunSettings(Sampling(seed=2**63 - 2), 20, branches=3)
     found = await all_of(session.run(settings, "ab"))
-    assert [request.sampling.seed for request in backend.requests] == [2**63 - 2, 2**63 - 1, 0]
-    assert [request.ids for request in backend.requests] == [[], [97, 98], [97, 98]]
-    assert [request.text for request in backend.requests] == ["ab", "", ""]
-    assert found.count(Change.PATH) == 2
+    assert [request.branches for request in backend.requests] == [3]
+    assert branches_of(session) == ["abhello", "abifmmp", "abjgnnq"]
+    ends = [branch.end for branch in session.document.all_branches()]
+    assert [end.sampling and end.sampling.seed for end in ends] == [2**63 - 2, 2**63 - 1, 0]
+    assert session.document.text == "abhello"
+    assert session.document.branch_number == 1
+    assert session.document.surprisal()[1] == 5
+    assert found.count(Change.GREW) == 6
     assert found.count(Change.ENDED) == 1
+    assert states(found)[-1] == "Done: 15 tokens"
+    assert not session.growing
+
+
+async def test_branches_that_begin_alike_are_one_until_they_part() -> None:
+    class Alike(FakeBackend):
+        async def complete(self, request: Completion) -> AsyncIterator[Event]:
+            yield Steps([token(0, "a", drawn=False)], is_prompt=True)
+            texts = [("x", "y", "1"), ("x", "y", "2"), ("x", "z", "3")]
+            for position in range(3):
+                for branch, text in enumerate(texts):
+                    yield Steps([token(1 + position, text[position])], False, branch)
+            yield Done("length", 9, 0.1)
+
+    session = session_of(Alike())
+    await all_of(session.run(RunSettings(Sampling(), 3, branches=3), "a"))
+    assert branches_of(session) == ["axy1", "axy2", "axz3"]
+    assert session.document.text == "axy1"
+
+
+async def test_one_branch_is_stopped_and_the_others_go_on() -> None:
+    backend = FakeBackend("hello")
+    session = session_of(backend)
+    async for news in session.run(RunSettings(Sampling(), 20, branches=3), "ab"):
+        if news is Change.GREW and len(session.document.path) == 4:
+            assert session.growing.keys() == {0, 1, 2}
+            shown = session.growing[1]
+        if news is Change.GREW and len(session.document.path) == 5:
+            assert session.growing[1] is not shown, "it has grown since a panel showed it"
+            assert session.stop(shown)
+        if news is Change.GREW and len(session.document.path) == 7:
+            assert not session.stop(shown), "nothing grows there any more"
+    assert branches_of(session) == ["abhello", "abifm", "abjgnnq"]
+    assert [session.document.all_branches()[i].end.step.finish_reason for i in range(3)] == [
+        "length",
+        "cancelled",
+        "length",
+    ]
+
+
+async def test_the_first_branch_can_be_stopped_and_the_text_stays() -> None:
+    session = session_of(FakeBackend("hello"))
+    async for news in session.run(RunSettings(Sampling(), 20, branches=2), "ab"):
+        if news is Change.GREW and len(session.document.path) == 4:
+            session.stop(session.growing[0])
+    assert branches_of(session) == ["abhel", "abifmmp"]
+    assert session.document.text == "abhel"
 
 
 async def test_a_run_that_is_stopped_begins_no_other_branch() -> None:
@@ -116,7 +174,7 @@ async def test_a_run_that_is_stopped_begins_no_other_branch() -> None:
         found.append(news)
         if news is Change.GREW and len(session.document.path) == 4:
             session.backend.cancel()
-    assert len(backend.requests) == 1
+    assert branches_of(session) == ["abhe", "abif", "abjg"]
     assert session.document.text == "abhe"
     assert states(found)[-1] == "Stopped"
 

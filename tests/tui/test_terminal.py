@@ -17,7 +17,7 @@ from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
 from tests.convert.conftest import gpt2, saved
-from tests.terminal import HEIGHT, RESTORED, WIDTH, Terminal, comes, gone, terminals
+from tests.terminal import HEIGHT, KEYS, RESTORED, WIDTH, Terminal, comes, gone, terminals
 from tui.store import entries
 
 # All runs in other processes. Here only the screen is drawn, many times slower if that is traced.
@@ -69,6 +69,29 @@ def test_ctrl_c_stops_and_the_text_stays(
     after = terminal.until(lambda text: "│ bc" in text)
     counts = [re.search(r"context (\d+)/", shown) for shown in (before, after)]
     assert counts[0] and counts[1] and counts[0][1] == counts[1][1]
+    terminal.child.send("\x11")
+    assert terminal.end() == 0
+
+
+def test_branches_grow_at_once_and_one_is_stopped_alone(
+    start: Callable[..., Terminal], tiny_directory: Path, home: Path
+) -> None:
+    wild = "temperature = 2.0\ntop_p = 1.0"  # so that the branches part soon
+    (home / "settings.toml").write_text(f"[settings]\nbranches = 3\nseed = 3\n{wild}\n")
+    terminal = endless(start, tiny_directory)
+    terminal.child.send("\t")
+    terminal.until(lambda text: "c colours" in text)
+    terminal.child.send("t")
+    rows = r"├ .* (\d\d+) · .*\n.*[├└] .* (\d\d+) · "  # two that have many tokens
+    terminal.until(lambda text: bool(re.search(rows, text)))
+    terminal.child.send(KEYS["end"])
+    terminal.until(lambda text: "x stop this branch" in text)
+    terminal.child.send("x")
+    terminal.until(lambda text: "s star" in text and "Writing; Esc stops" in text)
+    terminal.child.send(KEYS["up"])
+    terminal.until(lambda text: "x stop this branch" in text)
+    terminal.child.send(KEYS["escape"])
+    terminal.shows("Stopped", "branch 1 of 3")
     terminal.child.send("\x11")
     assert terminal.end() == 0
 

@@ -26,6 +26,7 @@ from tui.export.parts import Export, shown
 from tui.export.picture import to_svg
 from tui.export.plain import to_json, to_markdown, to_text
 from tui.news import PromptReturned
+from tui.screens.filtered import MOST
 from tui.screens.special_tokens import SpecialTokenPicker
 from tui.special_tokens import CLOSE, OPEN, inserted, segments
 from tui.turns import answer_start, message_at
@@ -165,6 +166,25 @@ async def test_a_special_token_is_chosen_from_a_list_and_sent_as_what_it_is() ->
         assert request.segments == ("a<", 1001, "b") and request.text == ""
         assert prompt.text == ""
         assert not complaints(app)
+
+
+async def test_a_long_list_is_found_by_typing() -> None:
+    app, chosen = app_with(FakeBackend()), list[str | None]()
+    async with running(app) as pilot:
+        tokens = {f"<|reserved_{n}|>": 1000 + n for n in range(MOST + 9)}
+        app.push_screen(SpecialTokenPicker(tokens), chosen.append)
+        await pilot.pause()
+        picker = app.screen
+        assert isinstance(picker, SpecialTokenPicker)
+        assert picker.options.option_count == MOST
+        assert str(picker.options.border_subtitle).startswith("the first 500 of 509")
+        for typed, count in (("RESERVED _7", 11), ("1508", 1), ("10", 15)):
+            picker.query_one(Input).value = typed
+            await pilot.pause()
+            assert picker.options.option_count == count, typed
+        await pilot.press("down", "down", "up", "enter")
+        await pilot.pause()
+    assert chosen == ["<|reserved_100|>"]
 
 
 async def test_a_special_token_says_before_enter_what_it_does_in_a_chat() -> None:

@@ -54,6 +54,7 @@ class ChangingView(InsideView):
 
     def change(self, place: Place) -> None:
         """Show another place, whose changes may differ."""
+        self.place = place  # at once: the next key may have come together with this one
         self.post_message(self.Chose(place))
 
     def action_write(self) -> None:

@@ -16,7 +16,7 @@ from tui.bars import bar
 from tui.inside.numbers import flowing
 from tui.inside.place import Place
 from tui.inside.view import Looks, Row, Sheet
-from tui.labels import fit, percent
+from tui.labels import fit, offset, percent
 from tui.widgets.head_rows import in_context
 
 
@@ -60,7 +60,7 @@ STRONGEST = 5
 NAME = 4
 """Cells of a layer's number."""
 SIDE = 36
-"""Cells of the list beside the strips."""
+"""Cells of the list next to the strips."""
 TALL = 16
 """Rows of a view that has room for a list below the strips."""
 _NARROWEST, _WIDEST = 4, 20
@@ -82,7 +82,7 @@ def strip(weights: Sequence[float], cells: int) -> str:
 
 
 def shown_heads(place: Place, width: int) -> tuple[range, int]:
-    """Indices of the heads that fit beside each other, and the cells of each."""
+    """Indices of the heads that fit next to each other, and the cells of each."""
     n = place.config.n_head
     cells = max(_NARROWEST, min(_WIDEST, (width - NAME) // n))
     count = max(1, min(n, (width - NAME) // cells))
@@ -175,8 +175,7 @@ def _weight(found: Heads, place: Place, each: tuple[int, float], looks: Looks) -
     """A token that the head looks at: after what, how far back, how much."""
     position, weight = each
     before, name = in_context(place.nodes, position, 12)
-    back = f"−{found.position - position}" if position < found.position else "self"
-    label = f"{name} {back:>5} {percent(weight):>7} "
+    label = f"{name} {offset(position, found.position):>5} {percent(weight):>7} "
     drawn = bar(weight, max(1, looks.width - 27), looks.more).plain
     parts = (before, looks.faint), (label, looks.plain), (drawn, looks.more)
     return [Segment(text, style) for text, style in parts]

@@ -24,7 +24,7 @@ from tui.inside.place import Place, Question, of_drawn
 from tui.inside.view import InsideView, Looks, Sheet
 
 _WIDE = 90
-"""Cells of a view that has the list beside the strips."""
+"""Cells of a view that has the list next to the strips."""
 
 
 def heads_question(place: Place, *, scores: bool) -> Question:
@@ -139,7 +139,7 @@ class HeadsView(InsideView):
         return replace(place, layer=layer, head=head)
 
     def sheet(self, place: Place, looks: Looks) -> Sheet | None:
-        """The strips, with the chosen head's numbers beside them or below."""
+        """The strips, with the chosen head's numbers next to them or below."""
         found = self._found(place)
         if found is None:
             return None

@@ -27,7 +27,7 @@ _STEP = SHOWN // 2
 _NAME = 11
 """Cells of a layer's name."""
 _SIDE, _WIDE = 30, 90
-"""Cells of the list beside the grid, and of a view that has it there."""
+"""Cells of the list next to the grid, and of a view that has it there."""
 _NARROWEST, _NUMBER, _WIDEST = 4, 6, (8, 11)
 """Cells of a column: at least; with numbers at least; at most, in a narrow and in a wide view."""
 
@@ -129,7 +129,7 @@ class LensView(InsideView):
         self.changed()
 
     def sheet(self, place: Place, looks: Looks) -> Sheet | None:
-        """The grid, with the ten best of the cell under the cursor beside it or below."""
+        """The grid, with the ten best of the cell under the cursor next to it or below."""
         grid = self.answers.get(self._grid_question(place), LensGrid)
         if grid is None or place.index not in grid.positions:
             return None

@@ -15,9 +15,9 @@ from gpt.interpret.effects import Mattered
 from tui.bars import bar
 from tui.heat import Scale, influence
 from tui.inside.numbers import signed
-from tui.inside.place import Place, Question, question
+from tui.inside.place import Place, Question, of_drawn
 from tui.inside.view import InsideView, Looks, Row, Sheet
-from tui.labels import fit
+from tui.labels import fit, offset
 from tui.widgets.head_rows import in_context
 
 LAST = 64
@@ -48,7 +48,8 @@ MEASURES = (
 
 def measure_question(place: Place, measure: Measure) -> Question:
     """One measure for the tokens before the selected one."""
-    return question(
+    return of_drawn(
+        place,
         "mattered",
         Mattered,
         ids=place.ids,
@@ -63,7 +64,7 @@ class MatteredView(InsideView):
 
     NAME = "Who"
     TITLE = "Which earlier tokens mattered"
-    OF = "of_whole"
+    OF = "whose"
     HELP = "c measure of the colour · s order · ↑↓ scroll"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "colour", "measure", id="look.measure"),
@@ -132,8 +133,8 @@ class MatteredView(InsideView):
             for n, measure in enumerate(MEASURES)
         ]
         label = _label(looks)
-        first = Segment(fit("bits, before it", label + 6), looks.faint)
-        sentence = f'{MEASURES[self._chosen].sentence}, for "{place.name(place.index)}"'
+        first = Segment(f"{fit('bits', label)} where", looks.faint)
+        sentence = f"{MEASURES[self._chosen].sentence}, {place.where}"
         head: list[Row] = [[Segment(fit(sentence, looks.width), looks.faint)], [first, *headings]]
         body = [self._of_token(place, i, columns, largest, looks) for i in shown]
         return Sheet(head[-1:] if looks.height < 7 else head, body, _foot(columns, looks))
@@ -148,7 +149,7 @@ class MatteredView(InsideView):
     ) -> Row:
         """A token, its distance, its numbers, and a bar of the chosen one."""
         before, name = in_context(place.nodes, i, _label(looks))
-        left = f"{name} {f'−{place.index - i}':>5}"
+        left = f"{name} {offset(i, place.index - 1):>5}"
         row = [Segment(before, looks.faint), Segment(left, looks.plain)]
         for bits in columns:
             value = None if bits is None else bits[i]

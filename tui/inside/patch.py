@@ -47,10 +47,10 @@ class PatchView(InsideView):
         Binding("b", "branch", "other branch", id="look.other_branch"),
         Binding("v", "versus(1)", "other token", id="look.versus"),
         Binding("V", "versus(-1)", "previous other token", id="look.last_versus", show=False),
-        Binding("up", "row(-1)", "layer", show=False, id="look.row_up"),
-        Binding("down", "row(1)", "layer", show=False, id="look.row_down"),
-        Binding("h,shift+right", "column(1)", "next cell", id="look.next_cell"),
-        Binding("H,shift+left", "column(-1)", "previous cell", id="look.last_cell", show=False),
+        Binding("up", "cell(-1, 0)", "layer", show=False, id="look.row_up"),
+        Binding("down", "cell(1, 0)", "layer", show=False, id="look.row_down"),
+        Binding("h,shift+right", "cell(0, 1)", "next cell", id="look.next_cell"),
+        Binding("H,shift+left", "cell(0, -1)", "previous cell", id="look.last_cell", show=False),
     ]
     _typed: Typed | None = None
     """The other text, if it was typed."""
@@ -153,18 +153,12 @@ class PatchView(InsideView):
         self._versus += by
         self.changed()
 
-    def action_row(self, by: int) -> None:
-        """Choose the layer below or above."""
+    def action_cell(self, down: int, right: int) -> None:
+        """Choose the cell so many layers and tokens away."""
         grid = None if self.place is None else self._grid(self.place)
         if grid is not None:
-            self._at_layer = max(0, min(len(grid.layers) - 1, self._at_layer + by))
-            self.changed()
-
-    def action_column(self, by: int) -> None:
-        """Choose the next or previous token of the grid."""
-        grid = None if self.place is None else self._grid(self.place)
-        if grid is not None:
-            self._at_token = max(0, min(len(grid.positions) - 1, self._at_token + by))
+            self._at_layer = max(0, min(len(grid.layers) - 1, self._at_layer + down))
+            self._at_token = max(0, min(len(grid.positions) - 1, self._at_token + right))
             self.changed()
 
     def clicked(self, place: Place, x: int, row: int) -> None:
@@ -294,7 +288,7 @@ def _number(grid: PatchGrid, row: int, column: int) -> str:
 def _headings(
     place: Place, other: Other, grid: PatchGrid, where: tuple[range, int], looks: Looks
 ) -> list[Row]:
-    """The tokens of this text; below them a sign at those that differ."""
+    """The tokens of this text; those that differ stand out."""
     shown, column = where
     row = [Segment(fit("layer", _NAME), looks.faint)]
     for each in shown:

@@ -50,12 +50,12 @@ def with_steer(place: Place, steer: Steer | None) -> Place:
 
 
 def norms_question(place: Place, steer: Steer) -> Question:
-    """How long the direction is, beside the stream."""
+    """How long the direction is, compared with the stream."""
     return question("steering", Directions, ids=place.ids, interventions=(steer,))
 
 
 class SteerView(ChangingView):
-    """Two lists of texts, a layer, a strength; what is added beside the stream."""
+    """Two lists of texts, a layer, a strength; what is added, compared with the stream."""
 
     NAME = "Steer"
     TITLE = "Steer: add a direction to the residual stream"

@@ -56,7 +56,7 @@ class Sheet:
     body: list[Row] = field(default_factory=list)
     foot: list[Row] = field(default_factory=list)
     side: list[Row] = field(default_factory=list)
-    """Beside all of these; does not scroll."""
+    """To the right of all of these; does not scroll."""
     side_at: int = 0
     """The column where it begins."""
     at: int | None = None

@@ -124,7 +124,7 @@ def _row(found: Work, row: WorkRow, name: tuple[str, str], looks: Looks, *, is_t
 
 
 def _cells(looks: Looks) -> int:
-    """Cells of a vector beside the numbers of a row; 0: there is no room for two."""
+    """Cells of a vector next to the numbers of a row; 0: there is no room for two."""
     cells = (looks.width - _TOKEN - 41) // 2
     return cells if cells >= 12 else 0
 

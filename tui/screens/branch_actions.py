@@ -29,6 +29,11 @@ class BranchActions(SessionScreen):
             self.show_path(self.document.show(event.node))
             self.view.focus()
 
+    def on_branches_stopped(self, event: Branches.Stopped) -> None:
+        """Write a branch no further, and go on with the others."""
+        if not self.session.stop(event.node):
+            self.notify("Nothing is being written at the end of this row.", markup=False)
+
     def on_branches_deleted(self, event: Branches.Deleted) -> None:
         """Delete a branch of any path; the text on the screen stays if it can."""
         if self._is_refused():

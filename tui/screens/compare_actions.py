@@ -135,7 +135,8 @@ class CompareActions(SessionScreen):
 
         if (index := self.view.index) is not None:
             ids = self.document.ids[: index + 1]
-            self.app.push_screen(OptionsScreen(self.session.backend, ids), self._take_option)
+            screen = OptionsScreen(self.session.backend, ids, self.document.changes)
+            self.app.push_screen(screen, self._take_option)
 
     def _take_option(self, text: str | None) -> None:
         if text and self.view.index is not None:

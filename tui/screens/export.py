@@ -60,6 +60,7 @@ class ExportScreen(Dialog[Path | None]):
         }
         & #file:focus { border: round $primary !important; border-title-color: $text; }
         & #problem { height: auto; max-height: 3; color: $text-error; padding: 0 2; }
+        & #problem.-busy { color: $text; text-style: bold; }
         & Horizontal { height: 1; align-horizontal: right; }
         & Button { margin-left: 2; }
     }
@@ -169,7 +170,8 @@ class ExportScreen(Dialog[Path | None]):
         parts = _PARTS[self.what.chosen](self._document)
         export = Export(parts, self._model, datetime.now().astimezone())
         self._is_writing = True
-        self.problem.update("Writing…")
+        self.problem.add_class("-busy")
+        self.problem.update(Content(f"Writing {shortened(str(path), 150)} …"))
         self._write(path, export)
 
     @work(exclusive=True)
@@ -185,6 +187,7 @@ class ExportScreen(Dialog[Path | None]):
             self._is_writing = False
 
     def _refuse(self, reason: str) -> None:
+        self.problem.remove_class("-busy")
         said = shortened(reason, 150)
         self.problem.update(Content(said[:1].upper() + said[1:]))
         self.field.focus()

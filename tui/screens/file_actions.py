@@ -19,6 +19,7 @@ from tui.news import Change, News
 from tui.preferences import Chooser
 from tui.runs import READY
 from tui.screens.model_actions import ModelActions
+from tui.screens.session_screen import PROBLEM_SECONDS
 from tui.store import Entry
 from tui.widgets.token_view import TokenView
 
@@ -38,6 +39,16 @@ class FileActions(ModelActions):
         self.show_path()
         self.draw(READY)
         self.prompt.focus()
+        self._say_what_stays()
+
+    def _say_what_stays(self) -> None:
+        """Say in another text which words are banned or boosted: settings are of every text."""
+        from tui.widgets.dial import Words
+
+        found = [f"{len(field.items)} {field.id}" for field in self.query(Words) if field.items]
+        if found:
+            said = f"Sampling settings stay: {', '.join(found)}"
+            self.notify(one_line(said), markup=False)
 
     def action_texts(self) -> None:
         """Choose a saved text."""
@@ -63,6 +74,7 @@ class FileActions(ModelActions):
             self.controls.tell(self.document.system)
         self.show_path()
         self.draw(READY)
+        self._say_what_stays()
         self._choose_model(entry)
 
     def _choose_model(self, entry: Entry) -> None:
@@ -174,4 +186,5 @@ class FileActions(ModelActions):
 
     def _say_written(self, path: Path | None) -> None:
         if path:
-            self.notify(f"Wrote {one_line(str(path))}", markup=False)
+            said = f"Wrote {one_line(str(path))}"
+            self.notify(said, markup=False, timeout=PROBLEM_SECONDS)  # a path takes time to read

@@ -20,6 +20,7 @@ from textual.widgets import Input, OptionList
 from gpt.sanitize import one_line
 from tui.commands import Command, by_group, key_commands
 from tui.glossary import TERMS, term
+from tui.inside.about import KEYS as INSIDE
 from tui.keys import KEYS, PROGRAM, written_together
 from tui.lookup import find
 from tui.possible import Refusal
@@ -156,24 +157,31 @@ class HelpScreen(Dialog[Command | None]):
                 self.dismiss(command)
 
     def on_click(self, event: events.Click) -> None:
-        """A click beside the window closes it."""
+        """A click outside the window closes it."""
         with suppress(NoWidget):  # the window may have become smaller since
             if self.get_widget_at(event.screen_x, event.screen_y)[0] is self:
                 self.dismiss(None)
 
 
 def _here(screen: Screen[Any]) -> Iterator[Topic]:
-    """The keys of a window, or of the widget that has the focus."""
+    """The keys of a window, or of the widget that has the focus.
+
+    A window may say with which one to begin: the one whose sentence says what is on the screen.
+    """
     known = {key.id for key in (*KEYS, *PROGRAM)} | {"dialog.help"}
-    found: dict[str, list[tuple[str, Any]]] = {}
+    begins_with = getattr(screen, "help_begins_with", "")
+    found: dict[str, list[Command]] = {}
     for name, active in screen.active_bindings.items():
-        if active.binding.id and active.binding.id not in known:
-            found.setdefault(active.binding.id, []).append((name, active))
-    for bound in found.values():
-        active, names = bound[0][1], tuple(name for name, _ in bound)
-        name = one_line(active.binding.description).capitalize()
-        run = partial(screen.app.run_action, active.binding.action, active.node)
-        yield _topic(HERE, [Command(name, active.binding.tooltip, run, keys=names)])
+        binding = active.binding
+        if binding.id and binding.id not in known:
+            run = partial(screen.app.run_action, binding.action, active.node)
+            said = binding.tooltip or INSIDE.get(binding.id, "")
+            command = Command(one_line(binding.description).capitalize(), said, run, keys=(name,))
+            found.setdefault(said or binding.id, []).append(command)
+            if binding.id == begins_with:
+                found = {said: found.pop(said), **found}
+    for commands in found.values():
+        yield _topic(HERE, commands)
 
 
 def _keys(below: Screen[Any], main: Screen[Any]) -> Iterator[Topic]:

@@ -17,6 +17,7 @@ from gpt.interventions import Intervention
 from gpt.sanitize import one_line
 from tui.backend import BackendError, CancelledAnswerError
 from tui.changes import said
+from tui.inside.about import ABOUT
 from tui.inside.place import Answers, Place, Question
 from tui.inside.tabs import Tabs, digit
 from tui.inside.view import InsideView
@@ -27,6 +28,7 @@ from tui.session import Session
 from tui.widgets.hints import Hints
 from tui.widgets.token_view import TokenView
 
+_VIEW_KEY = "inside_screen.view_"
 PAUSE = 0.08
 """Seconds that the cursor must rest before the model is asked."""
 PATIENT = 0.3
@@ -76,10 +78,18 @@ class InsideScreen(Reaching):
         Binding("tab", "next_view(1)", "view", id="inside_screen.next"),
         Binding("shift+tab", "next_view(-1)", "previous view", show=False, id="inside_screen.last"),
         *(
-            Binding(digit(n), f"view({n})", view.NAME, show=False, id=f"inside_screen.view_{n + 1}")
+            Binding(
+                digit(n),
+                f"view({n})",
+                view.NAME,
+                show=False,
+                id=f"{_VIEW_KEY}{n + 1}",
+                tooltip=ABOUT[view.NAME],
+            )
             for n, view in enumerate(VIEWS)
         ),
         Binding("K", "whole_network", "whole network", show=False, id="inside_screen.whole"),
+        Binding("space", "app.help", "all keys", show=False, id="inside_screen.help"),
         Binding("escape", "back", "back", id="inside_screen.back"),
     ]
 
@@ -134,6 +144,11 @@ class InsideScreen(Reaching):
         """The view that is shown; None before the first one is mounted."""
         return self._views.get(self.tabs.chosen)
 
+    @property
+    def help_begins_with(self) -> str:
+        """Id of the key whose sentence says what is on the screen."""
+        return f"{_VIEW_KEY}{self.tabs.chosen + 1}"
+
     # What is shown.
 
     async def action_view(self, index: int) -> None:
@@ -144,7 +159,7 @@ class InsideScreen(Reaching):
         self.tabs.chosen = self.chosen.view = index
         for each, view in self._views.items():
             view.display = each == index
-        self._views[index].focus()
+        self.set_focus(self._views[index])  # at once: the next key may be of this view
         self._look()
 
     async def action_next_view(self, by: int) -> None:

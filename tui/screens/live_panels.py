@@ -16,11 +16,13 @@ from gpt.interpret.answers import Waterfall
 from gpt.sanitize import one_line
 from gpt.setting_names import setting_name
 from gpt.settings import Sampling
+from gpt.step import Candidate, Step
 from gpt.word_ids import BYTES, forms
 from tui.backend import BackendError, Loaded
 from tui.changes import of_network
 from tui.document import Node
 from tui.heat import attention_scale
+from tui.labels import NO_CONTEXT
 from tui.news import Change, News
 from tui.screens.session_screen import SessionScreen
 from tui.special_tokens import segments
@@ -99,6 +101,8 @@ class LivePanels(SessionScreen):
     def explain(self) -> None:
         """Show what the settings on the screen do to the selected token."""
         index = self.view.index
+        if self.is_writing:
+            self.table.why_empty = "The model is still writing"
         if self.is_writing or self.controls is None:
             return
         node = None if index is None else self.document.path[index]
@@ -106,6 +110,7 @@ class LivePanels(SessionScreen):
         self.workers.cancel_group(self, "waterfall")  # an older answer would come after this
         if not index or node is None:
             self.inspector.now = self.table.found = None
+            self.table.why_empty = NO_CONTEXT if index == 0 else "Select a token"
             return
         try:
             sampling = self.controls.sampling(new_seed=False)
@@ -133,6 +138,7 @@ class LivePanels(SessionScreen):
         found = await self.answer(asked)
         if found is None:
             self.inspector.now = self.table.found = None
+            self.table.why_empty = "No answer; select the token again"
             return
         is_same = self._is_as_drawn(node, sampling)
         own = 0 if not node.changes else 1 if node.changes == acting else None
@@ -141,6 +147,8 @@ class LivePanels(SessionScreen):
         missing = tuple(setting_name(each) for each in stages if each not in found.stages)
         is_known = not missing and not is_same
         self.inspector.now = _last_stage(found) if is_known else None
+        tokens: list[Step | Candidate] = [node.step, *node.step.candidates]
+        self.table.names = {each.token_id: each.name for each in tokens if each.name}
         self.table.chosen, self.table.missing = chosen, missing
         self.table.found = found
 
@@ -223,10 +231,11 @@ class LivePanels(SessionScreen):
     def show_branches(self) -> None:
         """Update the panel of branches, if it is visible."""
         for panel in self.query("#tree"):
-            if panel.display and not self.is_writing:
+            if panel.display and (self.session.is_branching or not self.is_writing):
                 index = self.view.index
                 here = None if index is None else self.document.path[index]
-                cast("Branches", panel).show(self.document, here)
+                growing = frozenset(self.session.growing.values())
+                cast("Branches", panel).show(self.document, here, growing)
 
     # The prompt, and the welcome.
 

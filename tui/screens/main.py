@@ -184,6 +184,14 @@ class MainScreen(
             self.action_waterfall()
         elif not self.leave_panel():
             self.prompt.focus()
+            self._say_what_loads()
+
+    def _say_what_loads(self) -> None:
+        """Say that there is no model yet: nobody knows otherwise that Esc cannot stop that."""
+        if self.session.loaded is None:
+            waiting = self.session.waiting or "loading the model"
+            said = f"{waiting[:1].upper()}{waiting[1:]}. Ctrl+O chooses another model."
+            self.notify(one_line(said), markup=False)
 
     def action_interrupt(self) -> None:
         """Stop the model; else copy the selection; else leave Ctrl+C to other widgets."""

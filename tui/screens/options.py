@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import getters, on, work
@@ -17,10 +17,14 @@ from textual.widgets import DataTable, Input
 from gpt.sanitize import one_line
 from gpt.step import Step
 from tui.backend import Backend, BackendError
+from tui.changes import of_network
 from tui.labels import name_of, percent, visible
 from tui.measure import measure
 from tui.screens.dialog import Dialog
 from tui.widgets.field import Field
+
+if TYPE_CHECKING:
+    from gpt.interventions import Intervention
 
 LONGEST = 24
 """Characters of a continuation in the table."""
@@ -36,16 +40,21 @@ class OptionsScreen(Dialog[str | None]):
     field = getters.query_one(Input)
     table = getters.query_one(DataTable)
 
-    def __init__(self, backend: Backend, ids: Sequence[int]) -> None:
+    def __init__(
+        self, backend: Backend, ids: Sequence[int], acting: tuple[Intervention, ...] = ()
+    ) -> None:
+        """acting: what is changed inside the network that is asked."""
         super().__init__()
         self._backend = backend
         self._ids = list(ids)
+        self._acting = acting
         self._found: dict[str, list[Step]] = {}
 
     def compose(self) -> ComposeResult:
         """A field above the table."""
         with Vertical() as panel:
-            panel.border_title = "Compare continuations"
+            title = "Compare continuations", of_network(self._acting, self._acting)
+            panel.border_title = ", ".join(filter(None, title))
             panel.border_subtitle = "Enter: use this one · Esc: back"
             yield Field(
                 placeholder="Type a continuation with its leading space, and press Enter",
@@ -69,7 +78,7 @@ class OptionsScreen(Dialog[str | None]):
     @work(exclusive=True)
     async def _score(self, text: str) -> None:
         try:
-            (steps,) = await self._backend.options(self._ids, [text])
+            (steps,) = await self._backend.options(self._ids, [text], self._acting)
         except BackendError as error:
             self.field.border_subtitle = Content(one_line(str(error)))
             return

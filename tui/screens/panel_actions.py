@@ -33,7 +33,7 @@ class PanelActions(LivePanels):
         self.explain()
 
     def action_layers(self) -> None:
-        """Show each layer's guess beside the text; if it is there already, move into the panel."""
+        """Show each layer's guess next to the text; if it is there already, move into the panel."""
         panel = self.layers_panel
         if panel and self.panels.chosen == "layers":
             self._enter("layers")

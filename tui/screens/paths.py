@@ -24,15 +24,18 @@ class PathsScreen(Dialog[list[int] | None]):
         Binding("escape", "dismiss(None)", "back", id="paths.back")
     ]
 
-    def __init__(self, paths: Sequence[LikelyPath]) -> None:
+    def __init__(self, paths: Sequence[LikelyPath], of_network: str = "") -> None:
+        """of_network: whose continuations they are, if something is changed inside."""
         super().__init__()
         self._paths = paths
+        self._of_network = of_network
 
     def compose(self) -> ComposeResult:
         """The tree."""
         tree: Tree[list[int]] = Tree("here")
         tree.show_root = False
-        tree.border_title = "Likely continuations (beam search)"
+        how = f", {self._of_network}" if self._of_network else " (beam search)"
+        tree.border_title = f"Likely continuations{how}"
         tree.border_subtitle = "Enter: use the text up to here · Esc: back"
         yield tree
 

@@ -102,6 +102,7 @@ class SessionScreen(Sized, Screen[None]):
             self.session.document,
             self.view.index,
             is_busy=self.session.is_busy,
+            is_branching=self.session.is_branching,
             has_settings=self.controls is not None,
             has_typed=self.prompt.has_text,
             searched=self.session.searched,

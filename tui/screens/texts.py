@@ -6,82 +6,37 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
-from textual import getters, on
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Input, OptionList
-from textual.widgets.option_list import Option
+from textual.widgets import Input
 
 from gpt.sanitize import one_line
 from tui import store
 from tui.screens.dialog import Dialog
+from tui.screens.filtered import FilteredList, Row
 from tui.store import Entry
 from tui.widgets.field import Field
 
 
-class TextPicker(Dialog[Path | None]):
-    """Saved texts by their first words, newest first; typing filters the list."""
+class TextPicker(FilteredList[Path]):
+    """Saved texts by their first words, newest first. Returns the path of the chosen one."""
 
+    TITLE = "Texts"
+    FILTER = "Filter by first words or model name"
+    ENTER = "open"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "back", id="texts.back"),
-        Binding("down", "cursor(1)", "next", show=False),
-        Binding("up", "cursor(-1)", "previous", show=False),
+        Binding("escape", "dismiss(None)", "back", id="texts.back")
     ]
 
-    options = getters.query_one(OptionList)
-
     def __init__(self) -> None:
-        super().__init__()
-        self._all = store.entries()
-        self._shown = self._all
-
-    def compose(self) -> ComposeResult:
-        """A field above a list."""
-        with Vertical():
-            field = Field(placeholder="Filter by first words or model name", compact=True)
-            field.border_title = "Texts"
-            yield field
-            yield OptionList()
-
-    def on_mount(self) -> None:
-        """Show all texts."""
-        self._fill("")
-
-    @on(Input.Changed)
-    def _narrow(self, event: Input.Changed) -> None:
-        self._fill(event.value)
-
-    def _fill(self, wanted: str) -> None:
-        words = wanted.casefold().split()
-        self._shown = [
-            entry
-            for entry in self._all
-            if all(word in f"{entry.title} {entry.model}".casefold() for word in words)
-        ]
-        self.options.clear_options()
-        self.options.add_options(Option(Content(_line(entry))) for entry in self._shown)
-        self.options.highlighted = 0 if self._shown else None
-        self.options.border_subtitle = (
-            f"{len(self._shown)} of {len(self._all)} · Enter: open · Esc: back"
+        super().__init__(
+            [
+                Row(entry.path, _line(entry), f"{entry.title} {entry.model}")
+                for entry in store.entries()
+            ]
         )
-
-    def action_cursor(self, by: int) -> None:
-        """Move in the list while the field has the focus."""
-        if self._shown:
-            here = self.options.highlighted or 0
-            self.options.highlighted = max(0, min(len(self._shown) - 1, here + by))
-
-    @on(Input.Submitted)
-    def _take(self) -> None:
-        index = self.options.highlighted
-        if index is not None:
-            self.dismiss(self._shown[index].path)
-
-    @on(OptionList.OptionSelected)
-    def _chosen(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._shown[event.option_index].path)
 
 
 def _line(entry: Entry) -> str:

@@ -10,7 +10,7 @@ from textual import work
 from gpt.errors import UserError
 from gpt.settings import Sampling
 from gpt.step import Step
-from tui.changes import without
+from tui.changes import of_network, without
 from tui.heat import influence
 from tui.labels import name_of
 from tui.screens.session_screen import SessionScreen
@@ -46,9 +46,11 @@ class TokenActions(SessionScreen):
     async def _find_paths(self, ids: list[int]) -> None:
         from tui.screens.paths import PathsScreen
 
-        found = await self.answer(self.session.backend.paths(ids))
+        acting = self.document.changes
+        found = await self.answer(self.session.backend.paths(ids, acting))
         if found is not None:
-            self.app.push_screen(PathsScreen(found), lambda path: self._take_path(len(ids), path))
+            screen = PathsScreen(found, of_network(acting, acting))
+            self.app.push_screen(screen, lambda path: self._take_path(len(ids), path))
 
     def _take_path(self, at: int, path: list[int] | None) -> None:
         """Add the tokens of a path after the token that it belongs to."""
@@ -62,12 +64,15 @@ class TokenActions(SessionScreen):
 
     @work(group="layers", exclusive=True)
     async def _find_attribution(self, index: int) -> None:
-        ids, step = self.document.ids, self.document.path[index].step
-        found = await self.answer(self.session.backend.attribution(ids[:index], ids[index]))
+        ids, node = self.document.ids, self.document.path[index]
+        changes = node.changes
+        asked = self.session.backend.attribution(ids[:index], ids[index], changes)
+        found = await self.answer(asked)
         if found is not None:
             bits = [None if nats is None else nats / math.log(2) for nats in found]
-            title = f'Influence on "{_name(step)}" (position {index})'
-            self.view.set_scale(influence(title, bits))
+            title = f'Influence on "{_name(node.step)}" (#{index})'
+            words = of_network(changes, self.document.changes)
+            self.view.set_scale(influence(", ".join(filter(None, (title, words))), bits))
 
     def action_inside(self) -> None:
         """Look inside the network at the selected token."""
@@ -147,7 +152,8 @@ class TokenActions(SessionScreen):
         """Ban the selected token, or allow it again."""
         if self.controls and (step := self.step):
             banned = self.controls.toggle_ban(step.token_id)
-            self.notify(f'{"Banned" if banned else "Allowed"} "{_name(step)}"', markup=False)
+            said = f'Banned "{_name(step)}", also in other texts' if banned else None
+            self.notify(said or f'Allowed "{_name(step)}"', markup=False)
 
     def action_boost(self, nats: float) -> None:
         """Add nats to the boost of the selected token."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -17,8 +17,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from gpt.sanitize import one_line
+from tui.changes import said
 from tui.document import Node
-from tui.labels import fit
+from tui.labels import fit, fit_end
 from tui.outline import Row
 
 _LEAST = 8
@@ -26,7 +27,8 @@ _LEAST = 8
 
 
 class BranchRows(ScrollView, can_focus=True):
-    """One line for each row: guides, star, name or first words, number of tokens, surprisal."""
+    """One line for each row: guides, star, name or first words, what was changed inside the
+    network, number of tokens, surprisal."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--cursor", "rows--faint", "rows--star"}
     DEFAULT_CSS = """
@@ -68,15 +70,19 @@ class BranchRows(ScrollView, can_focus=True):
     def __init__(self) -> None:
         super().__init__()
         self._rows: Sequence[Row] = []
+        self._growing: Collection[Node] = ()
 
     @property
     def row(self) -> Row | None:
         """The highlighted row; None without a text."""
         return self._rows[self.cursor] if self._rows else None
 
-    def show(self, rows: Sequence[Row], here: Node | None) -> None:
-        """Draw these rows, and highlight the one with this token."""
-        self._rows = rows
+    def show(self, rows: Sequence[Row], here: Node | None, growing: Collection[Node] = ()) -> None:
+        """Draw these rows, and highlight the one with this token.
+
+        growing: the last tokens of branches that are being written; of those the end is shown.
+        """
+        self._rows, self._growing = rows, growing
         self.virtual_size = Size(self.size.width, len(rows))
         self.cursor = max(0, min(self.cursor, len(rows) - 1))
         self.point_at(here)
@@ -154,16 +160,18 @@ class BranchRows(ScrollView, can_focus=True):
         cursor = self.get_component_rich_style("rows--cursor") if is_here else Style()
         faint = self.get_component_rich_style("rows--faint", partial=True)
         star = self.get_component_rich_style("rows--star", partial=True)
-        numbers = f" {len(row.nodes)}" + ("" if row.bits is None else f" · {row.bits:.2f} bits")
-        if width - cell_len(numbers) < 2 * _LEAST:
-            numbers = ""
+        numbers = _numbers(row, width - 2 * _LEAST)
         room = width - cell_len(numbers)
         guides = row.guides[-max(0, room - _LEAST) :] if room > _LEAST else ""
         signs = "★" * row.remark.is_starred + "⚑" * row.is_marked
         signs += " " * bool(signs)
         label = f"{one_line(row.remark.name)}: " if row.remark.name else ""
         left = room - cell_len(guides) - cell_len(signs)
-        text = fit(label + row.text, left)
+        if row.nodes[-1] in self._growing:
+            last = b"".join(node.step.added for node in row.nodes[-max(0, left) - 1 :])
+            text = fit_end(label + one_line(last.decode("utf-8", "replace")), left)
+        else:
+            text = fit(label + row.text, left)
         named = len(label) if label and text.startswith(label) else 0
         shown = Style(bold=row.is_shown)
         parts = [
@@ -179,3 +187,12 @@ class BranchRows(ScrollView, can_focus=True):
             for part, style in parts
             if part
         ]
+
+
+def _numbers(row: Row, room: int) -> str:
+    """What was changed inside, tokens and surprisal; in a narrow row what was changed, or none."""
+    changed = "".join(f"; {each}" for each in dict.fromkeys(map(said, row.inside)))[1:]
+    numbers = f" {len(row.nodes)}" + ("" if row.bits is None else f" · {row.bits:.2f} bits")
+    both = f"{changed} ·{numbers}" if changed else numbers
+    ways = (both, changed, " changed inside" * bool(changed))
+    return next((each for each in ways if cell_len(each) <= room), "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import ClassVar, Self
 
@@ -15,6 +16,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from gpt.sanitize import one_line
+from tui.changes import described
 from tui.document import Document, Node
 from tui.labels import fit
 from tui.node import LONGEST_NAME, LONGEST_NOTE
@@ -32,6 +34,8 @@ _HINTS = {
     "delete": "Del",
 }
 """Action → its hint in the border, where a click acts like the key."""
+_GROWING = {"stop": "x stop this branch"}
+"""The same for a branch that is being written: the others need a text that does not change."""
 _LOW = 12
 """Rows of a panel below which the preview is short."""
 
@@ -56,6 +60,7 @@ class Branches(Vertical):
         Binding("n", "ask('name')", "name", id="branches.name"),
         Binding("o", "ask('note')", "note", id="branches.note"),
         Binding("d", "compare", "compare", id="branches.compare"),
+        Binding("x", "stop", "stop this branch", show=False, id="branches.stop"),
         Binding("delete", "delete", "delete", id="branches.delete"),
         Binding("z", "screen.undo", "undo", id="branches.undo"),
         Binding("escape", "leave", "back", show=False, id="branches.back"),
@@ -80,7 +85,10 @@ class Branches(Vertical):
         """Delete it from this token on."""
 
     class Compared(Wish):
-        """Show it beside the branch that is on the screen."""
+        """Show it next to the branch that is on the screen."""
+
+    class Stopped(Wish):
+        """Stop writing it; the other branches go on."""
 
     class Changed(Message):
         """A star, a name or a note has changed: the text must be saved."""
@@ -89,6 +97,7 @@ class Branches(Vertical):
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self._document = Document()
         self._version = -1
+        self._growing: Collection[Node] = ()
         self._asked: tuple[str, Node] | None = None
         """Which part of the remark the field is about, and of which branch."""
 
@@ -112,24 +121,29 @@ class Branches(Vertical):
         self.outline.focus(scroll_visible)
         return self
 
-    def show(self, document: Document, here: Node | None) -> None:
+    def show(self, document: Document, here: Node | None, growing: Collection[Node] = ()) -> None:
         """Show the branches of a document, and highlight the one with this token of the path.
 
-        If nothing has changed since, only the highlight moves.
+        growing: the last tokens of branches that are being written. If nothing has changed since,
+        only the highlight moves.
         """
-        if document is not self._document or document.version != self._version:
+        was_growing, self._growing = self._growing, growing
+        is_other = document is not self._document or document.version != self._version
+        if is_other or growing != was_growing:
             if document is not self._document:
                 self._close()
             self._document, self._version = document, document.version
             row = self.outline.row if self.outline.has_focus else None
-            self.outline.show(rows(document), row.nodes[0] if row else here)
+            self.outline.show(rows(document), row.nodes[0] if row else here, growing)
+            if growing or was_growing:
+                self._say_keys()
         elif not self.outline.has_focus:
             self.outline.point_at(here)
 
     def _redraw(self) -> None:
         self._version = self._document.version
         row = self.outline.row
-        self.outline.show(rows(self._document), row.nodes[0] if row else None)
+        self.outline.show(rows(self._document), row.nodes[0] if row else None, self._growing)
 
     # The preview.
 
@@ -138,6 +152,8 @@ class Branches(Vertical):
         event.stop()
         if self._asked and (row := self.outline.row) and row.nodes[-1] is not self._asked[1]:
             self._answer()
+        if self._growing:
+            self._say_keys()
         self._preview()
 
     def _preview(self) -> None:
@@ -153,7 +169,7 @@ class Branches(Vertical):
             self.post_message(self.Chosen(row.nodes[0]))
 
     def action_compare(self) -> None:
-        """Ask for the highlighted branch beside the one on the screen."""
+        """Ask for the highlighted branch next to the one on the screen."""
         if row := self._some_row():
             self.post_message(self.Compared(row.nodes[0]))
 
@@ -161,6 +177,11 @@ class Branches(Vertical):
         """Ask for the highlighted row to be deleted, with all that follows it."""
         if row := self._some_row():
             self.post_message(self.Deleted(row.nodes[0]))
+
+    def action_stop(self) -> None:
+        """Ask for the highlighted branch to be written no further."""
+        if row := self._some_row():
+            self.post_message(self.Stopped(row.nodes[-1]))
 
     def action_star(self) -> None:
         """Give the highlighted branch a star, or take it away."""
@@ -238,7 +259,11 @@ class Branches(Vertical):
         return row
 
     def _say_keys(self) -> None:
-        hints = [Content(said).stylize(f"@click={action}") for action, said in _HINTS.items()]
+        if self._asked:
+            return
+        row = self.outline.row
+        shown = _GROWING if row and row.nodes[-1] in self._growing else _HINTS
+        hints = [Content(said).stylize(f"@click={action}") for action, said in shown.items()]
         self.border_subtitle = Content(" · ").join(hints)
 
 
@@ -249,6 +274,8 @@ def preview(row: Row | None, lines: int, width: int) -> Content:
     facts = "1 token" if len(row.nodes) == 1 else f"{len(row.nodes)} tokens"
     if row.bits is not None:
         facts += f", {row.bits:.2f} bits each on average"
+    for changes, n in row.inside.items():
+        facts += f"; {n} with {described(changes)}"
     if not row.ends:
         facts += f"; {len(row.nodes[-1].children)} ways on"
     said = one_line(row.remark.note) or facts

@@ -269,11 +269,10 @@ class Controls(VerticalScroll, can_focus=False):
 
     @property
     def branches(self) -> int:
-        """Number of runs from one place. Raises UserError if it is not from 1 to 50."""
-        number = int(self._number("branches"))
-        if not 1 <= number <= 50:
-            raise UserError(f"branches is {number}; it must be 1 to 50")
-        return number
+        """Texts that are written at once. Raises UserError if there are none, or too many."""
+        branches = int(self._number("branches"))
+        check_setting("branches", branches)
+        return branches
 
     @property
     def slide(self) -> bool:

@@ -11,10 +11,10 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui.document import Node
-from tui.labels import fit, name_of, percent
+from tui.labels import fit, name_of, offset, percent
 from tui.widgets.layer_picture import BLOCKS, PERCENT, Found, Grid, Looks, Row, Styles
 
-_LABEL, _BACK = 8, 4
+_LABEL, _WHERE = 8, 5
 """Cells of the columns."""
 
 
@@ -30,9 +30,9 @@ def heads(found: Found, looks: Looks) -> tuple[list[Row], Grid | None]:
     attention = found.attention
     if not attention.heads:
         return [title], None
-    has_header, has_back = height >= 6, width >= 36
-    label = _LABEL + (width - 36) // 4 if has_back else max(4, _LABEL - 2)
-    x = label + 1 + PERCENT + 1 + (_BACK + 1) * has_back
+    has_header, has_where = height >= 6, width >= 36
+    label = _LABEL + (width - 36) // 4 if has_where else max(4, _LABEL - 2)
+    x = label + 1 + PERCENT + 1 + (_WHERE + 1) * has_where
     grid = _grid(len(attention.heads), found.head, x, width - x - 1)
     weights = attention.weights(found.head)
     room = height - 1 - has_header
@@ -40,15 +40,15 @@ def heads(found: Found, looks: Looks) -> tuple[list[Row], Grid | None]:
     best = heapq.nlargest(room - has_rest, range(len(weights)), key=weights.__getitem__)
     rows = [title]
     if has_header:
-        back = f" {'back':>{_BACK}}" if has_back else ""
+        where = f" {'where':>{_WHERE}}" if has_where else ""
         name = fit("looks at" if label >= _LABEL else "token", label)
-        left = f"{name}{back} {'weight':>{PERCENT}} "
+        left = f"{name}{where} {'weight':>{PERCENT}} "
         rows.append([Segment(left[:-1] + _header(grid, found, width - x), styles.faint)])
     first = len(found.nodes) - 1 - len(weights)
     for place in best:
         before, name = in_context(found.nodes, first + place, label)
-        back = f" {len(weights) - place:>{_BACK}}" if has_back else ""
-        left = f"{name}{back} {percent(weights[place]):>{PERCENT}} "
+        where = f" {offset(place, len(weights) - 1):>{_WHERE}}" if has_where else ""
+        left = f"{name}{where} {percent(weights[place]):>{PERCENT}} "
         row = [Segment(before, styles.faint), Segment(left, styles.plain)]
         rows.append([*row, *_cells(found, grid, place, styles)])
     if has_rest:

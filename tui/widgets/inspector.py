@@ -34,7 +34,7 @@ _BY_TEMPLATE = "by the chat template"
 _LABEL = 12
 _PERCENT = 7
 _FACTS = 34
-"""Cells of the facts if they stand beside the candidates."""
+"""Cells of the facts if they stand next to the candidates."""
 
 
 class Row(NamedTuple):

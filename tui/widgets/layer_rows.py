@@ -21,11 +21,11 @@ _NAME, _LABEL, _RANK = 9, 8, 6
 _GAP = 2
 """Cells between the layers and their attention."""
 _LOW = 9
-"""A panel with fewer rows puts the attention beside the layers."""
+"""A panel with fewer rows puts the attention next to the layers."""
 
 
 def picture(found: Found, looks: Looks) -> Picture:
-    """The layers above their attention, or beside it if the panel is low or very wide."""
+    """The layers above their attention, or next to it if the panel is low or very wide."""
     width, height, styles = looks.width, looks.height, looks.styles
     shown = Picture(looks)
     if width >= 96 or (width >= 52 and height < _LOW):

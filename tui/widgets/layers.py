@@ -26,7 +26,7 @@ _PARTS = ("faint", "guess", "cell", "top", "here")
 
 
 class LayersPanel(Widget, can_focus=True):
-    """A row for each layer, and below it or beside it the attention of the chosen one.
+    """A row for each layer, and below it or next to it the attention of the chosen one.
 
     The chosen layer and head stay when another token is shown.
     """

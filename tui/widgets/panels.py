@@ -1,4 +1,4 @@
-"""The panels beside the text: which ones are visible, and the tabs in their titles."""
+"""The panels next to the text: which ones are visible, and the tabs in their titles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALWAYS = {
     "three": ("layers",),
     "three-high": ("sampling", "layers"),
 }
-"""Layout of the screen → panels that are visible beside the chosen one."""
+"""Layout of the screen → panels that are visible as well as the chosen one."""
 
 
 class Panels(Container):

@@ -1,4 +1,4 @@
-"""A slider for the mouse; the field beside it has the keys."""
+"""A slider for the mouse; the field next to it has the keys."""
 
 from __future__ import annotations
 

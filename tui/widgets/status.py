@@ -18,7 +18,7 @@ SEPARATOR = " · "
 RESTORE = "screen.whole_network"
 """The action that ends the changes inside the network."""
 _SHORTEST = 8
-"""Cells that a model's name keeps beside the address of its server."""
+"""Cells that a model's name keeps next to the address of its server."""
 
 
 class Status(Widget):

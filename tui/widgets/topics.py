@@ -16,7 +16,7 @@ _KEYS_WIDTH, _NAME_WIDTH = 12, 24
 _INDENT = 4
 """Columns before the meaning of a word."""
 _WIDE = 96
-"""Columns from which a sentence stands beside its name."""
+"""Columns from which a sentence stands next to its name."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _rows(topics: Sequence[Topic], width: int) -> Iterator[Option]:
 
 
 def _content(topic: Topic, width: int) -> Content:
-    """Keys and name, and the sentence beside or below them."""
+    """Keys and name, and the sentence next to or below them."""
     command = topic.command
     refused = command.refused() if command else None
     keys = f"{topic.keys}  ".ljust(_KEYS_WIDTH) if topic.keys else ""

@@ -56,8 +56,12 @@ class WaterfallTable(Widget):
     COMPONENT_CLASSES: ClassVar[set[str]] = {"waterfall--gone"}
 
     found: reactive[Waterfall | None] = reactive(None)
+    why_empty: reactive[str] = reactive("")
+    """Why there is no table."""
     chosen: reactive[int | None] = reactive(None)
     """Id of the token in the text."""
+    names: reactive[dict[int, str]] = reactive(dict[int, str])
+    """Id → name, of special tokens."""
     capabilities: reactive[Capabilities] = reactive(Capabilities())
     """What whoever runs the model can say of the odds."""
     vocab_size: reactive[int] = reactive(0)
@@ -73,7 +77,7 @@ class WaterfallTable(Widget):
         said = ["▸ in the text"]
         if not self.capabilities.server:
             row = next(row for row in found.rows if row.token_id == found.drawn)
-            name = visible(row.bytes, row.token_id)
+            name = self._label(row)
             said.append(f"⚄ picked by this random seed: {name}")
         if self.missing:
             said.append(f"not computed: {', '.join(self.missing)}")
@@ -94,7 +98,7 @@ class WaterfallTable(Widget):
         text = Text(no_wrap=True, overflow="ellipsis")
         found = self.found
         if found is None:
-            return text.append("First token: nothing to predict it from", "dim")
+            return text.append(self.why_empty, "dim")
         columns, width = self._columns(found)
         names = [_NAMES.get(found.stages[i], found.stages[i]) for i in columns]
         heading = "".join(f"{name[: width - 1]:>{width}}" for name in names)
@@ -105,18 +109,21 @@ class WaterfallTable(Widget):
             mark = "▸" if row.token_id == self.chosen else " "
             picked = "⚄" if row.token_id == self._picked(found) else " "
             style = "bold" if mark + picked != "  " else ""
-            text.append(mark + fit(visible(row.bytes, row.token_id), _LABEL) + picked, style)
+            text.append(mark + fit(self._label(row), _LABEL) + picked, style)
             text.append_text(_cells(row, found.stages, (columns, width), gone))
         hidden = [row for row in found.rows if row not in shown]
         rest = [found.rest[i] + sum(row.probabilities[i] for row in hidden) for i in columns]
         n_rest = found.n_rest + len(hidden)
         is_counted = self.vocab_size or not self.capabilities.server
-        label = fit(f"{n_rest} more" if is_counted else "rest", _LABEL)
+        label = fit(f"{n_rest:,} more" if is_counted else "rest", _LABEL)
         text.append(f" {label} " + "".join(f"{percent(p):>{width}}" for p in rest) + "\n", "dim")
         if not is_counted:
             return text
         left = "".join(f"{found.left[i]:>{width},}" for i in columns)
         return text.append(f" {fit('tokens left', _LABEL)} {left}", "dim")
+
+    def _label(self, row: Row) -> str:
+        return visible(row.bytes, row.token_id, self.names.get(row.token_id, ""))
 
     def _picked(self, found: Waterfall) -> int | None:
         """The token that the random seed picks; None if a server picks."""

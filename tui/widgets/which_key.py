@@ -20,7 +20,7 @@ _GAP = 2
 _HEADING = "bold $text-primary"
 _KEY = "bold $foreground"
 _ALIGNED = 10
-"""Widest keys that the words beside them are aligned to."""
+"""Widest keys that the words next to them are aligned to."""
 
 Part = tuple[str, str, Command | None]
 """Text, its style, and the command that a click on it runs."""
