@@ -8,9 +8,9 @@ ifeq ($(OS),Windows_NT)
 BIN = .venv/Scripts
 endif
 
-# Three test processes for two cores, because many tests wait for another program; each with one
-# thread, because more would wait for each other.
-PROCESSES = $(shell $(BIN)/python -c 'import os; print(3 * (os.cpu_count() or 1) // 2)')
+# Two test processes a core, because many tests wait for another program; each with one thread,
+# because more would wait for each other.
+PROCESSES = $(shell $(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))')
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup
 # What `make test` leaves out.
 USUAL = -m "not slow and not real and not servers"

@@ -1,6 +1,7 @@
 """Measure decoding, prefill and cold start on a CPU, ours and other programs'; prints JSON.
 
     .venv/bin/python -m benchmarks.decode [--rounds 5] [--threads 2] [--layers 12]
+        [--programs "ours int8 compiled" "llama.cpp Q8_0" …]
 
 All programs run the same random weights of GPT-2 124M and draw the same number of tokens after the
 same prompt, greedily. They take turns in every round, each in its own process. Figures are medians.
@@ -70,8 +71,9 @@ def factories(work: Path, threads: int) -> dict[str, Callable[[], Program]]:
     return found
 
 
-def gpt2(work: Path, layers: int, threads: int, rounds: int) -> dict[str, Any]:
+def gpt2(work: Path, args: argparse.Namespace) -> dict[str, Any]:
     """All measurements with random GPT-2 weights."""
+    layers, threads, rounds = args.layers, args.threads, args.rounds
     from convert.write import convert
 
     source = work / "theirs"
@@ -82,17 +84,23 @@ def gpt2(work: Path, layers: int, threads: int, rounds: int) -> dict[str, Any]:
     (source / "vocab.json").write_text(json.dumps(words))
     directory = convert(str(source), name="gpt2", verify=False).directory
     names = [name for name in factories(work, threads) if not name.startswith("shakespeare")]
+    names = [name for name in names if not args.programs or name in args.programs]
     ids = [i * 7919 % 50257 for i in range(LONG)]
     found = speeds("benchmarks.decode", names, work, threads, ids, (PROMPT, DRAWN), rounds)
     bandwidth = 1e9 * found["bandwidth_gigabytes_per_second"]
-    return {
-        **found,
+    limits = {
         "limit_tokens_per_second": {
             dtype: round(
                 bandwidth / bytes_per_token(checkpoint.load(directory, "cpu", dtype).model)
             )
             for dtype in models.MEMORY_DTYPES
-        },
+        }
+    }
+    if args.programs:
+        return found | limits
+    return {
+        **found,
+        **limits,
         "cold_start": cold_start(directory, rounds),
         "memory_of_loading": {dtype: memory(directory, dtype) for dtype in models.MEMORY_DTYPES},
     }
@@ -162,6 +170,12 @@ def main() -> None:
     parser.add_argument(
         "--layers", type=int, default=12, help="Blocks of the GPT-2. (default: %(default)s)"
     )
+    parser.add_argument(
+        "--programs",
+        nargs="+",
+        metavar="NAME",
+        help="Measure only these with GPT-2, and nothing else. (default: all)",
+    )
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -174,10 +188,11 @@ def main() -> None:
             "machine": f"{cpu()}, {os.cpu_count()} cores",
             "torch": torch.__version__,
             "threads": args.threads,
-            "shakespeare": shakespeare(Path(work), args.rounds),
         }
+        if not args.programs:
+            result["shakespeare"] = shakespeare(Path(work), args.rounds)
         torch.set_num_threads(args.threads)
-        result["gpt2"] = gpt2(Path(work), args.layers, args.threads, args.rounds)
+        result["gpt2"] = gpt2(Path(work), args)
     print(json.dumps(result, indent=2))
 
 

@@ -48,6 +48,7 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], d
     return {(entry["point"], entry["signal"]): entry for entry in found}
 
 
+@pytest.mark.xdist_group("signals")  # one process, so that all are sent once
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has neither fork nor these signals")
 @pytest.mark.parametrize("signal", STATUS)
 @pytest.mark.parametrize("point", POINTS)

@@ -262,6 +262,7 @@ def test_a_build_that_fails_leaves_a_note_and_is_not_tried_again(
     assert started == []
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_a_build_can_be_stopped_and_leaves_no_library(home: Path) -> None:
     model = random_model(n_embd=64)
