@@ -1,13 +1,13 @@
 """Products of float32 activations with weights in few bits.
 
 Each kind of weight is multiplied by the way that is fast for it here: a kernel of its own dtype,
-packed int8 (packed_int8.py), or a conversion to floats a few rows at a time.
+packed int8 (packed_int8.py), exact integer sums, or a conversion to floats a few rows at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +24,7 @@ ROWS_AT_ONCE = 4096
 """Rows of a matrix that are processed at once, so that the next step finds them in the cache."""
 _N_FLOATS = 1 << 18
 """Numbers of a matrix that are converted to floats at once, for the same reason."""
-_FEW = 8
+_FEW = 32
 """Most positions for which packed weights are multiplied without unpacking them."""
 _MANY = 32
 """Fewest positions for which products of small integers are faster in bfloat16, if any are."""
@@ -36,8 +36,8 @@ differently, and so round differently."""
 def product(x: Tensor, matrix: Matrix, *, exact: bool = False) -> Tensor:
     """x (…, in) float32 → its products with the rows of a matrix, (…, out) float32, a new tensor.
 
-    exact: with float32 activations however many positions there are. Otherwise the products of many
-    positions with 8 or 4 bits may be computed in bfloat16, which rounds less than they do.
+    exact: with at least 16 bits of each activation however many positions there are. Otherwise many
+    positions are multiplied in bfloat16 if that is faster; it rounds less than 8 bits do.
     """
     if torch.compiler.is_compiling():  # for one position; see gpt/fast/cpu_compile.py
         return _sums(x.reshape(-1), matrix).view(*x.shape[:-1], -1)
@@ -59,8 +59,11 @@ def _integer_product(x: Tensor, matrix: Matrix, *, exact: bool) -> Tensor:
     if matrix.weight.dim() > 2 and n <= _FEW:
         assert matrix.scale is not None  # noqa: S101 (integers have scales)
         return packed_int8.product(x, matrix.weight, matrix.scale)[..., : matrix.shape[0]]
-    in_bfloat16 = n >= _MANY and not exact and bfloat16_is_faster()
-    return _float_product(x, matrix, torch.bfloat16 if in_bfloat16 else torch.float32)
+    if n >= _MANY and not exact and bfloat16_is_faster():
+        return _float_product(x, matrix, torch.bfloat16)
+    if matrix.weight.dtype == torch.int8 and (method := fastest_integer_product()):
+        return _sums_of_digits(x, matrix, method)
+    return _float_product(x, matrix, torch.float32)
 
 
 def _sums(x: Tensor, matrix: Matrix) -> Tensor:
@@ -137,6 +140,99 @@ def by_parts(function: Callable[[Tensor], Tensor], weight: Tensor, n_rows: int) 
     if len(weight) <= n_rows:
         return function(weight)
     return torch.cat([function(rows) for rows in torch.split(weight, n_rows)], dim=-1)
+
+
+IntegerProduct = Callable[[Tensor, Tensor], Tensor]
+"""digits (2N, in) int8, N rows of high digits, then N of low ones; weight (n, in) int8 → sums
+(N, n) float32, of high + low / 254."""
+
+
+def _sums_of_digits(x: Tensor, matrix: Matrix, method: IntegerProduct) -> Tensor:
+    """Products with an int8 matrix without its loud columns, by exact integer sums.
+
+    An activation is step · (high + low / 254) with both digits in -127 … 127 and one step per
+    position. Its error is at most a 32,000th of the position's largest activation.
+    """
+    assert matrix.scale is not None and matrix.columns is not None  # noqa: S101 (int8 has them)
+    rows = x.reshape(-1, x.size(-1)).index_fill(1, matrix.columns[:, 0], 0.0)  # (N, in)
+    # The step carries NaN and infinity on. If it is 0, any digits give 0.
+    step = rows.abs().amax(1, keepdim=True).div_(127)  # (N, 1)
+    low = rows / step  # (N, in)
+    high = low.round()
+    low.sub_(high).mul_(254)
+    digits = torch.cat((high.to(torch.int8), low.to(torch.int8)))  # (2N, in); low is truncated
+    y = torch.zeros(len(rows), len(matrix.weight))
+    size = digits.size(1) // matrix.scale.size(1)
+    for group, part in enumerate(torch.split(digits, size, dim=1)):
+        columns = slice(group * size, (group + 1) * size)
+        of_group = partial(_group_sums, part.contiguous(), method, columns)
+        y.addcmul_(by_parts(of_group, matrix.weight, ROWS_AT_ONCE), matrix.scale[:, group])
+    return y.mul_(step).view(*x.shape[:-1], -1)
+
+
+def _group_sums(digits: Tensor, method: IntegerProduct, columns: slice, weight: Tensor) -> Tensor:
+    """digits (2N, size) and rows (n, in) of a matrix → the sums over some columns, (N, n)."""
+    return method(digits, weight[:, columns])
+
+
+def _one_by_one(digits: Tensor, weight: Tensor) -> Tensor:
+    """A product for each digit."""
+    high, low = digits.chunk(2)
+    columns = _transposed(weight)
+    # The second product finds the weights in the cache.
+    return torch._int_mm(high, columns).float().add_(torch._int_mm(low, columns), alpha=1 / 254)
+
+
+def _both_as_rows(digits: Tensor, weight: Tensor) -> Tensor:
+    """One product, with the digits as rows before the weights."""
+    high, low = torch._int_mm(digits, _transposed(weight)).chunk(2)
+    return high.float().add_(low, alpha=1 / 254)
+
+
+def _both_as_columns(digits: Tensor, weight: Tensor) -> Tensor:
+    """One product, with the digits as columns after the weights."""
+    high, low = torch._int_mm(weight, _transposed(digits)).t().chunk(2)
+    return high.float().add_(low, alpha=1 / 254)
+
+
+INTEGER_PRODUCTS: tuple[IntegerProduct, ...] = (_one_by_one, _both_as_rows, _both_as_columns)
+"""They return the same numbers if the processor's integer sums are exact."""
+
+
+def _transposed(matrix: Tensor) -> Tensor:
+    # oneDNN misreads the strides that t() leaves to a matrix of one column.
+    return matrix.t() if matrix.size(1) > 1 else matrix.reshape(1, -1)
+
+
+@cache
+def fastest_integer_product() -> IntegerProduct | None:
+    """The method that is fastest for one position on this processor; None: float32 is.
+
+    Processors with instructions for whole matrices are fastest with the digits as columns, others
+    with the digits as rows or one by one. x86 without VNNI first adds two products in 16 bits,
+    which overflows: then the result is None too.
+    """
+    digits = torch.full((2, 192), 127, dtype=torch.int8)
+    # More than fits into a core's own cache, like a network's weights. The shape is that of a group
+    # of GPT-2's.
+    weights = torch.full((2, 3072, 768), 127, dtype=torch.int8)[..., 192:384]
+    x = digits[:1].float()
+    whole = x @ weights[0].float().t()
+    expected = whole.add(whole, alpha=1 / 254)
+    if not all(torch.equal(method(digits, weights[0]), expected) for method in INTEGER_PRODUCTS):
+        return None
+
+    def seconds(call: Callable[[Tensor], Tensor]) -> float:
+        return least_seconds(lambda: [call(weight) for weight in weights])
+
+    taken = {method: seconds(partial(method, digits)) for method in INTEGER_PRODUCTS}
+    fastest = min(taken, key=taken.__getitem__)
+    # float32 must be twice as fast, or the next start might choose, and so round, differently.
+    return (
+        None
+        if 2 * seconds(lambda weight: F.linear(x, weight.float())) < taken[fastest]
+        else fastest
+    )
 
 
 @cache
