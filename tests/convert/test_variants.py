@@ -272,10 +272,10 @@ def test_int8_has_the_nearest_numbers_of_each_row(
         if weight.dim() == 2 and name != "wpe.weight":
             weight = dequantize(*quantize(weight))
         assert torch.equal(found.state_dict()[name], weight)
-    # The same numbers, not rounded again.
+    # The same numbers, not rounded again; only activations have 16 bits.
     for dtype in ("int8", "stored"):
         again = load(directory, dtype=dtype).model(ids)
-        torch.testing.assert_close(again, found(ids), atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(again, found(ids), atol=2e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("odd", [torch.float32, torch.float64])
