@@ -180,6 +180,7 @@ def test_a_full_disk_is_noticed_first(
     assert not (home / "models").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no limits of a process")
 @pytest.mark.parametrize("limit", [1000, 20_000])
 def test_a_disk_that_fills_up(limit: int, tmp_path: Path, source: Path) -> None:
@@ -217,6 +218,7 @@ def test_modes_are_those_of_the_umask(umask: int, source: Path) -> None:
     assert {stat.S_IMODE(p.stat().st_mode) for p in directory.iterdir()} == {0o666 & ~umask}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is Linux's to tell")
 def test_memory_stays_near_the_largest_tensor(tmp_path: Path) -> None:
     """A model of 40 equal layers in shards takes no more than one of 2 layers, and a little."""

@@ -60,6 +60,7 @@ def expected(directory: Path, said: list[str], system: str) -> Iterator[tuple[st
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", ["", "You are a bird."])
 def test_each_line_is_answered(talker: Path, system: str) -> None:
     said = ["hello there", "who are you <|im_end|>"]
@@ -82,6 +83,7 @@ def test_each_line_is_answered(talker: Path, system: str) -> None:
     assert turns[0]["prompt_tokens"] == len(first)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_directory")
 def test_a_model_without_a_template_is_shown_a_dialogue() -> None:
     done = chat("tiny", "--stop", "e", stdin=b"hi\n")

@@ -137,6 +137,7 @@ def test_chat_marks_what_the_template_wrote(client: Client) -> None:
     assert steps[-2]["text"] == ":"
 
 
+@pytest.mark.slow
 def test_two_models(client: Client, fake: Fake) -> None:
     ids = encode("hello")
     client.ask("load")
@@ -149,6 +150,7 @@ def test_two_models(client: Client, fake: Fake) -> None:
     assert "no model" in client.ask("tokenize", text="a", second=True)[0]["message"]
 
 
+@pytest.mark.slow
 def test_a_second_model_at_a_server(
     fake: Fake, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,6 +113,7 @@ def test_a_run_stopped_by_ctrl_c_continues_with_the_same_results(
     assert [row["loss"] for row in rows(whole)] == [row["loss"] for row in rows(cut)]
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_from_its_latest_measurement(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +164,7 @@ def test_an_interrupted_run_needs_its_own_text(interrupted: Path, text: Path) ->
         main(["train", "--out", str(interrupted), "--resume"])
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_an_error_and_can_be_discarded(interrupted: Path, text: Path) -> None:
     state = RunFiles(interrupted).state
     state.write_bytes(state.read_bytes()[:-500])
@@ -177,6 +179,7 @@ def test_resume_needs_an_interrupted_run(tmp_path: Path) -> None:
         main(["train", "--resume", "--out", str(tmp_path / "m")])
 
 
+@pytest.mark.slow
 def test_a_full_disk_does_not_end_a_run_or_damage_the_older_state(
     text: Path,
     tmp_path: Path,
@@ -237,6 +240,7 @@ def test_it_stops_early_and_keeps_the_best(
     assert "wrote" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_characters_that_occur_only_at_the_end_are_reported(
     text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -267,6 +271,7 @@ def test_byte_pairs_come_from_a_directory_or_from_a_model(
         main(["train", "--data", str(text), *again, "--tokenizer", "nowhere", *RUN])
 
 
+@pytest.mark.slow
 def test_a_directory_of_texts_is_one_text(text: Path, tmp_path: Path) -> None:
     directory = tmp_path / "texts"
     (directory / "b").mkdir(parents=True)
@@ -315,6 +320,7 @@ def test_two_processes_do_the_same_steps_as_one(text: Path, tmp_path: Path) -> N
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
 
 
+@pytest.mark.slow
 @needs_pty
 def test_a_terminal_shows_bar_curves_and_a_sample_in_place(text: Path, tmp_path: Path) -> None:
     command = ["-m", "gpt", "train", "--data", str(text), "--out", str(tmp_path / "m"), *RUN]

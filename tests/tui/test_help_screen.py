@@ -201,6 +201,7 @@ def start(tiny_directory: Path) -> Iterator[Callable[..., Terminal]]:
     yield from terminals("tiny")
 
 
+@pytest.mark.slow
 @needs_pty
 @pytest.mark.parametrize("size", [(120, 40), (60, 20)])
 def test_escape_and_f1_close_it_in_a_terminal(

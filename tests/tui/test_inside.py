@@ -186,6 +186,7 @@ async def test_the_screen_looks_like_this(
 TINY_SIZES = [(1, 1), (3, 9), (10, 4), (43, 8), (300, 100), (1, 100), (300, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", slow_but(TINY_SIZES, (43, 8)), ids=str)
 async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
     async with inside(size=size) as (_, screen, pilot, _):

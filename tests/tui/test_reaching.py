@@ -230,6 +230,7 @@ async def until(pilot: Pilot[None], app: GPTApp, words: str) -> None:
         await pilot.pause(0.02)
 
 
+@pytest.mark.slow
 async def test_the_panel_of_the_layers_shows_the_network_that_drew_the_token() -> None:
     backend = FakeBackend("hello")
     keys = (MUTE, "space", "w", "escape", "r")
@@ -273,6 +274,7 @@ def test_the_chosen_part_is_always_among_the_columns(width: int, n_head: int) ->
         assert columns.at(left) is None
 
 
+@pytest.mark.slow
 async def test_an_edge_leads_from_the_selected_token_to_the_next_selected_one() -> None:
     async with inside(MUTE) as (app, screen, pilot, _):
         await press(pilot, "e", "right", "right", "e")
@@ -333,6 +335,7 @@ async def test_the_first_column_of_the_odds_is_the_network_as_it_is() -> None:
         assert table.display and table.found is not None
 
 
+@pytest.mark.slow
 async def test_a_direction_is_typed_turned_and_used() -> None:
     async with inside(STEER) as (app, screen, pilot, backend):
         assert "No direction yet" in drawn(app)
@@ -422,6 +425,7 @@ async def test_another_branch_can_be_patched_in() -> None:
         assert asked["other"] == tuple(map(ord, TEXT + "hell"))
 
 
+@pytest.mark.slow
 async def test_words_have_neighbours_sums_and_positions() -> None:
     async with inside(WORDS) as (app, screen, pilot, backend):
         asked = {"plus": (ord("p"),), "minus": (), "matrix": "embedding", "top": 20}
@@ -464,6 +468,7 @@ async def test_points_stand_where_they_belong_and_names_do_not_cover_each_other(
         assert "1 points without a name" in "".join(s.text for s in sheet.foot[0])
 
 
+@pytest.mark.slow
 async def test_progress_and_escape_of_a_patch() -> None:
     backend = FakeBackend("hello")
     async with inside(PATCH, backend=backend) as (app, screen, pilot, _):
@@ -541,6 +546,7 @@ async def test_the_screen_looks_like_this(
         assert picture(app) == snapshot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", slow_but(TINY_SIZES, (43, 8)), ids=str)
 async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
     async with inside(size=size) as (app, screen, pilot, _):

@@ -141,6 +141,7 @@ def test_where_the_terminal_vanishes_the_text_is_kept_and_the_program_ends(
     assert kept.n_tokens >= 100
 
 
+@pytest.mark.slow
 def test_a_killed_engine_is_noticed_and_started_again(start: Callable[..., Terminal]) -> None:
     terminal = start("-n", "3", "--prompt", "abc")
     terminal.until(lambda text: "context 6/32" in text)
@@ -223,6 +224,7 @@ def test_a_checkpoint_of_transformers_is_converted_on_the_way(tmp_path: Path, an
         again.child.close(force=True)
 
 
+@pytest.mark.slow
 def test_a_text_is_printed_on_leaving_and_opens_where_it_was(
     start: Callable[..., Terminal], tmp_path: Path
 ) -> None:
@@ -242,6 +244,7 @@ def test_last_needs_a_text_that_was_saved(start: Callable[..., Terminal]) -> Non
     assert "no text was saved yet" in terminal.raw
 
 
+@pytest.mark.slow
 def test_the_prompt_goes_to_the_persons_editor_and_back(
     start: Callable[..., Terminal], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +282,7 @@ def test_the_window_may_change_while_text_streams(
     assert "Traceback" not in terminal.raw
 
 
+@pytest.mark.slow
 def test_hostile_names_files_and_settings_never_reach_the_terminal_raw(
     start: Callable[..., Terminal], tiny_directory: Path, home: Path
 ) -> None:
