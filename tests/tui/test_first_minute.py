@@ -61,6 +61,7 @@ def test_from_an_opening_line_to_a_changed_token_and_back(
     assert terminal.quit() == 0
 
 
+@pytest.mark.slow
 def test_dials_move_the_bars_at_once_and_leave_the_old_ones(start: Start) -> None:
     terminal = start("--prompt", "to be")
     terminal.shows(r"Done: 12 tokens")
@@ -92,6 +93,7 @@ def test_candidates_sliders_tabs_and_hints_take_the_mouse(start: Start) -> None:
     assert terminal.quit() == 0
 
 
+@pytest.mark.slow
 def test_presenter_mode_asks_before_it_answers(start: Start) -> None:
     terminal = start("--prompt", "to be")
     terminal.shows(r"Done: 12 tokens")

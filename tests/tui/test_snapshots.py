@@ -11,7 +11,6 @@ from syrupy.assertion import SnapshotAssertion
 from gpt.checkpoint import save
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
-from tests.marks import slow_but
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import write
 from tests.tui.test_branching import at
@@ -86,7 +85,8 @@ OPENS = ("f1", "f3", "f4", "f5", "f6", "f9", "ctrl+o", "ctrl+p", "e", "t", "k", 
 SIZES = [(1, 1), (3, 9), (10, 4), (43, 8), (71, 21), (300, 100), (1, 100), (300, 1)]
 
 
-@pytest.mark.parametrize("size", slow_but(SIZES, (1, 1)), ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES, ids=str)
 async def test_no_size_is_too_small_or_too_large(size: tuple[int, int]) -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app, size) as pilot:
