@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -124,15 +125,13 @@ class Terminal:
             self.child.send(KEYS.get(key, key))
 
     def storm(self, data: str) -> None:
-        """Bytes at once, however many; what the program writes meanwhile is drawn."""
-        self.child.delaybeforesend, before = None, self.child.delaybeforesend
-        for start in range(0, len(data), 4096):
-            self.child.send(data[start : start + 4096])
-            # A program that waits for its output to be read does not read its input; one that
-            # writes faster than this draws would never be done.
-            for _ in range(16):
-                if not self.read(timeout=0):
-                    break
+        """Send many bytes, and read meanwhile as a terminal does: or both might wait for ever."""
+        before, self.child.delaybeforesend = self.child.delaybeforesend, None
+        sender = threading.Thread(target=self.child.send, args=(data,), daemon=True)
+        sender.start()
+        end = time.monotonic() + PATIENCE
+        while sender.is_alive() and time.monotonic() < end:
+            self.read(0.02)
         self.child.delaybeforesend = before
 
     def paste(self, text: str) -> None:
