@@ -182,7 +182,7 @@ def _check_names(
 def layout(config: ModelConfig, dtype: str) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
     """The tensors of a checkpoint in their order: name → dtype and shape.
 
-    An int8 matrix is followed by the scales of its rows; what is no matrix stays float32.
+    An int8 matrix is followed by the scales of its rows; everything else stays float32.
     """
     found: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
     for name, tensor in empty_network(config).state_dict().items():
