@@ -8,6 +8,9 @@ ifeq ($(OS),Windows_NT)
 BIN = .venv/Scripts
 endif
 
+# The tests start many processes, so what is compiled once is kept, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Two test processes a core, because many tests wait for another program; each with one thread,
 # because more would wait for each other. Snapshots of tests that are left out are no fault.
 PROCESSES = $(shell $(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))')

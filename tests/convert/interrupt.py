@@ -95,6 +95,7 @@ def child(arguments: list[str], place: str, calls: int, number: int) -> int:
 def run(source: str) -> None:
     """All points and signals; one JSON line each."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
     home = models.home()
     arguments = [source, "--name", "tiny", "--force", "--no-verify"]
     for point, (place, calls) in POINTS.items():
