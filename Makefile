@@ -12,9 +12,10 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 # Two test processes a core, because many tests wait for another program; each with one thread,
-# because more would wait for each other. Snapshots of tests that are left out are no fault.
+# because more would wait for each other. A process has neighbouring tests, which share what is
+# made for their module. Snapshots of tests that are left out are no fault.
 PROCESSES = $(shell $(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))')
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadgroup --snapshot-warn-unused
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal --snapshot-warn-unused
 # What `make test` leaves out.
 USUAL = -m "not slow and not real and not servers"
 # Coverage is printed if all tests run: that of a few says nothing. Before Python 3.12 it takes two

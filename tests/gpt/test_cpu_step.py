@@ -38,7 +38,6 @@ from tests.conftest import context_of, random_model
 from tests.gpt.test_engine import Client
 from tests.gpt.test_quantize import VARIANTS, matrix_of, numbers, stored
 
-pytestmark = pytest.mark.xdist_group("compiled")  # one process, so that code is built once
 needs_compiler = pytest.mark.skipif(compiler() is None, reason="this machine has no C++ compiler")
 
 

@@ -34,7 +34,6 @@ from tests.convert.gguf_files import byte_level, write_gguf
 from tests.gpt.llama_server import LlamaServer
 
 pytest.importorskip("xllamacpp")
-pytestmark = pytest.mark.xdist_group("llama.cpp")  # one process, so that one server is started
 
 CONTEXT = 256
 LONG = 2048
