@@ -128,11 +128,11 @@ def empty_network(config: ModelConfig, dtype: str = "float32", device: str = "cp
     """
     try:
         with torch.device("meta"), _Uninitialised():
-            if dtype == "float32":
-                return GPT(config)
             if device == "cpu":
                 return SmallGPT(config, dtype)
-            return (HalfGPT if device.startswith("cuda") else GPT)(config).to(DTYPES[dtype])
+            if dtype != "float32" and device.startswith("cuda"):
+                return HalfGPT(config).to(DTYPES[dtype])
+            return GPT(config).to(DTYPES[dtype])
     except RuntimeError as error:
         raise UserError(f"{CONFIG} describes an impossible network: {error}") from error
 

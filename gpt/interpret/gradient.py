@@ -80,8 +80,7 @@ def _differentiable(module: Linear) -> Callable[[Tensor], Tensor]:
     """The forward of a linear layer, with a gradient and in float32."""
 
     def run(x: Tensor) -> Tensor:
-        y = product(x.float(), module, exact=True)
-        return y if module.bias is None else y + module.bias
+        return product(x.float(), module, module.bias, exact=True)
 
     def forward(x: Tensor) -> Tensor:
         y: Tensor = _Product.apply(x, run, module)  # type: ignore[no-untyped-call]

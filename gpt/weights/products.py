@@ -15,42 +15,46 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gpt.weights import groups, packed_int8
-from gpt.weights.timing import least_seconds
+from gpt.weights.onednn import linear
+from gpt.weights.timing import CLEARLY_LESS, least_seconds
 
 if TYPE_CHECKING:
     from gpt.weights.quantize import Matrix
 
 ROWS_AT_ONCE = 4096
 """Rows of a matrix that are processed at once, so that the next step finds them in the cache."""
-_N_FLOATS = 1 << 18
+_N_FLOATS = 1 << 19
 """Numbers of a matrix that are converted to floats at once, for the same reason."""
 _FEW = 32
 """Most positions for which packed weights are multiplied without unpacking them."""
 _MANY = 32
 """Fewest positions for which products of small integers are faster in bfloat16, if any are."""
-_CLEARLY_LESS = 0.8
-"""The faster way must take at most this share of the other's time, or the next start might choose
-differently, and so round differently."""
 
 
-def product(x: Tensor, matrix: Matrix, *, exact: bool = False) -> Tensor:
+def product(
+    x: Tensor, matrix: Matrix, bias: Tensor | None = None, *, exact: bool = False
+) -> Tensor:
     """x (…, in) float32 → its products with the rows of a matrix, (…, out) float32, a new tensor.
 
-    exact: with at least 16 bits of each activation however many positions there are. Otherwise many
-    positions are multiplied in bfloat16 if that is faster; it rounds less than 8 bits do.
+    bias: (out) is added. exact: with at least 16 bits of each activation however many positions
+    there are. Otherwise many positions are multiplied in bfloat16 if that is faster; it rounds less
+    than 8 bits do.
     """
+    weight, is_single = matrix.weight, x.numel() == x.size(-1)
     if torch.compiler.is_compiling():  # for one position; see gpt/fast/cpu_compile.py
-        return _sums(x.reshape(-1), matrix).view(*x.shape[:-1], -1)
-    n = x.numel() // x.size(-1)
-    if matrix.loud is not None and matrix.columns is not None:
-        loud = x[..., matrix.columns[:, 0]] @ matrix.loud.float()  # (…, out)
-        return loud.add_(_integer_product(x, matrix, exact=exact))
-    weight = matrix.weight
-    if weight.dtype == torch.float32:
-        return F.linear(x, weight)
-    if n == 1 or weight.dtype == torch.bfloat16:
-        return F.linear(x.to(weight.dtype), weight).float()
-    return _float_product(x, matrix, torch.float32)
+        y = _sums(x.reshape(-1), matrix).view(*x.shape[:-1], -1)
+    elif weight.dtype == torch.float32:
+        # oneDNN's sums are rounded less than MKL's for one position, and more for several.
+        return (linear if is_single else F.linear)(x, weight, bias)
+    elif matrix.loud is not None and matrix.columns is not None:
+        y = _integer_product(x, matrix, exact=exact)
+        loud = x[..., matrix.columns[:, 0]]  # (…, loud)
+        y.view(-1, y.size(-1)).addmm_(loud.view(-1, loud.size(-1)), matrix.loud.float())
+    elif is_single or weight.dtype == torch.bfloat16:
+        y = F.linear(x.to(weight.dtype), weight).float()
+    else:
+        y = _float_product(x, matrix, torch.float32)
+    return y if bias is None else y.add_(bias)
 
 
 def _integer_product(x: Tensor, matrix: Matrix, *, exact: bool) -> Tensor:
@@ -128,8 +132,8 @@ def _float_product(x: Tensor, matrix: Matrix, dtype: torch.dtype) -> Tensor:
         rows = _without_loud(matrix, slice(first, first + n_rows), block)
         if rounded is not block:
             rows = rounded[: len(rows)].copy_(rows)
-        parts.append(F.linear(x, rows).float())
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        parts.append((linear if rounded is block else F.linear)(x, rows))
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)).float()
 
 
 def by_parts(function: Callable[[Tensor], Tensor], weight: Tensor, n_rows: int) -> Tensor:
@@ -243,7 +247,7 @@ def bfloat16_is_faster() -> bool:
         x, weight = torch.ones(64, 768, dtype=dtype), torch.ones(768, 768, dtype=dtype)
         return least_seconds(lambda: F.linear(x, weight))
 
-    return seconds(torch.bfloat16) < _CLEARLY_LESS * seconds(torch.float32)
+    return seconds(torch.bfloat16) < CLEARLY_LESS * seconds(torch.float32)
 
 
 @cache
@@ -261,4 +265,4 @@ def packed_is_faster() -> bool:
                 tensor.zero_()
         return least_seconds(lambda: [each.product(x) for each in matrices])
 
-    return seconds(PACKED) < _CLEARLY_LESS * seconds("int8")
+    return seconds(PACKED) < CLEARLY_LESS * seconds("int8")

@@ -149,8 +149,7 @@ class Linear(Matrix):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, in) → (…, out) of out_dtype."""
-        y = self.product(x)
-        return (y if self.bias is None else y + self.bias).to(self.out_dtype)
+        return product(x, self, self.bias).to(self.out_dtype)
 
 
 class Embedding(Matrix):
@@ -193,7 +192,8 @@ class SmallGPT(GPT):
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, E) → (…, V) float32."""
         matrix: Matrix = self.wte if self.config.tied else self.lm_head  # type: ignore[assignment]
-        if matrix.scale is not None or torch.compiler.is_compiling():
+        has_16_bits = matrix.weight.dtype in (torch.float16, torch.bfloat16)
+        if not has_16_bits or torch.compiler.is_compiling():
             return product(hidden, matrix, exact=True)
         # GPT-2's logits are around -100, where 16-bit floats are a sixteenth apart. The part that
         # they share comes from one direction of the hidden state: it is multiplied in float32.

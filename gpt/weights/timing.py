@@ -8,6 +8,9 @@ from collections.abc import Callable
 import torch
 
 _N_CALLS = 4
+CLEARLY_LESS = 0.8
+"""The faster way must take at most this share of the other's time, or the next start might choose
+differently, and so round differently."""
 
 
 def least_seconds(call: Callable[[], object], threads: int = 1) -> float:
