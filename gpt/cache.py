@@ -5,6 +5,7 @@ Letters in shapes are those of gpt/model.py.
 
 from __future__ import annotations
 
+import math
 import sys
 
 import torch
@@ -85,6 +86,12 @@ class KVCache:
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot truncate a cache of {self.length} tokens to {length}")
         self.length = length
+
+    def bytes_for(self, n_tokens: int) -> int:
+        """Bytes that a text of n tokens needs."""
+        n_numbers = math.prod(self._shape) * self._config.head_size
+        n_tokens = min(n_tokens, self._config.block_size)
+        return n_numbers * n_tokens * (self._dtype or torch.float32).itemsize
 
     def copy(self, length: int, rows: list[int]) -> KVCache:
         """A new cache with the first `length` tokens of the sequences `rows`, in that order."""

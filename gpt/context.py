@@ -170,6 +170,16 @@ class Context:
         """Hidden states (…, E) → logits (…, V) float32."""
         return self.model.logits(hidden).float()
 
+    def copy(self) -> Context:
+        """A context that has read the same and reads on by itself, with the same weights and code.
+
+        Not with CUDA graphs, which have one cache.
+        """
+        other = Context(self.model, self.tokenizer, self.ends)
+        other.step, other.cache = self.step, self.fork(len(self.ids))
+        other.ids, other.hidden = [*self.ids], [*self.hidden]
+        return other
+
     def fork(self, n_tokens: int) -> KVCache:
         """A copy of the cache with the first n tokens."""
         return self.cache.copy(n_tokens, [0])

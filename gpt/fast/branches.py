@@ -24,6 +24,8 @@ from gpt.weights.timing import least_seconds
 
 TOGETHER = 16
 """Branches that are drawn at the same time."""
+CACHES = 1 << 30
+"""Bytes that the KV caches of branches may have if each has its own."""
 
 
 class Branch(NamedTuple):
@@ -45,15 +47,16 @@ def branches(
     """Several texts after ids: the number of a branch, from 0, and its next Step.
 
     Each is what `generate` draws with its settings, except for rounding: the sums of a product
-    with several rows may have another order. At most TOGETHER are drawn at the same time, and none
-    if one after another is faster, as with compiled code, which draws only single texts.
+    with several rows may have another order. At most TOGETHER are drawn at the same time: as one
+    batch, or, if that is faster, a token of each in turn, as with compiled code, which draws only
+    single texts. CUDA graphs draw one after another.
     """
     context.check_ids(ids)
     if blocked(context, ids, limits):
         return
     for first in range(0, len(wanted), TOGETHER):
         group = wanted[first : first + TOGETHER]
-        draw = _together if _is_faster_together(context, len(group)) else _one_by_one
+        draw = _together if _is_faster_together(context, len(group)) else _in_turn
         for number, step in draw(context, ids, group, limits, top):
             yield first + number, step
 
@@ -64,7 +67,7 @@ _FASTER: WeakKeyDictionary[Context, dict[int, bool]] = WeakKeyDictionary()
 
 @torch.inference_mode()
 def _is_faster_together(context: Context, n: int) -> bool:
-    """Whether n branches at once take less time than one after another."""
+    """Whether a batch of n branches takes less time than each alone."""
     step = context.step
     if n == 1 or context.graphs:
         return False
@@ -90,13 +93,31 @@ def _is_faster_together(context: Context, n: int) -> bool:
     return known[n]
 
 
-def _one_by_one(
+def _in_turn(
     context: Context, ids: Sequence[int], wanted: Sequence[Branch], limits: Limits, top: int
 ) -> Iterator[tuple[int, Step]]:
-    """As `branches`."""
-    for i, (sampling, watcher) in enumerate(wanted):
-        for step in generate(context, ids, sampling, limits, top=top, watcher=watcher):
-            yield i, step
+    """As `branches`, each alone in a context of its own."""
+    context.read_end(ids, _watcher_of_all(wanted))
+    longest = len(ids) + limits.max_new_tokens
+    size = 1 if context.graphs else max(1, CACHES // context.cache.bytes_for(longest))
+    for first in range(0, len(wanted), size):
+        texts = {}
+        for i, (sampling, watcher) in enumerate(wanted[first : first + size], first):
+            own = context if size == 1 else context.copy()
+            texts[i] = generate(own, ids, sampling, limits, top=top, watcher=watcher)
+        while texts:
+            for i, steps in list(texts.items()):
+                if step := next(steps, None):
+                    yield i, step
+                else:
+                    del texts[i]
+
+
+def _watcher_of_all(wanted: Sequence[Branch]) -> Watcher:
+    """Cancelled once all branches are."""
+    return Watcher(
+        lambda: all(branch.watcher.cancelled() for branch in wanted), wanted[0].watcher.tell
+    )
 
 
 @torch.inference_mode()
@@ -104,9 +125,7 @@ def _together(
     context: Context, ids: Sequence[int], wanted: Sequence[Branch], limits: Limits, top: int
 ) -> Iterator[tuple[int, Step]]:
     """As `branches`."""
-    watcher = Watcher(
-        lambda: all(branch.watcher.cancelled() for branch in wanted), wanted[0].watcher.tell
-    )
+    watcher = _watcher_of_all(wanted)
     hidden = context.read_end(ids, watcher)
     if len(hidden) < len(ids) - context.window_start(len(ids)):
         return

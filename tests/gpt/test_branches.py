@@ -197,6 +197,47 @@ def test_machine_code_for_single_texts_is_used_where_it_is_faster(
     assert (code.n_calls > 9) == (factor > 1)
 
 
+@pytest.mark.parametrize(
+    ("at_once_at_most", "expected"),
+    [(9, [0, 1, 2] * 4), (2, [0, 1] * 4 + [2] * 4), (1, [0] * 4 + [1] * 4 + [2] * 4)],
+)
+def test_branches_that_are_not_one_batch_grow_in_turn_while_their_caches_have_room(
+    at_once_at_most: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpt.fast.branches._is_faster_together", lambda context, n: False)
+    context = context_of(random_model())
+    room = at_once_at_most * context.cache.bytes_for(3 + 4)
+    monkeypatch.setattr("gpt.fast.branches.CACHES", room)
+    wanted = [Branch(Sampling(seed=seed)) for seed in range(3)]
+    drawn = list(branches(context, [1, 2, 3], wanted, Limits(4)))
+    assert [number for number, _ in drawn] == expected
+    for number, text in enumerate(alone(context, [1, 2, 3], wanted, Limits(4))):
+        assert_same([step for i, step in drawn if i == number], text)
+
+
+def test_a_copied_context_reads_on_by_itself() -> None:
+    context = context_of(random_model())
+    before = context.read([1, 2, 3])[:]
+    other = context.copy()
+    more = other.read([1, 2, 3, 4])[:]
+    assert context.ids == [1, 2, 3] and context.cache.length == 3
+    assert all(a is b for a, b in zip(other.read([1, 2, 3]), before, strict=True)), "not read anew"
+    expected = Context(context.model, context.tokenizer).read([1, 2, 3, 4])
+    torch.testing.assert_close(torch.stack(more), torch.stack(expected))
+    ours = context.read([1, 2, 3, 7])[-1]
+    torch.testing.assert_close(
+        ours, Context(context.model, context.tokenizer).read([1, 2, 3, 7])[-1]
+    )
+
+
+def test_the_memory_of_a_cache_is_known_beforehand() -> None:
+    context = context_of(random_model())
+    context.read(list(range(29)) + [1, 2, 3])
+    memory = context.cache.memory(32)
+    assert context.cache.bytes_for(32) == memory.numel() * memory.itemsize
+    assert context.cache.bytes_for(10**9) == context.cache.bytes_for(32)
+
+
 CHANGES: dict[str, tuple[Intervention, ...]] = {
     "head": (Knockout(part="head", layer=1, head=2),),
     "mlp": (Knockout(part="mlp", layer=2),),
