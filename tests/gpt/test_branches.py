@@ -232,7 +232,7 @@ def test_a_copied_context_reads_on_by_itself() -> None:
 
 def test_the_memory_of_a_cache_is_known_beforehand() -> None:
     context = context_of(random_model())
-    context.read(list(range(29)) + [1, 2, 3])
+    context.read([*range(29), 1, 2, 3])
     memory = context.cache.memory(32)
     assert context.cache.bytes_for(32) == memory.numel() * memory.itemsize
     assert context.cache.bytes_for(10**9) == context.cache.bytes_for(32)
