@@ -1,9 +1,9 @@
 """Measure decoding, prefill and cold start on a CPU, ours and other programs'; prints JSON.
 
-    .venv/bin/python -m benchmarks.decode [--rounds 5] [--threads 2] [--layers 12]
+    .venv/bin/python -m benchmarks.decode [--rounds 5] [--threads 2] [--size 124m]
         [--programs "ours int8 compiled" "llama.cpp Q8_0" …]
 
-All programs run the same random weights of GPT-2 124M and draw the same number of tokens after the
+All programs run the same random weights of a GPT-2 and draw the same number of tokens after the
 same prompt, greedily. They take turns in every round, each in its own process. Figures are medians.
 Ours computes its full read-out with every token. Between the programs, the bandwidth of memory is
 measured: it limits the speed at that time. Programs that are not installed are listed under
@@ -38,7 +38,13 @@ from gpt.loaded import RunOptions, load_model
 from tests.peers import as_llama
 
 PROMPT, DRAWN, LONG = 64, 128, 512
-GPT2 = {"n_embd": 768, "n_head": 12}
+SIZES = {
+    "124m": {"n_layer": 12, "n_embd": 768, "n_head": 12},
+    "355m": {"n_layer": 24, "n_embd": 1024, "n_head": 16},
+    "774m": {"n_layer": 36, "n_embd": 1280, "n_head": 20},
+    "1.5b": {"n_layer": 48, "n_embd": 1600, "n_head": 25},
+}
+"""GPT-2's sizes."""
 
 
 def factories(work: Path, threads: int) -> dict[str, Callable[[], Program]]:
@@ -73,11 +79,11 @@ def factories(work: Path, threads: int) -> dict[str, Callable[[], Program]]:
 
 def gpt2(work: Path, args: argparse.Namespace) -> dict[str, Any]:
     """All measurements with random GPT-2 weights."""
-    layers, threads, rounds = args.layers, args.threads, args.rounds
+    threads, rounds = args.threads, args.rounds
     from convert.write import convert
 
     source = work / "theirs"
-    make(source, {**GPT2, "n_layer": layers}, sharded=False)
+    make(source, SIZES[args.size], sharded=False)
     words = json.loads((source / "vocab.json").read_text())
     words |= {f"t{i}": i for i in set(range(50256)) - set(words.values())}
     words["<|endoftext|>"] = 50256
@@ -168,7 +174,7 @@ def main() -> None:
         "--threads", type=int, default=2, help="Threads per program. (default: %(default)s)"
     )
     parser.add_argument(
-        "--layers", type=int, default=12, help="Blocks of the GPT-2. (default: %(default)s)"
+        "--size", choices=SIZES, default="124m", help="Which GPT-2. (default: %(default)s)"
     )
     parser.add_argument(
         "--programs",
