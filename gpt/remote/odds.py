@@ -51,30 +51,32 @@ class Odds:
         """Number of tokens that can be drawn."""
         return sum(value > _NEVER for value in self.logprobs.values()) + self.n_rest
 
-    def normalised(self) -> Odds:
-        """The same with probabilities that sum to 1."""
+    def total(self) -> float:
+        """Log of the sum of all probabilities; 0 if no token can be drawn."""
         values = [*self.logprobs.values(), self.rest]
         highest = max(values)
         if highest == _NEVER:
-            return self
-        total = highest + math.log(math.fsum([math.exp(value - highest) for value in values]))
+            return 0.0
+        return highest + math.log(math.fsum([math.exp(value - highest) for value in values]))
+
+    def normalised(self) -> Odds:
+        """The same with probabilities that sum to 1."""
+        total = self.total()
         kept = {i: value - total for i, value in self.logprobs.items()}
         return replace(self, logprobs=kept, rest=self.rest - total, ceiling=self.ceiling - total)
 
     def keeping(self, kept: set[int], *, keeps_rest: bool) -> Odds:
         """Only these candidates, and perhaps the rest."""
         logprobs = {i: v if i in kept else _NEVER for i, v in self.logprobs.items()}
-        if keeps_rest:
-            return replace(self, logprobs=logprobs)
-        return Odds(logprobs, _NEVER, 0)
+        return replace(self, logprobs=logprobs) if keeps_rest else Odds(logprobs, _NEVER, 0)
 
     def far(self) -> Odds:
         """The same, where the other tokens have so little that it does not count."""
         return replace(self, rest=max(self.logprobs.values()) - _FAR)
 
-    def alive(self) -> dict[int, float]:
-        """The candidates that can be drawn, with their log-probabilities."""
-        return {i: value for i, value in self.logprobs.items() if value > _NEVER}
+    def alive(self, total: float = 0.0) -> dict[int, float]:
+        """The candidates that can be drawn, with their log-probabilities; less total."""
+        return {i: value - total for i, value in self.logprobs.items() if value > _NEVER}
 
     def best_first(self) -> list[int]:
         """The candidates that can be drawn."""
@@ -99,8 +101,9 @@ def model_odds(top: Top, vocab_size: int) -> Odds:
 
 def _banned(odds: Odds, sampling: Sampling, path: Sequence[int]) -> Odds:
     banned = banned_after(path, sampling)
-    n_others = len(banned - odds.logprobs.keys())
-    logprobs = odds.logprobs | dict.fromkeys(banned & odds.logprobs.keys(), _NEVER)
+    removed = banned & odds.logprobs.keys()
+    n_others = len(banned) - len(removed)
+    logprobs = odds.logprobs | dict.fromkeys(removed, _NEVER)
     if odds.is_resolved or not n_others or odds.taken_as != "least":
         return replace(odds, logprobs=logprobs)
     share = n_others * math.exp(odds.ceiling - odds.rest)  # as probable as they can be
@@ -177,12 +180,8 @@ _STAGES: dict[str, Callable[[Odds, Sampling, Sequence[int]], Odds]] = {
     "min_p": _min_p,
 }
 """The settings that can be computed from candidates. The others need logits or all tokens."""
-
-
 _ORDERED = {"temperature", "top_k", "top_p", "min_p"}
 """Stages of which two give another result the other way round."""
-
-
 _CUTS = {"top_k", "top_p", "min_p"}
 """Stages that remove tokens from the worst on."""
 _USUAL_CUT, _LARGEST_CUT = 40, 100
@@ -233,10 +232,10 @@ def stages_of(odds: Odds, plan: Plan, path: Sequence[int]) -> list[tuple[str, Od
 
 
 def _last_of(odds: Odds, plan: Plan, path: Sequence[int]) -> Odds:
-    """The distribution after the last stage."""
+    """The distribution after the last stage, whose probabilities need not sum to 1."""
     for name in plan.stages:
         odds = _STAGES[name](odds, plan.sampling, path)
-    return odds.normalised()
+    return odds
 
 
 def after_settings(
@@ -256,7 +255,7 @@ def after_settings(
     if not odds.is_resolved and not odds.logprobs.keys() >= boosted:
         return {}  # a boosted token may be one of the others
     least = _last_of(replace(odds, taken_as="least"), plan, path)
-    found = least.alive()
+    found = least.alive(least.total())
     if odds.is_resolved:
         return found
     most = _last_of(replace(odds, taken_as="most"), plan, path)

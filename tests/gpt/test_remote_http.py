@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from gpt.errors import UserError
 from gpt.progress import Watcher
+from gpt.remote import fields
+from gpt.remote import http as http_module
 from gpt.remote.http import Http
 from gpt.remote.loop import RequestCancelledError
 from gpt.remote.sse import Events
@@ -111,6 +113,50 @@ def test_broken_answers(fake: Fake, http: Http, answer: Answer, expected: str) -
     fake.routes = {"/x": answer}
     with pytest.raises(UserError, match=expected):
         http.post("/x", {})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[NaN, Infinity, -Infinity, 1e999]",
+        b'{"a": 1, "a": 2}',
+        b'"\\ud83d"',
+        b'"\xed\xa0\xbd"',
+        b"\xef\xbb\xbf[1]",
+        "[1]".encode("utf-16"),
+        b"[-0, -0.0, 5e-324, 1e-999, 9007199254740993.0, 0.1, -17.123456954956055]",
+        b"[9223372036854775807, 18446744073709551615, -9223372036854775808]",
+        b"[1" + b"0" * 400 + b"]",
+        b"[" * 900 + b"]" * 900,
+    ],
+)
+def test_json_is_what_the_standard_library_takes_it_for(
+    fake: Fake, http: Http, data: bytes
+) -> None:
+    fake.routes = {"/x": Answer(data), "/y": Answer([b"data:", data, b"\n\n"], kind=EVENTS)}
+    expected = json.loads(data)
+    assert repr(http.post("/x", {})) == repr(expected)
+    if b"\n" not in data:
+        assert repr(list(http.stream("/y", {}))) == repr([expected])
+
+
+@given(st.floats(allow_nan=False) | st.integers(-(2**63), 2**64 - 1) | st.text())
+def test_values_are_exact(value: Any) -> None:
+    for ascii_only in (True, False):
+        data = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+        assert repr(http_module._parsed(data)) == repr(json.loads(data))
+
+
+@pytest.mark.parametrize("number", [b"18446744073709551616", b"-9223372036854775809"])
+def test_a_number_past_64_bits_is_neither_an_id_nor_a_size(
+    fake: Fake, http: Http, number: bytes
+) -> None:
+    fake.routes = {"/x": Answer(number)}
+    value = http.post("/x", {})
+    assert fields.size(value) == fields.small_size(value) == 0
+    for check in (fields.token_id, lambda value: fields.ids([value])):
+        with pytest.raises(UserError, match="a token id"):
+            check(value)
 
 
 def test_an_answer_that_is_no_stream_is_one_event(fake: Fake, http: Http) -> None:
@@ -232,6 +278,31 @@ def test_a_closed_stream_ends_an_endless_one(fake: Fake, http: Http) -> None:
     assert [next(stream) for _ in range(3)] == [{"a": 1}] * 3
     stream.close()
     assert http.post("/y", {}) == {}
+
+
+def test_a_stream_that_is_closed_before_its_end_leaves_no_connection() -> None:
+    """The end of the answer may be on its way when the caller has read enough."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked"
+    sent = head + b"\r\n\r\n" + b"9\r\ndata: 1\n\n\r\n" * 2 + b"0\r\n\r\n"
+
+    def serve(listener: socket.socket) -> None:  # one connection after another
+        for _ in range(20):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(30)
+                while data := connection.recv(65536):
+                    if data.endswith(b"{}"):
+                        connection.sendall(sent)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        http = Http(read_address(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        for _ in range(20):
+            until = time.monotonic() + 20
+            stream = http.stream("/x", {}, Watcher(lambda: time.monotonic() > until))  # noqa: B023
+            assert [next(stream), next(stream)] == [1, 1]
+            stream.close()
+        http.close()
 
 
 @settings(max_examples=200)
