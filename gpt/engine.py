@@ -77,24 +77,26 @@ class Engine:
         request = parse(job.op, job.values)
         if self._is_for_server(request):
             return
+        remote = self._remote
+        decode = remote.first_text if remote and remote.has_first() else None
         try:
-            self._local.answer(request, self._reply)
+            self._local.answer(request, self._reply, decode)
         except Exception as error:
             if not (notice := self._local.leave_gpu(error)):
                 raise
             if self._reply.has_steps:
                 raise UserError(notice) from error
             self._reply.send("status", message=notice, is_notice=True)
-            self._local.answer(request, self._reply)
+            self._local.answer(request, self._reply, decode)
 
     def _is_for_server(self, request: Request) -> bool:
         """Answer a request that is for a model at a server; False: a model here answers it."""
         if isinstance(request, requests.Load):
-            if request.server or self._server:
+            if self._server and request.here and not request.second:
+                raise UserError("only a second model can be here while the first is at a server")
+            if request.server or (self._server and not request.here):
                 self._load_remote(request)
                 return True
-            if request.second and self._remote and self._remote.has_first():
-                raise UserError("the first model is at a server, so the second must be at one, too")
         if self._remote is None:
             return False
         if isinstance(request, requests.Load | requests.Unload):  # of a model here

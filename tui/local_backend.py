@@ -103,13 +103,10 @@ class LocalBackend:
                 fields |= {"model": server.model, "probe": probe}
                 if second:
                     fields |= {"server": server.address.url, "api_key_env": server.api_key_env}
+            elif second and self._server:
+                fields |= {"here": True}
         except UserError as error:
             raise BackendError(str(error)) from error
-        if second and self._server and not server:
-            raise BackendError(
-                "the first model is at a server, so the second one must be at a server too; or "
-                "load the model of this machine first"
-            )
         number = self._send("load", **fields)
         self._loads.add(number)
         return self._events(number)

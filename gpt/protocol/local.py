@@ -17,6 +17,7 @@ from gpt.progress import Watcher
 from gpt.protocol import request as requests
 from gpt.protocol.reply import Reply, common_reason
 from gpt.protocol.request import PathRequest, Request
+from gpt.protocol.second import Decode, translated
 
 if TYPE_CHECKING:
     from gpt.chat import Turn
@@ -31,9 +32,16 @@ class LocalModels:
     def __init__(self) -> None:
         self._models: LoadedModels | None = None
         """None until the first load request, which imports torch."""
+        self._first_is_here = True
+        """Whether ids of a request for the second model are those of a first model here."""
 
-    def answer(self, request: Request, reply: Reply) -> None:
-        """Answer a request."""
+    def answer(self, request: Request, reply: Reply, decode: Decode | None = None) -> None:
+        """Answer a request. decode: for a first model that is at a server."""
+        self._first_is_here = decode is None
+        if decode and request.role == "second" and isinstance(request, PathRequest):
+            context = self._loaded("second").context
+            encode_more = context.tokenizer.encode_more
+            request = translated(request, decode, context.encode, encode_more)
         _OPERATIONS[type(request)](self, request, reply)
 
     def leave_gpu(self, error: Exception) -> str:
@@ -123,13 +131,12 @@ class LocalModels:
         from gpt.generate import score
         from gpt.interpret.compare import divergence, same_vocabulary
 
-        first, second = (self._loaded(role).context for role in ("first", "second"))
-        ids, watcher = self._path(request, first), Watcher(reply.is_cancelled, reply.tell)
+        second, watcher = self._loaded("second").context, Watcher(reply.is_cancelled, reply.tell)
         theirs = self._path(request, second)
         reply.stream("steps", score(second, theirs, top=request.top, watcher=watcher))
-        found = None
-        if same_vocabulary(first, second):
-            found = divergence(first, second, ids, watcher=watcher)
+        found, first = None, self._other_first(second)
+        if first and same_vocabulary(first, second):
+            found = divergence(first, second, self._path(request, first), watcher=watcher)
         reply.end("compared", divergence=found)
 
     def _generate(self, request: requests.Generate, reply: Reply) -> None:
@@ -141,13 +148,13 @@ class LocalModels:
         from gpt.interpret.intervene import intervened
 
         sampling, stop = request.sampling, request.stop
-        first, loaded = self._loaded("first").context, self._loaded(request.role)
+        loaded = self._loaded(request.role)
         context, how, watcher = (
             loaded.context,
             loaded.how(),
             Watcher(reply.is_cancelled, reply.tell),
         )
-        if context is not first:
+        if first := self._other_first(context):
             sampling = translate_settings(first, context, sampling)
         template = read_template(loaded.directory) if request.chat else None
         if request.chat and request.text:
@@ -222,10 +229,17 @@ class LocalModels:
         from gpt.interpret.compare import translate
 
         ids = list(request.ids)
-        if self._models and (first := self._models.get("first").context) is not context:
+        if first := self._other_first(context):
             first.check_ids(ids)
             ids = translate(first, context, ids)
         return ids
+
+    def _other_first(self, context: Context) -> Context | None:
+        """The first model if it is here and another one than this: ids of requests are its own."""
+        if not self._first_is_here:
+            return None
+        first = self._loaded("first").context
+        return None if first is context else first
 
 
 def _credited(step: Step, written: Turn) -> Step:

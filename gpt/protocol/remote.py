@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from gpt.errors import UserError
 from gpt.limits import Limits
@@ -15,20 +14,13 @@ from gpt.progress import Watcher
 from gpt.protocol import request as requests
 from gpt.protocol.reply import Reply, common_reason
 from gpt.protocol.request import PathRequest, Request
+from gpt.protocol.second import Decode, translated
 from gpt.remote.chat import Turn
 from gpt.remote.connect import connect
 from gpt.remote.loop import RequestCancelledError
 from gpt.remote.session import Session
-from gpt.settings import Ids, Sampling
 
 Answer = dict[str, Any]
-
-
-class Decode(Protocol):
-    """The text of some ids of the first model."""
-
-    def __call__(self, ids: Sequence[int], *, whole: bool = True) -> str:
-        """whole: the ids are a text from its start."""
 
 
 class RemoteModels:
@@ -98,37 +90,24 @@ class RemoteModels:
         except RequestCancelledError:
             reply.send_cancelled()
 
+    def first_text(self, ids: Sequence[int], *, whole: bool = True) -> str:
+        """The text of ids of the first model. whole: they are a text from its start."""
+        first = self._sessions["first"]
+        first.check(ids)
+        return first.decode(ids, whole=whole)
+
     def _translated(self, request: Request, session: Session, decode: Decode) -> Request:
         """A request in ids of the first model → the same in ids of the second one."""
         first = self._sessions.get("first")
-        text_of: Decode = first.decode if first else decode
-        if not isinstance(request, PathRequest) or (first and _is_same(first, session)):
+        if first and _is_same(first, session):
             return request
-        ids = tuple(session.encode(text_of(request.ids))) if request.ids else ()
-        changed = replace(request, ids=ids)
-        if isinstance(changed, requests.Generate | requests.Waterfall):
-            sampling = _translated_settings(changed.sampling, text_of, session)
-            changed = replace(changed, sampling=sampling)
-        return changed
+        text_of = self.first_text if first else decode
+        return translated(request, text_of, session.encode, session.encode_more)
 
 
 def _is_same(a: Session, b: Session) -> bool:
     """Whether two sessions have the same model at the same server, so that ids are the same."""
     return (a.capabilities.address, a.model.name) == (b.capabilities.address, b.model.name)
-
-
-def _translated_settings(sampling: Sampling, text_of: Decode, session: Session) -> Sampling:
-    """Settings with banned and boosted words as ids of another model."""
-
-    def translated(ids: Ids) -> Ids:
-        return tuple(session.encode_more(text_of(ids, whole=False)))
-
-    boosted = ((translated(ids), nats) for ids, nats in sampling.boosted)
-    return replace(
-        sampling,
-        banned=tuple(filter(None, map(translated, sampling.banned))),
-        boosted=tuple((ids, nats) for ids, nats in boosted if ids),
-    )
 
 
 _HOW = {"device": "server", "dtype": "", "compiled": False}

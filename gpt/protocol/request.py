@@ -33,6 +33,8 @@ class Load(Request):
     compile: str = "off"
     server: str = ""
     """Address of the server that has the model; empty: that of the engine, if it has one."""
+    here: bool = False
+    """Whether a second model runs on this machine although the engine has a server."""
     api_key_env: str = ""
     """Name of the environment variable that has the server's key."""
     probe: bool = False

@@ -172,6 +172,31 @@ def test_a_second_model_at_a_server(
     client.close()
 
 
+def test_a_second_model_here_while_the_first_is_at_a_server(client: Client) -> None:
+    """Its ids mean other tokens, so that it reads the text of the first one's."""
+    client.ask("load")
+    ids = client.ask("tokenize", text="hello world")[0]["ids"]
+    assert ids == encode("hello world")
+    error = client.ask("load", model=EMBEDDED, here=True)[0]
+    assert "only a second model" in error["message"]
+    assert client.ask("load", model=EMBEDDED, second=True, here=True)[0]["event"] == "loaded"
+    compared, steps = client.ask("compare", ids=ids)
+    assert compared["divergence"] is None
+    assert "".join(step["text"] for step in steps) == "hello world"
+    (word,) = encode("e")
+    banned = {"temperature": 0, "banned": [[word]]}
+    greedy = {"temperature": 0}
+    _, drawn = client.ask("generate", ids=ids, second=True, sampling=greedy, max_new_tokens=30)
+    assert any("e" in step["text"] for step in drawn)
+    _, drawn = client.ask("generate", ids=ids, second=True, sampling=banned, max_new_tokens=30)
+    assert len(drawn) == 30 and all("e" not in step["text"] for step in drawn)
+    beyond = client.ask("compare", ids=[10**6])[0]
+    assert "there is no token 1000000" in beyond["message"]
+    assert client.ask("generate", ids=ids, max_new_tokens=1)[0]["device"] == "server"
+    assert client.ask("unload")[0]["event"] == "unloaded"
+    assert "second model" in client.ask("compare", ids=ids)[0]["message"]
+
+
 def test_cancelled(client: Client, fake: Fake) -> None:
     client.ask("load")
     client.ask("tokenize", text="a")  # asks for common tokens, once

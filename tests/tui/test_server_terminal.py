@@ -80,6 +80,20 @@ def test_a_text_a_branch_and_a_server_that_dies(
     assert terminal.quit() == 0
 
 
+def test_a_model_of_this_machine_reads_the_text_of_a_server(
+    start: Callable[..., Terminal], server: LlamaServer, tmp_path: Path
+) -> None:
+    (tmp_path / "text.txt").write_text("hello there")
+    terminal = start("--server", server.url, "--score", str(tmp_path / "text.txt"))
+    terminal.shows("perplexity", "hello there")
+    terminal.press("tab", "v")
+    terminal.shows("Second model", "shakespeare")
+    terminal.press("home", "enter")
+    terminal.shows(r"tiny@\S+: [\d.]+ bits", r"shakespeare: [\d.]+ bits", "perplexity")
+    terminal.press("escape")
+    assert terminal.quit() == 0
+
+
 def test_a_key_is_seen_nowhere(
     start: Callable[..., Terminal], locked: LlamaServer, home: Path
 ) -> None:
