@@ -6,6 +6,7 @@ import it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from gpt.sanitize import one_line
@@ -157,4 +158,6 @@ def _status(error: Exception) -> int | None:
 
 
 def _reason(error: Exception) -> str:
-    return one_line(str(error).strip().partition("\n")[0] or type(error).__name__)[:200]
+    """The first line of an error, without its number."""
+    line = re.sub(r"^\[Errno -?\d+\] ", "", str(error).strip()).partition("\n")[0]
+    return one_line(line or type(error).__name__)[:200]

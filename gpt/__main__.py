@@ -54,7 +54,6 @@ def main(argv: list[str] | None = None) -> None:
         # A model may write any character; one that stdout's encoding lacks is replaced.
         sys.stdout.reconfigure(errors="replace")
     try:
-        _check(args)
         args.run(args)
         sys.stdout.flush()
     except UserError as error:
@@ -73,14 +72,6 @@ def _quit_quietly(status: int | str) -> None:
     # Python flushes stdout again at exit; without this, a closed pipe would cause a second error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(status)
-
-
-def _check(args: argparse.Namespace) -> None:
-    """Refuse values that no command can use."""
-    if not 0 <= getattr(args, "top", 0) < 2**31:
-        raise UserError(f"--top is {args.top}; it must be from 0 to {2**31 - 1}")
-    if not all(getattr(args, "stop", ())):
-        raise UserError("--stop is empty; it must have at least one character")
 
 
 def _parser(argv: list[str]) -> Parser:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from gpt.nearest import did_you_mean
 from gpt.sanitize import one_line
@@ -24,7 +25,8 @@ _SHOWN = 60
 _KEPT = "\0"
 """Stands for a space at which no line ends."""
 _NUMBERS: dict[type[int] | type[float], str] = {int: "a whole number", float: "a number"}
-_ARGUMENT = r"argument (?:-\w/)?(.+?): "
+_Number = TypeVar("_Number", int, float)
+_ARGUMENT = r"argument (.+?): "
 _SENTENCES = {
     _ARGUMENT + "expected one argument": r"\1 needs a value",
     _ARGUMENT + "expected at least one argument": r"\1 needs at least one value",
@@ -32,10 +34,11 @@ _SENTENCES = {
     _ARGUMENT + "ignored explicit argument .*": r"\1 takes no value",
     _ARGUMENT + "(is .*)": r"\1 \2",
     _ARGUMENT + "(.*)": r"\1: \2",
+    "the following arguments are required: (.*), (.*)": r"\1 and \2 are missing",
     "the following arguments are required: (.*)": r"\1 is missing",
+    r"one of the arguments (\S+) (\S+) is required": r"\1 or \2 is missing",
     "one of the arguments (.*) is required": r"one of these is missing: \1",
     r"ambiguous option: (\S+) could match (.*)": r"\1 is short for several options: \2",
-    "unrecognized arguments: (.*)": r"too many arguments: \1",
 }
 """argparse's messages as sentences. A message that is not here is shown as it is."""
 
@@ -51,11 +54,13 @@ class Parser(argparse.ArgumentParser):
         # argparse itself makes the parsers of commands, with options that its version knows.
         super().__init__(**{"add_help": False, "formatter_class": _formatter, **options})
         for kind, noun in _NUMBERS.items():
-            self.register("type", kind, _reader(kind, noun))
+            self.register("type", kind, number(kind, noun))
         self.examples: Mapping[str, str] = {}
         """Command → what it does."""
         self.places: Callable[[], Mapping[str, Path]] = dict
         """Returns what is on the disk → where."""
+        self._arguments: list[str] = []
+        """What was typed."""
 
     def end(
         self,
@@ -96,8 +101,8 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(
         self, args: Iterable[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
-        """Parse, after unknown names were refused."""
-        arguments = list(sys.argv[1:] if args is None else args)
+        """Parse, after unknown names were refused. What is left over is refused as well."""
+        self._arguments = arguments = list(sys.argv[1:] if args is None else args)
         options = {name for action in self._actions for name in action.option_strings}
         commands = self._commands()
         for argument in arguments:
@@ -112,7 +117,29 @@ class Parser(argparse.ArgumentParser):
                     near = did_you_mean(argument, commands)
                     self.error(f"no command {argument!r}{near or '; use ' + listed(commands)}")
                 break  # the rest is for the command
-        return super().parse_known_args(arguments, namespace)
+        found, left_over = super().parse_known_args(arguments, namespace)
+        if left_over:
+            self.error(self._unexpected(left_over))
+        return found, left_over
+
+    def _unexpected(self, arguments: list[str]) -> str:
+        """The sentence for arguments that nothing is made of, with what was probably meant."""
+        noun = "unexpected argument" + "s" * (len(arguments) > 1)
+        hints = []
+        if not all(action.option_strings for action in self._actions):
+            hints.append("put quotes around what has spaces")
+        if "--model" in self._option_string_actions:
+            hints.append("name a model with --model")
+        return "; ".join((f"{noun} {', '.join(map(_quoted, arguments))}", *hints))
+
+    def _as_typed(self, message: str) -> str:
+        """The message with the name that was typed of each option that has several."""
+        for action in self._actions:
+            if len(names := action.option_strings) > 1:
+                given = self._arguments
+                typed = [name for name in names if any(_names(each, name) for each in given)]
+                message = message.replace("/".join(names), (typed or names)[-1])
+        return message
 
     def _commands(self) -> Iterable[str]:
         """Names of the commands; empty if there are none."""
@@ -121,6 +148,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one sentence, and how to get help; exit with status 2."""
+        message = self._as_typed(message)
         for pattern, sentence in _SENTENCES.items():
             if found := re.fullmatch(pattern, message, re.DOTALL):
                 message = found.expand(sentence)
@@ -142,20 +170,57 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
     return choose
 
 
+def add_choice(
+    group: argparse._ArgumentGroup,
+    option: str,
+    names: Sequence[str],
+    text: str,
+    *,
+    metavar: str = "NAME",
+) -> None:
+    """Add an option that takes one of some names, the first one by default.
+
+    text: what is chosen, for its help.
+    """
+    group.add_argument(
+        option,
+        type=one_of(names),
+        default=names[0],
+        metavar=metavar,
+        help=f"{text}: {listed(names)}. (default: %(default)s)",
+    )
+
+
 def wrong(text: str, noun: str) -> argparse.ArgumentTypeError:
-    """The error for a value that should be something else."""
-    shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
-    return argparse.ArgumentTypeError(f"is {shown!r}; it must be {noun}")
+    """The error for a value that should be something else. A number is shown as it was typed."""
+    is_number = re.fullmatch(r"[-+]?[\d.]{1,30}(e[-+]?\d{1,5})?", text, re.ASCII)
+    shown = text if is_number else _quoted(text)
+    return argparse.ArgumentTypeError(f"is {shown}; it must be {noun}")
 
 
-def _reader(kind: type[int] | type[float], noun: str) -> Callable[[str], float]:
-    """A type of argparse for numbers, with an error for a person."""
+def _quoted(text: str) -> str:
+    """What was typed, in quotes, cut if it is long."""
+    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
 
-    def read(text: str) -> float:
-        try:
-            return kind(text)
-        except ValueError:
-            raise wrong(text, noun) from None
+
+def whole_number(low: int, high: int) -> Callable[[str], int]:
+    """A type of argparse for a whole number from low to high."""
+    return number(int, f"a whole number from {low} to {high}", lambda value: low <= value <= high)
+
+
+def number(
+    kind: type[_Number], noun: str, is_right: Callable[[_Number], bool] = lambda _: True
+) -> Callable[[str], _Number]:
+    """A type of argparse for numbers, with an error for a person.
+
+    noun: what the number must be. is_right: whether it is.
+    """
+
+    def read(text: str) -> _Number:
+        with suppress(ValueError):
+            if is_right(value := kind(text)):
+                return value
+        raise wrong(text, noun)
 
     return read
 
@@ -175,6 +240,14 @@ def _is_option(name: str) -> bool:
     except ValueError:
         return True
     return False
+
+
+def _names(argument: str, option: str) -> bool:
+    """Whether an argument gives an option by this name, or by a short form of it."""
+    if option.startswith("--"):
+        name = argument.partition("=")[0]
+        return len(name) > 2 and option.startswith(name)
+    return argument.startswith(option)
 
 
 def _is_known(name: str, options: Iterable[str]) -> bool:

@@ -20,7 +20,7 @@ MOST = 256
 """Most interventions at once, and most texts of a direction."""
 _LONGEST_TEXT = 10_000
 """Most characters in a text of a direction."""
-_STRONGEST = 1e6
+STRONGEST = 1e6
 """Largest strength of a direction, up or down."""
 
 
@@ -139,8 +139,11 @@ def _check_edge(each: Edge, config: ModelConfig, n_tokens: int) -> None:
 
 
 def _check_steer(each: Steer, config: ModelConfig, n_tokens: int) -> None:
-    if not math.isfinite(each.strength) or abs(each.strength) > _STRONGEST:
-        raise UserError(f"the strength of a direction is from {-_STRONGEST:g} to {_STRONGEST:g}")
+    if not math.isfinite(each.strength) or abs(each.strength) > STRONGEST:
+        raise UserError(
+            f"the strength of a direction is {each.strength:g}; it must be a number from "
+            f"{-STRONGEST:g} to {STRONGEST:g}"
+        )
     for name, texts in (("towards", each.towards), ("away", each.away)):
         if not 1 <= len(texts) <= MOST or not all(1 <= len(t) <= _LONGEST_TEXT for t in texts):
             raise UserError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from gpt import text_file
 from gpt.errors import UserError
+from gpt.known_models import KNOWN
 from gpt.nearest import nearest
 from gpt.sanitize import one_line
 from gpt.typed_values import is_number, or_none
@@ -46,7 +47,14 @@ other."""
 
 
 class NoSuchModelError(UserError):
-    """There is no model with that name."""
+    """There is no model with that name.
+
+    missing: what is missing, as the beginning of a sentence. advice: how to get it, as its end.
+    """
+
+    def __init__(self, missing: str, advice: str) -> None:
+        super().__init__("; ".join(filter(None, (missing, advice))))
+        self.missing = missing
 
 
 @dataclass(frozen=True)
@@ -120,11 +128,22 @@ def find(model: str) -> Path:
             return path
     if os.path.isdir(model):  # noqa: PTH112 (it never raises)
         raise NoSuchModelError(
-            f"{model} is not a checkpoint of this program: it has no {MANIFEST}; convert it first"
+            f"{model} is not a checkpoint of this program: it has no {MANIFEST}",
+            f"convert it first: python -m convert {model}",
         )
-    near = nearest(model, names := available())
-    meant = f" (did you mean {near}?)" if near else ""
-    raise NoSuchModelError(f"there is no model {model!r}{meant}; there are: {', '.join(names)}")
+    installed = available()
+    hub = {name: known.hub_id for known in KNOWN for name in (known.hub_id, known.name)}
+    near = nearest(model, (*installed, *hub))
+    meant = f" (did you mean {near}?)" if near and near != model else ""
+    missing = f"there is no model {model!r}{meant}; there are: {', '.join(installed)}"
+    raise NoSuchModelError(missing, "" if near in installed else _how_to_get(hub.get(near or "")))
+
+
+def _how_to_get(hub_id: str | None) -> str:
+    """The end of a sentence that says how to get a model; None: it is not known on the hub."""
+    if hub_id:
+        return f"`python -m convert {hub_id}` downloads it"
+    return "`python -m convert NAME` downloads one from the Hugging Face hub, such as gpt2"
 
 
 def available() -> dict[str, Manifest]:

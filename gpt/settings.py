@@ -201,13 +201,31 @@ def _full_order(names: object) -> tuple[str, ...]:
     return () if full == ORDER else full
 
 
-def check_setting(name: str, value: object) -> None:
-    """Refuse a value that is not a number in the range of the setting of that name."""
+def check_setting(name: str, value: object, called: str = "") -> None:
+    """Refuse a value that is not a number in the range of the setting of that name.
+
+    called: what the error calls the setting, if that is not its name in code.
+    """
+    if not is_allowed(name, value):
+        raise UserError(f"{called or name} is {_shown(value)}; it must be {allowed(name)}")
+
+
+def is_allowed(name: str, value: object) -> bool:
+    """Whether a value is a number in the range of the setting of that name."""
     kind, low, high = _RANGES[name]
     # A comparison with NaN is false.
-    if not isinstance(value, int | kind) or isinstance(value, bool) or not low <= value <= high:
-        noun = "a whole number" if kind is int else "a number"
-        raise UserError(f"{name} is {_shown(value)}; it must be {noun} from {low} to {high}")
+    return isinstance(value, int | kind) and not isinstance(value, bool) and low <= value <= high
+
+
+def type_of(name: str) -> type[int] | type[float]:
+    """The type of the setting of that name, which is a number."""
+    return _RANGES[name][0]
+
+
+def allowed(name: str) -> str:
+    """The values that the setting of that name can have, in words."""
+    kind, low, high = _RANGES[name]
+    return f"{'a whole number' if kind is int else 'a number'} from {low} to {high}"
 
 
 _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {

@@ -33,12 +33,20 @@ def read(path: Path) -> str:
 
 
 def read_stdin() -> str:
-    """The text on stdin, as `decode` returns it."""
+    """The text on stdin, as `decode` returns it. In a terminal, stderr says how to end it."""
+    say_if_typed("a text")
     try:
         data = sys.stdin.buffer.read(LIMIT + 1)
     except OSError as error:
         raise UserError(f"cannot read stdin: {error.strerror}") from error
     return decode(data, "stdin")
+
+
+def say_if_typed(what: str) -> None:
+    """Say on stderr what is read from stdin and how to end it, if a person has to type it."""
+    if sys.stdin.isatty() and sys.stderr:
+        end = "Ctrl+Z and Enter" if os.name == "nt" else "Ctrl+D on an empty line"
+        print(f"reading {what} from the keyboard; {end} ends it", file=sys.stderr)
 
 
 def decode(data: bytes, source: str) -> str:

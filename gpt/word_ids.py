@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gpt.errors import UserError
-from gpt.settings import Ids, check_setting
+from gpt.settings import Ids, allowed, check_setting
 
 BYTES = 256
 """Number of bytes. Larger vocabularies have tokens for a word with the space before it."""
-
+BOOST = f"a word, a colon and {allowed('boosted')}, like king:2"
+"""What a boost that a person types must be."""
 _DIGITS = 20
 """Most digits of a number that is compared with the ids."""
 
@@ -44,6 +45,6 @@ def split_boost(item: str) -> tuple[str, float]:
     except ValueError:
         word = ""
     if not word:
-        raise UserError(f"{item!r} must be a word, a colon and a number, like king:2")
+        raise UserError(f"boosted is {item!r}; it must be {BOOST}")
     check_setting("boosted", nats)
     return word, nats

@@ -21,7 +21,7 @@ from textual.dom import DOMNode
 from textual.driver import Driver
 from textual.notifications import Notify
 from textual.screen import Screen
-from textual.widgets import Input
+from textual.widgets import Input, TextArea
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
@@ -68,6 +68,12 @@ class GPTApp(App[None]):
         self._is_leaving = False
         self._status: int | None = None
         """Exit status to end with as soon as the screen is complete."""
+        self._key: events.Key | None = None
+        """The last key."""
+        self._seen = set[str]()
+        """Messages that were on the screen at the last key."""
+        self._refusals = set[str]()
+        """Reasons why a key did nothing."""
         if self.preferences.theme in self.available_themes:
             self.theme = self.preferences.theme
         else:
@@ -179,11 +185,25 @@ class GPTApp(App[None]):
         """A key as a person writes it."""
         return written(binding.key)
 
+    def _forget(self) -> None:
+        """Take away what was said before the last key: it would read as the answer to this one."""
+        for old in list(self._notifications):
+            is_answer = old.severity == "information" or old.message in self._refusals
+            if is_answer and old.identity in self._seen:
+                self._unnotify(old, refresh=False)
+        self._seen = {each.identity for each in self._notifications}
+        self._refresh_notifications()
+
     async def on_event(self, event: events.Event) -> None:
-        """Join the lines of a text that is pasted into a field for one line.
+        """Take away old messages at a key, and join the lines of a text that is pasted into a field
+        for one line.
 
         Textual would keep only the first.
         """
+        if isinstance(event, events.Key) and event is not self._key:  # it comes back if unused
+            self._key = event
+            if not isinstance(self.focused, Input | TextArea):
+                self._forget()
         if isinstance(event, events.Paste) and isinstance(self.focused, Input):
             line = " ".join(event.text.splitlines())
             event.text = "".join(character for character in line if character.isprintable())
@@ -220,6 +240,7 @@ class GPTApp(App[None]):
             return True
         try:
             if refused := self.refused(action, default_namespace):
+                self._refusals.add(one_line(refused.reason))
                 timeout = PROBLEM_SECONDS if refused.severity == "error" else None
                 self.notify(
                     one_line(refused.reason),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gpt
 from gpt import models
-from gpt.command_line import Parser
+from gpt.command_line import Parser, whole_number
 from gpt.commands.device_options import add_device, count
 from tui import preferences, store
 
@@ -137,7 +137,7 @@ def _add_browser(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--port",
-        type=int,
+        type=whole_number(0, 65535),
         default=8000,
         metavar="N",
         help="Port of --serve on 127.0.0.1. (default: %(default)s)",

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from gpt.errors import UserError
+from tui.dials import Setup
 from tui.document import Document
 from tui.news import Problem
 from tui.store import Place
@@ -20,8 +21,8 @@ class Autosave:
         self.tasks: set[asyncio.Task[None]] = set()
         self._report = report
         self._turn = asyncio.Lock()
-        self._version = 0
-        """Version of the document that was saved last, or is being saved."""
+        self._saved: tuple[int, Setup | None] = 0, None
+        """Version and setup of the document that was saved last, or is being saved."""
 
     def start(self, document: Document, model: str) -> None:
         """Start to save a document: a long one takes longer than a frame."""
@@ -29,14 +30,17 @@ class Autosave:
 
     def move(self, document: Document, model: str, new: Document, place: Place) -> None:
         """Save a document for the last time, if it has changed; then another one has a place."""
-        if self.tasks or document.version != self._version:
+        version, setup = self._saved
+        # A copy of what another program has open needs more than a moved cursor.
+        is_left_otherwise = self.place.path is not None and document.setup != setup
+        if self.tasks or document.version != version or is_left_otherwise:
             self._start(document, model, is_last=True)
         else:
             self.place.release()
-        self.place, self._version = place, new.version
+        self.place, self._saved = place, (new.version, new.setup)
 
     def _start(self, document: Document, model: str, *, is_last: bool) -> None:
-        self._version = document.version
+        self._saved = document.version, document.setup
         save = self._save(self.place, document, model, is_last=is_last)
         task = asyncio.get_running_loop().create_task(save)
         self.tasks.add(task)
@@ -52,6 +56,7 @@ class Autosave:
                     list(document.path),
                     document.system,
                     document.changes,
+                    document.setup,
                 )
             except UserError as error:
                 self._report(Problem(str(error)))

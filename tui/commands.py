@@ -40,6 +40,16 @@ from tui.preferences import Preferences
 
 _WHERE: dict[Place, str] = {"in the text": "TokenView", "in the prompt": "Prompt"}
 """Place → the widget that has its keys; keys without an entry belong to the screen."""
+_SYNONYMS = {
+    "seed": "random dice noise repeat same",
+    "length": "most max tokens number how long",
+    "branches": "several many texts at once parallel continuations samples number",
+    "banned": "ban word forbid block never exclude bias",
+    "boosted": "boost word bias logit likely encourage",
+    "slide": "context full window sliding forget oldest go on continue",
+    "system": "system prompt instruction role",
+}
+"""Field → more words by which people look for a setting."""
 _LATER = 1.5
 """What the relevance of a word of the glossary is divided by, unless somebody asks for it."""
 _LAST = 1000.0
@@ -136,16 +146,16 @@ def field_commands(screen: Screen[Any]) -> Iterator[Command]:
             tip = one_line(str(field.tooltip or "go to this field")).removesuffix(".")
             yield Command(
                 f"Set {name}",
-                f"Sampling settings: {tip}.",
+                f"In the panel Sampling: {tip}.",
                 partial(_go_to, screen, field),
-                f"{field.id.replace('_', '')} setting field change",
+                f"{field.id.replace('_', '')} {_SYNONYMS.get(field.id, '')} setting field change",
             )
 
     if hasattr(screen, "action_more"):
         for knob in MORE:
             yield Command(
                 f"Set {knob.label}",
-                f"Sampling settings: {knob.tip}.",
+                f"In the panel Sampling, under More: {knob.tip}.",
                 partial(screen.run_action, f"more({knob.name!r})"),
                 f"{knob.name.replace('_', ' ')} setting field change",
             )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 from gpt.setting_names import setting_name
 from gpt.settings import ORDER, Sampling
+from gpt.typed_values import check, is_flag, is_list, is_text, is_whole, or_none
 
 
 class Knob(NamedTuple):
@@ -128,7 +130,9 @@ MORE = (
 KNOBS = (*_USUAL, *MORE)
 
 WORDS = {
-    "banned": "tokens that are never sampled: king, ·king with its space, or #12 by id; x bans one",
+    "banned": "words that are never completed, · being a space: king, ·king; or #12, the token "
+    "with id 12; of a word of several tokens, the last one cannot follow the others; x bans one "
+    "token",
     "boosted": "more or less likely tokens: king:2 adds 2 nats to its logits; + and - in the text",
 }
 
@@ -142,11 +146,11 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "greedy": Preset("always the most probable token", {"temperature": 0}),
+    "greedy": Preset("always the best", {"temperature": 0}),
     "careful": Preset("few surprises", {"temperature": 0.6, "top_p": 0.9}),
     "balanced": Preset("the default", {"temperature": 0.8, "top_p": 0.95}),
-    "wild": Preset("many surprises, without nonsense", {"temperature": 1.3, "min_p": 0.02}),
-    "model": Preset("the model's own probabilities, nothing changed", {}),
+    "wild": Preset("many surprises", {"temperature": 1.3, "min_p": 0.02}),
+    "model": Preset("the model's own", {}),
 }
 SAMPLED = tuple(knob for knob in KNOBS if hasattr(Sampling(), knob.name) and knob.name != "seed")
 """The dials of the settings that change a distribution."""
@@ -170,3 +174,46 @@ def preset_fields(name: str) -> dict[str, str]:
 def said_order(sampling: Sampling) -> str:
     """The settings that act, in their order."""
     return ", ".join(STAGES[name] for name in sampling.stages)
+
+
+class Setup(NamedTuple):
+    """What the fields of the settings hold, and where the reader is: a text is left like that."""
+
+    texts: Mapping[str, str]
+    """Name of a setting → what its field holds."""
+    order: tuple[str, ...] = ()
+    slide: bool = False
+    chat: bool = False
+    cursor: int | None = None
+    """Index of the selected token; None for the newest one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**self._asdict(), "texts": dict(self.texts)}
+
+    @classmethod
+    def from_untrusted(cls, values: Any) -> Setup | None:
+        """The reverse of to_dict, for values from a file, which may hold anything.
+
+        None if there are none. A setting that this program does not know is left out. Raises
+        ValueError or UserError if it is no such record.
+        """
+        if values is None:
+            return None
+        check(values, _SETUP)
+        texts = {name: text for name, text in values["texts"].items() if name in _FIELDS}
+        if not all(is_text(text) and len(text) <= _LONGEST for text in texts.values()):
+            raise ValueError("a setting must be a short text")
+        order = Sampling(order=tuple(values["order"])).order
+        return cls(texts, order, values["slide"], values["chat"], values.get("cursor"))
+
+
+_SETUP = {
+    "texts": lambda value: isinstance(value, dict),
+    "order": is_list,
+    "slide": is_flag,
+    "chat": is_flag,
+    "cursor": or_none(is_whole),
+}
+_FIELDS = frozenset({*(knob.name for knob in KNOBS), *WORDS})
+_LONGEST = 10_000

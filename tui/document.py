@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from gpt.settings import Sampling
 from gpt.step import Step
 from tui import node as tree
+from tui.dials import Setup
 from tui.node import NOTHING, Branch, Remark, recent
 from tui.node import Node as Node
 
@@ -29,6 +30,8 @@ class Document:
         """What the model was told before the first message of the conversation."""
         self.changes: tuple[Intervention, ...] = ()
         """What is changed inside the network when the model continues."""
+        self.setup: Setup | None = None
+        """The settings on the screen and the place of the reader; None if nobody has seen it."""
         self.path: list[Node] = []
         """Nodes from the first token to the last one."""
         self._roots: list[Node] = []

@@ -28,14 +28,14 @@ def find_or_convert(model: str) -> str:
         models.read_manifest(models.find(model))
         return model
     except models.NoSuchModelError as error:
-        missing = one_line(str(error))
+        missing = one_line(error.missing)
     if is_there:
         return _find_or_convert_file(model)
     name = Path(model).name
     installed = models.available().get(name)
     if installed and installed.origin.get("model") == model:
         return name
-    print(f"{missing}; trying to convert it", file=sys.stderr)
+    print(f"{missing}; looking on the Hugging Face hub", file=sys.stderr)
     _convert(model)
     return name
 

@@ -82,9 +82,10 @@ TERMS = (
         "effective number choices branching uncertainty perplexity"),
     Term("perplexity",
         "exp of the mean surprisal in nats over the tokens of a text: as if each token were a fair "
-        "choice among so many. Lower means that the model predicts the text better. Models with "
+        "choice among so many. The same as 2 to the power of the bits a token: 3 bits are a "
+        "perplexity of 8. Lower means that the model predicts the text better. Models with "
         "different tokenizers cannot be compared by it.",
-        "ppl loss score quality",
+        "ppl loss score quality bits a token average",
         "Jelinek, Mercer, Bahl and Baker 1977"),
     Term("bits per byte",
         "The surprisal of a text in bits, divided by its bytes. Unlike perplexity, it compares "
@@ -107,7 +108,7 @@ TERMS = (
         "draw random generate decoding"),
     Term("temperature",
         "Divides the logits before softmax. Below 1, probable tokens become still more probable; "
-        "above 1, the odds level out; at 0, the most probable token is always taken.",
+        "above 1, all become more alike; at 0, the most probable token is always taken.",
         "creativity randomness heat setting",
         "Ackley, Hinton and Sejnowski 1985, A Learning Algorithm for Boltzmann Machines"),
     Term("greedy",
@@ -207,7 +208,8 @@ TERMS = (
         "max tokens number run stop"),
     Term("context window",
         "The most tokens that the model can read at once. It does not know what stands before "
-        "them.",
+        "them. When it is full, the model stops, unless \"Slide context when full\" is on, at the "
+        "end of the panel Sampling.",
         "context length block size memory slide full"),
     Term("KV cache",
         "The keys and values of all tokens that were read, kept by every layer. With it a new "
@@ -277,7 +279,7 @@ TERMS = (
         "Zeiler and Fergus 2013, arXiv:1311.2901"),
     Term("knock-out",
         "Turns a part of the network off, or puts its mean over the text in its place, to see what "
-        "the part did. An edge that is cut hides one token from another.",
+        "the part did. An edge that is cut hides one token from another. Look inside (L), tab 7.",
         "ablation mute zero mean head layer mlp edge intervention switch lesion",
         "Geva and others 2023, arXiv:2304.14767"),
     Term("activation patching",
@@ -307,8 +309,8 @@ TERMS = (
         "Lowerre 1976, The Harpy Speech Recognition System"),
     Term("branch",
         "One continuation of a text among others. All are kept in a tree, and nothing is lost when "
-        "you try something else.",
-        "fork tree version alternative"),
+        "you try something else. To write several at once, set \"branches\" in the panel Sampling.",
+        "fork tree version alternative several"),
     Term("base model",
         "A model that was trained only to continue texts. It does not answer questions unless the "
         "text before looks as if an answer followed.",
@@ -320,7 +322,8 @@ TERMS = (
     Term("author",
         "Who wrote a token: you or the system prompt (italic), the chat template (grey), or the "
         "model. The panel of the token says it too.",
-        "who wrote written by person user template model system prompt your text italic grey"),
+        "who wrote written by person user template model system prompt your text typed taken "
+        "italic grey"),
     Term("fine-tuning",
         "Training a finished model a little more, on other texts or on conversations.",
         "finetune instruct train sft"),

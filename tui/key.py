@@ -55,6 +55,13 @@ class Key(NamedTuple):
         return self.short or self.label or self.description
 
 
-BRANCH = "Branch: show the next or the previous continuation at the fork nearest before this token."
+BRANCH = (
+    "Branch: show the next or the previous continuation at the fork nearest before this token; so "
+    "you go back after you took another token."
+)
+BRANCH_SYNONYMS = (
+    "alternative version other continuation fork switch swipe undo go back return old text"
+)
+"""Words by which people look for it."""
 TREE = "Branches: all continuations of this text as a tree; Enter goes to one, and you can name it."
 PAGE = "Scroll the text by a page, also while you write."

@@ -115,6 +115,16 @@ def fit(label: str, width: int) -> str:
     return set_cell_size(label, width)
 
 
+def fit_hints(hints: str, width: int) -> str:
+    """As many hints of keys, separated by " · ", as fit whole, from the first one."""
+    first, *others = hints.split(" · ")
+    for hint in others:
+        if cell_len(first) + cell_len(hint) + 3 > width:
+            break
+        first += f" · {hint}"
+    return first
+
+
 def fit_end(text: str, width: int) -> str:
     """The end of a text, cut or padded to exactly `width` cells of the terminal."""
     if cell_len(text) > width:

@@ -90,6 +90,8 @@ def _likeness(typed: str, word: str) -> float:
     """From 0 to 1, how probable it is that somebody who typed this means the word."""
     if typed == word:
         return 1.0
+    if typed == f"{word}s":
+        return 0.95
     if word.startswith(typed):
         return 0.7 + 0.2 * len(typed) / len(word)
     if len(word) >= 4 and typed.startswith(word):

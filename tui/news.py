@@ -40,6 +40,8 @@ class Change(Enum):
     """The path has new tokens at its end."""
     LOOK = auto()
     """It is time to show the newest token and the figures of the run."""
+    KEPT = auto()
+    """A run added nothing, so the path is the same as before it."""
     COMPLETE = auto()
     """The path has stopped growing."""
     ENDED = auto()

@@ -43,7 +43,7 @@ Parameters = tuple[object, ...]
 Need = Callable[[Situation, Parameters], Refusal | None]
 """Returns the reason against an action with these parameters; None if the need is met."""
 
-BUSY = Refusal("The model is still writing; Esc stops it.")
+BUSY = Refusal("The model is still at work; Esc stops it.")
 NO_TEXT = Refusal("There is no text yet; type an opening line and press Enter.")
 NOT_INSIDE = Refusal("A server does not show its insides.")
 NO_BEGINNING = Refusal("Type an opening line first.")
@@ -205,6 +205,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "select": (_token,),
     "extend": (_token,),
     "newest": (_token,),
+    "presenter": (_token,),
 }
 """The needs of each action; the first one that is not met is the reason shown. An action without an
 entry is always possible."""

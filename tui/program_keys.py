@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui.key import BRANCH, PAGE, TREE, Key
+from tui.key import BRANCH, BRANCH_SYNONYMS, PAGE, TREE, Key
 
 # A key takes a line or two each for what it is, for its sentence, and for the words that find it.
 # fmt: off
@@ -22,12 +22,12 @@ EVERYWHERE = (
              "settings on the screen; both texts stand side by side.",
         synonyms="counterfactual resample rerun dice noise temperature settings again differ "
                  "effect"),
-    Key("waterfall", "f2", "waterfall", "how each setting changes the odds",
-        show=True, label="odds", group="Look inside",
+    Key("waterfall", "f2", "waterfall", "how each setting changes the probabilities",
+        show=True, label="effects", group="Look inside",
         help="Sampling: what temperature, top-k, top-p and the other settings each do to the "
-             "odds of every candidate.",
-        synonyms="temperature topk top-k topp top-p nucleus minp min-p penalty repetition "
-                 "waterfall distribution softmax sampling settings probability"),
+             "probability of every candidate.",
+        synonyms="effect odds temperature topk top-k topp top-p nucleus minp min-p penalty "
+                 "repetition waterfall distribution softmax sampling settings probability"),
     Key("preset", "f9", "preset", "presets of the sampling settings",
         group="Change", short="preset",
         help="Sampling settings: choose a preset: greedy, careful, balanced, wild, or the "
@@ -46,7 +46,7 @@ EVERYWHERE = (
         synonyms="generate write run complete resume more sample go on predict"),
     Key("next_branch", "ctrl+b", "branch(1)", "next branch",
         show=True, group="Keep", short="branch",
-        help=BRANCH, synonyms="alternative version other continuation fork switch swipe"),
+        help=BRANCH, synonyms=BRANCH_SYNONYMS),
     Key("tree", "ctrl+t", "tree", "tree of branches", group="Keep",
         help=TREE, synonyms="branches forks versions history map overview alternatives star name "
                             "note"),
@@ -113,8 +113,9 @@ _IN_THE_PROMPT = (
         help="Generate: append your text and let the model continue; with an empty prompt, just "
              "continue.",
         synonyms="generate run submit write chat message complete answer go continue"),
+    # It acts before the next key is read, which may come with it and is meant for the text.
     Key("prompt.leave", "tab,shift+tab", "screen.to_text", "go into the text", label="text",
-        show=True, group="Move",
+        show=True, priority=True, group="Move",
         help="Focus: go from the prompt into the text, where every token can be opened.",
         synonyms="focus leave next token open"),
     Key("prompt.line_break", "ctrl+j,shift+enter,alt+enter", "line_break", "line break",

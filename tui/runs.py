@@ -7,19 +7,23 @@ from typing import NamedTuple
 
 from gpt.capabilities import Capabilities
 from gpt.settings import Sampling
-from tui.backend import Backend, BackendError, Completion, Done, Status, Steps
+from tui.backend import Backend, BackendError, Completion, Done, Loaded, Status, Steps
 from tui.document import Document, Node
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.special_tokens import Segments, without_marks
 
 READY = State("Enter sends")
+SLIDE = 'Sampling: tick "Slide context when full"'
+CONTEXT_FULL = State(f"Context full. {SLIDE}")
+"""Holds as long as the text fills the context and the tick is off."""
 FINISHED = {
     "length": "Done: {n} tokens",
     "eos": "Done: the model ended its text",
     "stop": "Done: the model wrote a stop text",
-    "context full": 'Context full. Turn on "Slide context when full"',
+    "context full": CONTEXT_FULL.message,
     "cancelled": "Stopped",
 }
+_STOPPED = State(FINISHED["cancelled"])
 
 
 class RunSettings(NamedTuple):
@@ -98,6 +102,39 @@ class Growth:
             if event.steps[-1].finish_reason:
                 del self.tips[branch]
         return not branch
+
+
+def no_room(n: int, loaded: Loaded | None, settings: RunSettings, *, adds: bool) -> str:
+    """Why the model cannot continue after n tokens; "" if it can, or if that is not known yet.
+
+    adds: these tokens or a prompt are new, so reading them is worth it even if none can follow.
+    """
+    if loaded is None or not loaded.block_size or settings.slide:
+        return ""
+    if n > loaded.block_size:
+        return (
+            f"Up to here the text has {n:,} tokens and the model reads {loaded.block_size:,}. "
+            f"{SLIDE}"
+        )
+    return "" if adds or n < loaded.block_size else CONTEXT_FULL.message
+
+
+async def or_as_before(
+    run: AsyncIterator[News], document: Document, before: Sequence[Node]
+) -> AsyncIterator[News]:
+    """The same events; if the run failed or was stopped and added nothing, the path is as before.
+
+    before: the path before it was cut for the run.
+    """
+    is_in_vain = False
+    async for news in run:
+        is_in_vain |= isinstance(news, Problem) or news in (CONTEXT_FULL, _STOPPED)
+        yield news
+    path = document.path
+    if is_in_vain and len(path) < len(before) and path == before[: len(path)]:
+        document.show(before[-1])
+        document.cut(len(before))
+        yield Change.KEPT
 
 
 def finished(done: Done) -> State:

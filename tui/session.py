@@ -32,7 +32,7 @@ from tui.garbage import Settler
 from tui.measure import perplexity
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.node import to_fork
-from tui.runs import READY, Growth, RunSettings, advised, finished, read, request_for
+from tui.runs import READY, Growth, RunSettings, advised, finished, or_as_before, read, request_for
 from tui.servers import Servers, with_model
 from tui.special_tokens import segments
 from tui.store import Entry, Place
@@ -142,7 +142,8 @@ class Session:
         try:
             document = self.document
             nodes, path = list(document.nodes()), list(document.path)
-            self.place.save(self.model, nodes, path, document.system, document.changes)
+            facts = document.system, document.changes, document.setup
+            self.place.save(self.model, nodes, path, *facts)
         finally:
             self.place.release()
 
@@ -190,13 +191,15 @@ class Session:
         """Let the model continue after the path, new_ids and text, which may have special tokens.
 
         at: cut the path to its first `at` tokens before. as_is: in a chat, the text is not a turn.
-        All branches start at the same place; each one has the next seed.
+        All branches start at the same place; each one has the next seed. If nothing comes, the path
+        is the same as before.
         """
+        before = list(self.document.path)
         if at is not None:
             self.document.cut(at)
         parts = segments(text, self.loaded.special_tokens if self.loaded else {})
         request = request_for(self.document, settings, new_ids, parts, as_is=as_is)
-        return self.until_free(self.draw(request, text))
+        return self.until_free(or_as_before(self.draw(request, text), self.document, before))
 
     def read(self, text: str, written: bytes = b"") -> AsyncIterator[News]:
         """Replace the current text by this one, as the model's tokens with their probabilities.

@@ -24,6 +24,7 @@ from gpt.step import Step
 from gpt.typed_values import check, is_flag, is_list, is_text, is_whole, or_none
 from tui import changes
 from tui.atomic import write
+from tui.dials import Setup
 from tui.document import Document, Node
 from tui.node import Remark
 
@@ -132,10 +133,12 @@ class Place:
         path: list[Node],
         system: str = "",
         acting: tuple[Intervention, ...] = (),
+        setup: Setup | None = None,
     ) -> None:
         """Write all tokens; the file is replaced in one step.
 
-        system: the system prompt. acting: what is changed inside the network now.
+        system: the system prompt. acting: what is changed inside the network now. setup: how the
+        reader leaves it.
         """
         if not nodes and self._path is None:
             return
@@ -147,7 +150,7 @@ class Place:
                     self._path = home() / f"{name}{_SUFFIX}"
                     self.claim()
                 began = time.perf_counter()
-                lines = _lines(model, nodes, path, system, acting)
+                lines = _lines(model, nodes, path, system, acting, setup)
                 write(self._path, (_ENCODER.encode(line) + "\n" for line in lines))
                 self.seconds = time.perf_counter() - began
         except OSError as error:
@@ -168,6 +171,7 @@ def _lines(
     path: list[Node],
     system: str,
     acting: tuple[Intervention, ...],
+    setup: Setup | None,
 ) -> Iterator[dict[str, Any]]:
     number = {node: i for i, node in enumerate(nodes)}
     settings = list(dict.fromkeys(node.sampling for node in nodes if node.sampling))
@@ -184,6 +188,7 @@ def _lines(
         "path": [number[node] for node in path],
         "settings": [sampling.to_dict() for sampling in settings],
         **({"system": system} if system else {}),
+        **({"setup": setup.to_dict()} if setup else {}),
         **inside.to_head(acting),
     }
     parent: dict[Node, int] = {}
@@ -242,6 +247,7 @@ def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document
     """Build the document of a file. Raises one of _BROKEN if the file is invalid."""
     document = Document()
     document.system = head.get("system") or ""
+    document.setup = Setup.from_untrusted(head.get("setup"))
     inside = changes.from_lists(head.get("changes"))
     document.changes = changes.of_line(head, inside)
     nodes: list[Node] = []
@@ -269,6 +275,13 @@ def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document
     if not all(node.last <= max(0, len(node.children) - 1) for node in nodes):
         raise ValueError("a branch is missing")
     return document
+
+
+def has_texts() -> bool:
+    """Whether a text was saved, without reading any."""
+    with suppress(OSError):
+        return any(home().glob(f"*{_SUFFIX}"))
+    return False
 
 
 def entries() -> list[Entry]:

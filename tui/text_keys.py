@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from tui.heat import FORKS
-from tui.key import BRANCH, TREE, Group, Key
+from tui.key import BRANCH, BRANCH_SYNONYMS, TREE, Group, Key
 
 _MOVE = "Cursor: select another token; every panel shows the numbers of the selected one."
 _SELECT = "Selection: extend it to several tokens, to copy them."
 _TAKE = (
     "Candidate: put the one with this number in the place of the token and continue; the old text "
-    "stays as a branch."
+    "stays as a branch, and [ goes back to it."
 )
 _BOOST = (
     "Logit bias: add or subtract 1 nat, which multiplies or divides the odds of this token by 2.7."
@@ -130,9 +130,9 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
                  "predicts this token.",
             synonyms="attention heads head look weights query key pattern interpretability"),
         Key("text.look", "L", "screen.inside", "look inside: lens grid, heads, logit parts…",
-            short="look inside",
-            help="Inside: the logit lens over the whole text, all heads, a logit's parts, the "
-                 "model's blocks, what mattered; and changes: knock out, patch, steer.",
+            short="grid, heads, mute…",
+            help="Inside: the logit lens over the whole text, all heads, a logit's parts, what "
+                 "mattered; and changes: mute a head or a layer (tab 7), patch, steer.",
             synonyms="logit lens grid layers heads attention induction work calculation q k v "
                      "direct logit attribution residual stream model architecture parameters "
                      "mechanistic interpretability intervention knock out ablation mute patch "
@@ -185,9 +185,9 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
     "Keep": (
         Key("text.last", "left_square_bracket", "screen.branch(-1)", "previous branch",
             label="other branch", short="branch", show=True,
-            help=BRANCH, synonyms="alternative version other continuation fork switch swipe"),
+            help=BRANCH, synonyms=BRANCH_SYNONYMS),
         Key("text.next", "right_square_bracket", "screen.branch(1)", "next branch", short="branch",
-            help=BRANCH, synonyms="alternative version other continuation fork switch swipe"),
+            help=BRANCH, synonyms=BRANCH_SYNONYMS),
         Key("text.tree", "t", "screen.tree", "tree of branches",
             help=TREE, synonyms="branches forks versions history map overview alternatives star "
                                 "name note"),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gpt.command_line import Parser, one_of, wrong
+from gpt.command_line import Parser, add_choice, number, wrong
 from gpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,18 +46,12 @@ def add_arguments(parser: Parser) -> argparse._ArgumentGroup:
         )
     group.add_argument(
         "--strength",
-        type=float,
+        type=_strength,
         default=1.0,
         metavar="X",
         help="Number by which the direction is multiplied. (default: %(default)s)",
     )
-    group.add_argument(
-        "--over",
-        type=one_of(("last", "mean")),
-        default="last",
-        metavar="NAME",
-        help="What a text of a direction gives: last token or mean. (default: %(default)s)",
-    )
+    add_choice(group, "--over", ("last", "mean"), "Vector of a text, of one token or of all")
     return group
 
 
@@ -73,6 +67,13 @@ def _knockout(by: str) -> Callable[[str], Knockout]:
         return Knockout.from_dict(values)
 
     return read
+
+
+def _strength(text: str) -> float:
+    from gpt.interventions import STRONGEST as MOST
+
+    noun = f"a number from {-MOST:g} to {MOST:g}"
+    return number(float, noun, lambda value: abs(value) <= MOST)(text)
 
 
 def _edge(text: str) -> Edge:

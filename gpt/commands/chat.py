@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpt import models, text_file
 from gpt.command_line import Parser
-from gpt.commands import completion
+from gpt.commands import completion, running
 from gpt.errors import UserError
 from gpt.limits import Limits
 from gpt.sanitize import sanitize
@@ -50,13 +50,7 @@ def add_arguments(parser: Parser) -> None:
         help="Print each turn as a JSON object on a line, its tokens as Steps. "
         "(default: print the answers)",
     )
-    group.add_argument(
-        "--top",
-        type=int,
-        default=10,
-        metavar="N",
-        help="Number of candidates in each Step of --json. (default: %(default)s)",
-    )
+    running.add_top(group)
     completion.add_length(parser)
     completion.add_sampling(parser)
 
@@ -68,6 +62,8 @@ def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
     sampling, top = sampling_for(model), args.top if args.json else 0
     ids: list[int] = []
     is_conversation = sys.stdin.isatty() and sys.stdout.isatty() and not args.json
+    if not is_conversation:
+        text_file.say_if_typed("a message a line")
     for text in _typed() if is_conversation else _lines():
         if not text.strip():
             continue

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from gpt import text_file
 from gpt.command_line import Parser
-from gpt.commands import changes, completion
+from gpt.commands import changes, completion, running
 from gpt.limits import Limits
 from gpt.sanitize import sanitize
-from gpt.settings import check_setting
 
 if TYPE_CHECKING:
     from gpt.commands.language_model import Drawing, LanguageModel
@@ -47,16 +46,10 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="Print each token as a JSON object, a Step, on a line. (default: print the text)",
     )
-    group.add_argument(
-        "--top",
-        type=int,
-        default=10,
-        metavar="N",
-        help="Number of candidates in each Step of --json. (default: %(default)s)",
-    )
+    running.add_top(group)
     group.add_argument(
         "--branches",
-        type=int,
+        type=completion.setting("branches"),
         default=1,
         metavar="N",
         help="Draw N texts at once, each with the next seed. (default: %(default)s)",
@@ -75,7 +68,6 @@ def add_arguments(parser: Parser) -> None:
 def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
     """Draw a text and print it. load: loads the model; called after the arguments are checked."""
     sampling_for = completion.sampling_of(args)
-    check_setting("branches", args.branches)
     interventions = changes.interventions_of(args)
     prompt = args.prompt if args.prompt is not None else text_file.read_stdin()
     model = load()

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gpt import word_ids
-from gpt.command_line import Parser
-from gpt.settings import ORDER, Sampling
+from gpt.command_line import Parser, number, wrong
+from gpt.errors import UserError
+from gpt.settings import ORDER, Sampling, allowed, is_allowed, type_of
 from gpt.step import Step
 from gpt.typed_values import LARGEST
 
@@ -58,6 +59,10 @@ _MORE = {
     "mirostat_eta": ("X", "Mirostat 2: how fast it adapts."),
 }
 _GROUPS = {"sampling": _USUAL, "more sampling": _MORE}
+_SAMPLING = (
+    "Without these options, tokens are drawn with the model's own probabilities.\n"
+    "The interface begins with --temperature 0.8 --top-p 0.95."
+)
 SETTINGS = _USUAL | _MORE
 """Metavar and help of the option for each number in `Sampling`."""
 
@@ -68,13 +73,14 @@ def add_length(parser: Parser) -> None:
     group.add_argument(
         "-n",
         "--max-new-tokens",
-        type=int,
+        type=setting("max_new_tokens"),
         default=200,
         metavar="N",
         help="Draw at most N tokens. (default: %(default)s)",
     )
     group.add_argument(
         "--stop",
+        type=_stop,
         action="append",
         default=[],
         metavar="TEXT",
@@ -91,20 +97,23 @@ def add_length(parser: Parser) -> None:
 def add_sampling(parser: Parser) -> None:
     """The options that say how a token is chosen: one for each setting of `Sampling`."""
     defaults = Sampling()
-    groups = {title: parser.add_argument_group(title) for title in _GROUPS}
+    groups = {
+        title: parser.add_argument_group(title, _SAMPLING if options is _USUAL else None)
+        for title, options in _GROUPS.items()
+    }
     for title, options in _GROUPS.items():
         for name, (metavar, text) in options.items():
             default = getattr(defaults, name)
             groups[title].add_argument(
-                "--" + name.replace("_", "-"),
-                type=type(default),
+                option_of(name),
+                type=setting(name),
                 default=default,
                 metavar=metavar,
                 help=f"{text} (default: %(default)s)",
             )
     groups["more sampling"].add_argument(
         "--order",
-        type=lambda names: tuple(re.split(r"[\s,]+", names.replace("-", "_").strip())),
+        type=_order,
         default=(),
         metavar="A,B",
         help="These settings change places, so that they act in this order. "
@@ -120,6 +129,7 @@ def add_sampling(parser: Parser) -> None:
     )
     group.add_argument(
         "--boost",
+        type=_boost,
         action="append",
         default=[],
         metavar="WORD:NATS",
@@ -127,10 +137,41 @@ def add_sampling(parser: Parser) -> None:
     )
 
 
+def option_of(name: str) -> str:
+    """The option of the setting of that name."""
+    return "--" + {"banned": "ban", "boosted": "boost"}.get(name, name).replace("_", "-")
+
+
+def setting(name: str) -> Callable[[str], float]:
+    """The type of an option for the setting of that name: a number in its range."""
+    return number(type_of(name), allowed(name), lambda value: is_allowed(name, value))
+
+
+def _stop(text: str) -> str:
+    if not text:
+        raise wrong(text, "a text of at least one character")
+    return text
+
+
+def _order(text: str) -> tuple[str, ...]:
+    names = tuple(re.split(r"[\s,]+", text.replace("-", "_").strip()))
+    try:
+        return Sampling(order=names).order
+    except UserError:
+        known = ", ".join(ORDER).replace("_", "-")
+        raise wrong(text, f"different settings out of: {known}") from None
+
+
+def _boost(text: str) -> tuple[str, float]:
+    try:
+        return word_ids.split_boost(text)
+    except UserError:
+        raise wrong(text, word_ids.BOOST) from None
+
+
 def sampling_of(args: argparse.Namespace) -> Callable[[LanguageModel], Sampling]:
     """The sampling that the options ask for, checked; with the ids of words for a model."""
     numbers = Sampling(**{name: getattr(args, name) for name in SETTINGS}, order=args.order)
-    boosts = list(map(word_ids.split_boost, args.boost))
 
     def with_words(model: LanguageModel) -> Sampling:
         known = model.encode_more, model.vocab_size or LARGEST
@@ -138,7 +179,7 @@ def sampling_of(args: argparse.Namespace) -> Callable[[LanguageModel], Sampling]
             numbers,
             banned=tuple(ids for word in args.ban for ids in word_ids.sequences(word, *known)),
             boosted=tuple(
-                (ids, nats) for word, nats in boosts for ids in word_ids.sequences(word, *known)
+                (ids, nats) for word, nats in args.boost for ids in word_ids.sequences(word, *known)
             ),
         )
 

@@ -6,7 +6,7 @@ import argparse
 import re
 
 from gpt import models
-from gpt.command_line import listed, one_of, wrong
+from gpt.command_line import add_choice, listed, wrong
 from gpt.nearest import did_you_mean
 
 _DEVICES = ("auto", "cpu", "cuda", "cuda:N", "mps")
@@ -22,13 +22,7 @@ def add_device(group: argparse._ArgumentGroup, threads: str = "what suits the mo
         help=f"Device: {listed(_DEVICES)}. (default: %(default)s)",
     )
     dtypes = ("auto", *models.MEMORY_DTYPES)
-    group.add_argument(
-        "--dtype",
-        type=one_of(dtypes),
-        default="auto",
-        metavar="DTYPE",
-        help=f"Dtype of the weights in memory: {listed(dtypes)}. (default: %(default)s)",
-    )
+    add_choice(group, "--dtype", dtypes, "Dtype of the weights in memory", metavar="DTYPE")
     group.add_argument(
         "--threads",
         type=count,

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gpt import models, text_file
-from gpt.command_line import Parser, one_of
+from gpt.command_line import Parser, add_choice, one_of, whole_number
 from gpt.commands import changes
+from gpt.typed_values import LARGEST
 
 if TYPE_CHECKING:
     from gpt.context import Context
@@ -74,13 +75,17 @@ def _add_places(parser: Parser) -> None:
     )
     group.add_argument(
         "--last",
-        type=int,
+        type=whole_number(1, LARGEST),
         default=64,
         metavar="N",
         help="Only the last N tokens. (default: %(default)s)",
     )
     group.add_argument(
-        "--top", type=int, default=10, metavar="N", help="The N best. (default: %(default)s)"
+        "--top",
+        type=whole_number(1, LARGEST),
+        default=10,
+        metavar="N",
+        help="The N best. (default: %(default)s)",
     )
     single = "A single token, or its id as #12."
     group.add_argument(
@@ -95,13 +100,7 @@ def _add_places(parser: Parser) -> None:
         metavar="TOKEN",
         help="Token to subtract, for an analogy. May be repeated. (default: none)",
     )
-    group.add_argument(
-        "--matrix",
-        type=one_of(("embedding", "output")),
-        default="embedding",
-        metavar="NAME",
-        help="The vectors: embedding or output. (default: %(default)s)",
-    )
+    add_choice(group, "--matrix", ("embedding", "output"), "The vectors")
     group.add_argument(
         "--plane", action="store_true", help="Two principal components. (default: neighbours)"
     )

@@ -39,8 +39,6 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("steer needs --towards and --away, each with a text")
     if args.what == "patch" and (args.other is None or args.versus is None):
         raise UserError("patch needs --other with a text, and --versus with a token")
-    if args.last < 1 or args.top < 1:
-        raise UserError("--last and --top must be at least 1")
 
 
 def answers_of(context: Context, ids: Sequence[int], args: argparse.Namespace) -> Iterator[Record]:

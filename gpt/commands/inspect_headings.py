@@ -1,6 +1,7 @@
 """The first line of each table about the inside of a network: what is asked, and how to read it.
 
-It names the end of the text, the tokens asked about, the unit, and the direction of reading.
+It names the end of the text and the tokens asked about, the unit, and the order of the rows where
+the rows do not show it.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ def _quoted(token: Token) -> str:
 def lens(found: LensGrid, text: Text) -> str:
     """What each layer predicts after each token."""
     return (
-        f"to the end of {text.end}: the best token of each layer with its probability in %, from "
-        "the embedding down to the output; a column predicts the token above it"
+        f"{text.end}: what each layer expects in the place of each token, and how "
+        "probable it finds that; from the embedding to the output"
     )
 
 
@@ -89,64 +90,64 @@ def cell(cell: LensCell, text: Text) -> str:
     """What one layer predicts."""
     is_last = cell.layer == text.n_layer
     row = row_name(cell.layer, is_middle=cell.is_middle, is_last=is_last)
-    return (
-        f"after {text.end}: {row} predicts for token {cell.position}, in % of probability, the "
-        "most probable first"
-    )
+    return f"after {text.end}: what {row} expects as token {cell.position}, the most probable first"
 
 
 def heads(found: Heads, text: Text) -> str:
     """Where all heads look."""
     return (
         f"after {text.end}: where each head looks from token {found.position} "
-        f'"{text.name(found.position)}", its strongest token with the weight in % of its '
-        "attention, layer 1 first; scores from 0 to 1"
+        f'"{text.name(found.position)}": the token with the largest weight, and that weight as a '
+        "share of the head's attention; then scores from 0 to 1"
     )
 
 
 def work(found: Work, text: Text) -> str:
     """The calculation of a head."""
     return (
-        f"after {text.end}: layer {found.layer}, head {found.head} (keys and values of head "
-        f'{found.key_head}), at token {found.position} "{text.name(found.position)}"; numbers '
-        "without a unit, the weights sum to 1, the first token of the context on top"
+        f"after {text.end}: what head {found.head} of layer {found.layer} (keys and values of head "
+        f'{found.key_head}) calculates at token {found.position} "{text.name(found.position)}"; '
+        "a row for each token of the context, from the first one on"
     )
 
 
 def parts(found: LogitParts, text: Text) -> str:
     """The parts of a logit."""
-    return f"after {text.end}: the parts of {text.logit}, in nats, the largest first"
+    return (
+        f"after {text.end}: what each part of the network adds to {text.logit}, in nats, the "
+        "largest first"
+    )
 
 
 def mattered(found: Mattered, text: Text) -> str:
     """Which earlier tokens mattered."""
     return (
-        f"after {text.end}: what each token did for log p of {_quoted(text.asked[0])}, in nats, "
-        "+ made it more probable; the first token of the text on top"
+        f"after {text.end}: what each token does to log p of {_quoted(text.asked[0])}, in nats; + "
+        "makes it more probable"
     )
 
 
 def effect(found: Effect, text: Text) -> str:
     """What a change does to each token."""
     return (
-        f"to the end of {text.end}: KL(original ‖ changed) in nats and the probability of each "
-        "token in %, before and after the change; the first token of the text on top"
+        f"{text.end}: how far the change moves the prediction of each token, as "
+        "KL(original ‖ changed) in nats, and its probability before and after"
     )
 
 
 def patch(found: PatchGrid, text: Text) -> str:
     """What each activation of another text does."""
-    unit = "in nats" if found.share is None else "as a share of the way: 0 as here, 1 as there"
+    unit = "in nats" if found.share is None else "from 0 (as in this text) to 1 (as in the other)"
     return (
-        f"after {text.end}: {text.logit} if one activation is that of the other text, {unit}; "
-        "from the embedding down to the last layer"
+        f"after {text.end}: {text.logit} if one activation is taken from the other text, {unit}; "
+        "from the embedding to the last layer"
     )
 
 
 def steering(found: Steering, text: Text) -> str:
     """How large a direction is."""
     return (
-        f"in {text.end}: Euclidean norms, without a unit, of the direction and of the stream that "
+        f"{text.end}: lengths (Euclidean norms) of the direction and of the stream that "
         "it is added to"
     )
 
@@ -154,8 +155,8 @@ def steering(found: Steering, text: Text) -> str:
 def norms(found: StreamNorms, text: Text) -> str:
     """The norms of the residual stream."""
     return (
-        f"to the end of {text.end}: Euclidean norms, without a unit, of the residual stream at "
-        "each token, from the embedding down to the last layer"
+        f"{text.end}: length (Euclidean norm) of the residual stream at each token, "
+        "from the embedding to the last layer"
     )
 
 
@@ -163,8 +164,8 @@ def neighbours(found: Neighbours, text: Text) -> str:
     """Tokens near a sum of tokens."""
     less = "".join(f" minus {_quoted(token)}" for token in text.minus)
     return (
-        f"{found.matrix}: the tokens nearest to {text.end}{less}, by cosine, then by dot product, "
-        "without a unit, the nearest first"
+        f"{found.matrix}: the tokens nearest to {text.end}{less}, first by cosine, then by dot "
+        "product"
     )
 
 
@@ -172,11 +173,11 @@ def plane(found: Plane, text: Text) -> str:
     """Tokens on two axes."""
     shares = " and ".join(f"{100 * share:.1f} %" for share in found.explained)
     return (
-        f"{found.matrix}: x and y, without a unit, of the tokens of {text.end} in their order; "
-        f"the axes have {shares} of the variance"
+        f"{found.matrix}: the places (x and y) of the tokens of {text.end} on two axes, which have "
+        f"{shares} of the variance"
     )
 
 
 def architecture(found: Architecture, text: Text) -> str:
     """The weights."""
-    return "weights: number of parameters, shape and name, in the order of the network"
+    return "weights in the order of the network: number of parameters, shape and name"

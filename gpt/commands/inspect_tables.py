@@ -8,6 +8,7 @@ from typing import Any
 
 from gpt.commands import inspect_headings as headings
 from gpt.commands.inspect_headings import Text, named, row_name
+from gpt.commands.percent import percent
 from gpt.interpret.architecture import Architecture
 from gpt.interpret.effects import Effect, Mattered, PatchGrid, Steering
 from gpt.interpret.looks import (
@@ -31,16 +32,13 @@ def lines(answer: Record, text: Text) -> Iterator[str]:
     """The lines of a table, after its heading."""
     heading, rows = _TABLES[type(answer)]
     yield heading(answer, text)
-    yield from rows(answer, text)
+    for row in rows(answer, text):
+        yield row.rstrip()
 
 
 def _fitted(text: str, width: int = _CELL) -> str:
     """A text in a cell, cut if it is too long."""
     return f"{text if len(text) <= width else text[: width - 1] + '…':<{width}}"
-
-
-def _percent(logprob: float) -> str:
-    return f"{100 * math.exp(logprob):.4g} %"
 
 
 def _lens(grid: LensGrid, text: Text) -> Iterator[str]:
@@ -54,12 +52,12 @@ def _lens(grid: LensGrid, text: Text) -> Iterator[str]:
     yield " " * width + "  " + " ".join(_fitted(text.name(each)) for each in grid.positions)
     for name, ids, logprobs in zip(names, grid.ids, grid.logprobs, strict=True):
         yield f"{name:>{width}}  " + " ".join(_fitted(token[i]) for i in ids)
-        yield " " * width + "  " + " ".join(_fitted(_percent(each)) for each in logprobs)
+        yield " " * width + "  " + " ".join(_fitted(percent(each)) for each in logprobs)
 
 
 def _cell(cell: LensCell, text: Text) -> Iterator[str]:
     for token, logprob in zip(cell.tokens, cell.logprobs, strict=True):
-        yield f"{_percent(logprob):>12}  {named(token)}"
+        yield f"{percent(logprob):>12}  {named(token)}"
 
 
 def _heads(found: Heads, text: Text) -> Iterator[str]:
@@ -73,7 +71,7 @@ def _heads(found: Heads, text: Text) -> Iterator[str]:
             if each := scores.get((layer, head)):
                 numbers = each.previous, each.first, each.duplicate, each.induction
                 line += "".join("       —  " if n is None else f" {n:8.3f} " for n in numbers)
-            yield line.rstrip()
+            yield line
 
 
 def _work(found: Work, text: Text) -> Iterator[str]:
@@ -122,7 +120,7 @@ def _effect(found: Effect, text: Text) -> Iterator[str]:
         if divergence is None or before is None or after is None:
             yield f"{'—':>9} {'—':>12} {'—':>12}  {name}"
         else:
-            yield f"{divergence:9.4f} {_percent(before):>12} {_percent(after):>12}  {name}"
+            yield f"{divergence:9.4f} {percent(before):>12} {percent(after):>12}  {name}"
     known = [nats for nats in found.divergence if nats is not None]
     if known:
         mean = math.fsum(known) / len(known)

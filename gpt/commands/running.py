@@ -9,10 +9,11 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 from gpt import models
-from gpt.command_line import Parser
+from gpt.command_line import Parser, whole_number
 from gpt.commands import device_options, server_options
 from gpt.errors import UserError
 from gpt.sanitize import one_line
+from gpt.typed_values import LARGEST
 
 if TYPE_CHECKING:
     from gpt.commands.language_model import LanguageModel
@@ -28,6 +29,17 @@ def add_model(parser: Parser) -> None:
         "--model",
         metavar="NAME",
         help=f"Name or directory of the model. (default: {models.EMBEDDED})",
+    )
+
+
+def add_top(group: argparse._ArgumentGroup) -> None:
+    """The option that says how many candidates a Step has."""
+    group.add_argument(
+        "--top",
+        type=whole_number(0, LARGEST),
+        default=10,
+        metavar="N",
+        help="Number of candidates in each Step of --json. (default: %(default)s)",
     )
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from gpt import text_file
 from gpt.command_line import Parser
+from gpt.commands import running
+from gpt.commands.percent import percent
 from gpt.errors import UserError
 from gpt.step import Step
 
@@ -56,13 +58,7 @@ def add_arguments(parser: Parser) -> None:
         action="store_true",
         help="Print each token or option as a JSON object on a line. (default: print a table)",
     )
-    group.add_argument(
-        "--top",
-        type=int,
-        default=10,
-        metavar="N",
-        help="Number of candidates in each Step of --json. (default: %(default)s)",
-    )
+    running.add_top(group)
 
 
 def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
@@ -78,10 +74,15 @@ def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
         _score(args, load(), text)
 
 
+_HEADING = f"{'probability':>12}  token"
+
+
 def _score(args: argparse.Namespace, model: LanguageModel, text: str) -> None:
     """Print each token of a text, then the totals."""
     known = []
     ids = model.encode(text, special=args.special)
+    if not args.json:
+        print(_HEADING)
     for step in model.score(ids, top=args.top if args.json else 0):
         if step.logprob is not None:
             known.append(step)
@@ -122,12 +123,13 @@ def _compare(args: argparse.Namespace, model: LanguageModel) -> None:
             tokens = [step.to_dict() for step in steps]
             print(json.dumps({"option": option, "totals": totals, "tokens": tokens}))
         return
+    print(_HEADING)
     for option, steps, totals in found:
         print(f"{option!r}")
         for step in steps:
             print(_line(step))
         print(
-            f"{math.exp(-totals['nats']):12.6g}  the whole: {totals['nats']:.3f} nats, "
+            f"{percent(-totals['nats']):>12}  the whole: {totals['nats']:.3f} nats, "
             f"{totals['bits_per_byte']:.4f} bits per byte"
         )
     best, _, _ = min(found, key=lambda each: each[2]["nats"])
@@ -154,6 +156,4 @@ def _line(step: Step) -> str:
     """Probability and text of a token, for a person."""
     text = step.bytes.decode("utf-8", "backslashreplace")
     name = repr(text) if step.bytes else f"<{step.token_id}>"
-    if step.logprob is None:
-        return f"{'no context':>12}  {name}"
-    return f"{math.exp(step.logprob):12.6f}  {name}"
+    return f"{'—' if step.logprob is None else percent(step.logprob):>12}  {name}"

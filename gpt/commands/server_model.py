@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
+from gpt.commands.completion import option_of
 from gpt.commands.language_model import Drawing
 from gpt.errors import UserError
 from gpt.interventions import Intervention
@@ -51,15 +52,17 @@ class ServerModel:
 
     def generate(self, ids: list[int], sampling: Sampling, limits: Limits, *, top: int) -> Drawing:
         """Tokens that are drawn after ids."""
-        if ignored := self._session.capabilities.ignored(sampling):
-            print(f"note: the server ignores: {', '.join(ignored)}", file=sys.stderr)
-        return self._session.generate(ids, sampling, limits, top=top)
+        return self.branches(ids, sampling, limits, 1, top=top)[0]
 
     def branches(
         self, ids: list[int], sampling: Sampling, limits: Limits, n: int, *, top: int
     ) -> list[Drawing]:
         """Several continuations of ids, each with the next seed; drawn one after another."""
-        return [self.generate(ids, sampling.branch(i), limits, top=top) for i in range(n)]
+        if ignored := self._session.capabilities.ignored(sampling):
+            names = ", ".join(map(option_of, ignored))
+            print(f"note: the server ignores: {names}", file=sys.stderr)
+        generate = self._session.generate
+        return [generate(ids, sampling.branch(i), limits, top=top) for i in range(n)]
 
     def changed(self, interventions: Sequence[Intervention]) -> ServerModel:
         """Refused: a server does not show its insides."""

@@ -13,18 +13,19 @@ from rich.console import Console
 
 from gpt import device, models
 from gpt.atomic_directory import check_place
-from gpt.command_line import Parser, one_of
+from gpt.command_line import Parser, one_of, whole_number
 from gpt.config import ModelConfig
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.training.display import Display, Lines, Screen
-from gpt.training.loop import TrainConfig, Training
-from gpt.training.options import add_field_options
+from gpt.training.loop import RANGES, TrainConfig, Training
+from gpt.training.options import Ranges, add_field_options
 from gpt.training.parallel import Group, started_group
 from gpt.training.presets import PRESETS
 from gpt.training.recipe import DEFAULT_PRESET, PreparedData, Recipe, prepare_data
 from gpt.training.run import Run
 from gpt.training.run_files import RunFiles
+from gpt.typed_values import LARGEST
 
 EXAMPLES = {
     "python -m gpt train": f"Train preset {DEFAULT_PRESET} on tiny Shakespeare",
@@ -87,15 +88,17 @@ def add_arguments(parser: Parser) -> None:
     )
     _add_preset_and_data(parser)
     preset = PRESETS[DEFAULT_PRESET]
-    defaults = (preset.train, ModelConfig(vocab_size=1, **preset.model))
+    network = ModelConfig(vocab_size=1, **preset.model)
+    defaults: tuple[tuple[object, Ranges], ...] = ((preset.train, RANGES), (network, {}))
     groups = {}
     for title, chosen in _GROUPS.items():
         groups[title] = parser.add_argument_group(title)
-        for of_class in defaults:
-            add_field_options(groups[title], of_class, chosen.get(type(of_class), ()))
+        for of_class, ranges in defaults:
+            names = chosen.get(type(of_class), ())
+            add_field_options(groups[title], of_class, names, ranges)
     groups["evaluation"].add_argument(
         "--sample-every",
-        type=int,
+        type=whole_number(0, LARGEST),
         metavar="N",
         help="Steps between samples of text; 0 shows none. (default: as --eval-every)",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -56,26 +56,35 @@ class TrainConfig:
     """Random seed of the first weights, of dropout and of the order of the windows."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "eval_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        for name in ("momentum", "weight_decay", "clip", "warmup", "patience"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        if not 0 < self.lr < math.inf:
-            raise UserError(f"lr is {self.lr}; it must be above 0")
-        for name, limit in (("momentum", 1), ("average", 1), ("cooldown", 1 + 1e-9)):
-            if not 0 <= getattr(self, name) < limit:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
+        for name, (noun, is_right) in RANGES.items():
+            if not is_right(getattr(self, name)):
+                raise UserError(f"{name} is {getattr(self, name)}; it must be {noun}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UserError(
                     f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}"
                 )
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}")
 
 
+_COUNT = "a whole number of at least 1", lambda n: n >= 1
+_COUNT_OR_NONE = "a whole number of at least 0", lambda n: n >= 0
+_SIZE = "a number of at least 0", lambda x: 0 <= x < math.inf
+_DECAY = "a number of at least 0 and below 1", lambda x: 0 <= x < 1
+RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "steps": _COUNT,
+    "batch_size": _COUNT,
+    "lr": ("a number above 0", lambda x: 0 < x < math.inf),
+    "momentum": _DECAY,
+    "weight_decay": _SIZE,
+    "clip": _SIZE,
+    "warmup": _COUNT_OR_NONE,
+    "cooldown": ("a number from 0 to 1", lambda x: 0 <= x <= 1),
+    "average": _DECAY,
+    "eval_every": _COUNT,
+    "patience": _COUNT_OR_NONE,
+    "seed": (f"a whole number from 0 to {2**32 - 1}", lambda n: 0 <= n < 2**32),
+}
+"""Number among the settings → what it must be, in words, and whether a value is that."""
 _CHOICES = {
     "optimizer": ("scion", "muon", "adamw"),
     "precision": ("auto", "float32", "bfloat16"),

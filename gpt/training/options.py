@@ -5,20 +5,22 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from gpt.command_line import listed, one_of, wrong
+from gpt.command_line import listed, number, one_of, wrong
 
+Ranges = Mapping[str, tuple[str, Callable[[float], bool]]]
+"""Number → what it must be, in words, and whether a value is that."""
 _SHARES = {"momentum", "cooldown", "average", "dropout", "attn_dropout"}
 """Fields whose values are from 0 to 1."""
 
 
 def add_field_options(
-    group: argparse._ArgumentGroup, defaults: object, names: Iterable[str]
+    group: argparse._ArgumentGroup, defaults: object, names: Iterable[str], ranges: Ranges
 ) -> None:
     """Add options for the named fields of a dataclass. An option that is left out is None.
 
@@ -33,7 +35,7 @@ def add_field_options(
         group.add_argument(
             "--" + name.replace("_", "-"),
             help=" ".join(filter(None, parts)).replace("%", "%%"),
-            **_type(name, hint),
+            **_type(name, hint, ranges),
         )
 
 
@@ -58,15 +60,16 @@ def _if_given(hint: Any) -> Any:
     return kinds[0] if kinds[1:] == (NoneType,) else hint
 
 
-def _type(name: str, kind: Any) -> dict[str, Any]:
+def _type(name: str, kind: Any, ranges: Ranges) -> dict[str, Any]:
     """How argparse reads a field of this type."""
     if get_origin(kind) is Literal:
         return {"type": one_of(get_args(kind)), "metavar": "NAME"}
     if kind is bool:
         return {"type": _boolean, "metavar": "true|false"}
+    read = number(kind, *ranges[name]) if name in ranges else kind
     if kind is float:
-        return {"type": float, "metavar": "0-1" if name in _SHARES else "X"}
-    return {"type": int, "metavar": "N"}
+        return {"type": read, "metavar": "0-1" if name in _SHARES else "X"}
+    return {"type": read, "metavar": "N"}
 
 
 def _boolean(text: str) -> bool:

@@ -233,7 +233,7 @@ def test_no_hub_at_all(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
         sentence = refusal(capfd)
-    assert sentence.startswith(NOT_THERE + "the hub cannot be reached (")
+    assert sentence.startswith(NOT_THERE + "the hub cannot be reached (Connection refused")
     assert sentence.endswith("): connect to the internet, or give a directory that holds a copy")
 
 

@@ -22,6 +22,7 @@ from gpt.settings import Sampling
 from gpt.step import Candidate, Step
 from tests.fuzz.seconds import seconds
 from tui import store
+from tui.dials import Setup
 from tui.document import Document
 from tui.export.formats import FORMATS, write
 from tui.export.parts import Export, every
@@ -64,7 +65,8 @@ def save() -> Path:
     document.append([step(1, b"c", -0.2), step(2, b"d", -0.3)], is_prompt=False, sampling=drawn)
     document.path[1].is_marked = True
     document.set_remark(document.path[1], Remark(is_starred=True, name="[b]", note="a\n\x1b"))
-    place.save("shakespeare", list(document.nodes()), list(document.path))
+    setup = Setup({"temperature": "0.5", "banned": "#1"}, ("top_k", "temperature"), True, False, 2)
+    place.save("shakespeare", list(document.nodes()), list(document.path), setup=setup)
     place.release()
     assert place.path
     return place.path

@@ -99,9 +99,7 @@ def test_a_model_without_a_template_is_shown_a_dialogue() -> None:
     [
         (["nobody"], b"a", b"error: there is no model 'nobody'"),
         (["talker"], b"a\n\xff\n", b"error: stdin is not UTF-8 text (byte 0); save it as UTF-8\n"),
-        (["talker", "--temperature", "-1"], b"a", b"error: temperature is -1.0"),
         (["talker", "--system", "x" * 9999], b"a", b"error: the prompt has 10"),
-        (["talker", "--top", "-1"], b"a", b"error: --top is -1"),
     ],
 )
 @pytest.mark.usefixtures("talker")
@@ -137,6 +135,18 @@ def test_a_terminal_shows_a_prompt_until_ctrl_d(talker: Path) -> None:
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+
+
+@needs_pty
+def test_without_its_prompt_a_terminal_says_what_is_waited_for(talker: Path) -> None:
+    import pexpect
+
+    child = pexpect.spawn(sys.executable, ["-m", "gpt", "chat", "talker", "--json", "-n", "1"])
+    child.expect_exact("reading a message a line from the keyboard; Ctrl+D on an empty", timeout=60)
+    child.sendline("hello")
+    child.expect_exact('"prompt_tokens": ', timeout=60)
+    child.sendeof()
+    child.expect(pexpect.EOF, timeout=60)
 
 
 def test_a_chat_by_the_engines_lines(talker: Path) -> None:

@@ -255,10 +255,32 @@ def test_models_are_found_by_name_and_by_path(tiny_directory: Path, tmp_path: Pa
     (models.home() / ".draft").mkdir()
     (models.home() / "notes").mkdir()
     assert not {".draft", "notes"} & set(models.available())
-    with pytest.raises(UserError, match=r"no model 'nope'; there are: .*tiny"):
+    with pytest.raises(UserError, match=r"no model 'nope'; there are: .*tiny; `python -m convert"):
         models.find("nope")
-    with pytest.raises(UserError, match="is not a checkpoint of this program"):
+    with pytest.raises(UserError, match=r"is not a checkpoint of .*; convert it first: python -m"):
         models.find(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("gpt2", "; there are: shakespeare, tiny; `python -m convert gpt2` downloads it"),
+        ("gtp2", " (did you mean gpt2?); there are: shakespeare, tiny; `python -m convert gpt2` "),
+        ("SmolLM2-135M", "; `python -m convert HuggingFaceTB/SmolLM2-135M` downloads it"),
+        ("nobody", "; `python -m convert NAME` downloads one from the Hugging Face hub, such as "),
+        ("tinny", " (did you mean tiny?); there are: shakespeare, tiny"),
+    ],
+)
+@pytest.mark.usefixtures("tiny_directory")
+def test_an_unknown_model_is_refused_with_how_to_get_it(name: str, sentence: str) -> None:
+    with pytest.raises(models.NoSuchModelError) as refused:
+        models.find(name)
+    said = str(refused.value)
+    assert sentence in said
+    assert ("python -m convert" in said) == ("convert" in sentence)
+    assert said.startswith(refused.value.missing)
+    assert refused.value.missing.startswith(f"there is no model {name!r}")
+    assert refused.value.missing.endswith("; there are: shakespeare, tiny")
 
 
 def test_the_default_home_is_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:

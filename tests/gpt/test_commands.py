@@ -175,8 +175,13 @@ def test_score_prints_totals_that_are_the_sum_of_its_lines(
     expected = score(tiny.new_context(), tiny.new_context().encode(path.read_text()))
     assert [step["token_id"] for step in steps] == [step.token_id for step in expected]
     table = run(capsys, "score", str(path), "--model", "tiny").splitlines()
-    assert "no context  't'" in table[0]
-    assert float(table[1].split()[0]) == pytest.approx(math.exp(steps[1]["logprob"]), abs=1e-6)
+    assert table[0].split() == ["probability", "token"]
+    assert table[1].split() == ["—", "'t'"]
+    for line, step in zip(table[2:-1], steps[1:], strict=True):
+        share, sign, name = line.split(maxsplit=2)
+        assert float(share) == pytest.approx(100 * math.exp(step["logprob"]), rel=1e-3)
+        assert sign == "%" and name == repr(step["text"])
+        assert line.index(" %") == table[0].index("  token") - 2
     assert f"{nats:.3f} nats over 95 tokens" in table[-1]
 
 
@@ -194,18 +199,8 @@ def test_models_lists_all_models(capsys: pytest.CaptureFixture[str], tiny_direct
         (["complete", "é", "--model", "tiny"], "not 'é' (U+00E9)"),
         (["complete", "", "--model", "tiny"], "the prompt is empty"),
         (["complete", "a" * 33, "--model", "tiny"], "has 33 tokens and this model reads 32"),
-        (["complete", "a", "--model", "tiny", "--temperature", "-1"], "temperature is -1.0"),
         (["complete", "a", "--model", "tiny", "--ban", "#29"], "there is no token 29"),
-        (["complete", "a", "--model", "tiny", "--boost", "king"], "like king:2"),
         (["complete", "a", "--model", "tiny", "--device", "cuda"], "no usable CUDA device"),
-        (["complete", "a", "--model", "tiny", "--boost", "king:1e308"], "boosted is 1e+308"),
-        (["complete", "a", "--model", "tiny", "--boost", "king:nan"], "boosted is nan"),
-        (["complete", "a", "--model", "tiny", "-n", "-5"], "max_new_tokens is -5"),
-        (["complete", "a", "--model", "tiny", "--branches", "65"], "branches is 65"),
-        (["complete", "a", "--model", "tiny", "--stop", ""], "--stop is empty"),
-        (["complete", "a", "--model", "tiny", "--top", "-1"], "--top is -1"),
-        (["complete", "a", "--model", "tiny", "--json", "--top", "9" * 20], "--top is 999"),
-        (["score", "-", "--model", "tiny", "--top", "-1"], "--top is -1"),
         (["score", "no-such-file", "--model", "tiny"], "cannot read no-such-file"),
         (["complete", "a", "--model", "x\x1b]0;y\x07"], "'x\\x1b]0;y\\x07'"),
     ],
@@ -217,6 +212,58 @@ def test_errors_are_one_line_and_status_1(arguments: list[str], message: str) ->
     assert message in str(ended.value.code)
     assert str(ended.value.code).count("\n") == 0
     assert str(ended.value.code).isprintable()
+
+
+BOOST = "a word, a colon and a number from -1000 to 1000, like king:2"
+COUNT = "a whole number from 0 to 2147483647"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("complete --top-p 3.0", "--top-p is 3.0; it must be a number from 0 to 1"),
+        ("complete --temperature -1", "--temperature is -1; it must be a number from 0 to 100"),
+        ("complete --temperature nan", "--temperature is 'nan'; it must be a number from 0 to 100"),
+        ("complete --top-k 1.5", f"--top-k is 1.5; it must be {COUNT}"),
+        ("complete --penalty-w -1", f"--penalty-window is -1; it must be {COUNT}"),
+        ("complete -n -4", f"-n is -4; it must be {COUNT}"),
+        ("complete -n-4", f"-n is -4; it must be {COUNT}"),
+        ("complete --max-new-tokens=-4", f"--max-new-tokens is -4; it must be {COUNT}"),
+        ("complete --max-new 2147483648", f"--max-new-tokens is 2147483648; it must be {COUNT}"),
+        ("chat -n -4", f"-n is -4; it must be {COUNT}"),
+        ("complete --branches 65", "--branches is 65; it must be a whole number from 1 to 64"),
+        ("complete --boost king", f"--boost is 'king'; it must be {BOOST}"),
+        ("complete --boost king:1e308", f"--boost is 'king:1e308'; it must be {BOOST}"),
+        ("complete --boost king:nan", f"--boost is 'king:nan'; it must be {BOOST}"),
+        ("complete --stop=", "--stop is ''; it must be a text of at least one character"),
+        ("complete --top -1", f"--top is -1; it must be {COUNT}"),
+        ("chat --top -1", f"--top is -1; it must be {COUNT}"),
+        ("score - --top -1", f"--top is -1; it must be {COUNT}"),
+        (
+            "complete --strength nan",
+            "--strength is 'nan'; it must be a number from -1e+06 to 1e+06",
+        ),
+    ],
+)
+def test_a_wrong_value_is_refused_as_one_of_the_wrong_type_is(
+    arguments: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(arguments.split())
+    command = arguments.split()[0]
+    said = f"error: {sentence}\nhelp: python -m gpt {command} --help\n"
+    assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize("order", ["", "seed", "top-k,top-k", "top-k;min-p"])
+def test_a_wrong_order_is_refused_with_the_settings_that_have_one(
+    order: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["complete", "a", "--order", order])
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --order is {order!r}; it must be different settings out of: ")
+    assert "top-k, typical-p" in said
 
 
 @pytest.mark.parametrize(("device", "message"), [("abacus", "mps"), ("cdua", "did you mean cuda")])
@@ -256,6 +303,20 @@ def test_a_closed_pipe_and_ctrl_c_end_quietly(tiny_directory: Path) -> None:
             process.stdout.read()
         assert process.wait(20) == (141 if end == "close" else 130)
         assert process.stderr.read() == b""
+
+
+@needs_pty
+def test_without_a_prompt_a_terminal_says_what_is_waited_for(tiny_directory: Path) -> None:
+    import pexpect
+
+    command = ["-m", "gpt", "complete", "--model", "tiny", "-n", "2"]
+    child = pexpect.spawn(sys.executable, command, timeout=60)
+    child.expect_exact("reading a text from the keyboard; Ctrl+D on an empty line ends it\r\n")
+    child.sendline("to be")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    assert b"error" not in child.before and b"to be" in child.before
+    assert gpt("complete", "--model", "tiny", "-n", "2", stdin=b"to be").stderr == b""
 
 
 @needs_pty
@@ -325,7 +386,9 @@ def test_named_continuations_have_the_probabilities_of_the_model(
     shown = capsys.readouterr().out
     best = min(found, key=lambda each: each["totals"]["nats"])["option"]
     assert f"most probable: {best!r}" in shown
-    assert f"{math.exp(-found[0]['totals']['nats']):.6g}  the whole" in shown
+    assert shown.splitlines()[0].split() == ["probability", "token"]
+    for each in found:
+        assert f"{100 * math.exp(-each['totals']['nats']):#.4g} %  the whole: " in shown
 
 
 @pytest.mark.parametrize(
@@ -375,7 +438,7 @@ def test_a_full_disk_is_one_sentence(
         ("score - --model tiny <&-", b"error: the text has no token"),
         ("complete a --model tiny >&-", b"error: stdout is closed"),
         ("models --json >&-", b"error: stdout is closed"),
-        ("complete a --model tiny -n -5 2>&-", b""),
+        ("complete a --model nope 2>&-", b""),
     ],
 )
 def test_closed_pipes_are_one_sentence(line: str, message: bytes, tiny_directory: Path) -> None:

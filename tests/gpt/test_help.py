@@ -19,13 +19,16 @@ from convert.__main__ import _parser as convert_parser
 from gpt.__main__ import _parser as gpt_parser
 from gpt.__main__ import main
 from gpt.command_line import Parser, one_of
+from gpt.commands.completion import SETTINGS
 from gpt.config import ModelConfig
 from gpt.nearest import did_you_mean, nearest
 from gpt.sanitize import one_line
+from gpt.settings import Sampling
 from gpt.training.command import _NO_OPTIONS
 from gpt.training.loop import TrainConfig
 from gpt.training.presets import PRESETS
 from tui.arguments import parser as tui_parser
+from tui.dials import KNOBS
 
 COMMANDS = ("complete", "chat", "score", "inspect", "bench", "models", "train", "evaluate")
 GPT = "python -m gpt"
@@ -192,29 +195,39 @@ def test_a_command_with_a_slip_is_refused_with_what_was_meant(
     [
         (GPT, "", "COMMAND is missing"),
         ("gpt-tui", "--seed x", "--seed is 'x'; it must be a whole number of at least 0"),
-        ("gpt-tui", "--port x", "--port is 'x'; it must be a whole number"),
-        ("gpt-tui", "-n", "--length needs a value"),
+        ("gpt-tui", "--port x", "--port is 'x'; it must be a whole number from 0 to 65535"),
+        ("gpt-tui", "--port 65536", "--port is 65536; it must be a whole number from 0 to 65535"),
+        ("gpt-tui", "-n", "-n needs a value"),
+        ("gpt-tui", "--len", "--length needs a value"),
         ("gpt-tui", "--score f --last", "--last cannot be used together with --score"),
         ("gpt-tui", "--chat=yes", "--chat takes no value"),
-        ("gpt-tui", "one two", "too many arguments: two"),
+        ("gpt-tui", "one two", "unexpected argument 'two'; put quotes around what has spaces"),
         ("gpt-tui", "--device cdua", "mps; did you mean cuda?"),
         (f"{GPT} bench", "--device cuda:x", "mps; did you mean cuda:N?"),
         (
             f"{GPT} inspect",
             "--threads -2",
-            "--threads is '-2'; it must be a whole number of at least 0",
+            "--threads is -2; it must be a whole number of at least 0",
         ),
         ("gpt-tui", "--dtype bflot16", "int4; did you mean bfloat16?"),
         ("python -m convert", "gpt2 --dtype kep", "keep; did you mean keep?"),
         ("python -m convert", "", "MODEL is missing"),
         ("python -m convert", "--forse", "no option --forse; did you mean --force?"),
-        (f"{GPT} complete", "--temperature hot", "--temperature is 'hot'; it must be a number"),
-        (f"{GPT} score", "", "one of these is missing: FILE --options"),
+        (f"{GPT} complete", "--temperature hot", "'hot'; it must be a number from 0 to 100"),
+        (f"{GPT} bench", "gpt2", "unexpected argument 'gpt2'; name a model with --model"),
+        (f"{GPT} inspect", "", "WHAT and MODEL are missing"),
+        (f"{GPT} inspect", "lens", "MODEL is missing"),
+        (f"{GPT} score", "", "FILE or --options is missing"),
         (f"{GPT} score", "--options", "--options needs at least one value"),
         (f"{GPT} train", "--preset lectrue", "384; did you mean lecture?"),
         (f"{GPT} train", "--optimizer adam", "adamw; did you mean adamw?"),
         (f"{GPT} train", "--bias yes", "--bias is 'yes'; it must be true or false"),
         (f"{GPT} train", "--drop 0 --re", "--re is short for several options: "),
+        (f"{GPT} train", "--steps 0", "--steps is 0; it must be a whole number of at least 1"),
+        (f"{GPT} train", "--weight-decay -1", "is -1; it must be a number of at least 0"),
+        (f"{GPT} train", "--lr inf", "--lr is 'inf'; it must be a number above 0"),
+        (f"{GPT} train", "--momentum 1.0", "a number of at least 0 and below 1"),
+        (f"{GPT} train", "--seed 4294967296", "a whole number from 0 to 4294967295"),
         (f"{GPT} evaluate", "--only slidng", "sliding; did you mean sliding?"),
     ],
 )
@@ -224,6 +237,18 @@ def test_a_mistake_is_one_sentence(
     found = refusal(PARSERS[program], arguments.split(), capsys)
     assert sentence in found
     assert found.endswith(sentence) or sentence.endswith(" ")
+
+
+def test_what_was_not_understood_points_to_the_help_of_its_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["score", "shakespeare", "a b", "\x1b" * 99])
+    shown = repr("\x1b" * 60 + "...")
+    assert capsys.readouterr().err == (
+        f"error: unexpected arguments 'a b', {shown}; put quotes around what has spaces; name a "
+        "model with --model\nhelp: python -m gpt score --help\n"
+    )
 
 
 def test_a_closed_stderr_changes_no_status(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +328,17 @@ def test_dashes_and_capitals_make_no_difference_to_what_is_near() -> None:
     assert nearest("revsion", ("version", "revision")) == "revision"
     assert nearest("GPT2", ("gpt2", "gpt2-xl")) == "gpt2"
     assert nearest("x" * 10**6, ("xx",)) is None
+
+
+def test_complete_says_with_what_the_interface_begins() -> None:
+    begins = {
+        knob.name: float(knob.value) for knob in KNOBS if knob.name in SETTINGS and knob.value
+    }
+    changed = {n: v for n, v in begins.items() if v != getattr(Sampling(), n)}
+    words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())
+    for command in ("complete", "chat"):
+        shown = PARSERS[f"{GPT} {command}"].format_help()
+        assert f"The interface begins with {words}." in shown
 
 
 def test_train_has_an_option_for_every_field() -> None:

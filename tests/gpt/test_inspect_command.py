@@ -27,7 +27,11 @@ TEXT = "to be or"
 DIRECTION = ["--towards", "to", "--away", "be", "--layer", "0"]
 LOOKS: dict[str, tuple[list[str], list[type[Record]], str]] = {
     "lens": (["--last", "3", "--middle"], [LensGrid], "layer 2 after attention"),
-    "lens of a layer": (["--layer", "1", "--top", "3"], [LensCell], "layer 1 predicts for token 8"),
+    "lens of a layer": (
+        ["--layer", "1", "--top", "3"],
+        [LensCell],
+        "what layer 1 expects as token 8",
+    ),
     "heads": (["--mute", "1.2"], [Heads], "previous   first duplicate induction"),
     "attention": (["--layer", "2", "--head", "1", "--cut", "0:7@2"], [Work], "masked"),
     "logits": (["--token", "a", "--versus", "#3"], [LogitParts], "layer 2 MLP"),
@@ -62,19 +66,20 @@ def test_every_look_is_a_table_and_a_json_object(
 
 
 HEADINGS = {
-    "lens": 'to the end of "to be or": the best token of each layer with its probability in %',
-    "lens of a layer": 'after "to be or": layer 1 predicts for token 8, in % of probability',
-    "heads": 'after "to be or": where each head looks from token 7 "r"',
-    "attention": 'after "to be or": layer 2, head 1 (keys and values of head 1), at token 7 "r"',
-    "logits": 'after "to be or": the parts of the logit of "a" minus that of "d", in nats',
-    "mattered": 'after "to be or": what each token did for log p of "a", in nats, +',
-    "mattered without a part": 'after "to be or": what each token did for log p of ',
-    "knockout": 'to the end of "to be or": KL(original ‖ changed) in nats and the probability',
-    "patch": 'minus that of "a" if one activation is that of the other text, as a share',
-    "steer": 'in "to be or": Euclidean norms',
-    "neighbours": 'embedding: the tokens nearest to "to be or" minus "a", by cosine',
-    "neighbours on a plane": 'embedding: x and y, without a unit, of the tokens of "to be or"',
-    "model": "weights: number of parameters, shape and name",
+    "lens": '"to be or": what each layer expects in the place of each token, and how probable',
+    "lens of a layer": 'after "to be or": what layer 1 expects as token 8, the most probable first',
+    "heads": 'after "to be or": where each head looks from token 7 "r": the token with the largest',
+    "attention": 'after "to be or": what head 1 of layer 2 (keys and values of head 1) calculates',
+    "logits": 'after "to be or": what each part of the network adds to the logit of "a" minus that '
+    'of "d", in nats, the largest first',
+    "mattered": 'after "to be or": what each token does to log p of "a", in nats; +',
+    "mattered without a part": 'after "to be or": what each token does to log p of ',
+    "knockout": '"to be or": how far the change moves the prediction of each token, as KL(original',
+    "patch": 'minus that of "a" if one activation is taken from the other text, from 0 (as in this',
+    "steer": '"to be or": lengths (Euclidean norms) of the direction and of the stream',
+    "neighbours": 'embedding: the tokens nearest to "to be or" minus "a", first by cosine',
+    "neighbours on a plane": 'embedding: the places (x and y) of the tokens of "to be or" on two',
+    "model": "weights in the order of the network: number of parameters, shape and name",
 }
 
 
@@ -83,7 +88,9 @@ def test_a_table_begins_with_what_is_asked(
     name: str, tiny_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     look(name, tiny_directory)
-    assert HEADINGS[name] in capsys.readouterr().out.splitlines()[0]
+    first, *rows = capsys.readouterr().out.splitlines()
+    assert HEADINGS[name] in first
+    assert [line.rstrip() for line in rows] == rows
 
 
 @pytest.mark.parametrize("what", ["logits", "mattered"])
@@ -92,7 +99,7 @@ def test_the_most_probable_token_is_named(
 ) -> None:
     main(["inspect", "lens", str(tiny_directory), TEXT, "--layer", "2", "--top", "1"])
     heading, best = capsys.readouterr().out.splitlines()
-    assert "output predicts for token 8" in heading  # layer 2 is the last one
+    assert "what output expects as token 8" in heading  # layer 2 is the last one
     main(["inspect", what, str(tiny_directory), TEXT])
     assert f'of "{best.split()[-1]}", in nats' in capsys.readouterr().out.splitlines()[0]
 
@@ -144,6 +151,7 @@ def test_the_text_may_come_from_a_pipe(
 ) -> None:
     class Pipe:
         buffer = io.BytesIO(b"to be")
+        isatty = staticmethod(lambda: False)
 
     monkeypatch.setattr("sys.stdin", Pipe())
     main(["inspect", "knockout", str(tiny_directory), "--mute", "1", "--json"])
@@ -162,7 +170,6 @@ def test_the_text_may_come_from_a_pipe(
         (["logits", "--token", "#99"], "there is no token 99"),
         (["logits", "--token", "#" + "9" * 5000], "this model knows 29 characters"),
         (["attention", "--layer", "3"], "there is no layer 3"),
-        (["lens", "--last", "0"], "--last and --top must be at least 1"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -182,6 +189,9 @@ def test_options_that_make_no_sense_are_refused(
         ["lens", "m", "a", "--mute", "1.2.3"],
         ["lens", "m", "a", "--cut", "1-2"],
         ["lens", "m", "a", "--cut", "²"],
+        ["lens", "m", "a", "--last", "0"],
+        ["lens", "m", "a", "--layer", "1", "--top", "0"],
+        ["steer", "m", "a", "--strength", "nan"],
         ["lens"],
     ],
 )

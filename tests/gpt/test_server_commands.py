@@ -125,9 +125,11 @@ def test_ignored_settings_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     )
     model = ServerModel(session)
     model.generate([1], Sampling(temperature=0.5, top_k=3), Limits(), top=2)
-    assert capsys.readouterr().err == "note: the server ignores: top_k\n"
+    assert capsys.readouterr().err == "note: the server ignores: --top-k\n"
     model.generate([1], Sampling(temperature=0.5), Limits(), top=2)
     assert not capsys.readouterr().err
+    model.branches([1], Sampling(banned=((1,),), boosted=(((2,), 1.0),)), Limits(), 3, top=2)
+    assert capsys.readouterr().err == "note: the server ignores: --ban, --boost\n"
 
 
 def test_settings_have_the_names_of_the_screen() -> None:

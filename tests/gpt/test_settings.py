@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt.__main__ import main
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
 from gpt.generate import Limits, blocked
@@ -145,15 +144,6 @@ def test_a_number_that_python_will_not_even_write_is_refused_by_its_name() -> No
     for values in ({"boosted": [[1, 10**5000]]}, {"top_k": 10**5000}, {"seed": -(10**5000)}):
         with pytest.raises(UserError, match="too long to show; it must be"):
             Sampling.from_dict(values)
-
-
-@pytest.mark.parametrize("n", ["-1", "-2147483648", "2147483648"])
-def test_a_number_of_tokens_is_refused_as_other_settings_are(tiny: Checkpoint, n: str) -> None:
-    with pytest.raises(SystemExit) as ending:
-        main(["complete", "some", "--model", "tiny", "-n", n])
-    assert ending.value.code == (
-        f"error: max_new_tokens is {n}; it must be a whole number from 0 to 2147483647"
-    )
 
 
 @pytest.mark.parametrize("n", [True, 1.0, "1", None])

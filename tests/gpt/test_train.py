@@ -319,6 +319,7 @@ def test_presets_have_the_documented_numbers_of_parameters() -> None:
     assert sizes == {
         "bigram": 0.02,
         "lecture": 10.8,
+        "speedrun": 0.2,
         "128": 0.87,
         "192": 2.68,
         "256": 4.85,

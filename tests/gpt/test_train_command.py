@@ -19,11 +19,12 @@ import torch
 from gpt.__main__ import main
 from gpt.checkpoint import load
 from gpt.config import ModelConfig
+from gpt.errors import UserError
 from gpt.tokenizer import BPETokenizer, byte_alphabet
 from gpt.training.data import Corpus
 from gpt.training.display import Lines
 from gpt.training.evaluate import mean_loss
-from gpt.training.loop import StepReport, TrainConfig
+from gpt.training.loop import RANGES, StepReport, TrainConfig
 from gpt.training.options import field_docs
 from gpt.training.report import overfitting
 from gpt.training.run_files import RunFiles
@@ -382,15 +383,23 @@ def test_a_directory_that_is_not_a_checkpoint_is_refused_before_training(tmp_pat
             main(["train", "--data", str(path), "--out", str(place), *endless, *SMALL])
 
 
-@pytest.mark.parametrize(
-    "bad",
-    ["--steps 0", "--lr -1", "--patience -1", "--batch-size 0", "--n-head 5"],
-)
-def test_settings_out_of_range_are_refused(tmp_path: Path, bad: str) -> None:
+@pytest.mark.parametrize(("name", "bad"), [("steps", 0), ("lr", -1.0), ("patience", -1)])
+def test_settings_out_of_range_are_refused(
+    name: str, bad: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noun, _ = RANGES[name]
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["train", f"--{name}", str(bad)])
+    assert capsys.readouterr().err.startswith(f"error: --{name} is {bad}; it must be {noun}\n")
+    with pytest.raises(UserError, match=f"^{name} is {bad}; it must be {noun}$"):
+        TrainConfig(**{"steps": 1, "batch_size": 1, "lr": 0.1, name: bad})  # type: ignore[arg-type]
+
+
+def test_a_network_that_makes_no_sense_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text(SENTENCE * 30)
-    with pytest.raises(SystemExit, match="error: "):
-        main(["train", "--data", str(path), *SMALL, *bad.split()])
+    with pytest.raises(SystemExit, match=r"n_embd .* is not divisible by its n_head 5"):
+        main(["train", "--data", str(path), *SMALL, "--n-head", "5"])
 
 
 def test_the_help_of_every_option_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:

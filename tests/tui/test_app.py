@@ -194,7 +194,7 @@ async def test_a_setting_that_makes_no_sense_is_named_and_the_prompt_stays() -> 
     async with running(app, size=(110, 40)) as pilot:
         main_screen(app).query_one("#top_p", Dial).value = "7"
         screen = await write(pilot, app, "abc")
-        assert complaints(app) == ["top_p is 7.0; it must be a number from 0 to 1"]
+        assert complaints(app) == ["top-p is 7.0; it must be a number from 0 to 1"]
         assert screen.query_one(Prompt).text == "abc"
         assert screen.document.text == ""
 
@@ -491,7 +491,7 @@ async def test_every_key_that_cannot_act_while_the_model_writes_says_so() -> Non
         for key in [*keys.split(), "f3", "f5", "f8", "ctrl+b", "ctrl+g", "ctrl+n", "ctrl+o"]:
             app.clear_notifications()
             await pilot.press(key)
-            assert complaints(app) == ["The model is still writing; Esc stops it."], key
+            assert complaints(app) == ["The model is still at work; Esc stops it."], key
         backend.go_on.set()
 
 
@@ -570,7 +570,7 @@ async def test_a_problem_of_the_settings_is_shown_whole() -> None:
         for name, value, said in (
             ("temperature", "-1", "temperature is -1.0; it must be a number from 0 to 100"),
             ("top_k", "2.5", "top-k is '2.5'"),
-            ("length", "-5", "max_new_tokens is -5"),
+            ("length", "-5", "length is -5"),
             ("seed", "-1", "seed is -1"),
         ):
             dial = screen.controls.query_one(f"#{name}", Dial)

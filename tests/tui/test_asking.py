@@ -19,7 +19,7 @@ from tui.measure import find
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
 from tui.screens.texts import Question
-from tui.widgets.dial import Dial
+from tui.widgets.dial import Dial, Words
 from tui.widgets.layers import LayersPanel
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
@@ -71,6 +71,40 @@ async def test_a_token_is_banned_and_allowed_again() -> None:
         app.clear_notifications()
         await pilot.press("ctrl+n")
         assert not complaints(app)
+
+
+async def test_a_space_that_a_person_typed_before_a_word_stays() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        controls = screen.controls
+        assert controls
+        assert "words" not in str(controls.border_subtitle)
+        banned = screen.query_one("#banned", Input)
+        screen.panels.chosen = "sampling"
+        await pilot.pause()
+        banned.focus()
+        await pilot.press(*" the ", "space", *"a")
+        assert banned.value == "·the ·a"  # seen, and as it acts
+        await at(pilot, screen, 2)
+        await pilot.press("x")
+        assert banned.value == f"·the ·a #{ord('h')}"
+        await pilot.pause()
+        assert Content.from_markup(str(controls.border_subtitle)).plain == "balanced + 3 banned ▾"
+        assert controls.preset == "balanced"
+        await pilot.press("x", "plus")
+        await pilot.pause()
+        assert banned.value == "·the ·a"
+        said = Content.from_markup(str(controls.border_subtitle)).plain
+        assert said == "balanced + 2 banned + 1 boosted ▾"
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [("king", "king"), (" king", "·king"), ("a b", "a b"), ("a  b", "a ·b"), ("a  ", "a  ")],
+)
+def test_the_field_shows_the_space_that_belongs_to_a_word(typed: str, shown: str) -> None:
+    assert Words().validate_value(typed) == shown
 
 
 async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:

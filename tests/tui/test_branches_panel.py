@@ -190,7 +190,7 @@ async def test_nothing_happens_while_the_model_writes_but_a_reason_is_said() -> 
             await pilot.press(key)
             await pilot.pause()
             if key != "up":
-                assert "still writing" in complaints(app)[-1]
+                assert "still at work" in complaints(app)[-1]
         assert screen.document.branch_count == 2
         backend.go_on.set()
         await until_written(pilot, screen)

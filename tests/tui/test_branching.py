@@ -175,7 +175,7 @@ async def test_the_waterfall_says_why_it_is_empty() -> None:
         table = screen.query_one(WaterfallTable)
         while not screen.document.path or not table.display:
             await pilot.pause()
-        assert str(table.render()) == "The model is still writing"
+        assert str(table.render()) == "The model is still at work"
         backend.go_on.set()
         await until_written(pilot, screen)
         table.found = Waterfall(

@@ -14,13 +14,14 @@ from gpt.checkpoint import save
 from gpt.settings import Sampling
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
-from tests.tui.fake import FakeBackend, app_with, main_screen, reading, running
+from tests.tui.fake import FakeBackend, app_with, main_screen, reading, running, token
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui.app import GPTApp
 from tui.backend import BackendError
 from tui.document import Node
-from tui.screens.comparison import ComparisonScreen, WhatIfScreen, differences
+from tui.sampling_words import Spelling, differences
+from tui.screens.comparison import ComparisonScreen, Side, WhatIfScreen
 from tui.screens.main import MainScreen
 from tui.screens.model_comparison import ModelComparisonScreen
 from tui.screens.models import ModelPicker
@@ -62,7 +63,7 @@ async def test_the_same_dice_with_another_setting_beside_the_original() -> None:
             "".join(s.text for s in view.render_line(0) if s.style and s.style.underline)
             for view in (old, new)
         ]
-        assert underlined == ["ll", "x"]  # the last ones are selected, and look like that
+        assert underlined == ["lo", "x"]  # the first ones are selected, and look like that
         await pilot.press("escape")
         # The reader is where they were, with its numbers; the other text is a branch.
         assert main_screen(app).document.text == "abhello"
@@ -113,8 +114,41 @@ def test_differences_name_settings_and_values() -> None:
     a = Sampling(temperature=0.5, seed=3)
     assert differences(a, a) == "no setting differs"
     b = Sampling(temperature=0.7, seed=3, banned=((4,),))
-    assert differences(a, b) == "temperature 0.5 → 0.7, banned () → ((4,),)"
+    assert differences(a, b) == "temperature 0.5 → 0.7, banned nothing → #4"
     assert "not known" in differences(None, b)
+
+
+def test_differences_name_banned_and_boosted_tokens_as_a_person_wrote_them() -> None:
+    the, king, of_king = (58, 46, 43), (9, 8), (1, 9, 8)
+    spelling = Spelling(
+        {" the": (the,), "king": (king, of_king), "kin": ((9,),), "": ()}, {7: b"e", 5: b"\n"}
+    )
+    a = Sampling(banned=(the,))
+    assert differences(a, Sampling(), spelling) == 'banned " the" → nothing'
+    b = Sampling(banned=(the, (7,), (3, 7), king, of_king), boosted=(((5,), 2), ((6,), 2)))
+    assert differences(a, b, spelling) == (
+        'banned " the" → "king", " the", "e", #3 #7, boosted nothing → "⏎" +2, #6 +2'
+    )
+    half = Sampling(banned=(king,))  # one of two forms is not the word
+    assert differences(half, Sampling(), spelling) == "banned #9 #8 → nothing"
+
+
+async def test_what_if_says_which_ban_is_gone() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        banned = screen.query_one("#banned", Input)
+        banned.value = "·the"
+        await pilot.pause()
+        await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        banned.value = ""
+        await pilot.press("f8")
+        await until_written(pilot, screen)
+        while not isinstance(app.screen, ComparisonScreen):
+            await pilot.pause()
+        shown = str(app.screen.query_one(Static).render())
+        assert shown == 'Same random seed; banned " the" → nothing'
 
 
 async def beside(pilot: Pilot[None], app: GPTApp, key: str, kind: type[Screen[None]]) -> None:
@@ -269,3 +303,19 @@ async def test_a_beginning_that_is_cut_otherwise_is_not_another_beginning() -> N
         await pilot.pause()
         found = "".join(s.text for s in view.render_line(0) if s.style and s.style.underline)
         assert found.strip() == "ll"  # the last token is the selected one
+
+
+async def test_two_branches_are_shown_where_they_part() -> None:
+    same = [Node(token(i, "word\n"), False) for i in range(200)]
+    left = [*same, *(Node(token(200 + i, "left\n"), False) for i in range(100))]
+    right = [*same, Node(token(200, "right\n"), False)]
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = ComparisonScreen("", Side("a", left, 200), Side("b", right, 200))
+        app.push_screen(screen)
+        for _ in range(3):
+            await pilot.pause()
+        views = list(screen.query(TokenView))
+        assert [view.index for view in views] == [200, 200]
+        rows = "\n".join(row.text for row in screen._compositor.render_strips())
+        assert "left" in rows and "right" in rows

@@ -53,7 +53,7 @@ def test_from_an_opening_line_to_a_changed_token_and_back(
     terminal.press("escape")
     terminal.shows("position", "╭─ Text · colour: probability")
     terminal.press(" ")
-    terminal.shows("All keys", "Look inside")
+    terminal.shows("All keys", "Change")
     terminal.press("escape")
     terminal.hides("All keys")
     terminal.press("escape")
@@ -86,7 +86,9 @@ def test_candidates_sliders_tabs_and_hints_take_the_mouse(start: Start) -> None:
     column, row = terminal.place("2 h")
     terminal.click(column, row)
     terminal.shows("branch 2 of 2", "Done")
-    terminal.click(*terminal.place("new text"))
+    terminal.click(*terminal.place("effects"))
+    terminal.shows("How each setting changes")
+    terminal.press("ctrl+n")
     terminal.shows("Once upon a time")
     terminal.click(*terminal.place("The capital of France"))
     terminal.shows("The capital of France is")
@@ -106,3 +108,30 @@ def test_presenter_mode_asks_before_it_answers(start: Start) -> None:
     terminal.shows("The model's probabilities", "▸ .*█")
     terminal.press("escape")
     terminal.shows("temperature", "context 18/512")
+
+
+def test_a_text_is_opened_again_where_it_was_left_and_keys_never_go_to_a_hidden_field(
+    start: Start,
+) -> None:
+    terminal = start(size=(80, 24))
+    terminal.shows("Type an opening line", "F1 help")
+    terminal.press("tab", ".", "tab")
+    terminal.shows("temperature .*0.8")
+    terminal.press("up", "up", "0.5")
+    terminal.shows("temperature .* 0.5 ")
+    terminal.press("escape")
+    terminal.shows("No token yet", "Enter send")
+    terminal.press("to be")
+    terminal.shows("5 tokens: t o · b e")
+    terminal.press("enter")
+    terminal.shows("Done: 12 tokens")
+    terminal.press("tab", "home", *["right"] * 5)
+    terminal.shows("position 5", "1-9 take")
+    terminal.press("escape")
+    terminal.shows("Letters go here now")
+    assert terminal.quit() == 0
+    again = start("--last", size=(80, 24))
+    again.shows("position 5", "to be")
+    again.press("tab", ".")
+    again.shows("temperature .*0.5")
+    assert again.quit() == 0

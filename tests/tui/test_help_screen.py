@@ -26,7 +26,7 @@ from tui.inside.view import InsideView
 from tui.inside.views import VIEWS
 from tui.keys import GROUPS, KEYS
 from tui.possible import NO_TEXT
-from tui.screens.help import HERE, WORDS, HelpScreen
+from tui.screens.help import HERE, SETTINGS, WORDS, HelpScreen
 from tui.screens.inside import InsideScreen
 from tui.screens.main import MainScreen
 from tui.widgets.topics import Row, Topic
@@ -59,7 +59,7 @@ async def test_every_key_and_every_word_is_there_by_group() -> None:
         screen = await opened(pilot, app)
         topics = shown(screen)
         sections = list(dict.fromkeys(topic.section for topic in topics))
-        assert sections == [*GROUPS, WORDS]
+        assert sections == [*GROUPS, SETTINGS, WORDS]
         ids = {c.key.id for topic in topics for c in topic.commands if c.key}
         assert ids == {c.key.id for c in key_commands(main_screen_below(app)) if c.key}
         assert {key.id for key in KEYS} - ids == set()
@@ -81,6 +81,15 @@ def main_screen_below(app: GPTApp) -> MainScreen:
         ("Ctrl+B", "Branch"),
         ("unsure", "Uncertain token"),
         ("perplexty", "perplexity"),
+        ("branches", "Set branches"),
+        ("several texts", "Set branches"),
+        ("slide", "Set Slide context when full"),
+        ("context full", "Set Slide context when full"),
+        ("ban", "Set banned"),
+        ("undo", "Branch"),
+        ("go back", "Branch"),
+        ("mute", "knock-out"),
+        ("nats", "nat"),
     ],
 )
 async def test_typing_finds_keys_and_words_alike(typed: str, first: str) -> None:
@@ -90,7 +99,7 @@ async def test_typing_finds_keys_and_words_alike(typed: str, first: str) -> None
         await pilot.press(*typed)
         await pilot.pause()
         found = shown(screen)
-        assert first in [topic.name for topic in found[:3]]
+        assert first in [topic.name for topic in found[:4]]
         assert len(found) < 30
         screen.field.value = "qqqq"
         await pilot.pause()
@@ -98,6 +107,21 @@ async def test_typing_finds_keys_and_words_alike(typed: str, first: str) -> None
         assert screen.topics.option_count == 1  # a sentence says that nothing was found
         await pilot.press("enter", "up", "down", "pagedown", "escape")
         assert isinstance(app.screen, MainScreen)
+
+
+async def test_a_setting_says_where_it_is_and_enter_goes_there() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:  # the panel of the settings is hidden
+        screen = await opened(pilot, app)
+        await pilot.press(*"context full")
+        await pilot.pause()
+        topic = highlighted(screen)
+        assert topic.name == "Set Slide context when full"
+        assert topic.sentence.startswith("In the panel Sampling: ")
+        await pilot.press("enter")
+        for _ in range(5):
+            await pilot.pause()
+        assert app.focused and app.focused.id == "slide" and app.focused.region.area
 
 
 async def test_it_opens_at_a_term_with_its_meaning_highlighted() -> None:

@@ -16,7 +16,9 @@ from tests.tui.test_inside import TEXT, drawn, inside, press
 from tests.tui.test_snapshots import picture
 from tui.heat import MEASURES, norm_scale
 from tui.inside.head_strips import KINDS, strip
-from tui.labels import percent
+from tui.inside.view import InsideView
+from tui.inside.views import VIEWS
+from tui.labels import fit_hints, percent
 
 
 async def test_the_grid_has_each_layers_guess_and_the_ten_best_of_the_cell_under_the_cursor() -> (
@@ -195,3 +197,33 @@ def test_norms_are_coloured_from_the_shortest_to_the_longest() -> None:
     assert heats[0] == max(scale.legend.values()) and heats[1] == 0 < heats[2] < heats[0]
     assert norm_scale("Length", {0: 2.0}).heat(token(0, "a")) == 0
     assert norm_scale("Length", {}).heat(token(0, "a")) == 0
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.NAME)
+def test_a_key_has_the_same_name_in_the_border_and_in_the_footer(view: type[InsideView]) -> None:
+    found = {
+        key.strip(): binding.description
+        for each in view.__mro__
+        for binding in each.__dict__.get("BINDINGS", ())
+        for key in binding.key.split(",")
+    }
+    named = 0
+    for hint in view.HELP.split(" · "):
+        keys, _, name = hint.partition(" ")
+        while len(name.partition(" ")[0]) == 1 and " " in name:  # further keys of the same thing
+            name = name.partition(" ")[2]
+        description = found.get({"Space": "space"}.get(keys, keys))
+        if description is not None:
+            named += 1
+            assert description in (name, f"next {name}")
+    assert named or view.NAME == "Model"  # it has only keys that need no name
+
+
+def test_hints_that_do_not_fit_are_left_out_whole() -> None:
+    assert [fit_hints("a one · b two · c three", width) for width in (3, 12, 13, 22, 23)] == [
+        "a one",
+        "a one",
+        "a one · b two",
+        "a one · b two",
+        "a one · b two · c three",
+    ]

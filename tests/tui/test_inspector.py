@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.style import Style
+from textual.app import App, ComposeResult
 
 from gpt.step import Candidate, Step
 from tui.bars import FULL, bar, full_bar
 from tui.heat import CERTAIN, STEPS, heat
 from tui.labels import percent, visible
-from tui.widgets.inspector import Row, describe, rows
+from tui.widgets.inspector import Inspector, Row, describe, rows
 
 
 def made(token_id: int, sampling: bool = True) -> Step:
@@ -79,14 +80,35 @@ def test_the_numbers_say_what_they_are() -> None:
     assert lines == [
         '"a"  id 0 · position 7',
         "P = 10.0 %   rank 4   ≈ 2.7 equally likely",
-        "drawn at 20.0 % · entropy 1.00 nats",
+        "drawn with P = 20.0 % · entropy 1.00 nats",
     ]
-    assert describe(made(0, sampling=False))[-1].plain.startswith("your text")
+    assert describe(made(0, sampling=False))[-1].plain.startswith("typed or taken by you")
     not_sampled = describe(made(0, sampling=False), False)[-1].plain
     assert not_sampled.startswith("not sampled by this model")
     bare = [line.plain for line in describe(Step(0, 5, b" ", " "))]
     assert bare[0].startswith('"·"')
     assert bare[-1] == "First token: nothing to predict it from"
+
+
+@pytest.mark.parametrize("width", [20, 30, 45, 56, 76, 110])
+@pytest.mark.parametrize("height", [6, 8, 9, 12])
+async def test_the_numbers_have_a_heading_at_every_size(width: int, height: int) -> None:
+    class Shown(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Inspector()
+
+    app = Shown()
+    async with app.run_test(size=(width, height)):
+        panel = app.query_one(Inspector)
+        panel.step, panel.vocab_size = made(1), 10
+        lines = str(panel.render()).split("\n")
+        assert len(lines) <= height
+        (heading,) = (line for line in lines if " model" in line)
+        first, second = heading.index("model"), heading.index("sampling")
+        (row,) = (line for line in lines if "▸" in line)
+        # Each heading begins where its column does.
+        assert row.index("25.0 %") > first and row.rindex("25.0 %") > second
+        assert row.index("25.0 %") < second - 6
 
 
 @given(st.floats(0, 1), st.integers(1, 60), st.none() | st.floats(0, 1))

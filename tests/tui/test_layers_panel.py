@@ -20,6 +20,7 @@ from gpt.sanitize import one_line
 from gpt.step import Step
 from tui.document import Node
 from tui.heat import attention_scale
+from tui.widgets.head_rows import heads
 from tui.widgets.layer_picture import Attention, Found, Looks, Styles
 from tui.widgets.layer_rows import curve, picture, shown_layers
 from tui.widgets.layers import LayersPanel
@@ -88,11 +89,65 @@ async def shown(
 async def test_every_layer_has_its_guess_and_the_probability_and_rank_of_the_token() -> None:
     async with shown() as (app, _, _):
         lines = app.lines
-    assert lines[0].split() == ["after", "guess", 'P("f")', "rank"]
-    assert lines[1].split() == ["embedding", "x", "█████▌", "20.0", "%", "4"]
+    assert lines[0].split() == ["after", "guess,", "its", "P", 'P("f")', "rank"]
+    assert lines[1].split() == ["embedding", "x", "60.7", "%", "20.0", "%", "4"]
     assert lines[3].split()[:3] == ["layer", "2", "x"] and lines[3].endswith("60.0 %      2")
     assert lines[4].split()[0] == "▸output" and lines[4].endswith("80.0 %      1")
-    assert lines[5].split() == ["rank", "4", "▅▅▅▄▄▄▃▃▃▁▁▁", "1"]
+    assert lines[5].split() == ["rank", "by", "layer", "4", "▅▅▅▄▄▄▃▃▃▁▁▁", "1"]
+
+
+@pytest.mark.parametrize("width", range(24, 110))
+@pytest.mark.parametrize("height", [7, 24])
+def test_a_bar_never_stands_without_its_own_number(width: int, height: int) -> None:
+    layers = answer(3, 2, 5)  # each guess has e^-0.5 = 60.7 %, the token in the text other ones
+    found = Found(text(6), layers, 1, 0, Attention(layers[1].attention))
+    rows = picture(found, Looks(width, height, STYLES)).rows
+    heading, *lines = ["".join(segment.text for segment in row) for row in rows]
+    shown = [line for line in lines if "layer 2" in line or "output" in line]
+    assert len(shown) == 2
+    for line in shown:
+        has_bar = any(block in line for block in "█▉▊▋▌▍▎▏")
+        has_number = "60.7 %" in line
+        assert has_number or not has_bar
+        assert has_number == ("its P" in heading)
+        assert has_number == (min(width, lens_width(width, height)) >= 42)
+
+
+def lens_width(width: int, height: int) -> int:
+    """The cells of the layers: they are at the left of their attention, or above it."""
+    beside = width >= 96 or (width >= 52 and height < 9)
+    return min(56, (width - 2) * 3 // 5) if beside else width
+
+
+@pytest.mark.parametrize(
+    ("n_heads", "width", "head", "shown"),
+    [
+        (6, 22, 0, "token   weight 123456"),
+        (6, 30, 0, "looks at  weight 1 2 3 4 5 6"),
+        (12, 30, 0, "looks at  weight 1         12"),
+        (12, 30, 5, "looks at  weight     5"),
+        (12, 30, 12, "looks at  weight           12"),
+    ],
+)
+def test_the_heads_have_numbers_where_they_have_cells(
+    n_heads: int, width: int, head: int, shown: str
+) -> None:
+    layers = answer(1, n_heads, 5)
+    found = Found(text(6), layers, 1, head, Attention(layers[1].attention))
+    rows, grid = heads(found, Looks(width, 7, STYLES))
+    assert grid and grid.n_shown == n_heads
+    assert "".join(segment.text for segment in rows[1]).rstrip() == shown
+
+
+def test_the_tokens_that_are_not_shown_are_called_others_or_more() -> None:
+    layers = answer(1, 2, 200)
+    found = Found(text(201), layers, 1, 0, Attention(layers[1].attention))
+
+    def last(width: int) -> str:
+        rows, _ = heads(found, Looks(width, 7, STYLES))
+        return "".join(segment.text for segment in rows[-1])
+
+    assert last(22).split()[0] == "others" and last(40).split()[:2] == ["196", "more"]
 
 
 async def test_the_keys_choose_layer_and_head_and_the_screen_hears_of_it() -> None:

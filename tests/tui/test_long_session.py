@@ -53,7 +53,7 @@ def test_a_person_uses_everything(home: Path, tmp_path: Path) -> None:
     leave("⚑")
     # What the settings do, and what if they were others.
     press(F2)
-    until("How each setting changes the odds")
+    until("How each setting changes the probabilities")
     press(F2, "x")
     until("Banned ")
     press(F8)

@@ -22,7 +22,7 @@ from tui.export.parts import said_settings
 from tui.glossary import TERMS
 from tui.lookup import find
 from tui.node import Node
-from tui.screens.comparison import differences
+from tui.sampling_words import differences
 from tui.screens.help import _words
 from tui.screens.main import MainScreen
 from tui.screens.order import OrderScreen
@@ -160,7 +160,7 @@ async def test_keys_sliders_and_mistakes() -> None:
         assert str(controls._problem.content) == "window is '1.5'; it must be a whole number"
         field(screen, "penalty_window").value = "-1"
         await pilot.pause()
-        assert str(controls._problem.content).startswith("penalty_window is -1; it must be")
+        assert str(controls._problem.content).startswith("window is -1; it must be")
 
 
 def command(commands: list[Command], name: str) -> Command:
@@ -293,9 +293,11 @@ def test_order_and_mu_are_saved_and_exported(home: Path) -> None:
     assert loaded.path[1].sampling == sampling
     assert loaded.path[1].step.mirostat_mu == 4.5
     assert said_settings([sampling]) == (
-        "temperature 1.5, min p 0.1, mirostat tau 3, "
-        "in the order min-p, temperature, mirostat, seed 7"
+        "temperature 1.5, min-p 0.1, mirostat 3, in the order min-p, temperature, mirostat, seed 7"
     )
+    banned = replace(sampling, banned=((2,), (9,)), order=())
+    said = 'temperature 1.5, min-p 0.1, mirostat 3, banned "b", #9, seed 7'
+    assert said_settings([banned], loaded.path) == said
     usual = replace(sampling, order=())
     said = "order temperature, min-p, mirostat → min-p, temperature, mirostat"
     assert differences(usual, sampling) == said

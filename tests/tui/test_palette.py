@@ -46,7 +46,7 @@ SYNONYMS = {
     "save": "Export",
     "what if": "What if: the same random seed",
     "counterfactual": "What if: the same random seed",
-    "nucleus": "How each setting changes the odds",
+    "nucleus": "How each setting changes the probabilities",
     "clipboard": "Copy the text",
     "reroll": "Draw this token again",
     "tokenization": "Show tokens as boxes",
@@ -68,6 +68,14 @@ SYNONYMS = {
     "e": "Layers: each layer's guess",
     "gruvbox": "Theme: gruvbox",
     "what is entropy": "What is entropy?",
+    "branches": "Set branches",
+    "several texts": "Set branches",
+    "slide": "Set Slide context when full",
+    "context full": "Set Slide context when full",
+    "ban a word": "Set banned",
+    "go back": "Next branch",
+    "mute": "Look inside",
+    "nats": "What is nat?",
 }
 
 

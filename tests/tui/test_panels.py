@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from textual.content import Content
 from textual.widgets import Checkbox, Input
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui.backend import BackendError, CancelledAnswerError
+from tui.runs import CONTEXT_FULL, READY
+from tui.screens.inside import InsideScreen
 from tui.widgets.big_bars import BigBars
 from tui.widgets.dial import Dial
 from tui.widgets.panels import ALWAYS, NAMES
@@ -286,3 +289,76 @@ async def test_an_engine_that_is_restarted_twice_at_once_is_followed_once_each()
         while len(backend.loaded) < before + 2 or not screen.session.loaded:
             await pilot.pause()
         assert not complaints(app)
+
+
+async def test_that_the_context_is_full_is_said_as_long_as_it_holds() -> None:
+    app = app_with(FakeBackend("h" * 62))  # with "ab" it fills the context of 64 tokens
+    async with running(app, (60, 20)) as pilot:
+        screen = await write(pilot, app, "ab")
+        controls = screen.controls
+        assert controls
+
+        def said() -> str:
+            return Content.from_markup(str(screen.prompt.border_subtitle)).plain
+
+        def is_on_the_screen() -> bool:
+            rows = [row.text for row in screen._compositor.render_strips()]
+            return any(CONTEXT_FULL.message in row for row in rows)
+
+        screen.draw(CONTEXT_FULL)
+        await at(pilot, screen, 10)
+        await pilot.pause()
+        assert said() == CONTEXT_FULL.message and is_on_the_screen()
+        screen.query_one("#slide", Checkbox).value = True
+        await pilot.pause()
+        assert said() == READY.message
+        screen.query_one("#slide", Checkbox).value = False
+        screen.draw(CONTEXT_FULL)
+        await pilot.press("delete")
+        await pilot.pause()
+        assert len(screen.document.path) == 10 and said() == READY.message
+
+
+@pytest.mark.parametrize("key", ["enter", "L"])
+async def test_the_panel_of_the_layers_leads_inside(key: str) -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        await pilot.press("a")
+        await pilot.pause()
+        assert app.focused is screen.layers_panel
+        await pilot.press(key)
+        await pilot.pause()
+        assert isinstance(app.screen, InsideScreen)
+
+
+async def test_a_checkbox_is_seen_without_a_tick_and_without_colour() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (120, 40)) as pilot:
+        screen = await write(pilot, app, "ab")
+
+        def rows() -> str:
+            return "\n".join(row.text for row in screen._compositor.render_strips())
+
+        assert "[ ] Slide context" in rows()
+        screen.query_one("#slide", Checkbox).value = True
+        await pilot.pause()
+        assert "[X] Slide context" in rows() and "[ ] Chat" in rows()
+
+
+async def test_a_message_goes_with_the_second_key_after_it() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        for key, said in (("z", "Nothing was deleted."), ("x", 'Banned "e", also in other texts')):
+            await pilot.press(key)
+            assert complaints(app) == [said]
+            await pilot.press("left")  # typed at once with it
+            assert complaints(app) == [said]
+            await pilot.press("right")
+            assert complaints(app) == []
+        screen.complain("The engine stopped.")
+        await pilot.press("left", "right", "left")
+        assert complaints(app) == ["The engine stopped."]  # it is no answer to a key

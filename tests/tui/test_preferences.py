@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
-from textual.widgets import Button, DataTable, Select
+from textual.widgets import Button, DataTable, Label, Select
 
 from gpt.errors import UserError
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
@@ -348,3 +348,29 @@ async def test_a_letter_leads_to_each_part_of_the_screen() -> None:
         await pilot.press("ctrl+l", "escape")
         await pilot.pause()
         assert screen.focused is dial
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40), (200, 60)], ids=str)
+async def test_only_what_is_in_view_has_a_letter_and_the_prompt_has_always_the_same(
+    size: tuple[int, int],
+) -> None:
+    app = app_with(FakeBackend())
+    async with running(app, size) as pilot:
+        screen = main_screen(app)
+        assert screen.controls
+        await screen.controls.open()
+        for name in ("token", "sampling", "tree", "layers"):
+            screen.panels.chosen = name
+            await pilot.pause()
+            await pilot.press("ctrl+l")
+            await pilot.pause()
+            assert isinstance(app.screen, JumpScreen)
+            places = [label.region for label in app.screen.query(Label)]
+            assert len(places) == len(app.screen._parts) == len({each.offset for each in places})
+            for letter, part in app.screen._parts.items():
+                if part in screen.controls.walk_children():
+                    assert screen.controls.content_region.contains(*part.region.offset), letter
+            assert app.screen._parts["a"] is screen.prompt
+            await pilot.press("a")
+            await pilot.pause()
+            assert screen.prompt.has_focus

@@ -49,7 +49,7 @@ def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -
         "context 17/32",
         r"perplexity \d+\.\d\d",
         r"P = [\d.]+ % +rank \d+",
-        r"drawn at +[\d.]+ %",
+        r"drawn with P = +[\d.]+ %",
         r"\d+ more ",
     )
     engine = terminal.engine()
@@ -191,6 +191,7 @@ def test_a_model_that_cannot_be_had_is_said_so(monkeypatch: pytest.MonkeyPatch) 
     terminal = Terminal("no-such-model")
     assert terminal.end() == 1
     assert terminal.raw.startswith("there is no model 'no-such-model'; there are: shakespeare; ")
+    assert "shakespeare; looking on the Hugging Face hub" in terminal.raw
     assert "error: no-such-model is not on this machine" in terminal.raw
     assert "Traceback" not in terminal.raw
 
@@ -235,7 +236,7 @@ def test_a_text_is_printed_on_leaving_and_opens_where_it_was(
     printed = terminal.raw.rpartition(RESTORED)[2]
     assert "to be" in printed
     again = start("--last")
-    again.shows("context 17/32", "to be", r"drawn at +[\d.]+ %")
+    again.shows("context 17/32", "to be", r"drawn with P = +[\d.]+ %")
 
 
 def test_last_needs_a_text_that_was_saved(start: Callable[..., Terminal]) -> None:

@@ -31,7 +31,7 @@ from tui.screens.special_tokens import SpecialTokenPicker
 from tui.special_tokens import CLOSE, OPEN, inserted, segments
 from tui.turns import answer_start, message_at
 from tui.widgets.dial import Dial, Tick
-from tui.widgets.inspector import Inspector, describe
+from tui.widgets.inspector import YOURS, Inspector, describe
 from tui.widgets.layer_picture import Found
 from tui.widgets.layer_rows import _guess
 from tui.widgets.prompt import Prompt
@@ -482,7 +482,7 @@ async def test_the_panel_tells_the_system_prompt_from_a_message() -> None:
         screen = await write(pilot, app, "hi")
         await write(pilot, app, "so")
         assert screen.document.text == "{S}[hi](yes[so](yes"
-        for index, author in ((1, "system prompt"), (4, "your text"), (12, "your text")):
+        for index, author in ((1, "system prompt"), (4, YOURS), (12, YOURS)):
             await at(pilot, screen, index)
             assert author in str(screen.query_one(Inspector).render())
 

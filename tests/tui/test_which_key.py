@@ -40,6 +40,19 @@ def drawn(app: GPTApp) -> str:
     return "\n".join(row.text for row in rows[region.y : region.bottom])
 
 
+async def all_rows(pilot: Pilot[None], app: GPTApp) -> str:
+    """What the panel shows while it is scrolled to its end."""
+    shown = drawn(app)
+    while shown.find("↑ ↓ rows") >= 0:
+        before = drawn(app)
+        await pilot.press("down")
+        await pilot.pause()
+        if drawn(app) == before:
+            break
+        shown += drawn(app)
+    return shown
+
+
 @pytest.mark.parametrize("size", ALL_SIZES)
 async def test_every_key_is_on_the_screen_at_every_size(size: tuple[int, int]) -> None:
     app = app_with(FakeBackend("hello"))
@@ -49,13 +62,13 @@ async def test_every_key_is_on_the_screen_at_every_size(size: tuple[int, int]) -
         await pilot.pause()
         shown = panel(app)
         assert shown and shown.region.bottom == size[1]
-        text = drawn(app).replace("1–9", "123456789")
+        text = (await all_rows(pilot, app)).replace("1–9", "123456789")
         for key in (*KEYS, *PROGRAM):
             if key.place != "in the prompt":
                 for name in names(key, {}):
                     assert written(name).removeprefix("Shift+") in text, name
+        assert "take candidate" in text and "tree of branches" in text
         if size[0] >= 120:
-            assert "take candidate" in text
             assert shown.size.height < size[1] * 0.6
 
 
@@ -72,6 +85,26 @@ async def test_the_next_key_acts_and_closes_it() -> None:
         assert panel(app) is None and app.focused is screen.view  # Esc did only that
         await pilot.press("space", "ctrl+n")
         assert panel(app) is None and not screen.document.path
+
+
+async def test_a_low_panel_scrolls_and_the_text_stays_where_it_is() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (60, 20)) as pilot:
+        screen = await in_the_text(pilot, app)
+        index = screen.view.index
+        await pilot.press("space", "end")
+        await pilot.pause()
+        assert panel(app) and "quit" in drawn(app) and "Move" not in drawn(app)
+        await pilot.press("home")
+        await pilot.pause()
+        assert panel(app) and "Move" in drawn(app) and screen.view.index == index
+        for key, first in (("down", 2), ("pagedown", 12), ("up", 11), ("pageup", 1)):
+            await pilot.press(key)
+            await pilot.pause()
+            assert f"rows {first}–" in drawn(app)
+        await pilot.press("left")  # it scrolls nothing, so it acts
+        await pilot.pause()
+        assert panel(app) is None and screen.view.index == (index or 0) - 1
 
 
 async def test_the_impossible_is_dim_and_says_why() -> None:

@@ -175,14 +175,21 @@ def test_keys_that_come_with_tab_act_in_the_text(start: Start) -> None:
     terminal.hides("position 0")
     terminal.child.send("\t\x1b[H")
     terminal.shows("position 0")
+    for _ in range(5):
+        terminal.press("escape")
+        terminal.shows("Enter send")
+        terminal.child.send("\tv")
+        terminal.shows("Second model")
+        terminal.press("escape")
+        terminal.hides("Second model")
 
 
 def test_the_settings_show_the_numbers_of_the_token(start: Start) -> None:
     terminal = written(start)
     terminal.press("f2")
-    shown = terminal.shows("How each setting changes the odds", "tokens left")
+    shown = terminal.shows("How each setting changes the probabilities", "tokens left")
     own = re.search(r"P = +([\d.<>]+ %)", shown)
-    after = re.search(r"drawn at +([\d.<>]+ %)", shown)
+    after = re.search(r"drawn with P = +([\d.<>]+ %)", shown)
     assert own and after
     row = next(line for line in shown.splitlines() if re.match(r"│.?▸", line))
     assert own[1] in row and after[1] in row
@@ -194,7 +201,7 @@ def test_what_cannot_be_done_while_the_model_writes_is_said(
     terminal = endless(tiny_directory, start)
     to_the_text(terminal)
     terminal.press("e")
-    terminal.shows("still writing; Esc stops it")
+    terminal.shows("still at work; Esc stops it")
     terminal.press("ctrl+c")
     terminal.shows("Stopped")
 
@@ -229,7 +236,7 @@ def test_a_wrong_boost_is_named_while_it_is_typed(start: Start) -> None:
     terminal.click(column + 13, row)
     terminal.until(lambda _: terminal.has_cursor(column + 12, row))
     terminal.press("king")
-    terminal.shows("boosted: 'king' must be")
+    terminal.shows("boosted is 'king'; it must be a word, a colon")
 
 
 def test_the_palette_saves_a_picture_or_says_why_not(

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpt.sanitize import one_line
+from gpt.setting_names import setting_name
 from gpt.settings import Sampling
 from gpt.step import Step
 from tui.changes import described
@@ -17,6 +18,7 @@ from tui.dials import said_order
 from tui.document import Document, Node
 from tui.labels import percent
 from tui.node import NOTHING, Author, Remark
+from tui.sampling_words import Spelling, said_setting, spelling_of
 
 if TYPE_CHECKING:
     from gpt.interventions import Intervention
@@ -143,11 +145,15 @@ _SHOWN = 3
 """Most settings that are written out, and most seeds of one."""
 
 
-def said_settings(settings: Iterable[Sampling]) -> str:
-    """The values that are not the default, and the seeds: "temperature 0.8, top p 0.95, seed 7"."""
+def said_settings(settings: Iterable[Sampling], nodes: Sequence[Node] = ()) -> str:
+    """The values that are not the default, and the seeds: "temperature 0.8, top-p 0.95, seed 7".
+
+    nodes: the text, whose tokens and candidates are named if they are banned or boosted.
+    """
     seeds: dict[str, list[int]] = {}
+    spelling = spelling_of({}, nodes)
     for each in settings:
-        seeds.setdefault(_said(each), []).append(each.seed)
+        seeds.setdefault(_said(each, spelling), []).append(each.seed)
     found = [", ".join(filter(None, (said, _seeds(n)))) for said, n in seeds.items()]
     return "; ".join(found[:_SHOWN]) + _more(len(found))
 
@@ -158,22 +164,15 @@ def said_inside(inside: Iterable[tuple[Intervention, ...]]) -> str:
     return "; ".join(found[:_SHOWN]) + _more(len(found))
 
 
-def _said(sampling: Sampling) -> str:
+def _said(sampling: Sampling, spelling: Spelling) -> str:
     values = [
-        f"{field.name.replace('_', ' ')} {_value(getattr(sampling, field.name))}"
+        f"{setting_name(field.name)} {said_setting(sampling, field.name, spelling)}"
         for field in fields(Sampling)
         if field.name in sampling.active - {"order"}
     ]
     if "order" in sampling.active:
         values.append(f"in the order {said_order(sampling)}")
     return ", ".join(values)
-
-
-def _value(value: object) -> str:
-    """A number as it is; of a list of tokens, how many."""
-    if isinstance(value, tuple):
-        return f"{len(value)} tokens"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _seeds(seeds: list[int]) -> str:

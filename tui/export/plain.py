@@ -43,7 +43,7 @@ def to_markdown(export: Export) -> str:
 def _about(part: Part) -> list[str]:
     """Facts, name and note of a branch."""
     found = [f"{part.facts}."]
-    if settings := said_settings(part.settings):
+    if settings := said_settings(part.settings, part.nodes):
         found.append(f"Settings: {settings}.")
     if inside := said_inside(part.inside):
         found.append(f"Inside the network: {inside}.")

@@ -59,7 +59,7 @@ class HeadsView(InsideView):
     NAME = "Heads"
     TITLE = "Heads: where each looks"
     OF = "whose"
-    HELP = "↑↓ layer · h H head · s by kind · d what the kinds are"
+    HELP = "↑↓ layer · h H head · s by kind · d kinds"
     BINDINGS: ClassVar[list[BindingType]] = [
         *HEAD_KEYS,
         Binding("s", "sort", "by kind", id="look.sort"),

@@ -65,7 +65,7 @@ class KnockoutView(ChangingView):
 
     NAME = "Mute"
     TITLE = "Knock out: mute parts, or replace them by their mean"
-    HELP = "Space switch · ↑↓ h H part · e edge · w write with it · x all on"
+    HELP = "Space switch · ↑↓ h H part · e cut an edge · w write with it · x undo all"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "switch", "switch", id="look.switch"),
         Binding("h,shift+right", "part(1)", "next part", id="look.next_part"),
@@ -159,7 +159,8 @@ class KnockoutView(ChangingView):
         where = "in all layers" if part == "layer" else f"in layer {layer}"
         where += f" head {head}" if head else ""
         if self._source is None:
-            return f'● on  ○ muted  ◐ mean   e: hide "{place.name(place.index)}" {where}'
+            hidden = f'hide "{place.name(place.index)}" {where}'
+            return f"● on  ○ muted  ◐ mean   e cut an edge: {hidden}"
         name = place.name(self._source)
         if self._source == place.index:
             return f'"{name}" is hidden from: every later token (e), or go to one and press e'

@@ -55,7 +55,7 @@ class LensView(InsideView):
     HELP = "↑↓ layer · c colour · m rows after attention"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "colour", "colour", id="look.colour"),
-        Binding("m", "middle", "rows between", id="look.middle"),
+        Binding("m", "middle", "rows after attention", id="look.middle"),
     ]
     _measure = 0
     _has_middle = False

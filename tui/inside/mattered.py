@@ -65,7 +65,7 @@ class MatteredView(InsideView):
     NAME = "Who"
     TITLE = "Which earlier tokens mattered"
     OF = "whose"
-    HELP = "c measure of the colour · s order · ↑↓ scroll"
+    HELP = "c measure · s order · ↑↓ scroll"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("c", "colour", "measure", id="look.measure"),
         Binding("s", "sort", "order", id="look.by_influence"),

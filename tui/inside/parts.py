@@ -28,7 +28,7 @@ class PartsView(InsideView):
     NAME = "Why"
     TITLE = "Why this, not that: parts of the logit"
     OF = "of_whole"
-    HELP = "↑↓ scroll · v V the other token · s order"
+    HELP = "↑↓ scroll · v V other token · s order"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("v", "versus(1)", "other token", id="look.versus"),
         Binding("V", "versus(-1)", "previous other token", id="look.last_versus", show=False),

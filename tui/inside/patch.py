@@ -41,7 +41,7 @@ class PatchView(InsideView):
     NAME = "Patch"
     TITLE = "Patch: put the other text's stream in, a cell at a time"
     OF = "of_whole"
-    HELP = "t other text · b other branch · v V candidate · ↑↓ h H cell"
+    HELP = "t other text · b other branch · v V other token · ↑↓ h H cell"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "text", "other text", id="look.other_text"),
         Binding("b", "branch", "other branch", id="look.other_branch"),

@@ -59,12 +59,12 @@ class SteerView(ChangingView):
 
     NAME = "Steer"
     TITLE = "Steer: add a direction to the residual stream"
-    HELP = "t texts · ↑↓ layer · + − strength · o tokens · w write with it · x none"
+    HELP = "t texts · ↑↓ layer · + − strength · o last or mean · w write with it · x undo all"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "texts", "texts", id="look.texts"),
         Binding("plus", "strength(1)", "stronger", id="look.stronger"),
         Binding("minus", "strength(-1)", "weaker", id="look.weaker"),
-        Binding("o", "over", "last token or mean", id="look.over"),
+        Binding("o", "over", "last or mean", id="look.over"),
     ]
 
     def questions(self, place: Place) -> Iterable[Question]:

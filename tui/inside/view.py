@@ -20,7 +20,7 @@ from textual.widget import Widget
 from gpt.sanitize import one_line
 from tui.heat import Scale
 from tui.inside.place import Answers, Place, Question
-from tui.labels import fit
+from tui.labels import fit, fit_hints
 from tui.palette import Palette
 
 Row = list[Segment]
@@ -121,7 +121,7 @@ class InsideView(Widget, can_focus=True):
         self.message = ""
         """Shown in place of the rows: why there are none."""
         self._sheet = Sheet()
-        self._top = 0
+        self._said, self._top = "", 0
         """First row of the body that is shown."""
         self._is_filled = False
         """It has shown an answer; it stays until there is another one."""
@@ -190,9 +190,17 @@ class InsideView(Widget, can_focus=True):
 
     # Drawing.
 
+    def tell(self, said: str) -> None:
+        """Say something in the lower border; with nothing to say, the keys that fit there."""
+        self._said = said
+        self.border_subtitle = Content(one_line(said) or fit_hints(self.HELP, self.size.width - 6))
+
+    def on_resize(self) -> None:
+        """Name as many keys as fit now."""
+        self.tell(self._said)
+
     def on_mount(self) -> None:
         """Take the colours from the theme, now and whenever it changes."""
-        self.border_subtitle = self.HELP
         self.app.theme_changed_signal.subscribe(self, lambda _: self._recolour())
 
     def _recolour(self) -> None:

@@ -37,13 +37,13 @@ class WordsView(InsideView):
 
     NAME = "Words"
     TITLE = "Words as vectors"
-    HELP = "m matrix · a analogy · p plane · t its tokens · n this token"
+    HELP = "m matrix · a analogy · p plane · t tokens of the plane · n near this token"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "matrix", "matrix", id="look.matrix"),
         Binding("a", "analogy", "analogy", id="look.analogy"),
         Binding("p", "plane", "plane", id="look.plane"),
         Binding("t", "tokens", "tokens of the plane", id="look.plane_tokens"),
-        Binding("n", "near", "neighbours of this token", id="look.near"),
+        Binding("n", "near", "near this token", id="look.near"),
         Binding("down", "line(1)", "scroll", show=False, id="look.line_down"),
         Binding("up", "line(-1)", "scroll", show=False, id="look.line_up"),
     ]

@@ -7,6 +7,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from tui.document import Node
+from tui.sampling_words import differences, spelling_of
 from tui.screens.session_screen import SessionScreen
 
 if TYPE_CHECKING:  # the panel comes after the first frame
@@ -57,12 +58,13 @@ class BranchActions(SessionScreen):
         self._show_both(here, other, begin)
 
     def _show_both(self, here: list[Node], other: list[Node], begin: int) -> None:
-        from tui.screens.comparison import ComparisonScreen, Side, differences
+        from tui.screens.comparison import ComparisonScreen, Side
 
         said = f"The first {begin} tokens are the same" if begin else "No token is the same"
         if begin < min(len(here), len(other)):
             settings = here[begin].sampling, other[begin].sampling
-            said += f"; {differences(*settings)}" if all(settings) else ""
+            spelling = spelling_of(self.controls.words if self.controls else {}, here)
+            said += f"; {differences(*settings, spelling)}" if all(settings) else ""
         left = Side(self._called(here) + ", on the screen", here, begin)
         self.app.push_screen(ComparisonScreen(said, left, Side(self._called(other), other, begin)))
 

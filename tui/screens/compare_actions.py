@@ -10,7 +10,7 @@ from gpt.errors import UserError
 from tui.changes import network
 from tui.changes import said as in_short
 from tui.news import News, SecondReading, SecondText, WhatIf
-from tui.sampling_words import said_seed
+from tui.sampling_words import differences, said_seed, spelling_of
 from tui.screens.session_screen import SessionScreen
 
 
@@ -81,11 +81,12 @@ class CompareActions(SessionScreen):
                     self.draw(news)
 
     def _show_what_if(self, found: WhatIf) -> None:
-        from tui.screens.comparison import ComparisonScreen, Side, WhatIfScreen, differences
+        from tui.screens.comparison import ComparisonScreen, Side, WhatIfScreen
         from tui.widgets.branches import Branches
 
         old, new, begin = found.old, found.new, found.begin
-        changed = differences(old[begin].sampling, new[begin].sampling)
+        spelling = spelling_of(self.controls.words if self.controls else {}, old)
+        changed = differences(old[begin].sampling, new[begin].sampling, spelling)
         said = f"{said_seed(self.capabilities)}; {changed}"
         titles = ["Original", "What if"]
         changes = [nodes[begin].changes for nodes in (old, new)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
@@ -13,8 +14,6 @@ from textual.content import Content
 from textual.widgets import Static
 
 from gpt.sanitize import one_line
-from gpt.settings import Sampling
-from tui.dials import said_order
 from tui.document import Node
 from tui.measure import measure
 from tui.screens.dialog import HELP, Page
@@ -67,6 +66,15 @@ class ComparisonScreen(Page):
             perplexity = "" if drawn.perplexity is None else f"perplexity {drawn.perplexity:.2f}, "
             n = f"{drawn.n_tokens} token" + "s" * (drawn.n_tokens != 1)
             view.caption = f"{one_line(side.title)}: {perplexity}{n}"
+        self.call_after_refresh(self._show_fork)
+
+    def _show_fork(self) -> None:
+        """Show both texts at the first token that differs."""
+        both = ([node.step.token_id for node in side.nodes] for side in self._sides)
+        pairs = enumerate(zip_longest(*both))
+        fork = next((index for index, (own, other) in pairs if own != other), 0)
+        for view in self.query(TokenView):
+            view.action_select(fork)
 
     def action_colours(self) -> None:
         """Colour both texts by the next scale."""
@@ -91,23 +99,3 @@ class WhatIfScreen(ComparisonScreen, inherit_bindings=False):
         """Close the screen."""
         self.kept = self.kept or kept
         self.dismiss(None)
-
-
-def _short(sampling: Sampling, name: str) -> str:
-    if name == "order":
-        return said_order(sampling)
-    value = getattr(sampling, name)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def differences(old: Sampling | None, new: Sampling | None) -> str:
-    """The settings that differ, with old and new values."""
-    if old is None or new is None:
-        return "the settings of one text are not known"
-    found = [
-        f"{field.name.replace('_', '-')} {_short(old, field.name)} → {_short(new, field.name)}"
-        for field in fields(Sampling)
-        if field.name != "mirostat_mu"  # depends on the other settings and on the text
-        and getattr(old, field.name) != getattr(new, field.name)
-    ]
-    return ", ".join(found) or "no setting differs"

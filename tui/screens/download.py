@@ -45,7 +45,7 @@ class DownloadScreen(Dialog[str | None]):
     DownloadScreen { align: center middle; }
     DownloadScreen #download {
         width: 76;
-        max-width: 95%;
+        max-width: 100%;
         height: auto;
         border: round $border;
         background: $background;

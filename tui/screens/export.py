@@ -29,7 +29,7 @@ from tui.widgets.field import Field
 
 _SUFFIXES = list(FORMATS)
 _FIRST = _SUFFIXES.index(".html")
-_NO_STAR = "No branch has a star yet; s in the Branches panel gives one."
+_NO_STAR = "No branch has a star; s in Branches gives one."
 _ONE = "There is only one branch."
 
 
@@ -43,8 +43,8 @@ class ExportScreen(Dialog[Path | None]):
     ExportScreen {
         align: center middle;
         & > Vertical {
-            width: 78;
-            max-width: 95%;
+            width: 80;
+            max-width: 100%;
             height: auto;
             max-height: 100%;
             border: round $primary;
@@ -90,7 +90,7 @@ class ExportScreen(Dialog[Path | None]):
         reasons = "", "" if stars else _NO_STAR, "" if count > 1 else _ONE
         with Vertical() as panel:
             panel.border_title = "Export"
-            panel.border_subtitle = "Enter exports · Esc leaves"
+            panel.border_subtitle = "Enter exports · ↑ ↓ ← → choose · Esc leaves"
             yield Choices("Format", [each.name for each in FORMATS.values()], id="formats")
             yield Choices("What", what, reasons, id="what")
             name = str(self._directory / free_name())

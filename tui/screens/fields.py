@@ -30,7 +30,7 @@ class FieldsScreen(Dialog[list[Typed] | None]):
     FieldsScreen { align: center middle; }
     FieldsScreen Vertical {
         width: 100;
-        max-width: 95%;
+        max-width: 100%;
         height: auto;
         border: round $border;
         padding: 0 1;

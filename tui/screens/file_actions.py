@@ -30,6 +30,8 @@ REST = 0.3
 class FileActions(ModelActions):
     """Each action's conditions are in the table of possible actions."""
 
+    given = frozenset[str]()
+    """Names of the settings that the command line gave: a saved text does not change them."""
     _copying: Timer | None = None
 
     def action_new_text(self) -> None:
@@ -72,9 +74,15 @@ class FileActions(ModelActions):
             )
         if self.controls:
             self.controls.tell(self.document.system)
-        self.show_path()
+        setup = self.document.setup
+        if setup is None:
+            self.show_path()
+            self._say_what_stays()
+        else:
+            if self.controls:
+                self.controls.use(setup, self.given)
+            self.show_path(setup.cursor)
         self.draw(READY)
-        self._say_what_stays()
         self._choose_model(entry)
 
     def _choose_model(self, entry: Entry) -> None:

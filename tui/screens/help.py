@@ -1,4 +1,4 @@
-"""The help: all keys and the glossary, with a search over both."""
+"""The help: all keys, the sampling settings and the glossary, with a search over them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from textual.screen import Screen
 from textual.widgets import Input, OptionList
 
 from gpt.sanitize import one_line
-from tui.commands import Command, by_group, key_commands
+from tui.commands import Command, by_group, field_commands, key_commands
 from tui.glossary import TERMS, term
 from tui.inside.about import KEYS as INSIDE
 from tui.keys import KEYS, PROGRAM, written_together
@@ -28,7 +28,7 @@ from tui.screens.dialog import Dialog
 from tui.widgets.field import Field
 from tui.widgets.topics import Row, Topic, Topics
 
-HERE, WORDS = "Here", "Glossary"
+HERE, SETTINGS, WORDS = "Here", "Settings", "Glossary"
 """Sections besides the groups of keys."""
 _CLOSE_FIRST = Refusal("close the window in front first; Esc does that.")
 
@@ -42,7 +42,7 @@ class HelpScreen(Dialog[Command | None]):
 
         Vertical {
             width: 132;
-            max-width: 97%;
+            max-width: 100%;
             height: 92%;
             border: round $border;
             border-subtitle-color: $text-muted;
@@ -107,7 +107,7 @@ class HelpScreen(Dialog[Command | None]):
                     Content("Esc: close").stylize("@click=screen.dismiss(None)"),
                 )
             )
-            yield Field(self._wanted, placeholder="Type to find a key or a word…")
+            yield Field(self._wanted, placeholder="Type to find a key, a setting or a word…")
             yield Topics()
 
     def on_mount(self) -> None:
@@ -116,7 +116,12 @@ class HelpScreen(Dialog[Command | None]):
         if self not in stack:  # the program ends
             return
         below = stack[stack.index(self) - 1]
-        self._topics = [*_here(below), *_keys(below, stack[0]), *_words()]
+        self._topics = [
+            *_here(below),
+            *_keys(below, stack[0]),
+            *_settings(below, stack[0]),
+            *_words(),
+        ]
         self._fill()
 
     def look_for(self, words: str) -> None:
@@ -129,7 +134,8 @@ class HelpScreen(Dialog[Command | None]):
         """Show the topics that answer the field: the most relevant section and row first."""
         query = self.field.value.strip()
         topics = [topic for _, topic in find(query, self._topics)] if query else self._topics
-        if term(query):  # its meaning comes before the keys that have to do with it
+        # A word's meaning comes before the keys that have to do with it.
+        if term(query) or term(query.removesuffix("s")):
             topics = sorted(topics, key=lambda topic: topic.section != WORDS)
         self.topics.show(topics)
 
@@ -197,6 +203,13 @@ def _keys(below: Screen[Any], main: Screen[Any]) -> Iterator[Topic]:
     for group, parts in by_group(commands).items():
         for part in parts:
             yield _topic(group, part)
+
+
+def _settings(below: Screen[Any], main: Screen[Any]) -> Iterator[Topic]:
+    """The sampling settings; Enter goes to the field, if no window is above the main screen."""
+    for command in field_commands(main):
+        waits = command if below is main else replace(command, refused=lambda: _CLOSE_FIRST)
+        yield _topic(SETTINGS, [waits])
 
 
 def _topic(section: str, commands: Sequence[Command]) -> Topic:

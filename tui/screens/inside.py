@@ -9,12 +9,10 @@ from textual import getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.content import Content
 from textual.timer import Timer
 
 from gpt.config import ModelConfig
 from gpt.interventions import Intervention
-from gpt.sanitize import one_line
 from tui.backend import BackendError, CancelledAnswerError
 from tui.changes import said
 from tui.inside.about import ABOUT
@@ -286,7 +284,7 @@ class InsideScreen(Reaching):
 
     def _write(self, message: str) -> None:
         if view := self.view:
-            view.border_subtitle = Content(one_line(message) or view.HELP)
+            view.tell(message)
 
     def action_back(self) -> None:
         """Stop a slow answer; else close."""

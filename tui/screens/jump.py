@@ -13,15 +13,21 @@ from textual.widget import Widget
 from textual.widgets import Label
 
 from tui.screens.dialog import Dialog
+from tui.widgets.prompt import Prompt
 
 
 class JumpScreen(Dialog[Widget | None]):
-    """Returns the widget whose letter is pressed, or None for any other key."""
+    """Returns the widget whose letter is pressed, or None for any other key.
+
+    The prompt has always the same letter, the first.
+    """
 
     def __init__(self, below: Screen[Any]) -> None:
         super().__init__()
-        parts = [part for part in below.focus_chain if part.region.size.area]
-        self._parts = dict(zip(ascii_lowercase, parts, strict=False))
+        parts = [part for part in below.focus_chain if _is_in_view(part)]
+        first = [part for part in parts if isinstance(part, Prompt)]
+        others = [part for part in parts if part not in first]
+        self._parts = dict(zip(ascii_lowercase, (*first, *others), strict=False))
 
     def compose(self) -> ComposeResult:
         """A letter at the corner of each widget."""
@@ -34,3 +40,10 @@ class JumpScreen(Dialog[Widget | None]):
         """Every key closes the screen."""
         event.stop()
         self.dismiss(self._parts.get(event.key))
+
+
+def _is_in_view(part: Widget) -> bool:
+    """Whether the corner of a widget, where its letter stands, is not scrolled out of view."""
+    region = part.region
+    frames = [each.content_region for each in part.ancestors if isinstance(each, Widget)]
+    return bool(region.area) and all(frame.contains(*region.offset) for frame in frames)

@@ -18,6 +18,7 @@ from gpt.setting_names import setting_name
 from gpt.settings import Sampling
 from gpt.step import Candidate, Step
 from gpt.word_ids import BYTES, forms
+from tui import store
 from tui.backend import BackendError, Loaded
 from tui.changes import of_network
 from tui.document import Node
@@ -102,7 +103,7 @@ class LivePanels(SessionScreen):
         """Show what the settings on the screen do to the selected token."""
         index = self.view.index
         if self.is_writing:
-            self.table.why_empty = "The model is still writing"
+            self.table.why_empty = "The model is still at work"
         if self.is_writing or self.controls is None:
             return
         node = None if index is None else self.document.path[index]
@@ -246,6 +247,7 @@ class LivePanels(SessionScreen):
         if self.controls is not None:
             chat = self.controls.chat
             welcome.openings = openings_of(self.session.model, chat=chat)
+            welcome.has_texts = welcome.display and store.has_texts()
             self.prompt.placeholder = PLACEHOLDERS[chat, bool(self.document.path)]
 
     @on(Checkbox.Changed, "#chat")

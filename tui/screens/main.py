@@ -63,6 +63,12 @@ class Opening(NamedTuple):
     """Name of a sampling setting → value."""
 
     @property
+    def named(self) -> frozenset[str]:
+        """Settings that the command line names: those of a saved text do not replace them."""
+        found = {"seed": self.seed, "length": self.length, "chat": self.chat or None}
+        return frozenset(name for name, value in found.items() if value is not None)
+
+    @property
     def values(self) -> dict[str, float]:
         """Name → value of all settings that are given."""
         given = {"seed": self.seed, "length": self.length}
@@ -89,6 +95,7 @@ class MainScreen(
         super().__init__(session)
         self._opening = opening or Opening()
         self.early_prompt = without_marks(self._opening.prompt)
+        self._shown_labels: Mapping[str, str] = {}
         self.is_whole = False
         """All widgets are mounted."""
 
@@ -112,6 +119,8 @@ class MainScreen(
         self.query_one(Welcome).openings = openings_of(self.session.model, chat=self._opening.chat)
         self.show_text()
         self.draw(READY)
+        for name in ("chosen", "arrangement"):
+            self.watch(self.panels, name, self.keep_focus, init=False)
         self.call_after_refresh(self._complete)
 
     async def _complete(self) -> None:
@@ -130,7 +139,7 @@ class MainScreen(
         for name, value in self._opening.values.items():
             if not controls.set(name, value):
                 self.complain(f"unknown sampling setting {name!r}")
-        self.controls = controls
+        self.controls, self.given = controls, self._opening.named
         if self.focused is None:
             self.prompt.focus()  # a browser may not have reported its focus
         self.load()
@@ -149,6 +158,7 @@ class MainScreen(
         self.panels.arrangement = self._arrange(event.size)
         if self.classes != before:
             self.update_node_styles()
+            self.keep_focus()
 
     def _arrange(self, size: Size) -> str:
         """Set the classes for a size, without a new look; returns the arrangement of the panels."""
@@ -164,6 +174,21 @@ class MainScreen(
     @on(Prompt.Paged)
     def _prompt_paged(self, event: Prompt.Paged) -> None:
         self.action_page(event.by)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Action → what the footer calls it now, if that depends on the selected token."""
+        index = self.view.index
+        is_inside = index is not None and index + 1 < len(self.document.path)
+        return {"go_on": "continue here"} if is_inside else {}
+
+    def show_token(self) -> None:
+        """Update the footer too."""
+        before = self._shown_labels
+        super().show_token()
+        self._shown_labels = self.labels
+        if self._shown_labels != before:
+            self.refresh_bindings()
 
     def action_page(self, by: int) -> None:
         """Scroll the text by a page up (-1) or down (1)."""
@@ -183,6 +208,8 @@ class MainScreen(
         elif self.table.display:
             self.action_waterfall()
         elif not self.leave_panel():
+            if self.view.has_focus and self.document.path:
+                self.prompt.say_where_letters_go()
             self.prompt.focus()
             self._say_what_loads()
 

@@ -132,7 +132,7 @@ class ModelComparisonScreen(Page):
         n = self._span_of[lead][index]
         span, bits = self._spans[n], self._bits[n]
         if span.own_nats is None or span.other_nats is None or bits is None:
-            return "here: one of the models has no number"
+            return "here: no number, for one of the models predicts nothing at this place"
         own, other = span.own_nats / math.log(2), span.other_nats / math.log(2)
         text = visible(span.text, 0)
         here = f"here {text}: {own:.2f} bits and {other:.2f} bits"

@@ -81,7 +81,7 @@ class ModelPicker(Dialog[str | None]):
     ModelPicker { align: center middle; }
     ModelPicker #models {
         width: 110;
-        max-width: 96%;
+        max-width: 100%;
         height: 94%;
         max-height: 32;
         border: round $border;

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from textual import on
+from textual.widget import Widget
+from textual.widgets import Checkbox
 
+from tui.runs import CONTEXT_FULL, READY
 from tui.screens.live_panels import LivePanels
 from tui.widgets.prompt import Prompt
 from tui.widgets.welcome import Welcome
@@ -11,6 +14,11 @@ from tui.widgets.welcome import Welcome
 
 class PanelActions(LivePanels):
     """Each action's conditions are in the table of possible actions."""
+
+    _said = ""
+    """What the line below the prompt says."""
+    _before_odds: Widget | None = None
+    """What the table of F2 took the focus from."""
 
     def action_to_text(self) -> None:
         """Move the focus from the prompt into the text, before the next key is read."""
@@ -28,9 +36,23 @@ class PanelActions(LivePanels):
         """Show or hide what each setting does to the selected token."""
         self.table.display = not self.table.display
         self.set_class(self.table.display, "-odds")
-        if self.table.display and self.has_class("-one"):
-            self.view.focus()  # the panels are hidden
+        self.update_node_styles()  # in one column this hides or shows the panels
+        if self.table.display:
+            before = self.focused
+            self.keep_focus()
+            self._before_odds = before if before is not self.focused else None
+        elif self._before_odds and _is_displayed(self._before_odds) and self.view.has_focus:
+            self.set_focus(self._before_odds)
         self.explain()
+
+    def keep_focus(self) -> None:
+        """Move the focus from something that is hidden to the text; without one, to the prompt.
+
+        Keys that were typed at once with the one that hid it already go there.
+        """
+        if self.focused is None or not _is_displayed(self.focused):
+            home = self.prompt if not self.document.path and self.prompt.display else self.view
+            self.set_focus(home)
 
     def action_layers(self) -> None:
         """Show each layer's guess next to the text; if it is there already, move into the panel."""
@@ -70,6 +92,40 @@ class PanelActions(LivePanels):
             self.view.focus()
         return True
 
+    # What the line below the prompt says.
+
+    def say(self, state: str) -> None:
+        """Show what the program is doing, below the prompt."""
+        self._said = state
+        super().say(state)
+
+    def show_token(self) -> None:
+        """Update everything that depends on the selected token or on the branch."""
+        super().show_token()
+        self._take_back()
+        if not self.is_writing:
+            self.remember()
+
+    @on(Checkbox.Changed, "#slide")
+    def _take_back(self) -> None:
+        """Do not say that the context is full if it is not, or need not be."""
+        loaded, controls = self.session.loaded, self.controls
+        is_short = loaded and len(self.document.path) < loaded.block_size
+        if self._said == CONTEXT_FULL.message and (is_short or (controls and controls.slide)):
+            self.say(READY.message)
+
+    # How a text is left.
+
+    @on(Checkbox.Changed, "#slide, #chat")
+    def remember(self) -> None:
+        """Keep with the text what the settings are, and where the reader is."""
+        if self.controls:
+            self.document.setup = self.controls.setup()._replace(cursor=self.view.selected)
+
+    def on_controls_turned(self) -> None:
+        """A setting has another value; Textual calls this method of every base class too."""
+        self.remember()
+
     # The welcome.
 
     @on(Prompt.Chose)
@@ -83,3 +139,8 @@ class PanelActions(LivePanels):
         welcome = self.query_one(Welcome)
         welcome.chosen = index
         self.write(welcome.opening)
+
+
+def _is_displayed(widget: Widget) -> bool:
+    """Whether neither a widget nor what it is in is hidden."""
+    return widget.is_mounted and all(each.display for each in widget.ancestors_with_self)

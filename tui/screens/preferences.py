@@ -43,8 +43,8 @@ class PreferencesScreen(Dialog[None]):
         """Looks above the table of keys."""
         preferences = self._app.preferences
         with Vertical(id="panel") as panel:
-            panel.border_title = "Preferences · on a key: Enter changes it, Delete resets it"
-            panel.border_subtitle = Content(f"{one_line(str(path()))} · Esc: back")
+            panel.border_title = Content(f"Preferences · {one_line(str(path()))}")
+            panel.border_subtitle = "On a key: Enter changes, Delete resets it · Esc: back"
             with Grid():
                 yield Label("theme", markup=False)
                 themes = sorted(self.app.available_themes)
@@ -63,7 +63,7 @@ class PreferencesScreen(Dialog[None]):
                     compact=True,
                 )
                 yield Label("sampling", markup=False)
-                yield Button("start with the current settings", id="dials", compact=True)
+                yield Button("Start with the current settings", id="dials", compact=True)
             yield DataTable(cursor_type="row")
 
     def on_mount(self) -> None:

@@ -54,13 +54,17 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
     def leave_presenter(self) -> None:
         """Show the panels again."""
         self.remove_class("-presenting")
+        self.update_node_styles()  # the prompt may get the focus at once
         self.refresh_bindings()
         self.show_path(self.view.index)
 
     def show_token(self) -> None:
-        """Update the large bars too."""
+        """Update the large bars too; without a text, leave presenter mode."""
         super().show_token()
-        if self.is_presenting and self.query(BigBars):
+        if self.is_presenting and not (self.document.path or self.is_writing):
+            self.leave_presenter()
+            self.prompt.focus()
+        elif self.is_presenting and self.query(BigBars):
             self._show_bars()
 
     def _show_bars(self) -> None:

@@ -44,7 +44,7 @@ class ServerScreen(Dialog[Wish | None]):
     ServerScreen { align: center middle; }
     ServerScreen #server {
         width: 96;
-        max-width: 96%;
+        max-width: 100%;
         height: 94%;
         max-height: 28;
         border: round $border;

@@ -25,7 +25,7 @@ from tui.keys import KEYS
 from tui.labels import shortened
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.possible import Refusal, Situation
-from tui.runs import RunSettings
+from tui.runs import RunSettings, no_room
 from tui.sampling_words import said_ignored
 from tui.screens.dialog import Sized
 from tui.session import Session
@@ -66,6 +66,8 @@ class SessionScreen(Sized, Screen[None]):
         self._offered: list[bool | None] = []
         self._said_ignored: tuple[str, ...] = ()
         """Settings of the latest run that the server ignores."""
+        self._selected_before: int | None = None
+        """The token that was selected before the latest run."""
         self._has_failed = False
         """The latest run ended with an error message."""
 
@@ -185,6 +187,8 @@ class SessionScreen(Sized, Screen[None]):
                 self.give_back(text)
             case Change.PATH:
                 self.show_text()
+            case Change.KEPT:
+                self.show_path(self._selected_before)
             case Change.GREW:
                 self.view.extend()
             case Change.COMPLETE:
@@ -279,10 +283,16 @@ class SessionScreen(Sized, Screen[None]):
         new_ids: Sequence[int] = (),
         as_is: bool = False,
     ) -> bool:
-        """`write` with these settings; True."""
+        """`write` with these settings; False after the reason why nothing can be written there."""
+        n = (len(self.document.path) if at is None else at) + len(new_ids)
+        adds = bool(text or new_ids or at is None)
+        if refused := no_room(n, self.session.loaded, settings, adds=adds):
+            self.complain(refused)
+            return False
         if self._has_failed:  # its message would deny that the model answers again
             self.app.clear_notifications()
         self._say_ignored(settings.sampling)
+        self._selected_before = self.view.selected
         run = self.session.run(settings, text, at, new_ids, as_is)
         if at is not None:
             self.show_text()

@@ -18,7 +18,7 @@ from textual.widgets import Input, Static
 from gpt.sanitize import one_line
 from tui.changes import described
 from tui.document import Document, Node
-from tui.labels import fit
+from tui.labels import fit, fit_hints
 from tui.node import LONGEST_NAME, LONGEST_NOTE
 from tui.outline import Row, rows
 from tui.widgets.branch_rows import BranchRows
@@ -31,7 +31,7 @@ _HINTS = {
     "ask('name')": "n name",
     "ask('note')": "o note",
     "compare": "d compare",
-    "delete": "Del",
+    "delete": "Del delete",
 }
 """Action → its hint in the border, where a click acts like the key."""
 _GROWING = {"stop": "x stop this branch"}
@@ -114,6 +114,7 @@ class Branches(Vertical):
     def on_resize(self) -> None:
         """Leave most of a low panel to the rows."""
         self.set_class(self.size.height < _LOW, "-low")
+        self._say_keys()
         self._preview()
 
     def focus(self, scroll_visible: bool = True) -> Self:
@@ -195,13 +196,13 @@ class Branches(Vertical):
             self._answer()
         if row := self._end():
             self._asked = what, row.nodes[-1]
-            placeholder, longest = _ASKS[what]
-            self.field.placeholder, self.field.max_length = placeholder, longest
+            wanted, longest = _ASKS[what]
+            self.field.max_length = longest
             self.field.value = getattr(row.remark, what)
             self.field.cursor_position = len(self.field.value)
             self.field.display = True
             self.field.focus()
-            self.border_subtitle = Content(f"{placeholder} · Enter saves · Esc cancels")
+            self.border_subtitle = Content(f"{wanted} · Enter saves · Esc cancels")
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
@@ -263,8 +264,9 @@ class Branches(Vertical):
             return
         row = self.outline.row
         shown = _GROWING if row and row.nodes[-1] in self._growing else _HINTS
+        room = fit_hints(" · ".join(shown.values()), self.size.width - 6).count(" · ") + 1
         hints = [Content(said).stylize(f"@click={action}") for action, said in shown.items()]
-        self.border_subtitle = Content(" · ").join(hints)
+        self.border_subtitle = Content(" · ").join(hints[:room])
 
 
 def preview(row: Row | None, lines: int, width: int) -> Content:
@@ -277,8 +279,9 @@ def preview(row: Row | None, lines: int, width: int) -> Content:
     for changes, n in row.inside.items():
         facts += f"; {n} with {described(changes)}"
     if not row.ends:
-        facts += f"; {len(row.nodes[-1].children)} ways on"
-    said = one_line(row.remark.note) or facts
+        facts += f"; {len(row.nodes[-1].children)} branches continue it"
+    note = one_line(row.remark.note)
+    said = f"{note} · {facts}" if note else facts
     room = max(2, lines * width)
     return Content.assemble(
         (fit(said, room).rstrip(), "italic"), "\n", (fit(row.text, room).rstrip(), "$text")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -16,11 +17,12 @@ from textual.widgets import Button, Checkbox, Input, Label
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
-from gpt.settings import Ids, Sampling, check_setting
+from gpt.settings import Ids, Sampling
 from gpt.word_ids import split_boost
-from tui.dials import KNOBS, MORE, NEUTRAL, PRESETS, SAMPLED, WORDS, preset_fields
+from tui.dials import KNOBS, MORE, NEUTRAL, PRESETS, SAMPLED, WORDS, Setup, preset_fields
 from tui.runs import RunSettings
-from tui.widgets.dial import Tick, Words, boost_of, ids_of, is_named, number
+from tui.widgets.dial import Tick, Words, ids_of, is_named, number
+from tui.widgets.field import Field
 from tui.widgets.setting_rows import more_rows, rows, said
 from tui.widgets.slider import Slider
 from tui.widgets.told import Told
@@ -65,7 +67,7 @@ class Controls(VerticalScroll, can_focus=False):
         yield from rows(KNOBS[: -len(MORE)])
         for name, tip in WORDS.items():
             yield Label(name, markup=False)
-            yield Words(id=name, compact=True, placeholder="words, or #12", tooltip=tip)
+            yield Words(id=name, compact=True, placeholder="words, or #12 (token id)", tooltip=tip)
         yield Tick(
             "Chat",
             self._chat,
@@ -83,8 +85,8 @@ class Controls(VerticalScroll, can_focus=False):
         tip = "penalties, DRY, XTC, mirostat and other settings, and their order"
         yield Tick("More", id="more", compact=True, tooltip=tip)
 
-    def _field(self, name: str) -> Input:
-        return self.query_one(f"#{name}", Input)
+    def _field(self, name: str) -> Field:
+        return self.query_one(f"#{name}", Field)
 
     def _text(self, name: str) -> str:
         """What the field of a setting holds."""
@@ -95,7 +97,7 @@ class Controls(VerticalScroll, can_focus=False):
             self._later[name] = text
             self.check()
         else:
-            self._field(name).value = text
+            self._field(name).show(text)
 
     def set(self, name: str, value: float) -> bool:
         """Set the setting with this name; False if there is none."""
@@ -112,6 +114,21 @@ class Controls(VerticalScroll, can_focus=False):
             with suppress(ValueError):
                 found[name] = int(text) if text.isdecimal() else float(text)
         return found
+
+    def setup(self) -> Setup:
+        """What all fields hold."""
+        texts = {name: self._text(name) for name in (*(knob.name for knob in KNOBS), *WORDS)}
+        return Setup(texts, self.order, self.slide, self.chat)
+
+    def use(self, setup: Setup, given: Collection[str] = ()) -> None:
+        """Fill all fields, except those whose names are given."""
+        empty = {knob.name: knob.value for knob in KNOBS} | dict.fromkeys(WORDS, "")
+        for name, text in {**empty, **setup.texts}.items():
+            if name not in given:
+                self._write(name, text)
+        self.order, self._slide_box.value = setup.order, setup.slide
+        if "chat" not in given:
+            self._chat_box.value = setup.chat
 
     def use_preset(self, name: str) -> None:
         """Set the fields to a preset."""
@@ -135,7 +152,7 @@ class Controls(VerticalScroll, can_focus=False):
     @on(Slider.Moved)
     def _moved(self, event: Slider.Moved) -> None:
         event.stop()
-        self._field(event.slider.knob.name).value = f"{event.value:.10g}"
+        self._field(event.slider.knob.name).show(f"{event.value:.10g}")
 
     def toggle_ban(self, token_id: int) -> bool:
         """Ban a token or allow it again; returns whether it is banned now."""
@@ -176,12 +193,18 @@ class Controls(VerticalScroll, can_focus=False):
             problem = one_line(str(error))
         self._problem.update(Content(problem))
         self.set_class(bool(problem), "-problem")
-        name = self.preset or "no preset"
-        self.border_subtitle = Content(f"{name} ▾").stylize("@click=screen.preset")
+        self.border_subtitle = Content(f"{self._mixture} ▾").stylize("@click=screen.preset")
         values = self.numbers()
         for slider in self.query(Slider):
             slider.value = values.get(slider.knob.name)
         self.post_message(self.Turned())
+
+    @property
+    def _mixture(self) -> str:
+        """The preset, and how many words change it further."""
+        counts = ((name, len(self._words(name).items)) for name in WORDS)
+        parts = [self.preset or "no preset", *(f"{n} {name}" for name, n in counts if n)]
+        return " + ".join(parts)
 
     def _show_acting(self, sampling: Sampling) -> None:
         """Open the panel for a setting that begins to act, and count those that do."""
@@ -240,7 +263,7 @@ class Controls(VerticalScroll, can_focus=False):
 
     def _sampling(self, *, seed: int) -> Sampling:
         numbers: dict[str, Any] = {knob.name: self._number(knob.name) for knob in SAMPLED}
-        boosts = [boost_of(item) for item in self._words("boosted").items]
+        boosts = [split_boost(item) for item in self._words("boosted").items]
         return Sampling(
             **numbers,
             order=self.order,
@@ -263,16 +286,12 @@ class Controls(VerticalScroll, can_focus=False):
     @property
     def length(self) -> int:
         """Most tokens of a run. Raises UserError if it is not a whole number of at least 0."""
-        length = int(self._number("length"))
-        check_setting("max_new_tokens", length)
-        return length
+        return int(self._number("length"))
 
     @property
     def branches(self) -> int:
         """Texts that are written at once. Raises UserError if there are none, or too many."""
-        branches = int(self._number("branches"))
-        check_setting("branches", branches)
-        return branches
+        return int(self._number("branches"))
 
     @property
     def slide(self) -> bool:

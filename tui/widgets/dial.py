@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.widgets import Checkbox
 
 from gpt.errors import UserError
-from gpt.settings import Ids
-from gpt.word_ids import split_boost
+from gpt.settings import Ids, check_setting
 from tui.dials import Knob
 from tui.widgets.field import Field
 
 _TOKEN = re.compile(r"#\d{1,18}", re.ASCII)
+_LEADING_SPACE = re.compile(r"(?<![^ ]) (?=[^ ])")
+"""A space at the beginning or after another space, before a word."""
 
 
 class Dial(Field):
@@ -43,30 +45,41 @@ class Dial(Field):
             value = float(self.value or 0) + by * self.knob.step
         except ValueError:
             return
-        self.value = f"{min(self.knob.most, max(self.knob.least, value)):.10g}"
+        self.show(f"{min(self.knob.most, max(self.knob.least, value)):.10g}")
 
 
 def number(knob: Knob, text: str) -> float:
-    """The number that a field holds; UserError if it is none."""
+    """The number that a field holds; UserError if it is none, or none in the setting's range."""
     kind = int if knob.kind == "integer" else float
     try:
-        return kind(text)
+        value = kind(text)
     except ValueError:
         wanted = "a whole number" if kind is int else "a number"
         raise UserError(f"{knob.label} is {text!r}; it must be {wanted}") from None
+    check_setting("max_new_tokens" if knob.name == "length" else knob.name, value, knob.label)
+    return value
 
 
 class Tick(Checkbox):
-    """A checkbox whose state is visible without colour."""
+    """A checkbox whose state is visible without colour.
+
+    Textual draws a dark box in both states, with a cross that it only dims in one.
+    """
 
     @property
-    def BUTTON_INNER(self) -> str:  # type: ignore[override]  # noqa: N802
-        """Textual shows a cross in both states and only dims one."""
-        return "X" if self.value else " "
+    def _button(self) -> Content:
+        return Content("[X]" if self.value else "[ ]").stylize("bold" if self.value else "")
 
 
 class Words(Field):
-    """Words and tokens by id (#12), separated by spaces; · is a space inside a word."""
+    """Words and tokens by id (#12), separated by spaces; · is a space inside a word.
+
+    A space that separates nothing, as in " the", belongs to the word and is shown as such.
+    """
+
+    def validate_value(self, value: str) -> str:
+        """Show the space that a word begins with; the text keeps its length."""
+        return _LEADING_SPACE.sub("·", super().validate_value(value))
 
     @property
     def items(self) -> list[str]:
@@ -75,7 +88,7 @@ class Words(Field):
 
     def put(self, items: Iterable[str]) -> None:
         """Show other words."""
-        self.value = " ".join(item.replace(" ", "·") for item in items)
+        self.show(" ".join(item.replace(" ", "·") for item in items))
 
 
 def is_named(item: str) -> bool:
@@ -90,11 +103,3 @@ def ids_of(item: str, words: Mapping[str, tuple[Ids, ...]]) -> tuple[Ids, ...]:
     if item not in words:
         raise UserError(f"the model has not tokenized {item!r} yet")
     return words[item]
-
-
-def boost_of(item: str) -> tuple[str, float]:
-    """A word and its nats: king:2."""
-    try:
-        return split_boost(item)
-    except UserError as error:
-        raise UserError(f"boosted: {error}") from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from textual import events
 from textual.widget import Widget
 from textual.widgets import Input
+from textual.widgets.input import Selection
 
 if TYPE_CHECKING:
     _Base = Widget
@@ -43,6 +44,15 @@ class Field(InOrder, Input):
         event.prevent_default()
         event.stop()
         self.insert_text_at_cursor(" ".join(event.text.splitlines()))
+
+    def show(self, text: str) -> None:
+        """Hold another text; in the field with the focus all of it is selected, as when one comes.
+
+        Textual would keep the ends of the old selection, and typing would replace only a part.
+        """
+        self.value = text
+        if self.has_focus:
+            self.selection = Selection(0, len(self.value))
 
     def validate_value(self, value: str) -> str:
         """Keep printable characters: a pasted escape code is harmless without its first one."""

@@ -14,7 +14,7 @@ from tui.document import Node
 from tui.labels import fit, name_of, offset, percent
 from tui.widgets.layer_picture import BLOCKS, PERCENT, Found, Grid, Looks, Row, Styles
 
-_LABEL, _WHERE = 8, 5
+_LABEL, _SHORT, _WHERE = 8, 6, 5
 """Cells of the columns."""
 
 
@@ -26,12 +26,14 @@ def heads(found: Found, looks: Looks) -> tuple[list[Row], Grid | None]:
     name = found.title
     if cell_len(name) > width:
         name = name.removeprefix("Attention of ")
+    if cell_len(name) > width and found.attention.heads:
+        name = name.rpartition(" of ")[0]
     title = [Segment(fit(name, width), styles.faint)]
     attention = found.attention
     if not attention.heads:
         return [title], None
     has_header, has_where = height >= 6, width >= 36
-    label = _LABEL + (width - 36) // 4 if has_where else max(4, _LABEL - 2)
+    label = _LABEL + (width - 36) // 4 if has_where else _LABEL if width >= 28 else _SHORT
     x = label + 1 + PERCENT + 1 + (_WHERE + 1) * has_where
     grid = _grid(len(attention.heads), found.head, x, width - x - 1)
     weights = attention.weights(found.head)
@@ -54,7 +56,8 @@ def heads(found: Found, looks: Looks) -> tuple[list[Row], Grid | None]:
     if has_rest:
         rest = math.fsum(weights) - math.fsum(weights[place] for place in best)
         n, cells = len(weights) - len(best), x - PERCENT - 2
-        name = fit(f"{n:,} more" if cells >= _LABEL else f"+{n:,}", cells)
+        name = f"{n:,} more"
+        name = fit(name if len(name) <= cells else "others", cells)
         rows.append([Segment(f"{name} {percent(max(0.0, rest)):>{PERCENT}}", styles.faint)])
     return rows, grid
 
@@ -87,14 +90,21 @@ def _grid(n_heads: int, head: int, x: int, room: int) -> Grid:
 
 
 def _header(grid: Grid, found: Found, room: int) -> str:
-    """The numbers of the heads, or only a mark above the chosen one; begins a cell before them."""
+    """The numbers of the heads; begins a cell before them.
+
+    Where they would touch: the first, the last and the chosen one.
+    """
     heads = range(grid.first + 1, grid.first + grid.n_shown + 1)
-    if grid.cells > 2:
-        line = "".join(f"{head:<{grid.cells}}" for head in heads)
-    else:
-        line = "".join(f"{'▾' if head == found.head else ' ':<{grid.cells}}" for head in heads)
+    last = grid.n_shown * grid.cells
+    line = [" "] * last
+    has_room = heads.stop <= 10 or len(str(heads.stop - 1)) < grid.cells
+    ends = [] if found.head in heads else [*heads[:1], *heads[-1:]]
+    for head in heads if has_room else [*ends, *([found.head] if found.head in heads else [])]:
+        number = str(head)
+        at = min((head - heads.start) * grid.cells, last - len(number))
+        line[max(0, at) : at + len(number)] = number
     more = "›" if heads.stop <= len(found.attention.heads) else ""
-    return fit(("‹" if grid.first else " ") + line + more, room + 1)
+    return fit(("‹" if grid.first else " ") + "".join(line) + more, room + 1)
 
 
 def _cells(found: Found, grid: Grid, place: int, styles: Styles) -> Row:

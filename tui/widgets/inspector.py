@@ -31,6 +31,8 @@ from tui.labels import (
 KEYS = 9
 """Number of candidates that a digit takes."""
 _BY_TEMPLATE = "by the chat template"
+YOURS = "typed or taken by you"
+"""Who chose a token that was not drawn; a digit takes one."""
 _LABEL = 12
 _PERCENT = 7
 _FACTS = 34
@@ -89,7 +91,7 @@ class Inspector(Widget):
         is_low = height < 10 and width >= 2 * _FACTS
         is_served = bool(self.capabilities.server)
         width_of_facts = _FACTS if is_low else width
-        yours = "system prompt" if self.is_system else "your text"
+        yours = "system prompt" if self.is_system else YOURS
         facts = describe(step, self.is_prompt, width_of_facts, is_served=is_served, yours=yours)
         if self.inside:
             facts[1:1] = [Text(f"inside: {self.inside}", "bold")]
@@ -106,25 +108,31 @@ class Inspector(Widget):
         return Text("\n", no_wrap=True, overflow="ellipsis").join(lines)
 
     def _candidates(self, step: Step, width: int, height: int) -> list[Text]:
-        """A heading if there is room, and the rows."""
-        has_heading = height > 5
+        """A heading and the rows."""
         # A low panel shows fewer candidates and counts the others.
-        room = max(1, height - has_heading - 2)
+        room = max(2, height - 2)
         shown = rows(step, self.vocab_size, room, self.now)
+        if len(shown) >= height:  # the token itself is not among them
+            shown = rows(step, self.vocab_size, room - 1, self.now)
         both = any(row.after is not None for row in shown)
         label = min(_LABEL, max(cell_len(row.label) for row in shown))
         columns = 1 + both
         cells = max(2, (width - label - 3) // columns - _PERCENT - 2)
-        lines = []
-        if has_heading:
-            second = "these settings" if self.now is not None else "after sampling"
-            own = "changed model" if self.inside else "model"
-            first = own if self.capabilities.is_raw else "after the server's settings"
-            heading = f"{'':{label + 3}}{first:{cells + _PERCENT + 2}}" + second * both
-            lines.append(Text(heading, "bold"))
+        lines = [Text(self._heading(label + 3, cells + _PERCENT + 2, both=both), "bold")]
         for row in shown:
             lines.append(self._row(row, label, cells, both=both))
         return lines
+
+    def _heading(self, indent: int, column: int, *, both: bool) -> str:
+        """What the numbers of each column are."""
+        own = "changed model" if self.inside else "model"
+        first = own if self.capabilities.is_raw else "after the server's settings"
+        if len(first) >= column:
+            first = own if self.capabilities.is_raw else "server's"
+        second = "these settings" if self.now is not None else "after sampling"
+        if len(second) >= column:
+            second = "sampling"
+        return f"{'':{indent}}{fit(first, column - 1)} {second if both else ''}"
 
     @property
     def full_bar(self) -> float:
@@ -198,7 +206,7 @@ def describe(
     width: int = 80,
     *,
     is_served: bool = False,
-    yours: str = "your text",
+    yours: str = YOURS,
 ) -> list[Text]:
     """The numbers of a token, as lines of at most this width; the first ones matter most.
 
@@ -222,7 +230,7 @@ def describe(
         yours = _BY_TEMPLATE if step.by_template else yours
         drawn = _term(yours if is_prompt else other, "token")
     else:
-        drawn = _term(f"drawn at {percent(math.exp(step.sampling_logprob))}", "sampling")
+        drawn = _term(f"drawn with P = {percent(math.exp(step.sampling_logprob))}", "sampling")
     entropy = _term(entropy_of(step), "entropy")
     lines = [
         Text.assemble(*likely, "   ", among_others),

@@ -18,6 +18,8 @@ from tui.widgets.layer_picture import BLOCKS, PERCENT, Found, Looks, Picture, Ro
 
 _NAME, _LABEL, _RANK = 9, 8, 6
 """Cells of the columns."""
+_LEAST_BAR = 3
+"""A bar with fewer cells says less than its number."""
 _GAP = 2
 """Cells between the layers and their attention."""
 _LOW = 9
@@ -74,8 +76,21 @@ def _lens(found: Found, looks: Looks, shown: Picture) -> None:
     del rows[max(0, height) :]
 
 
+def _room(width: int) -> tuple[int, int, bool]:
+    """Cells of the guess's label and of its bar, and whether its probability has a place.
+
+    A bar without its number would stand beside the probability of another token.
+    """
+    rest = width - _NAME - PERCENT - _RANK - 4
+    label = min(_LABEL, rest)
+    has_percent = rest - label > PERCENT
+    bar_cells = rest - label - PERCENT - 2
+    return label, bar_cells if bar_cells >= _LEAST_BAR else 0, has_percent
+
+
 def _heading(found: Found, width: int, styles: Styles) -> Row:
-    left = f" {'after':{_NAME}} guess"
+    _, _, has_percent = _room(width)
+    left = f" {'after':{_NAME}} {'guess, its P' if has_percent else 'guess'}"
     step = found.nodes[-1].step
     name, room = name_of(step), width - cell_len(left) - _RANK - 8
     right = f'P("{fit(name, max(1, min(cell_len(name), room)))}")'
@@ -87,25 +102,21 @@ def _layer(found: Found, index: int, width: int, styles: Styles) -> Row:
     """One layer: its best guess, and the probability and rank of the token in the text."""
     layer, is_here = found.layers[index], index == found.at
     is_output = index == len(found.layers) - 1 > 0
-    rest = width - _NAME - PERCENT - _RANK - 4
-    label, cells = min(_LABEL, rest), rest - _LABEL - 1
-    has_percent = cells > PERCENT + 6
+    label, cells, has_percent = _room(width)
     guess, p = "", 0.0
     if layer.ids:
         guess, p = _guess(found, layer), math.exp(layer.logprobs[0])
-    if has_percent:
-        cells -= PERCENT + 1
     name = fit("output" if is_output else one_line(layer.name), _NAME)
     plain = styles.here if is_here else styles.plain
     row = [Segment(f"{'▸' if is_here else ' '}{name} {fit(guess, label)}", plain)]
-    if cells >= 3:
+    if cells:
         bold = styles.here if is_here else styles.guess
         row += [Segment(" ", plain), Segment(bar(p, cells, styles.guess).plain, bold)]
-    else:
-        row.append(Segment(" " * (rest - label), plain))
-    own = f" {percent(math.exp(layer.chosen_logprob)):>{PERCENT}}"
-    more = f" {percent(p):>{PERCENT}}" if has_percent else ""
-    return [*row, Segment(f"{more}{own} {_short(layer.chosen_rank):>{_RANK}}", plain)]
+    chosen = percent(math.exp(layer.chosen_logprob))
+    own = f" {chosen:>{PERCENT}} {_short(layer.chosen_rank):>{_RANK}}"
+    used = _NAME + label + 2 + (cells + 1) * bool(cells) + len(own)
+    more = f"{percent(p):>{width - used}}" if has_percent else " " * (width - used)
+    return [*row, Segment(f"{more}{own}", plain)]
 
 
 def _guess(found: Found, layer: Layer) -> str:
@@ -137,7 +148,7 @@ def curve(ranks: Sequence[int], cells: int) -> list[tuple[int, str]]:
 
 def _curve(ranks: Sequence[int], at: int, width: int, styles: Styles) -> Row:
     """The rank of the token in the text from the first layer to the last."""
-    left, right = f" rank {_short(ranks[0])} ", f" {_short(ranks[-1])}"
+    left, right = f" rank by layer {_short(ranks[0])} ", f" {_short(ranks[-1])}"
     room = width - len(left) - len(right)
     if room < 2:
         return []

@@ -21,7 +21,7 @@ from tui.labels import fit
 from tui.widgets.layer_picture import Attention, Found, Looks, Picture, Styles
 from tui.widgets.layer_rows import picture
 
-_KEYS = " · ↑↓ layer · ←→ head"
+_KEYS = " · ↑↓ layer · ←→ head · L look inside"
 _PARTS = ("faint", "guess", "cell", "top", "here")
 
 
@@ -36,6 +36,7 @@ class LayersPanel(Widget, can_focus=True):
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"layers--{name}" for name in _PARTS}
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,L", "screen.inside", "look inside", id="inside.look"),
         Binding("right", "head(1)", "next head", id="inside.next"),
         Binding("left", "head(-1)", "previous head", id="inside.last"),
         Binding("down", "layer(1)", "next layer", id="inside.down"),

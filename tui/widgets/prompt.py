@@ -10,6 +10,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual import events
 from textual.binding import BindingType
+from textual.content import Content
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import TextArea
@@ -57,6 +58,16 @@ class Prompt(InOrder, TextArea):
     def show_tokens(self, parts: Sequence[bytes], *, joins_spaces: bool = False) -> None:
         """Show the tokens of the text above it. joins_spaces: as for `boxes`."""
         self.border_title = boxes(parts, joins_spaces=joins_spaces)
+
+    def say_where_letters_go(self) -> None:
+        """Say it in the frame until somebody types or leaves: a moment ago letters were keys."""
+        if not self.has_text:
+            self.border_title = Content("Letters go here now · Tab: back to the text")
+
+    def on_blur(self) -> None:
+        """Take that back."""
+        if not self.has_text:
+            self.border_title = None
 
     @property
     def has_text(self) -> bool:

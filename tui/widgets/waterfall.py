@@ -52,7 +52,7 @@ def as_drawn(found: Waterfall, step: Step, own: int | None, *, same_settings: bo
 class WaterfallTable(Widget):
     """A row for every candidate, a column for every setting that has an effect."""
 
-    BORDER_TITLE = "How each setting changes the odds"
+    BORDER_TITLE = "How each setting changes the probabilities"
     COMPONENT_CLASSES: ClassVar[set[str]] = {"waterfall--gone"}
 
     found: reactive[Waterfall | None] = reactive(None)
@@ -63,7 +63,7 @@ class WaterfallTable(Widget):
     names: reactive[dict[int, str]] = reactive(dict[int, str])
     """Id → name, of special tokens."""
     capabilities: reactive[Capabilities] = reactive(Capabilities())
-    """What whoever runs the model can say of the odds."""
+    """What whoever runs the model can say of the probabilities."""
     vocab_size: reactive[int] = reactive(0)
     """0: unknown, so that tokens beyond the candidates cannot be counted."""
     missing: reactive[tuple[str, ...]] = reactive(())

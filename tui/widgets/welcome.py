@@ -28,7 +28,7 @@ CHAT = Openings(
 KEYS = (
     ("Tab", "into the text: open any token"),
     ("1-9", "take another candidate and continue"),
-    ("F2", "how each setting changes the odds"),
+    ("F2", "what each setting changes"),
     ("Space", "all keys of the text"),
     ("F1", "help, with a glossary"),
 )
@@ -49,6 +49,9 @@ class Welcome(Widget):
     chosen: reactive[int] = reactive(0)
     """Index of the opening line that Enter sends."""
 
+    has_texts: reactive[bool] = reactive(False)
+    """Whether a text can be opened again."""
+
     @property
     def opening(self) -> str:
         """The line that Enter sends."""
@@ -61,7 +64,11 @@ class Welcome(Widget):
     def render(self) -> Text:
         """Opening lines at the left, keys at the right or, in a narrow text, below."""
         lines = [self._opening(i) for i in range(len(self.openings))]
-        lines.append(Text("       Enter sends it; or type your own.", "dim"))
+        last = Text("       Enter sends it; or type your own.", "dim")
+        if self.has_texts:
+            last = Text.assemble("       Or type your own. ", ("F3", "bold"), ": your last text.")
+            last.stylize(Style.from_meta({"@click": "screen.texts"}))
+        lines.append(last)
         keys = [Text.assemble((f"{key:6}", "bold"), what) for key, what in KEYS]
         width, height = self.content_size
         column = max(line.cell_len for line in lines) + _GAP

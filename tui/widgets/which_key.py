@@ -1,4 +1,7 @@
-"""All keys by group, over the lower part of the screen; the next key acts."""
+"""All keys by group, over the lower part of the screen; the next key acts.
+
+If they do not fit, they stand in a column that ↑ and ↓ scroll.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +41,14 @@ class Cell:
         """Width of the keys in cells."""
         return sum(cell_len(text) for text, _, _ in self.keys)
 
-    def parts(self, keys_width: int = 0, *, has_words: bool = True) -> list[Part]:
+    def parts(self, keys_width: int = 0) -> list[Part]:
         """What is drawn; the words begin after at least so many cells."""
         gap = max(1, keys_width - self.keys_width + 1) if self.keys else 0
-        words: list[Part] = [(" " * gap, "", None), self.words] if has_words else []
-        return [*self.keys, *words]
+        return [*self.keys, (" " * gap, "", None), self.words]
 
+
+_SCROLLS = {"up": -1, "down": 1, "pageup": -10, "pagedown": 10, "home": -1000, "end": 1000}
+"""Keys that scroll a panel that has more rows than it shows, and by how many rows."""
 
 Line = list[Part]
 Groups = dict[str, list[Cell]]
@@ -59,7 +64,6 @@ class WhichKey(Static):
         dock: bottom;
         height: auto;
         max-height: 100%;
-        overflow: hidden auto;
         border: round $border;
         border-title-color: $text;
         border-subtitle-color: $text-muted;
@@ -73,12 +77,14 @@ class WhichKey(Static):
     def __init__(self) -> None:
         super().__init__(markup=False)
         self._commands: list[Command] = []
+        self._top = 0
+        """The first row that is shown."""
         self.border_title = "All keys"
-        self.border_subtitle = Content("Esc close").stylize("@click=hide")
 
     def show(self, commands: Iterable[Command]) -> None:
         """Show these commands; those that are not possible now are dim."""
         self._commands = list(commands)
+        self._top = 0
         self.display = True
         self._draw()
 
@@ -87,13 +93,21 @@ class WhichKey(Static):
         self.display = False
 
     def on_resize(self) -> None:
-        """Arrange the keys for the new width."""
+        """Arrange the keys for the new size; a layout that is at work takes no other height."""
         if self.display:
-            self._draw()
+            self.call_after_refresh(self._draw)
 
     def before_key(self, event: events.Key) -> None:
-        """Hide before a key acts; Esc, and the key that shows the panel, do only that."""
+        """Hide before a key acts; Esc, and the key that shows the panel, do only that.
+
+        A panel that has more rows than it shows scrolls instead, and stays.
+        """
         if not self.display:
+            return
+        if event.key in _SCROLLS and self._is_cut:
+            event.stop()
+            event.prevent_default()
+            self._scroll(_SCROLLS[event.key])
             return
         active = self.screen.active_bindings.get(event.key)
         self.action_hide()
@@ -107,11 +121,43 @@ class WhichKey(Static):
         if hasattr(done, "__await__"):
             await done
 
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """Show the next rows."""
+        event.stop()
+        self._scroll(1)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """Show the rows before."""
+        event.stop()
+        self._scroll(-1)
+
+    @property
+    def _room(self) -> int:
+        """Rows inside the frame."""
+        return max(1, _tallest(self.screen.size.height) - 2)
+
+    @property
+    def _is_cut(self) -> bool:
+        return len(self._lines) > self._room
+
+    def _scroll(self, by: int) -> None:
+        self._top += by
+        self._draw()
+
+    @property
+    def _lines(self) -> list[Line]:
+        width = max(1, self.screen.size.width - 4)
+        return arrange(_groups(self._commands), width, self._room)
+
     def _draw(self) -> None:
-        width, height = self.screen.size
-        lines = arrange(_groups(self._commands), max(1, width - 4), max(1, _tallest(height) - 2))
+        lines, room = self._lines, self._room
+        self._top = max(0, min(self._top, len(lines) - room))
         place = {id(command): index for index, command in enumerate(self._commands)}
-        self.update(Content("\n").join(_line(line, place) for line in lines))
+        shown = lines[self._top : self._top + room]
+        self.update(Content("\n").join(_line(line, place) for line in shown))
+        end = self._top + len(shown)
+        rows = f"↑ ↓ rows {self._top + 1}–{end} of {len(lines)} · " * (len(lines) > room)
+        self.border_subtitle = Content(f"{rows}Esc close").stylize("@click=hide")
 
 
 def _tallest(height: int) -> int:
@@ -157,17 +203,18 @@ def arrange(groups: Groups, width: int, height: int) -> list[Line]:
     """The cells in at most `width` columns, and in `height` rows if that is possible.
 
     Tried in this order: columns of groups; a paragraph for each group, with its heading at the
-    left or in the line; the keys without words.
+    left or in the line. If nothing is low enough: the lowest columns that are not too wide.
     """
+    columns = [_columns(groups, width, n) for n in range(len(groups), 0, -1)]
     ways = (
-        *(_columns(groups, width, n) for n in range(len(groups), 1, -1)),
+        *columns[:-1],
         _paragraphs(groups, width, indent=1 + max((len(name) for name in groups), default=0)),
         _paragraphs(groups, width),
     )
     for lines in ways:
         if 0 < len(lines) <= height and max(map(_width, lines)) <= width:
             return lines
-    return _paragraphs(groups, width, has_words=False)
+    return min((lines for lines in columns if lines), key=len, default=ways[-1])
 
 
 def _columns(groups: Groups, width: int, number: int) -> list[Line]:
@@ -208,16 +255,14 @@ def _stack(blocks: Iterable[list[Line]]) -> list[Line]:
     return lines
 
 
-def _paragraphs(
-    groups: Groups, width: int, *, indent: int = 0, has_words: bool = True
-) -> list[Line]:
+def _paragraphs(groups: Groups, width: int, *, indent: int = 0) -> list[Line]:
     """Each group as a paragraph. indent: width of the headings; 0: they stand in the line."""
     lines: list[Line] = []
     for name, cells in groups.items():
         line: Line = [(name.ljust(indent) + " " * (not indent), _HEADING, None)]
         gap: Line = []
         for cell in cells:
-            parts = cell.parts(has_words=has_words)
+            parts = cell.parts()
             if _width([*line, *gap, *parts]) > width:
                 lines.append(line)
                 line, gap = [(" " * indent, "", None)], []

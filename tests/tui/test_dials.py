@@ -1,0 +1,71 @@
+"""The fields of the settings: what is typed after a key, a preset or the mouse changed them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tui.dials import KNOBS
+from tui.screens.main import MainScreen
+from tui.widgets.dial import Dial
+from tui.widgets.slider import Slider
+
+USUAL = [knob.name for knob in KNOBS if knob.name != "seed"]
+
+
+def dial(screen: MainScreen, name: str) -> Dial:
+    return screen.query_one(f"#{name}", Dial)
+
+
+async def test_a_number_typed_after_the_arrow_keys_replaces_the_whole_value() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        controls = main_screen(app).controls
+        assert controls
+        await controls.open()
+        for name in USUAL:
+            field = dial(main_screen(app), name)
+            field.focus()
+            for keys in (["up"] * 3, ["down"] * 2, ["end", "up"], ["home", "down"]):
+                await pilot.press(*keys, "7")
+                assert field.value == "7", (name, keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "typed"),
+    [
+        ("temperature", ["up"] * 3, "0.5"),
+        ("top_k", ["up"] * 2, "3"),
+        ("top_p", ["down"] * 2, "0.7"),
+    ],
+)
+async def test_typing_after_an_arrow_key_shows_what_was_typed(
+    name: str, keys: list[str], typed: str
+) -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        field = dial(main_screen(app), name)
+        field.focus()
+        await pilot.press(*keys, *typed)
+        assert field.value == typed
+
+
+async def test_a_preset_and_a_slider_leave_the_focused_value_selected() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        field = dial(screen, "temperature")
+        field.value = "0.123456"
+        field.focus()
+        await pilot.pause()
+        assert screen.controls
+        screen.controls.use_preset("wild")
+        await pilot.press("2")
+        assert field.value == "2"
+        await pilot.press("backspace", *"0.123456", "shift+home")
+        slider = screen.query_one("#slide_temperature", Slider)
+        slider.post_message(Slider.Moved(slider, 0.25))
+        await pilot.pause()
+        assert field.value == "0.25"
+        await pilot.press("1")
+        assert field.value == "1"
