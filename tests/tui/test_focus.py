@@ -8,6 +8,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from tests.marks import slow_but
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, write
 from tui.app import GPTApp
@@ -61,7 +62,7 @@ async def walk(pilot: Pilot[None], app: GPTApp, steps: list[str]) -> None:
         assert_focus_is_visible(app, done)
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", slow_but(SIZES, (80, 24)), ids=str)
 @pytest.mark.parametrize("text", ["", "ab"])
 async def test_after_any_key_the_focus_is_visible(size: tuple[int, int], text: str) -> None:
     app = app_with(FakeBackend("hello"), length=5)
@@ -82,7 +83,7 @@ async def test_esc_goes_from_a_panel_that_disappears_to_the_prompt_of_an_empty_t
 
 
 @pytest.mark.parametrize("close", ["f2", "escape"])
-@pytest.mark.parametrize("size", SIZES[:4], ids=str)
+@pytest.mark.parametrize("size", slow_but(SIZES[:4], (80, 24)), ids=str)
 async def test_the_table_of_f2_gives_the_focus_back(size: tuple[int, int], close: str) -> None:
     app = app_with(FakeBackend("hello"), length=5)
     async with running(app, size) as pilot:

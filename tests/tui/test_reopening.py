@@ -9,6 +9,7 @@ import pytest
 from textual.widgets import Checkbox, Input
 
 from gpt.errors import UserError
+from tests.marks import slow_but
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, write
 from tests.tui.test_branching import at
@@ -158,7 +159,9 @@ async def test_a_file_with_broken_settings_is_set_aside(wrong: dict[str, object]
         store.load(path)
 
 
-@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40), (200, 60)], ids=str)
+@pytest.mark.parametrize(
+    "size", slow_but([(60, 20), (80, 24), (120, 40), (200, 60)], (60, 20)), ids=str
+)
 async def test_the_welcome_says_that_there_is_a_text_to_open(size: tuple[int, int]) -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app, size) as pilot:
