@@ -104,7 +104,7 @@ class PanelActions(LivePanels):
         super().show_token()
         self._take_back()
         if not self.is_writing:
-            self.remember()
+            self._remember_place()
 
     @on(Checkbox.Changed, "#slide")
     def _take_back(self) -> None:
@@ -121,6 +121,13 @@ class PanelActions(LivePanels):
         """Keep with the text what the settings are, and where the reader is."""
         if self.controls:
             self.document.setup = self.controls.setup()._replace(cursor=self.view.selected)
+
+    def _remember_place(self) -> None:
+        """Keep the selected token; the fields are read only if one changes, as they are many."""
+        if self.document.setup is None:
+            self.remember()
+        else:
+            self.document.setup = self.document.setup._replace(cursor=self.view.selected)
 
     def on_controls_turned(self) -> None:
         """A setting has another value; Textual calls this method of every base class too."""
