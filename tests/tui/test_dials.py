@@ -17,6 +17,7 @@ def dial(screen: MainScreen, name: str) -> Dial:
     return screen.query_one(f"#{name}", Dial)
 
 
+@pytest.mark.slow
 async def test_a_number_typed_after_the_arrow_keys_replaces_the_whole_value() -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app) as pilot:
