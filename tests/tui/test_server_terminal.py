@@ -60,7 +60,7 @@ def test_a_text_a_branch_and_a_server_that_dies(
     terminal.press("escape")
     terminal.shows("Stopped")
     terminal.press("tab")
-    terminal.shows(r"drawn (by|at)", "1-9 take")
+    terminal.shows("drawn with P", "1-9 take")
     terminal.press("e")
     terminal.shows("does not show its insides")
     terminal.press("left", "left", "2")
