@@ -17,7 +17,7 @@ class PanelActions(LivePanels):
 
     _said = ""
     """What the line below the prompt says."""
-    _before_odds: Widget | None = None
+    _before_table: Widget | None = None
     """What the table of F2 took the focus from."""
 
     def action_to_text(self) -> None:
@@ -40,9 +40,9 @@ class PanelActions(LivePanels):
         if self.table.display:
             before = self.focused
             self.keep_focus()
-            self._before_odds = before if before is not self.focused else None
-        elif self._before_odds and _is_displayed(self._before_odds) and self.view.has_focus:
-            self.set_focus(self._before_odds)
+            self._before_table = before if before is not self.focused else None
+        elif self._before_table and _is_displayed(self._before_table) and self.view.has_focus:
+            self.set_focus(self._before_table)
         self.explain()
 
     def keep_focus(self) -> None:
