@@ -27,6 +27,7 @@ from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import preferences
 from tui.keys import PROGRAM, written
+from tui.labels import sentence
 from tui.possible import Refusal
 from tui.preferences import Preferences
 from tui.screens.main import MainScreen
@@ -174,7 +175,10 @@ class GPTApp(App[None]):
             preferences.save(changes)
         except UserError as error:
             self.notify(
-                one_line(str(error)), severity="error", markup=False, timeout=PROBLEM_SECONDS
+                one_line(sentence(str(error))),
+                severity="error",
+                markup=False,
+                timeout=PROBLEM_SECONDS,
             )
 
     def action_help_quit(self) -> None:
@@ -290,6 +294,8 @@ class GPTApp(App[None]):
             path.write_text(self.export_screenshot(), encoding="utf-8")
         except OSError as error:  # the directory may be gone
             reason = f"cannot write {path}: {error.strerror}"
-            self.notify(one_line(reason), severity="error", markup=False, timeout=PROBLEM_SECONDS)
+            self.notify(
+                one_line(sentence(reason)), severity="error", markup=False, timeout=PROBLEM_SECONDS
+            )
         else:
             self.notify(one_line(f"Wrote {path}"), markup=False)

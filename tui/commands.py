@@ -17,7 +17,6 @@ from textual.content import Content
 from textual.dom import DOMNode
 from textual.markup import escape
 from textual.screen import Screen
-from textual.widget import Widget
 
 from gpt.sanitize import one_line
 from tui.dials import MORE
@@ -147,25 +146,18 @@ def field_commands(screen: Screen[Any]) -> Iterator[Command]:
             yield Command(
                 f"Set {name}",
                 f"In the panel Sampling: {tip}.",
-                partial(_go_to, screen, field),
+                partial(screen.run_action, f"set({field.id!r})"),
                 f"{field.id.replace('_', '')} {_SYNONYMS.get(field.id, '')} setting field change",
             )
 
-    if hasattr(screen, "action_more"):
+    if hasattr(screen, "action_set"):
         for knob in MORE:
             yield Command(
                 f"Set {knob.label}",
                 f"In the panel Sampling, under More: {knob.tip}.",
-                partial(screen.run_action, f"more({knob.name!r})"),
+                partial(screen.run_action, f"set({knob.name!r})"),
                 f"{knob.name.replace('_', ' ')} setting field change",
             )
-
-
-async def _go_to(screen: Screen[Any], field: Widget) -> None:
-    """Focus a field, after its panel is on the screen."""
-    if not field.region.area:
-        await screen.run_action("show_panel('sampling')")
-    screen.call_after_refresh(field.focus)
 
 
 def program_commands(screen: Screen[Any]) -> Iterator[Command]:

@@ -28,6 +28,12 @@ def shortened(message: str, longest: int = 300) -> str:
     return f"{line[: longest - end - 1]}…{line[-end:]}"
 
 
+def sentence(message: str) -> str:
+    """A message with a capital at its beginning, unless it begins with a name."""
+    word = message.partition(" ")[0]
+    return message[:1].upper() + message[1:] if word.isalpha() and word.islower() else message
+
+
 def name_of(token: Step | Candidate) -> str:
     """A token as a label; a special token by its name."""
     return visible(token.bytes, token.token_id, token.name)

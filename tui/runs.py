@@ -137,11 +137,23 @@ async def or_as_before(
         yield Change.KEPT
 
 
-def finished(done: Done) -> State:
-    """What to say after a run. Without a reason, its branches ended for different ones."""
+def writing(branches: int) -> State:
+    """What to say while a model writes so many branches."""
+    if branches > 1:
+        return State(f"Writing {branches} branches: t shows them, Esc stops")
+    return State("Writing; Esc stops")
+
+
+def finished(done: Done, *, is_fork: bool = False) -> State:
+    """What to say after a run. Without a reason, its branches ended for different ones.
+
+    is_fork: other branches continue from where it began.
+    """
     if done.finish_reason == "length" and not done.tokens:
         return READY
     said = FINISHED[done.finish_reason or "length"].format(n=done.tokens)
+    if is_fork and said.startswith("Done"):
+        said += "; [ shows another branch"
     return State(said.replace(" 1 tokens", " 1 token"))
 
 

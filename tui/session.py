@@ -32,7 +32,17 @@ from tui.garbage import Settler
 from tui.measure import perplexity
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.node import to_fork
-from tui.runs import READY, Growth, RunSettings, advised, finished, or_as_before, read, request_for
+from tui.runs import (
+    READY,
+    Growth,
+    RunSettings,
+    advised,
+    finished,
+    or_as_before,
+    read,
+    request_for,
+    writing,
+)
 from tui.servers import Servers, with_model
 from tui.special_tokens import segments
 from tui.store import Entry, Place
@@ -256,7 +266,8 @@ class Session:
                     self.document.cut(before)
                     yield Change.PATH
                     yield PromptReturned(typed)
-                yield finished(each)
+                is_fork = len(self.document.path) > before and self.document.branches(before) > 1
+                yield finished(each, is_fork=is_fork)
         except BackendError as error:
             dead = isinstance(error, EngineDiedError)
             yield State("Press Ctrl+R to restart the engine") if dead else READY
@@ -277,7 +288,7 @@ class Session:
                 can = self.loaded.capabilities if self.loaded else Capabilities()
                 on_path, now = growth.add(event, can), self._clock()
                 if not event.is_prompt and tally.add(event.steps, now, on_path=on_path):
-                    yield State("Writing; Esc stops")
+                    yield writing(request.branches)
                 if on_path:
                     yield Change.GREW
                 if now - looked > CALM:

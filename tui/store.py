@@ -38,7 +38,7 @@ except ImportError:  # Windows: if two programs open one text, the later save wi
 
 FORMAT_VERSION = 1
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
-_SUFFIX = ".jsonl"
+_SUFFIX, _DELETED = ".jsonl", ".deleted"
 _TITLE = 80
 LARGEST = 2**30
 """Most bytes of a file that are read."""
@@ -275,6 +275,22 @@ def _document(head: dict[str, Any], lines: Iterator[dict[str, Any]]) -> Document
     if not all(node.last <= max(0, len(node.children) - 1) for node in nodes):
         raise ValueError("a branch is missing")
     return document
+
+
+def delete(path: Path) -> Path:
+    """Take a text out of the list; returns its file, which can be renamed back.
+
+    Raises UserError if another program has the text open, or if its directory cannot be written.
+    """
+    place = Place(path)
+    if not place.claim():
+        raise UserError("another program has this text open")
+    try:
+        return path.rename(path.with_suffix(_DELETED))
+    except OSError as error:
+        raise UserError(f"cannot delete {path}: {error.strerror}") from error
+    finally:
+        place.release()
 
 
 def has_texts() -> bool:

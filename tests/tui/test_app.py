@@ -203,7 +203,7 @@ async def test_an_error_gives_the_prompt_back_and_shows_hostile_text_harmlessly(
     app = app_with(FakeBackend(error=BackendError("no [/INST] \x1b]0;x\x07 here")))
     async with running(app) as pilot:
         screen = await write(pilot, app, "abc")
-        assert complaints(app) == ["no [/INST] ␛]0;x␇ here"]
+        assert complaints(app) == ["No [/INST] ␛]0;x␇ here"]
         assert screen.query_one(Prompt).text == "abc"
 
 
@@ -340,7 +340,7 @@ async def test_a_model_that_cannot_read_the_text_gives_it_back() -> None:
         screen = await write(pilot, app, "hel")
         backend.error = BackendError("this model knows no 'h'")
         await pick(pilot, app, "down", "enter")
-        assert complaints(app) == ["this model knows no 'h'"]
+        assert complaints(app) == ["This model knows no 'h'"]
         assert screen.query_one(Prompt).text == "hello"
 
 
@@ -399,6 +399,34 @@ async def test_page_keys_scroll_the_text_without_a_way_to_it(focus: type[Prompt 
         while not view.is_vertical_scroll_end:
             await pilot.pause()
         assert screen.focused is field
+
+
+@pytest.mark.parametrize("keys", [["ctrl+n"], []])
+async def test_what_is_written_is_in_view_after_the_person_has_scrolled(keys: list[str]) -> None:
+    app = app_with(FakeBackend("line\n" * 60), length=300)
+    async with running(app) as pilot:
+        main_screen(app).query_one("#slide", Tick).value = True
+        screen = await write(pilot, app, "a")
+        await pilot.press("tab", "home", "pageup", *keys, "escape")
+        await write(pilot, app, "b")
+        assert screen.view.is_vertical_scroll_end and screen.view.max_scroll_y
+
+
+@pytest.mark.parametrize("key", ["2", "r"])
+async def test_after_a_run_that_forks_the_person_is_told_the_way_back(key: str) -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        assert said(screen) == "Done: 5 tokens"
+        await pilot.press("tab", "left")
+        backend.reply = "!?"
+        await pilot.press(key)
+        await until_written(pilot, screen)
+        assert said(screen) == "Done: 2 tokens; [ shows another branch"
+        new = screen.document.text
+        await pilot.press("left_square_bracket")
+        assert screen.document.text == "abhello" != new
 
 
 async def test_page_keys_stay_in_a_prompt_that_is_not_all_in_view() -> None:
@@ -516,7 +544,7 @@ async def test_how_far_a_prompt_is_read_stands_below_it_and_a_lost_gpu_is_told()
         assert complaints(app) == []
         backend.go_on.set()
         await until_written(pilot, main_screen(app))
-        assert complaints(app) == ["the GPU failed"]
+        assert complaints(app) == ["The GPU failed"]
 
 
 async def test_a_screen_ignores_a_size_that_the_terminal_no_longer_has() -> None:

@@ -71,6 +71,17 @@ async def test_the_panel_shows_every_branch_and_leads_there() -> None:
         assert screen.document.text == "[b]hello"
 
 
+async def test_the_panel_opens_on_the_branch_of_the_text_each_time() -> None:
+    async with forked((80, 24)) as (_, pilot, screen):
+        view = screen.query_one(BranchRows)
+        await pilot.press("escape", "left_square_bracket", "t")
+        await pilot.pause()
+        assert view.row and view.row.text == "hello" and screen.document.text == "[b]hello"
+        await pilot.press("home", "escape", "right_square_bracket", "t")
+        await pilot.pause()
+        assert view.row and view.row.text == "??" and screen.document.text == "[b]??"
+
+
 async def test_a_branch_says_what_was_changed_inside_the_network() -> None:
     async with forked() as (app, pilot, screen):
         assert "off" not in "".join(lines(app))

@@ -125,7 +125,7 @@ async def test_several_branches_at_once_differ_by_their_dice() -> None:
         assert screen.document.text == "abhello"
         screen.query_one("#branches", Dial).value = "0"
         await write(pilot, app, "c")
-        assert complaints(app)[-1] == "branches is 0; it must be a whole number from 1 to 64"
+        assert complaints(app)[-1] == "Branches is 0; it must be a whole number from 1 to 64"
 
 
 async def test_the_waterfall_follows_the_token_and_the_settings() -> None:
@@ -271,4 +271,4 @@ async def test_a_likely_path_is_taken_up_to_any_token() -> None:
         await at(pilot, screen, 3)
         await pilot.press("p")
         await pilot.pause()
-        assert complaints(app)[-1] == "no"
+        assert complaints(app)[-1] == "No"

@@ -13,7 +13,8 @@ from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, write
 from tui.app import GPTApp
 from tui.possible import NO_TEXT
-from tui.screens.main import MainScreen
+from tui.screens.help import HelpScreen
+from tui.screens.main import LOW, TWO, MainScreen
 from tui.widgets.hints import Hints
 
 SIZES = ((60, 20), (80, 24), (120, 40), (200, 60), (40, 12))
@@ -34,8 +35,12 @@ STEPS = (
         "k",
         "1",
         "ctrl+l",
+        "F1 set branches",
+        "F1 set chat",
+        "F1 set DRY base",
     ),
 )
+"""Keys, and what is typed into the window of F1 before Enter."""
 
 
 def assert_focus_is_visible(app: GPTApp, done: list[str]) -> None:
@@ -56,7 +61,14 @@ def assert_focus_is_visible(app: GPTApp, done: list[str]) -> None:
 async def walk(pilot: Pilot[None], app: GPTApp, steps: list[str]) -> None:
     done: list[str] = []
     for key in steps:
-        await pilot.press(key)
+        if key.startswith("F1 "):
+            await pilot.press("f1")
+            await pilot.pause()
+            if isinstance(app.screen, HelpScreen):
+                app.screen.look_for(key[3:])
+                await pilot.press("enter")
+        else:
+            await pilot.press(key)
         await pilot.pause()
         done.append(key)
         assert_focus_is_visible(app, done)
@@ -168,3 +180,46 @@ async def test_esc_from_the_text_says_where_letters_go_now() -> None:
         await pilot.pause()
         assert "Letters go here" not in str(screen.prompt.border_title)
         assert "v" in str(screen.prompt.border_title)
+
+
+@pytest.mark.parametrize("size", slow_but(SIZES, (80, 24)), ids=str)
+@pytest.mark.parametrize("setting", ["branches", "banned", "XTC threshold"])
+async def test_a_setting_that_is_found_in_the_help_is_on_the_screen(
+    size: tuple[int, int], setting: str
+) -> None:
+    app = app_with(FakeBackend("hello"), length=5)
+    async with running(app, size) as pilot:
+        screen = await write(pilot, app, "ab")
+        await walk(pilot, app, ["tab", "f2", f"F1 set {setting}"])
+        if size[1] < LOW:
+            assert complaints(app) == ["The window is too low for panels."]
+        else:
+            field = screen.focused
+            assert isinstance(field, Input) and field.id == setting.lower().replace(" ", "_")
+            assert not screen.table.display or size[0] >= TWO
+        await walk(pilot, app, ["escape", "t"])
+
+
+@pytest.mark.parametrize("key", ["t", "full_stop", "e"])
+async def test_a_panel_takes_the_place_of_the_table_of_f2(key: str) -> None:
+    app = app_with(FakeBackend("hello"), length=5)
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await walk(pilot, app, ["tab", "f2", key])
+        assert not screen.table.display and screen.panels.region.area
+
+
+async def test_presenter_mode_says_why_there_is_no_panel() -> None:
+    app = app_with(FakeBackend("hello"), length=5)
+    async with running(app) as pilot:
+        await write(pilot, app, "ab")
+        await walk(pilot, app, ["tab", "P", "t"])
+        assert complaints(app) == ["Presenter mode shows no panels; P ends it."]
+
+
+async def test_a_new_text_does_not_send_anybody_back_to_an_empty_one() -> None:
+    app = app_with(FakeBackend("hello"), length=5)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await walk(pilot, app, ["tab", "escape", "ctrl+n"])
+        assert not screen.prompt.border_title

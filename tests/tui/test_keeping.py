@@ -57,6 +57,52 @@ async def test_a_text_saves_itself_and_is_found_again() -> None:
     assert titles == {"abchellod!", "xyzhello"}
 
 
+async def test_a_text_is_deleted_in_the_list_and_can_be_brought_back() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        for text in ("abc", "xyz"):
+            await pilot.press("ctrl+n")
+            await write(pilot, app, text)
+        await until_saved(pilot, 2)
+
+        def titles() -> set[str]:
+            return {entry.title for entry in store.entries()}
+
+        await pilot.press("f3")
+        await pilot.pause()
+        options = app.screen.query_one(OptionList)
+        await pilot.press(*"xyz", "delete")
+        assert "on the screen" in complaints(app)[-1] and options.option_count == 1
+        await pilot.press("home", "delete", "delete", "delete")  # letters of the filter
+        assert options.option_count == 2 and len(titles()) == 2
+        await pilot.press("down", "delete")
+        assert titles() == {"xyzhello"} and options.option_count == 1
+        await pilot.press("ctrl+z")
+        assert titles() == {"abchello", "xyzhello"} and options.option_count == 2
+        await pilot.press("ctrl+z")
+        assert complaints(app)[-1] == "Nothing was deleted in this window."
+        await pilot.press("delete", "escape")
+        await pilot.pause()
+    assert titles() == {"xyzhello"}
+    assert [path.suffix for path in store.home().iterdir()] == [".jsonl"]
+
+
+async def test_a_text_that_another_program_has_open_is_not_deleted() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        await write(pilot, app, "abc")
+    (entry,) = store.entries()
+    place = store.Place(entry.path)
+    assert place.claim()
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        await pilot.press("f3", "delete")
+        await pilot.pause()
+        assert complaints(app)[-1] == "another program has this text open".capitalize()
+        assert len(store.entries()) == 1
+    place.release()
+
+
 async def test_bookmarks_and_branches_are_there_after_leaving() -> None:
     backend = FakeBackend("hello")
     app = app_with(backend)

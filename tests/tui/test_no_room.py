@@ -81,7 +81,7 @@ async def test_a_run_that_fails_at_once_leaves_the_text_and_the_cursor(
         await pilot.press(key)
         await until_written(pilot, screen)
         assert screen.document.text == "abhello" and screen.view.index == 3
-        assert str(error) in complaints(app)[-1]
+        assert str(error).capitalize() in complaints(app)[-1]
 
 
 class StoppedAtOnce(FakeBackend):

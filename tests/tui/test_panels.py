@@ -237,12 +237,12 @@ async def test_a_text_file_is_read_from_the_program(tmp_path: Path) -> None:
             await pilot.pause()
         screen = main_screen(app)
         assert screen.session.perplexity == pytest.approx(5)
-        cast(FakeBackend, screen.session.backend).error = BackendError("it does not know '1'")
+        cast(FakeBackend, screen.session.backend).error = BackendError("It does not know '1'")
         await pilot.press("f10")
         await pilot.pause()
         app.screen.query_one(Input).value = str(file)
         await pilot.press("enter")
-        while "it does not know '1'" not in complaints(app):
+        while "It does not know '1'" not in complaints(app):
             await pilot.pause()
         assert screen.document.text == "to be or" and screen.prompt.text == ""
 

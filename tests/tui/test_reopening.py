@@ -175,3 +175,30 @@ async def test_the_welcome_says_that_there_is_a_text_to_open(size: tuple[int, in
 
 def drawn(app: GPTApp) -> str:
     return "\n".join(row.text for row in app.screen._compositor.render_strips())
+
+
+async def test_the_last_seed_of_a_reopened_text_is_the_one_that_wrote_it() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        sampling = screen.document.path[-1].sampling
+        assert sampling
+        said = f"random; last {sampling.seed}"
+        assert screen.query_one("#seed", Input).placeholder == said
+    path = store.entries()[0].path
+    app = app_with(FakeBackend("hello"), text=path)
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        await pilot.press("tab", "left", "home", "end")
+        assert screen.query_one("#seed", Input).placeholder == said
+        await write(pilot, app, "")
+
+
+async def test_before_a_text_is_drawn_there_is_no_last_seed() -> None:
+    app = app_with(FakeBackend("hello"), score="hello")
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        while screen.is_writing or not screen.document.path:
+            await pilot.pause()
+        await pilot.press("tab", "right", "f2", "f2", "up")
+        assert screen.query_one("#seed", Input).placeholder == "random"

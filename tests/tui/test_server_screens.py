@@ -253,7 +253,7 @@ async def test_a_server_that_breaks_leaves_the_text_and_one_key_goes_on() -> Non
         assert screen.document.text == "abchel"
         assert (
             complaints(app)[-1]
-            == "the server at 127.0.0.1:8000 ended the connection; Ctrl+G continues the text"
+            == "The server at 127.0.0.1:8000 ended the connection; Ctrl+G continues the text"
         )
         backend.breaks_after, backend.reply = None, "lo"
         await pilot.press("ctrl+g")

@@ -87,7 +87,7 @@ def test_branches_grow_at_once_and_one_is_stopped_alone(
     terminal.child.send(KEYS["end"])
     terminal.until(lambda text: "x stop this branch" in text)
     terminal.child.send("x")
-    terminal.until(lambda text: "s star" in text and "Writing; Esc stops" in text)
+    terminal.until(lambda text: "s star" in text and "Writing 3 branches" in text)
     terminal.child.send(KEYS["up"])
     terminal.until(lambda text: "x stop this branch" in text)
     terminal.child.send(KEYS["escape"])

@@ -40,6 +40,7 @@ class FileActions(ModelActions):
         self.session.figures.speed = self.session.figures.first = None
         self.show_path()
         self.draw(READY)
+        self.prompt.say_nothing()
         self.prompt.focus()
         self._say_what_stays()
 
@@ -56,7 +57,7 @@ class FileActions(ModelActions):
         """Choose a saved text."""
         from tui.screens.texts import TextPicker
 
-        self.app.push_screen(TextPicker(), self.open_text)
+        self.app.push_screen(TextPicker(self.session.place.path), self.open_text)
 
     def open_text(self, path: Path | None) -> None:
         """Open a saved text, at the place where its reader left it."""
@@ -74,6 +75,8 @@ class FileActions(ModelActions):
             )
         if self.controls:
             self.controls.tell(self.document.system)
+            drawn = (node.sampling for node in reversed(self.document.path) if node.sampling)
+            self.controls.last_seed = next((sampling.seed for sampling in drawn), None)
         setup = self.document.setup
         if setup is None:
             self.show_path()

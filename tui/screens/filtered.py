@@ -37,14 +37,24 @@ class Row(NamedTuple, Generic[T]):
         return word in self.words.casefold() or word == self.number
 
 
+class _Filter(Field):
+    """Without a letter after its cursor, Delete is a key of the list."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """False leaves a key to the window."""
+        if action == "delete_right" and self.cursor_at_end and self.selection.is_empty:
+            return False
+        return super().check_action(action, parameters)
+
+
 class FilteredList(Dialog[T | None]):
     """A field above a list. Returns the result of the chosen row, or None."""
 
     TITLE: ClassVar[str]
     FILTER: ClassVar[str]
     """What an empty field says."""
-    ENTER: ClassVar[str]
-    """What Enter does."""
+    KEYS: ClassVar[str]
+    """What Enter and other keys do."""
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "cursor(1)", "next", show=False),
         Binding("up", "cursor(-1)", "previous", show=False),
@@ -54,36 +64,47 @@ class FilteredList(Dialog[T | None]):
 
     def __init__(self, rows: Sequence[Row[T]]) -> None:
         super().__init__()
-        self._rows = rows
+        self.rows = list(rows)
+        """All rows, whether they answer the filter or not."""
         self._shown: Sequence[Row[T]] = []
 
     def compose(self) -> ComposeResult:
         """The field and the list."""
         with Vertical():
-            field = Field(placeholder=self.FILTER, compact=True)
+            field = _Filter(placeholder=self.FILTER, compact=True)
             field.border_title = self.TITLE
             yield field
             yield OptionList()
 
     def on_mount(self) -> None:
         """Show all rows."""
-        self._fill("")
+        self.fill()
 
     @on(Input.Changed)
-    def _narrow(self, event: Input.Changed) -> None:
-        self._fill(event.value)
+    def _narrow(self) -> None:
+        self.options.highlighted = None
+        self.fill()
 
-    def _fill(self, wanted: str) -> None:
-        words = wanted.casefold().split()
-        found = [row for row in self._rows if all(map(row.answers, words))]
+    def fill(self, wanted: Row[T] | None = None) -> None:
+        """Show the rows that answer the filter, and highlight the wanted one; without one, the
+        same place as before."""
+        words = self.query_one(Field).value.casefold().split()
+        found = [row for row in self.rows if all(map(row.answers, words))]
         self._shown = found[:MOST]
+        here = found.index(wanted) if wanted in found else self.options.highlighted or 0
         self.options.clear_options()
         self.options.add_options(Option(Content(row.line)) for row in self._shown)
-        self.options.highlighted = 0 if self._shown else None
-        count = f"{len(found)} of {len(self._rows)}"
+        self.options.highlighted = min(here, len(self._shown) - 1) if self._shown else None
+        count = f"{len(found)} of {len(self.rows)}"
         if len(found) > MOST:
             count = f"the first {MOST} of {len(found)}"
-        self.options.border_subtitle = f"{count} · Enter: {self.ENTER} · Esc: back"
+        self.options.border_subtitle = f"{count} · {self.KEYS} · Esc: back"
+
+    @property
+    def highlighted(self) -> Row[T] | None:
+        """The highlighted row; None if no row answers the filter."""
+        index = self.options.highlighted
+        return None if index is None else self._shown[index]
 
     def action_cursor(self, by: int) -> None:
         """Move in the list while the field has the focus."""
@@ -93,8 +114,8 @@ class FilteredList(Dialog[T | None]):
 
     @on(Input.Submitted)
     def _take(self) -> None:
-        if (index := self.options.highlighted) is not None:
-            self.dismiss(self._shown[index].result)
+        if (row := self.highlighted) is not None:
+            self.dismiss(row.result)
 
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:

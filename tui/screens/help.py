@@ -30,7 +30,7 @@ from tui.widgets.topics import Row, Topic, Topics
 
 HERE, SETTINGS, WORDS = "Here", "Settings", "Glossary"
 """Sections besides the groups of keys."""
-_CLOSE_FIRST = Refusal("close the window in front first; Esc does that.")
+_CLOSE_FIRST = Refusal("Close the window in front first; Esc does that.")
 
 
 class HelpScreen(Dialog[Command | None]):
@@ -157,8 +157,7 @@ class HelpScreen(Dialog[Command | None]):
             self.look_for(topic.name)
         elif command := topic.command:
             if refused := command.refused():
-                said = refused.reason[:1].upper() + refused.reason[1:]
-                self.notify(said, severity=refused.severity, markup=False)
+                self.notify(refused.reason, severity=refused.severity, markup=False)
             else:
                 self.dismiss(command)
 

@@ -11,6 +11,12 @@ from tui.screens.live_panels import LivePanels
 from tui.widgets.prompt import Prompt
 from tui.widgets.welcome import Welcome
 
+_HIDDEN = {
+    True: "Presenter mode shows no panels; P ends it.",
+    False: "The window is too low for panels.",
+}
+"""Whether the screen is in presenter mode → why no panel is visible."""
+
 
 class PanelActions(LivePanels):
     """Each action's conditions are in the table of possible actions."""
@@ -25,17 +31,33 @@ class PanelActions(LivePanels):
         self.set_focus(self.view)
 
     def action_show_panel(self, name: str) -> None:
-        """Show the panel with this id."""
+        """Show the panel with this id; without room for panels, say so."""
         self.panels.chosen = name
+        if self.table.display and not _is_displayed(self.panels):
+            self.action_waterfall()  # it is in their place
+        if not _is_displayed(self.panels):
+            self.notify(_HIDDEN[self.has_class("-presenting")], markup=False)
 
     def action_panel(self, by: int) -> None:
         """Show the next (1) or previous (-1) panel."""
-        self.panels.step(by)
+        self.action_show_panel(self.panels.neighbour(by))
+
+    async def action_set(self, name: str) -> None:
+        """Go to the field of a setting."""
+        if self.controls:
+            field = await self.controls.field_of(name)
+            self.action_show_panel("sampling")
+            self.call_after_refresh(self._to_field, field)
+
+    def _to_field(self, field: Widget) -> None:
+        if _is_displayed(field):
+            field.focus(scroll_visible=False)
+            field.scroll_visible(animate=False)
 
     def action_waterfall(self) -> None:
         """Show or hide what each setting does to the selected token."""
         self.table.display = not self.table.display
-        self.set_class(self.table.display, "-odds")
+        self.set_class(self.table.display, "-table")
         self.update_node_styles()  # in one column this hides or shows the panels
         if self.table.display:
             before = self.focused
@@ -57,19 +79,20 @@ class PanelActions(LivePanels):
     def action_layers(self) -> None:
         """Show each layer's guess next to the text; if it is there already, move into the panel."""
         panel = self.layers_panel
-        if panel and self.panels.chosen == "layers":
+        if panel and self.panels.chosen == "layers" and _is_displayed(panel):
             self._enter("layers")
         else:
-            self.panels.chosen = "layers"
+            self.action_show_panel("layers")
 
     def action_attention(self) -> None:
         """Colour the text by attention, and choose layer and head."""
-        self.panels.chosen = "layers"
+        self.action_show_panel("layers")
         self._enter("layers")
 
     def action_tree(self) -> None:
         """Show all branches, and choose one."""
-        self.panels.chosen = "tree"
+        self.action_show_panel("tree")
+        self.show_branches()  # at the branch of the text: with the focus, it stays where it is
         self._enter("tree")
 
     def _enter(self, name: str) -> None:

@@ -15,7 +15,7 @@ from tui.changes import said, without
 from tui.document import Node
 from tui.inside.view import InsideView
 from tui.inside.wishes import Ask, Typed, WriteWith
-from tui.labels import shortened
+from tui.labels import sentence, shortened
 from tui.screens.dialog import Page
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Reaching(Page):
         try:
             check(event.changes, self.place.config, len(self.place.nodes))
         except UserError as error:
-            self.notify(shortened(str(error)), severity="error", markup=False)
+            self.notify(shortened(sentence(str(error))), severity="error", markup=False)
             return
         self._act(self.place, event.changes)
         words = said(event.changes)

@@ -22,7 +22,7 @@ from tui.backend import BackendError, CancelledAnswerError
 from tui.changes import described, said
 from tui.document import Document
 from tui.keys import KEYS
-from tui.labels import shortened
+from tui.labels import sentence, shortened
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.possible import Refusal, Situation
 from tui.runs import RunSettings, no_room
@@ -139,7 +139,8 @@ class SessionScreen(Sized, Screen[None]):
 
     def complain(self, message: str) -> None:
         """Show an error message."""
-        self.notify(shortened(message), severity="error", markup=False, timeout=PROBLEM_SECONDS)
+        said = shortened(sentence(message))
+        self.notify(said, severity="error", markup=False, timeout=PROBLEM_SECONDS)
 
     async def answer(self, question: Awaitable[T]) -> T | None:
         """Wait for an answer of the model; None after an error message."""
@@ -296,7 +297,7 @@ class SessionScreen(Sized, Screen[None]):
         run = self.session.run(settings, text, at, new_ids, as_is)
         if at is not None:
             self.show_text()
-            self.view.action_newest()
+        self.view.action_newest()
         self.offer()
         self.follow(run)
         return True

@@ -19,7 +19,7 @@ class SpecialTokenPicker(FilteredList[str]):
 
     TITLE = "Insert a special token"
     FILTER = "Filter by name or id"
-    ENTER = "insert"
+    KEYS = "Enter: insert"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "back", id="special.back")
     ]

@@ -126,15 +126,6 @@ class TokenActions(SessionScreen):
             self.controls.use_preset("model")
             self.notify("Sampling settings: preset model, nothing changed", markup=False)
 
-    async def action_more(self, name: str) -> None:
-        """Go to a setting that few people need."""
-        if self.controls:
-            await self.controls.open()
-            self.panels.chosen = "sampling"
-            field = self.query_one(f"#{name}")
-            self.call_after_refresh(field.focus, scroll_visible=False)
-            self.call_after_refresh(field.scroll_visible, animate=False)
-
     def action_order(self) -> None:
         """Change the order in which the sampling settings act."""
         from tui.screens.order import OrderScreen

@@ -13,6 +13,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
+from textual.widget import Widget
 from textual.widgets import Button, Checkbox, Input, Label
 
 from gpt.errors import UserError
@@ -43,6 +44,8 @@ class Controls(VerticalScroll, can_focus=False):
 
     order: reactive[tuple[str, ...]] = reactive((), init=False)
     """The order of the settings, as in Sampling."""
+    last_seed: reactive[int | None] = reactive(None, init=False)
+    """The seed of the newest drawn text; None if there is none."""
 
     class Turned(Message):
         """A setting has another value."""
@@ -56,8 +59,6 @@ class Controls(VerticalScroll, can_focus=False):
         """What the fields will hold that are mounted when somebody opens them."""
         self.acting = frozenset[str]()
         """Names of the settings that are not neutral."""
-        self._drawn_seed: int | None = None
-        """The latest random seed."""
         self.words: dict[str, tuple[Ids, ...]] = {}
         """Word → the ids of its forms, once the model has answered."""
 
@@ -214,6 +215,12 @@ class Controls(VerticalScroll, can_focus=False):
         self.acting = sampling.active.union(sampling.stages)
         self._more_box.label = Content(f"More {len(hidden)}" if hidden else "More")
 
+    async def field_of(self, name: str) -> Widget:
+        """The field of a setting, after it is mounted."""
+        if name in self._later or self.query_one(f"#{name}").has_class("more"):
+            await self.open()
+        return self.query_one(f"#{name}")
+
     async def open(self) -> None:
         """Show the settings that few people need."""
         if texts := self._later:
@@ -244,13 +251,20 @@ class Controls(VerticalScroll, can_focus=False):
     def sampling(self, *, new_seed: bool = True) -> Sampling:
         """The sampling settings. Raises UserError that names a bad one.
 
-        new_seed: an empty seed means a new random one; else the seed of the previous run.
+        new_seed: an empty seed means a new random one; else the last seed, or 0.
         """
-        given = self._seed()
-        if given is None and (new_seed or self._drawn_seed is None):
-            self._drawn_seed = int.from_bytes(os.urandom(4)) >> 1
-            self._field("seed").placeholder = f"random; last {self._drawn_seed}"
-        return self._sampling(seed=(self._drawn_seed or 0) if given is None else given)
+        if new_seed:
+            given = self._seed()
+            self.last_seed = int.from_bytes(os.urandom(4)) >> 1 if given is None else given
+            return self._sampling(seed=self.last_seed)
+        return self._sampling(seed=self._seed() or self.last_seed or 0)
+
+    def watch_last_seed(self, seed: int | None) -> None:
+        """Say it in the empty field."""
+        knob = next(knob for knob in KNOBS if knob.name == "seed")
+        self._field("seed").placeholder = (
+            knob.empty if seed is None else f"{knob.empty}; last {seed}"
+        )
 
     @property
     def has_seed(self) -> bool:

@@ -45,11 +45,11 @@ class Panels(Container):
         first = self.chosen if self.chosen in self.tabs else "token"
         return {first, *ALWAYS[self.arrangement]}
 
-    def step(self, by: int) -> None:
-        """Show the next (1) or previous (-1) panel."""
+    def neighbour(self, by: int) -> str:
+        """Id of the next (1) or previous (-1) panel."""
         tabs = self.tabs
         here = tabs.index(self.chosen) if self.chosen in tabs else 0
-        self.chosen = tabs[(here + by) % len(tabs)]
+        return tabs[(here + by) % len(tabs)]
 
     def lay_out(self) -> None:
         """Show and hide the panels that are mounted, and draw their titles."""

@@ -66,6 +66,10 @@ class Prompt(InOrder, TextArea):
 
     def on_blur(self) -> None:
         """Take that back."""
+        self.say_nothing()
+
+    def say_nothing(self) -> None:
+        """Leave the frame to the tokens of what is typed."""
         if not self.has_text:
             self.border_title = None
 

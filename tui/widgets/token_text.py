@@ -101,8 +101,10 @@ class TokenText(ScrollView):
     def show(self, nodes: Sequence[Node], forks: Forks | None = None) -> None:
         """Show another text, or the same one after a cut; keeps the sequence, not a copy.
 
+        Of another text the end is shown.
         forks: asked for each token when its row is drawn; None keeps the previous ones.
         """
+        self._following |= nodes is not self._tokens
         self._tokens = nodes
         self._is_fork = forks or self._is_fork
         self.selected = self.far_end = None
