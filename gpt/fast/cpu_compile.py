@@ -246,7 +246,9 @@ def prefetching() -> Iterator[None]:
                 distance = _PREFETCH_BYTES // tensor.get_dtype().itemsize
                 ahead = self.rename_indexing(index) + distance
                 address = f"{self.args.input(name)} + {cexpr_index(ahead)}"  # type: ignore[no-untyped-call]
-                self.loads.writeline(f"__builtin_prefetch({address});")
+                line = f"__builtin_prefetch({address});"
+                if line not in self.loads._lines:  # a value may be loaded several times
+                    self.loads.writeline(line)
         return value
 
     CppVecKernel.load = load_and_prefetch  # type: ignore[method-assign]

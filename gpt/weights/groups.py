@@ -154,12 +154,12 @@ def sums_of_int4(x: Tensor, packed: Tensor, scale: Tensor, offset: Tensor) -> Te
     high_x = high_x / 16
     low_x = low_x - high_x
     packed = packed.view(len(packed), n_groups, chain, lanes)
-    total = sums_of_x * offset[..., None]
-    for i in range(chain):
-        byte = packed[:, :, i]
-        part = byte.float() * high_x[:, i] + (byte & 15).float() * low_x[:, i]
-        total = total + part * scale[..., None]
-    return total.sum((1, 2))
+    parts = [
+        packed[:, :, i].float() * high_x[:, i] + (packed[:, :, i] & 15).float() * low_x[:, i]
+        for i in range(chain)
+    ]
+    total = sum(parts[1:], start=parts[0])
+    return (sums_of_x * offset[..., None] + total * scale[..., None]).sum((1, 2))
 
 
 def _loop(size: int) -> tuple[int, int]:
