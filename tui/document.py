@@ -46,8 +46,8 @@ class Document:
 
     @property
     def ids(self) -> list[int]:
-        """The token ids of the path."""
-        return [node.step.token_id for node in self.path]
+        """The token ids of the path. The list may be shared: nobody changes it."""
+        return self._fact("ids", lambda: [node.step.token_id for node in self.path])
 
     @property
     def text(self) -> str:

@@ -19,7 +19,7 @@ from textual.color import Color
 from textual.content import Content
 from textual.style import Style
 
-from tui.colour import difference, readable
+from tui.colour import NOTICED, contrast, difference, readable
 from tui.heat import STEPS, Scale
 from tui.labels import fit
 from tui.node import Author
@@ -33,8 +33,9 @@ Blue and orange can be told apart with every colour vision (Okabe and Ito 2008).
 """
 _HOTTEST = 0.9
 """How far the hottest background goes from the theme's background to the colour of heat."""
-_FIRST = 3
-"""Steps from the theme's background to the first heat: one is hardly seen around a dark letter."""
+_FIRST = 3 * NOTICED
+"""Least visible difference of the first heat and the theme's background: whether a token has a
+colour must be seen around a dark letter."""
 _HOT = STEPS * 2 / 3
 _SAMPLES = 32
 _BOX = 5.0
@@ -68,7 +69,7 @@ class Palette:
         self._ground = Color.parse(variables["background"])
         self._text = Color.parse(variables["foreground"])
         self._prompt = Color.parse(variables["accent"])
-        self._error = Color.parse(variables["error"])
+        self._error, self._warning = (Color.parse(variables[name]) for name in ("error", "warning"))
         # The terminal's own colours cannot be blended.
         self._is_ansi = self._ground.ansi is not None
         quiet = self._text if self._is_ansi else self._text.blend(self._ground, _QUIET)
@@ -142,8 +143,12 @@ class Palette:
     def _ramp(self, way: int) -> list[Color]:
         """Background of each heat from 0 on; the first is the theme's."""
         if way not in self._ramps:
-            ground, *colours = even_steps(self._stops(way), STEPS - 1 + _FIRST)
-            self._ramps[way] = [ground, *colours[_FIRST - 1 :]]
+            stops = self._stops(way)
+            for first in range(1, STEPS):
+                ground, *colours = even_steps(stops, STEPS - 1 + first)
+                self._ramps[way] = [ground, *colours[first - 1 :]]
+                if difference(*self._ramps[way][:2]) >= _FIRST:
+                    break
         return self._ramps[way]
 
     def _stops(self, way: int) -> list[Color]:
@@ -158,7 +163,12 @@ class Palette:
             stops = CIVIDIS[2::-1] if is_light else CIVIDIS[1:]
             return [self._ground, *map(Color.parse, stops)]
         else:
-            hot = self._error
+            # Two hues can be told apart in more steps than one; each is farther from the theme's
+            # background than the one before.
+            middle, hot = sorted(
+                (self._error, self._warning), key=lambda each: contrast(each, self._ground)
+            )
+            return [self._ground, self._ground.blend(middle, _HOTTEST), hot]
         return [self._ground, self._ground.blend(hot, _HOTTEST)]
 
     def legend(self, scale: Scale, room: int = 999, *, boxes: bool = False) -> Content:

@@ -17,6 +17,7 @@ from gpt.device import fast_precision
 from gpt.errors import UserError
 from gpt.model import GPT
 from gpt.training.data import Corpus, batch
+from gpt.training.dropout import use_bytes
 from gpt.training.evaluate import mean_loss
 from gpt.training.optimizer import optimizers
 from gpt.training.parallel import Group
@@ -134,6 +135,7 @@ class Training:
                 "processes; choose another --batch-size"
             )
         corpus.check_length(model.config.block_size)
+        use_bytes(model)
         self.model, self.corpus, self.settings = model, corpus, settings
         self.step = 0
         self.best_loss, self.best_step = math.inf, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.widgets import Input
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tui.dials import KNOBS
@@ -70,3 +71,13 @@ async def test_a_preset_and_a_slider_leave_the_focused_value_selected() -> None:
         assert field.value == "0.25"
         await pilot.press("1")
         assert field.value == "1"
+
+
+async def test_a_value_off_the_rail_is_an_arrow_at_its_end() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (120, 40)) as pilot:
+        slider = main_screen(app).query_one("#slide_temperature", Slider)
+        for value, sign in (("2", "●"), ("4", "▶"), ("0", "●")):
+            main_screen(app).query_one("#temperature", Input).value = value
+            await pilot.pause()
+            assert sign in slider.render().plain

@@ -200,6 +200,16 @@ async def test_a_setting_that_is_found_in_the_help_is_on_the_screen(
         await walk(pilot, app, ["escape", "t"])
 
 
+@pytest.mark.parametrize("size", SIZES[:4], ids=str)
+async def test_esc_goes_from_a_setting_of_an_empty_text_to_the_prompt(
+    size: tuple[int, int],
+) -> None:
+    app = app_with(FakeBackend("hello"), length=5)
+    async with running(app, size) as pilot:
+        await walk(pilot, app, ["F1 set slide", "space", "escape", *"king"])
+        assert main_screen(app).prompt.text == "king"
+
+
 @pytest.mark.parametrize("key", ["t", "full_stop", "e"])
 async def test_a_panel_takes_the_place_of_the_table_of_f2(key: str) -> None:
     app = app_with(FakeBackend("hello"), length=5)

@@ -46,13 +46,11 @@ class PanelActions(LivePanels):
         """Go to the field of a setting."""
         if self.controls:
             field = await self.controls.field_of(name)
-            self.action_show_panel("sampling")
-            self.call_after_refresh(self._to_field, field)
-
-    def _to_field(self, field: Widget) -> None:
-        if _is_displayed(field):
-            field.focus(scroll_visible=False)
-            field.scroll_visible(animate=False)
+            if not _is_displayed(field):
+                self.action_show_panel("sampling")
+            if _is_displayed(field):
+                self.set_focus(field, scroll_visible=False)  # at once: the next key is for it
+                self.call_after_refresh(field.scroll_visible, animate=False)
 
     def action_waterfall(self) -> None:
         """Show or hide what each setting does to the selected token."""

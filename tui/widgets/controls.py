@@ -219,6 +219,7 @@ class Controls(VerticalScroll, can_focus=False):
         """The field of a setting, after it is mounted."""
         if name in self._later or self.query_one(f"#{name}").has_class("more"):
             await self.open()
+            self.update_node_styles()  # it may get the focus at once
         return self.query_one(f"#{name}")
 
     async def open(self) -> None:

@@ -50,7 +50,7 @@ class Slider(Widget):
         return round(min(1.0, max(0.0, share)) * (self.size.width - 1))
 
     def render(self) -> Text:
-        """A rail, a ring for the former value, and a knob."""
+        """A rail, a ring for the former value, and a knob; off the rail, an arrow."""
         rail = self.get_component_rich_style("slider--rail", partial=True)
         knob = self.get_component_rich_style("slider--knob", partial=True)
         text = Text("─" * self.size.width, rail)
@@ -59,7 +59,9 @@ class Slider(Widget):
         if self.value is not None:
             cell = self._cell(self.value)
             text.stylize(knob, 0, cell)
-            text = _put(text, cell, Text("●", knob))
+            low, high = self._ends
+            sign = "▶" if self.value > high else "◀" if self.value < low else "●"
+            text = _put(text, cell, Text(sign, knob))
         return text
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
