@@ -62,7 +62,7 @@ def measure_question(place: Place, measure: Measure) -> Question:
 class MatteredView(InsideView):
     """A row for each earlier token, with three numbers; the text has the colour of one of them."""
 
-    NAME = "Who"
+    NAME = "Input"
     TITLE = "Which earlier tokens mattered"
     OF = "whose"
     HELP = "c measure · s order · ↑↓ scroll"

@@ -25,7 +25,7 @@ _DIGITS = 4
 class PartsView(InsideView):
     """A bar for each part, the largest first, to both sides of zero; the sum at the foot."""
 
-    NAME = "Why"
+    NAME = "Logit"
     TITLE = "Why this, not that: parts of the logit"
     OF = "of_whole"
     HELP = "↑↓ scroll · v V other token · s order"

@@ -38,7 +38,7 @@ def _question(place: Place) -> Question:
 class WorkView(InsideView):
     """Query, keys, scores, weights, values and what is added, of the chosen head."""
 
-    NAME = "Work"
+    NAME = "Q·K·V"
     TITLE = "Show the work: one head's calculation"
     OF = "whose"
     HELP = "↑↓ layer · h H head · s by weight"

@@ -61,7 +61,7 @@ class TextPicker(FilteredList[Path]):
         try:
             file = store.delete(row.result)
         except UserError as error:
-            self.notify(sentence(str(error)), severity="error", markup=False)
+            self.notify(one_line(sentence(str(error))), severity="error", markup=False)
             return
         self._deleted.append((file, self.rows.index(row), row))
         self.rows.remove(row)
@@ -78,7 +78,7 @@ class TextPicker(FilteredList[Path]):
             file.rename(row.result)
         except OSError as error:
             said = f"cannot bring {row.result} back: {error.strerror}"
-            self.notify(sentence(said), severity="error", markup=False)
+            self.notify(one_line(sentence(said)), severity="error", markup=False)
             return
         self.rows.insert(index, row)
         self.fill(row)
