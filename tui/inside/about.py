@@ -15,12 +15,12 @@ ABOUT = {
         "are the square root of the weight. Next to them is what the chosen head looks at most, 0 "
         "for that position itself and −1 for the token before it, and what kind of head it is."
     ),
-    "Work": (
+    "Q·K·V": (
         "The whole calculation of one head, a row for each token: query times key, the same "
         "scaled, the weight after the softmax, the length of the value. Below are the weighted sum "
         "of the values and what the head adds to the residual stream."
     ),
-    "Why": (
+    "Logit": (
         "The logit of the selected token as a sum: a bar for the share that each part of the "
         "network wrote, in nats. Against another token: the shares of its lead."
     ),
@@ -28,7 +28,7 @@ ABOUT = {
         "The network from the embedding to the output: the shape and the number of parameters of "
         "each weight, and how long the residual stream is after each layer."
     ),
-    "Who": (
+    "Input": (
         "A row for each earlier token: by how many bits it raised log P of the selected one, by "
         "three measures; the text has the colour of one of them. −1 is the token before the "
         "position where the selected one is predicted."
