@@ -94,7 +94,7 @@ def _line(entry: Entry) -> str:
     when = entry.saved.astimezone().strftime("%Y-%m-%d %H:%M")
     title = one_line(entry.title)
     title = title if len(title) <= 44 else title[:43] + "…"
-    return f"{when}  {title:44}  {entry.n_tokens:5} tokens  {one_line(entry.model)[:20]}"
+    return f"{when}  {entry.n_tokens:5} tokens  {title:44}  {one_line(entry.model)[:20]}"
 
 
 class Question(Dialog[str | None]):
