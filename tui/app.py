@@ -151,6 +151,7 @@ class GPTApp(App[None]):
         return {
             "heat-map": self.preferences.heat_map,
             "heat-marks": "true" if marks else "false",
+            "heat-colours": self.console.color_system or "",
         }
 
     def _theme_chosen(self, theme: str) -> None:
@@ -245,13 +246,7 @@ class GPTApp(App[None]):
         try:
             if refused := self.refused(action, default_namespace):
                 self._refusals.add(one_line(refused.reason))
-                timeout = PROBLEM_SECONDS if refused.severity == "error" else None
-                self.notify(
-                    one_line(refused.reason),
-                    severity=refused.severity,
-                    markup=False,
-                    timeout=timeout,
-                )
+                self.notify(one_line(refused.reason), severity=refused.severity, markup=False)
                 return True
             return await super().run_action(action, default_namespace, namespaces)
         except Exception as error:
@@ -275,7 +270,7 @@ class GPTApp(App[None]):
         """Show all commands in a list."""
         from tui.screens.dialog import Palette
 
-        if not isinstance(self.screen, Palette):
+        if not any(isinstance(screen, Palette) for screen in self.screen_stack):
             self.push_screen(Palette(id="--command-palette"))
 
     def search_themes(self) -> None:

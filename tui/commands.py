@@ -19,6 +19,7 @@ from textual.markup import escape
 from textual.screen import Screen
 
 from gpt.sanitize import one_line
+from gpt.setting_names import setting_name
 from tui.dials import MORE
 from tui.glossary import TERMS
 from tui.keys import (
@@ -141,7 +142,7 @@ def field_commands(screen: Screen[Any]) -> Iterator[Command]:
     """Going to each sampling setting."""
     for field in screen.query("Controls Input, Controls Checkbox"):
         if field.id and not field.has_class("more"):
-            name = one_line(str(getattr(field, "label", "")) or field.id.replace("_", " "))
+            name = one_line(str(getattr(field, "label", "")) or setting_name(field.id))
             tip = one_line(str(field.tooltip or "go to this field")).removesuffix(".")
             yield Command(
                 f"Set {name}",

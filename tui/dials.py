@@ -152,6 +152,8 @@ PRESETS = {
     "wild": Preset("many surprises", {"temperature": 1.3, "min_p": 0.02}),
     "model": Preset("the model's own", {}),
 }
+USUAL = "balanced"
+"""The preset that a new text begins with."""
 SAMPLED = tuple(knob for knob in KNOBS if hasattr(Sampling(), knob.name) and knob.name != "seed")
 """The dials of the settings that change a distribution."""
 NEUTRAL: dict[str, float] = {knob.name: getattr(Sampling(), knob.name) for knob in SAMPLED}

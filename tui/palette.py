@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from rich.cells import cell_len
+from rich.color import Color as RichColor
+from rich.color import ColorSystem
 from rich.style import Style as RichStyle
 from textual.color import Color
 from textual.content import Content
@@ -60,8 +62,9 @@ _SIGN_MARKS = {0: RichStyle(), 1: RichStyle(bold=True), -1: RichStyle(underline=
 class Palette:
     """The styles of each heat in a theme.
 
-    variables: the theme's, with heat-map (one of the preferences' HEAT_MAPS) and heat-marks ("true"
-    shows heat by bold and underlined letters as well).
+    variables: the theme's, with heat-map (one of the preferences' HEAT_MAPS), heat-marks ("true"
+    shows heat by bold and underlined letters as well) and heat-colours ("256" if the terminal has
+    no more).
     """
 
     def __init__(self, variables: dict[str, str]) -> None:
@@ -74,6 +77,7 @@ class Palette:
         self._is_ansi = self._ground.ansi is not None
         quiet = self._text if self._is_ansi else self._text.blend(self._ground, _QUIET)
         self._inks = {"person": self._prompt, "template": quiet, "model": self._text}
+        self._is_256 = variables.get("heat-colours") == "256" and not self._is_ansi
         self._has_marks = variables.get("heat-marks") == "true" or self._is_ansi
         self._ramps: dict[int, list[Color]] = {}
         self._styles: dict[tuple[int, Author, bool, int | None], RichStyle] = {}
@@ -149,6 +153,8 @@ class Palette:
                 self._ramps[way] = [ground, *colours[first - 1 :]]
                 if difference(*self._ramps[way][:2]) >= _FIRST:
                     break
+            if self._is_256:
+                self._ramps[way] = among_256(self._ramps[way])
         return self._ramps[way]
 
     def _stops(self, way: int) -> list[Color]:
@@ -217,6 +223,32 @@ def even_steps(stops: Sequence[Color], steps: int) -> list[Color]:
         part = (goal - walked[after - 1]) / gap if gap else 0.0
         found.append(_along(stops, (after - 1 + part) / _SAMPLES))
     return [*found, stops[-1]]
+
+
+def _cube_and_greys() -> list[Color]:
+    """The colours of a terminal with 256 that Rich leaves as they are.
+
+    The first 16 are not among them: a person may have chosen others.
+    """
+    every = (RichColor.from_ansi(number) for number in range(16, 256))
+    found = [Color.from_rich_color(each) for each in every]
+    shown = (each.rich_color.downgrade(ColorSystem.EIGHT_BIT) for each in found)
+    return [a for a, b in zip(found, shown, strict=True) if a == Color.from_rich_color(b)]
+
+
+def among_256(colours: Sequence[Color]) -> list[Color]:
+    """For each colour the most similar one of a terminal with 256; none is taken twice.
+
+    Rich would take black for every dark colour, because between black and the next red the cube of
+    such a terminal has nothing.
+    """
+    left = _cube_and_greys()
+    found = [min(left, key=lambda each: difference(colours[0], each))]
+    left = [each for each in left if difference(found[0], each) >= _FIRST]
+    for colour in colours[1:]:
+        found.append(min(left, key=lambda each: difference(colour, each)))
+        left.remove(found[-1])
+    return found
 
 
 def _along(stops: Sequence[Color], place: float) -> Color:

@@ -140,7 +140,7 @@ async def or_as_before(
 def writing(branches: int) -> State:
     """What to say while a model writes so many branches."""
     if branches > 1:
-        return State(f"Writing {branches} branches: t shows them, Esc stops")
+        return State(f"Writing {branches} branches: Ctrl+T shows them, Esc stops")
     return State("Writing; Esc stops")
 
 
@@ -153,7 +153,7 @@ def finished(done: Done, *, is_fork: bool = False) -> State:
         return READY
     said = FINISHED[done.finish_reason or "length"].format(n=done.tokens)
     if is_fork and said.startswith("Done"):
-        said += "; [ shows another branch"
+        said += "; Ctrl+B shows another branch"
     return State(said.replace(" 1 tokens", " 1 token"))
 
 

@@ -282,13 +282,16 @@ class Session:
         self.growing, self.is_branching = growth.tips, request.branches > 1
         was_ready = self.loaded is not None
         tally = Tally(self.figures, self.document, self._clock(), was_ready=was_ready)
-        looked, kept = -math.inf, self._clock()
+        looked, kept, left = -math.inf, self._clock(), request.branches
         async for event in self.backend.complete(request):
             if isinstance(event, Steps):
                 can = self.loaded.capabilities if self.loaded else Capabilities()
                 on_path, now = growth.add(event, can), self._clock()
                 if not event.is_prompt and tally.add(event.steps, now, on_path=on_path):
-                    yield writing(request.branches)
+                    yield writing(left)
+                if event.steps and event.steps[-1].finish_reason and left > 1:
+                    left -= 1
+                    yield writing(left)
                 if on_path:
                     yield Change.GREW
                 if now - looked > CALM:

@@ -177,7 +177,7 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
             help="Two models: a second one continues with the same random seed and settings, "
                  "side by side.",
             synonyms="second model other seed versus diff continue"),
-        Key("text.options", "k", "screen.options", "compare continuations", short="score options",
+        Key("text.options", "k", "screen.options", "compare continuations", short="compare",
             help="Score: type continuations and see how probable the model finds each; Enter "
                  "uses one.",
             synonyms="score rank options choices probability multiple choice evaluate hypothesis"),

@@ -423,9 +423,9 @@ async def test_after_a_run_that_forks_the_person_is_told_the_way_back(key: str) 
         backend.reply = "!?"
         await pilot.press(key)
         await until_written(pilot, screen)
-        assert said(screen) == "Done: 2 tokens; [ shows another branch"
+        assert said(screen) == "Done: 2 tokens; Ctrl+B shows another branch"
         new = screen.document.text
-        await pilot.press("left_square_bracket")
+        await pilot.press("ctrl+b")
         assert screen.document.text == "abhello" != new
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
+from textual._context import visible_screen_stack
 from textual.app import App, ComposeResult
 from textual.events import Key
+from textual.renderables.background_screen import BackgroundScreen
 from textual.screen import Screen
 from textual.widgets import Label
 
 from tests.terminal import PATIENCE
+from tests.tui.fake import FakeBackend, app_with, running
 from tui.screens.dialog import Dialog, Page
 
 
@@ -51,3 +55,21 @@ async def test_a_screen_that_is_closed_while_it_opens_leaves_the_program_alive(
             await pilot.pause()
         await pilot.press("x")
         assert app.keys == ["x"]
+
+
+async def test_windows_over_windows_are_not_drawn_inside_each_other() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (120, 40)) as pilot:
+        for key in ("ctrl+o", "f1", "ctrl+p", "f1"):
+            await pilot.press(key)
+            await pilot.pause()
+        stack = app.screen_stack
+        assert len(stack) == 5
+        for behind, screen in pairwise(stack):
+            visible_screen_stack.set(list(stack))  # as if nothing had been drawn yet
+            found = screen.render()
+            assert isinstance(found, BackgroundScreen) and found.screen is behind
+        for size in ((2, 40), (5, 9), (6, 5), (120, 40)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+        assert app.is_running

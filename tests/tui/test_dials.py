@@ -6,9 +6,10 @@ import pytest
 from textual.widgets import Input
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.test_app import complaints
 from tui.dials import KNOBS
 from tui.screens.main import MainScreen
-from tui.widgets.dial import Dial
+from tui.widgets.dial import Dial, Words
 from tui.widgets.slider import Slider
 
 USUAL = [knob.name for knob in KNOBS if knob.name != "seed"]
@@ -81,3 +82,35 @@ async def test_a_value_off_the_rail_is_an_arrow_at_its_end() -> None:
             main_screen(app).query_one("#temperature", Input).value = value
             await pilot.pause()
             assert sign in slider.render().plain
+
+
+@pytest.mark.parametrize(
+    ("typed", "items"),
+    [
+        ("king, queen", ["king", "queen"]),
+        ("king queen", ["king", "queen"]),
+        (", king", [",", "king"]),
+        ("·the, #12", [" the", "#12"]),
+    ],
+)
+async def test_words_are_separated_by_spaces_or_commas(typed: str, items: list[str]) -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        field = main_screen(app).query_one("#banned", Words)
+        field.value = typed
+        await pilot.pause()
+        assert field.items == items
+
+
+async def test_the_presets_begin_with_the_one_in_use_or_the_usual_one() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = main_screen(app)
+        dial(screen, "temperature").value = "1.31"
+        for keys, expected in ((["enter"], "balanced"), (["down", "enter"], "wild")):
+            await pilot.press("f9")
+            await pilot.pause()
+            await pilot.press(*keys)
+            await pilot.pause()
+            assert screen.controls and screen.controls.preset == expected
+            assert complaints(app)[-1] == f"Sampling settings: preset {expected}"

@@ -9,6 +9,8 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.color import Color as RichColor
+from rich.color import ColorSystem
 from rich.style import Style
 from textual.app import App
 from textual.color import Color
@@ -243,3 +245,22 @@ def test_settings_that_make_a_token_less_probable_have_the_other_sign() -> None:
         return change.heat(step._replace(sampling_logprob=logprob))
 
     assert after(2) == -after(0.5) > 0 == after(1)
+
+
+@pytest.mark.parametrize("kind", HEAT_MAPS)
+@pytest.mark.parametrize("theme", MIXABLE)
+def test_a_terminal_of_256_colours_shows_every_step(theme: str, kind: str) -> None:
+    variables = {**THEMES[theme].to_color_system().generate(), "heat-map": kind}
+    made = Palette({**variables, "heat-colours": "256"})
+    system = ColorSystem.EIGHT_BIT
+    shown = []
+    for i in LEVELS:
+        style = made.style(i, "model")
+        assert style.bgcolor
+        number = style.bgcolor.downgrade(system).number
+        assert number is not None and number >= 16  # a person may have changed the others
+        shown.append(Color.from_rich_color(RichColor.from_ansi(number)))
+        assert contrast(Color.from_rich_color(style.color), shown[-1]) >= READABLE - 0.3
+    assert len(set(shown)) == len(shown)
+    assert min(difference(a, b) for a, b in pairwise(shown)) >= NOTICED
+    assert difference(shown[0], shown[1]) >= 3 * NOTICED

@@ -82,7 +82,7 @@ def test_the_numbers_say_what_they_are() -> None:
         "P = 10.0 %   rank 4   ≈ 2.7 equally likely",
         "drawn with P = 20.0 % · entropy 1.00 nats",
     ]
-    assert describe(made(0, sampling=False))[-1].plain.startswith("typed or taken by you")
+    assert describe(made(0, sampling=False))[-1].plain.startswith("given, not drawn")
     not_sampled = describe(made(0, sampling=False), False)[-1].plain
     assert not_sampled.startswith("not sampled by this model")
     bare = [line.plain for line in describe(Step(0, 5, b" ", " "))]

@@ -74,6 +74,7 @@ async def test_a_text_is_deleted_in_the_list_and_can_be_brought_back() -> None:
         await pilot.press(*"xyz", "delete")
         assert "on the screen" in complaints(app)[-1] and options.option_count == 1
         await pilot.press("home", "delete", "delete", "delete")  # letters of the filter
+        await pilot.pause()
         assert options.option_count == 2 and len(titles()) == 2
         await pilot.press("down", "delete")
         assert titles() == {"xyzhello"} and options.option_count == 1

@@ -10,6 +10,7 @@ import pytest
 from textual.content import Content
 from textual.widgets import Checkbox, Input
 
+from gpt.step import Candidate
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
@@ -185,6 +186,26 @@ async def test_a_chat_opens_with_messages() -> None:
         await pilot.press("enter")
         await until_written(pilot, screen)
         assert "Type a message" in prompt.placeholder, "also after an answer"
+
+
+async def test_the_numbers_of_the_large_bars_are_the_keys() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        view = await at(pilot, screen, 4)
+        node = screen.document.path[4]
+        others = [Candidate(n, bytes([97 + n]), -1.0 - n) for n in range(8)]
+        own = Candidate(node.step.token_id, node.step.bytes, -9.5)
+        node.step = node.step._replace(candidates=(*others, own), logprob=-9.5)
+        screen.show_token()
+        await pilot.press("P")
+        await pilot.pause()
+        bars = screen.query_one(BigBars)
+        signs = [line.split()[0] for line in str(bars.render()).splitlines()[::3]]
+        assert signs[:-1] == [str(n) for n in range(1, len(signs))] and signs[-1] == "9▸"
+        await pilot.press("9")
+        assert complaints(app)[-1] == "This candidate is the token in the text."
+        assert screen.document.text == "abhello" and view.index == 4
 
 
 async def test_presenter_mode_hides_a_token_until_the_second_key() -> None:

@@ -61,6 +61,7 @@ class BranchActions(SessionScreen):
         from tui.screens.comparison import ComparisonScreen, Side
 
         said = f"The first {begin} tokens are the same" if begin else "No token is the same"
+        said = said.replace("first 1 tokens are", "first token is")
         if begin < min(len(here), len(other)):
             settings = here[begin].sampling, other[begin].sampling
             spelling = spelling_of(self.controls.words if self.controls else {}, here)

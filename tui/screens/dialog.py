@@ -6,7 +6,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import RenderableType
 from textual import events, work
+from textual._context import visible_screen_stack
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
@@ -27,11 +29,20 @@ else:  # a screen inherits styles and keys only from the first of Textual's base
 
 
 class Sized(_Base):
-    """A screen that ignores sizes which the terminal no longer has.
+    """A screen that ignores sizes which the terminal no longer has, and is drawn only once.
 
     A screen of Textual sends itself its new size while it is drawn. With two sizes on the way, each
-    would call for the other for ever.
+    would call for the other for ever. And while it draws what is behind a window, it may forget how
+    far it has come, and draw two windows inside each other for ever.
     """
+
+    def render(self) -> RenderableType:
+        """The background: of the screens that are still to be drawn, only those behind this one."""
+        with suppress(LookupError):  # nothing is behind it
+            stack, waiting = self.app.screen_stack, visible_screen_stack.get()
+            behind = stack[: stack.index(self)] if self in stack else []
+            waiting[:] = [screen for screen in waiting if screen in behind]
+        return super().render()
 
     async def on_event(self, event: events.Event) -> None:
         """Drop an outdated size."""

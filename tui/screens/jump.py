@@ -30,11 +30,12 @@ class JumpScreen(Dialog[Widget | None]):
         self._parts = dict(zip(ascii_lowercase, (*first, *others), strict=False))
 
     def compose(self) -> ComposeResult:
-        """A letter at the corner of each widget."""
+        """A letter at the corner of each widget, and below what to do."""
         for letter, part in self._parts.items():
             label = Label(Content(f" {letter} "))
             label.styles.offset = part.region.offset
             yield label
+        yield Label(" Press a letter to go there; any other key goes back.", id="hint")
 
     def on_key(self, event: events.Key) -> None:
         """Every key closes the screen."""

@@ -50,7 +50,10 @@ class PanelActions(LivePanels):
                 self.action_show_panel("sampling")
             if _is_displayed(field):
                 self.set_focus(field, scroll_visible=False)  # at once: the next key is for it
-                self.call_after_refresh(field.scroll_visible, animate=False)
+                # Its place is known after the refresh that follows new fields.
+                self.call_after_refresh(
+                    self.call_after_refresh, field.scroll_visible, animate=False
+                )
 
     def action_waterfall(self) -> None:
         """Show or hide what each setting does to the selected token."""

@@ -121,7 +121,11 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
         """Take a candidate; in presenter mode without a continuation."""
         index = self.view.index
         if self.is_presenting and index is not None:
-            candidate = self.document.path[index].step.candidates[number - 1]
-            self.write(at=index, new_ids=[candidate.token_id], length=0)
+            step = self.document.path[index].step
+            candidate = step.candidates[number - 1]
+            if candidate.token_id == step.token_id:
+                self.notify("This candidate is the token in the text.", markup=False)
+            else:
+                self.write(at=index, new_ids=[candidate.token_id], length=0)
         else:
             super().action_take(number)

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from tui.dials import PRESETS, Preset
+from tui.dials import PRESETS, USUAL, Preset
 from tui.screens.dialog import Dialog
 
 
@@ -27,12 +27,11 @@ class PresetPicker(Dialog[str | None]):
         self._current = current
 
     def compose(self) -> ComposeResult:
-        """The list, with the current preset highlighted."""
+        """The list, with the current preset highlighted, or the usual one."""
         options = OptionList(*(Option(_line(name, each)) for name, each in PRESETS.items()))
         options.border_title = "Presets of the sampling settings"
         options.border_subtitle = "Enter: use it · Esc: back"
-        if self._current is not None:
-            options.highlighted = list(PRESETS).index(self._current)
+        options.highlighted = list(PRESETS).index(self._current or USUAL)
         yield options
 
     @on(OptionList.OptionSelected)

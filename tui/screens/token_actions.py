@@ -116,6 +116,7 @@ class TokenActions(SessionScreen):
         def chosen(name: str | None) -> None:
             if controls and name is not None:
                 controls.use_preset(name)
+                self.notify(f"Sampling settings: preset {name}", markup=False)
 
         if controls:
             self.app.push_screen(PresetPicker(controls.preset), chosen)

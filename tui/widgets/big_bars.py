@@ -50,6 +50,7 @@ class BigBars(Widget):
         if step.logprob is None:
             return Text(without_number(step))
         room = max(1, (self.content_size.height + 1) // _THICK)
+        numbers = {c.token_id: n for n, c in enumerate(step.candidates[:DIGITS], 1)}
         shown = [(c.token_id, name_of(c), math.exp(c.logprob)) for c in step.candidates[:room]]
         if step.token_id not in [token_id for token_id, _, _ in shown]:
             shown = [*shown[: room - 1], (step.token_id, name_of(step), math.exp(step.logprob))]
@@ -58,11 +59,11 @@ class BigBars(Widget):
         width = min(_LABEL, max(map(cell_len, labels)))
         cells = max(2, self.content_size.width - width - 5 - _PERCENT)
         lines = []
-        for number, (label, (token_id, _, p)) in enumerate(zip(labels, shown, strict=True), 1):
+        for label, (token_id, _, p) in zip(labels, shown, strict=True):
             is_chosen = token_id == step.token_id
             name = "big-bars--chosen" if is_chosen else "big-bars--other"
             drawn = bar(p / most, cells, self.get_component_rich_style(name, partial=True))
-            digit = number if number <= DIGITS and number <= room else " "
+            digit = numbers.get(token_id, " ")
             mark = f"{digit}▸ " if is_chosen else f"{digit}  "
             name_style = "bold" if is_chosen else ""
             lines += [

@@ -68,7 +68,7 @@ class Controls(VerticalScroll, can_focus=False):
         yield from rows(KNOBS[: -len(MORE)])
         for name, tip in WORDS.items():
             yield Label(name, markup=False)
-            yield Words(id=name, compact=True, placeholder="words, or #12 (token id)", tooltip=tip)
+            yield Words(id=name, compact=True, placeholder="words by spaces, or #id", tooltip=tip)
         yield Tick(
             "Chat",
             self._chat,

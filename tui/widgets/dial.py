@@ -72,7 +72,7 @@ class Tick(Checkbox):
 
 
 class Words(Field):
-    """Words and tokens by id (#12), separated by spaces; · is a space inside a word.
+    """Words and tokens by id (#12), separated by spaces or commas; · is a space inside a word.
 
     A space that separates nothing, as in " the", belongs to the word and is shown as such.
     """
@@ -83,8 +83,9 @@ class Words(Field):
 
     @property
     def items(self) -> list[str]:
-        """The words, with spaces."""
-        return [item.replace("·", " ") for item in self.value.split()]
+        """The words, with spaces. A comma alone is a word."""
+        parts = (item if item == "," else item.removesuffix(",") for item in self.value.split())
+        return [item.replace("·", " ") for item in parts]
 
     def put(self, items: Iterable[str]) -> None:
         """Show other words."""

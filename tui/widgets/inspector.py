@@ -31,8 +31,8 @@ from tui.labels import (
 KEYS = 9
 """Number of candidates that a digit takes."""
 _BY_TEMPLATE = "by the chat template"
-YOURS = "typed or taken by you"
-"""Who chose a token that was not drawn; a digit takes one."""
+YOURS = "given, not drawn"
+"""Of a token that the person typed, took by a digit or let the model read."""
 _LABEL = 12
 _PERCENT = 7
 _FACTS = 34

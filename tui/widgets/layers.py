@@ -107,6 +107,7 @@ class LayersPanel(Widget, can_focus=True):
 
     def wait(self, reason: str) -> None:
         """Show a sentence instead of the layers."""
+        self.border_subtitle = self.BORDER_SUBTITLE
         self._reason, self._answer, self._drawn = one_line(reason), (), None
         self.refresh()
 
