@@ -72,7 +72,8 @@ TERMS = (
         "Shannon 1948, A Mathematical Theory of Communication"),
     Term("entropy",
         "The surprisal that the model expects before it knows the next token: the mean over all "
-        "tokens, weighted by their probabilities. High entropy means that it is uncertain.",
+        "tokens, weighted by their probabilities. High entropy means that it is uncertain. It is "
+        "shown in nats, of which 1 is 1.44 bits, and as so many tokens that are equally likely.",
         "uncertainty unsure expected surprise",
         "Shannon 1948, A Mathematical Theory of Communication"),
     Term("equally likely",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -41,6 +43,22 @@ def _fitted(text: str, width: int = _CELL) -> str:
     return f"{text if len(text) <= width else text[: width - 1] + '…':<{width}}"
 
 
+def _grid(rows: Sequence[tuple[str, Sequence[str]]]) -> Iterator[str]:
+    """Rows of a name and cells, one below the other; the first one has the headings.
+
+    A terminal too narrow for all columns gets them in blocks, as it would break lines in two.
+    """
+    width = max(len(name) for name, _ in rows)
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    at_once = max(1, (room - width - 1) // (_CELL + 1))
+    for first in range(0, max(1, len(rows[0][1])), at_once):
+        if first:
+            yield ""
+        for name, cells in rows:
+            shown = " ".join(_fitted(cell) for cell in cells[first : first + at_once])
+            yield f"{name:>{width}}  {shown}"
+
+
 def _lens(grid: LensGrid, text: Text) -> Iterator[str]:
     token = {each.token_id: named(each) for each in grid.tokens}
     last = len(grid.layers) - 1
@@ -48,11 +66,10 @@ def _lens(grid: LensGrid, text: Text) -> Iterator[str]:
         row_name(layer, is_middle=is_middle, is_last=row == last)
         for row, (layer, is_middle) in enumerate(zip(grid.layers, grid.is_middle, strict=True))
     ]
-    width = max(map(len, names), default=0)
-    yield " " * width + "  " + " ".join(_fitted(text.name(each)) for each in grid.positions)
+    rows = [("", [text.name(each) for each in grid.positions])]
     for name, ids, logprobs in zip(names, grid.ids, grid.logprobs, strict=True):
-        yield f"{name:>{width}}  " + " ".join(_fitted(token[i]) for i in ids)
-        yield " " * width + "  " + " ".join(_fitted(percent(each)) for each in logprobs)
+        rows += [(name, [token[i] for i in ids]), ("", [percent(each) for each in logprobs])]
+    yield from _grid(rows)
 
 
 def _cell(cell: LensCell, text: Text) -> Iterator[str]:
@@ -130,12 +147,10 @@ def _effect(found: Effect, text: Text) -> Iterator[str]:
 
 def _patch(found: PatchGrid, text: Text) -> Iterator[str]:
     yield f"difference of the logits: {found.here:.4f} here, {found.there:.4f} in the other text"
-    yield f"{'':10} " + " ".join(_fitted(text.name(each)) for each in found.positions)
-    numbers = found.share or found.difference
-    for layer, row in zip(found.layers, numbers, strict=True):
-        yield f"{row_name(layer, is_middle=False):>10} " + " ".join(
-            f"{number:<{_CELL}.3f}" for number in row
-        )
+    rows = [("", [text.name(each) for each in found.positions])]
+    for layer, row in zip(found.layers, found.share or found.difference, strict=True):
+        rows.append((row_name(layer, is_middle=False), [f"{number:.3f}" for number in row]))
+    yield from _grid(rows)
 
 
 def _steering(found: Steering, text: Text) -> Iterator[str]:
@@ -147,11 +162,10 @@ def _steering(found: Steering, text: Text) -> Iterator[str]:
 
 def _norms(found: StreamNorms, text: Text) -> Iterator[str]:
     positions = range(found.start, found.start + (len(found.norms[0]) if found.norms else 0))
-    yield f"{'':10} " + " ".join(_fitted(text.name(each)) for each in positions)
+    rows = [("", [text.name(each) for each in positions])]
     for layer, row in enumerate(found.norms):
-        yield f"{row_name(layer, is_middle=False):>10} " + " ".join(
-            f"{norm:<{_CELL}.2f}" for norm in row
-        )
+        rows.append((row_name(layer, is_middle=False), [f"{norm:.2f}" for norm in row]))
+    yield from _grid(rows)
 
 
 def _neighbours(found: Neighbours, text: Text) -> Iterator[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +216,25 @@ def test_hostile_tokens_are_shown_safely(
     main(["inspect", "lens", str(tmp_path / "hostile"), "\x1b\u202e\n\x9ba", "--device", "cpu"])
     shown = capsys.readouterr().out
     assert not {"\x1b", "\x9b", "\u202e"} & set(shown) and "␛" in shown
+
+
+@pytest.mark.parametrize("columns", [12, 33, 40, 79])
+def test_a_grid_that_is_wider_than_the_terminal_comes_in_blocks(
+    tiny_directory: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    columns: int,
+) -> None:
+    arguments = ["inspect", "lens", str(tiny_directory), TEXT]
+    main(arguments)
+    wide = capsys.readouterr().out.splitlines()[1:]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    main(arguments)
+    blocks = "\n".join(capsys.readouterr().out.splitlines()[1:]).split("\n\n")
+    found = [""] * len(wide)
+    for block in blocks:
+        for row, line in enumerate(block.splitlines()):
+            assert len(line) <= max(columns, 22)  # a name and one column at least
+            found[row] += f"{line[11:]:{columns}}"
+    assert [line.split() for line in found] == [line[11:].split() for line in wide]

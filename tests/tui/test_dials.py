@@ -6,7 +6,7 @@ import pytest
 from textual.widgets import Input
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
-from tests.tui.test_app import complaints
+from tests.tui.test_app import complaints, write
 from tui.dials import KNOBS
 from tui.screens.main import MainScreen
 from tui.widgets.dial import Dial, Words
@@ -114,3 +114,20 @@ async def test_the_presets_begin_with_the_one_in_use_or_the_usual_one() -> None:
             await pilot.pause()
             assert screen.controls and screen.controls.preset == expected
             assert complaints(app)[-1] == f"Sampling settings: preset {expected}"
+
+
+async def test_the_border_says_how_a_setting_is_changed() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await pilot.press("tab", "full_stop")
+        await pilot.pause()
+        assert screen.controls
+        assert str(screen.controls.border_subtitle).startswith("Tab to change · ")
+        await pilot.press("tab", "up")
+        await pilot.pause()
+        assert dial(screen, "temperature").value == "0.9"
+        assert str(screen.controls.border_subtitle).startswith("↑ ↓ change · ")
+        await pilot.press("escape")
+        await pilot.pause()
+        assert str(screen.controls.border_subtitle).startswith("Tab to change · ")

@@ -194,11 +194,23 @@ class Controls(VerticalScroll, can_focus=False):
             problem = one_line(str(error))
         self._problem.update(Content(problem))
         self.set_class(bool(problem), "-problem")
-        self.border_subtitle = Content(f"{self._mixture} ▾").stylize("@click=screen.preset")
+        self._say()
         values = self.numbers()
         for slider in self.query(Slider):
             slider.value = values.get(slider.knob.name)
         self.post_message(self.Turned())
+
+    def on_descendant_focus(self) -> None:
+        """Say what the keys do now."""
+        self._say()
+
+    on_descendant_blur = on_descendant_focus
+
+    def _say(self) -> None:
+        """Say in the border how a setting is changed, and the preset, which a click changes."""
+        keys = "↑ ↓ change" if self.has_focus_within else "Tab to change"
+        preset = Content(f"{self._mixture} ▾").stylize("@click=screen.preset")
+        self.border_subtitle = Content(" · ").join([Content(keys), preset])
 
     @property
     def _mixture(self) -> str:
