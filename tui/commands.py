@@ -34,6 +34,7 @@ from tui.keys import (
     together,
     written,
 )
+from tui.labels import capital
 from tui.lookup import find
 from tui.possible import Refusal
 from tui.preferences import Preferences
@@ -107,7 +108,7 @@ def key_commands(screen: Screen[Any]) -> Iterator[Command]:
         if any(hasattr(target, f"{kind}action_{name}") for kind in ("", "_")):
             action = "", name, parameters
             yield Command(
-                key.description[:1].upper() + key.description[1:],
+                capital(key.description),
                 key.help,
                 partial(app.run_action, action, target),
                 key.synonyms,

@@ -31,7 +31,12 @@ def shortened(message: str, longest: int = 300) -> str:
 def sentence(message: str) -> str:
     """A message with a capital at its beginning, unless it begins with a name."""
     word = message.partition(" ")[0]
-    return message[:1].upper() + message[1:] if word.isalpha() and word.islower() else message
+    return capital(message) if word.isalpha() and word.islower() else message
+
+
+def capital(words: str) -> str:
+    """Words with a capital at the beginning; the others stay as they are."""
+    return words[:1].upper() + words[1:]
 
 
 def name_of(token: Step | Candidate) -> str:

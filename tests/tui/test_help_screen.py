@@ -263,7 +263,7 @@ async def test_every_view_of_the_inside_says_what_is_shown_and_what_its_keys_do(
         assert here[0].name == view.NAME and here[0].sentence == ABOUT[view.NAME]
         assert len({topic.sentence for topic in here}) == len(here)
         assert all(topic.sentence.endswith(".") for topic in here)
-        assert {each.NAME.lower() for each in VIEWS} <= {topic.name.lower() for topic in here}
+        assert {each.NAME for each in VIEWS} <= {topic.name for topic in here}
         await pilot.press("escape")
         assert app.screen is screen
         await pilot.press("space")

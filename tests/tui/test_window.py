@@ -111,7 +111,7 @@ def test_dials_show_what_is_typed(start: Start) -> None:
     terminal.shows("↑ more")
     for label in ("temperature", "top-k", "top-p", "min-p", "repetition", "seed", "length"):
         terminal.press("end", *["backspace"] * 4, "7")
-        terminal.shows(rf"{label} [ ─●○]*7 ")
+        terminal.shows(rf"{label} [ ─●○▶]*7 ")
         terminal.press("tab")
 
 
@@ -258,7 +258,7 @@ def test_the_palette_saves_a_picture_or_says_why_not(
     terminal.press("screenshot")
     terminal.shows("Save a picture")
     terminal.press("enter")
-    terminal.shows("cannot write gpt-tui-")
+    terminal.shows("Cannot write gpt-tui-")
     assert terminal.quit() == 0
 
 

@@ -22,6 +22,7 @@ from tui.commands import Command, by_group, field_commands, key_commands
 from tui.glossary import TERMS, term
 from tui.inside.about import KEYS as INSIDE
 from tui.keys import KEYS, PROGRAM, written_together
+from tui.labels import capital
 from tui.lookup import find
 from tui.possible import Refusal
 from tui.screens.dialog import Dialog
@@ -181,7 +182,7 @@ def _here(screen: Screen[Any]) -> Iterator[Topic]:
         if binding.id and binding.id not in known:
             run = partial(screen.app.run_action, binding.action, active.node)
             said = binding.tooltip or INSIDE.get(binding.id, "")
-            command = Command(one_line(binding.description).capitalize(), said, run, keys=(name,))
+            command = Command(capital(one_line(binding.description)), said, run, keys=(name,))
             found.setdefault(said or binding.id, []).append(command)
             if binding.id == begins_with:
                 found = {said: found.pop(said), **found}
@@ -217,7 +218,7 @@ def _topic(section: str, commands: Sequence[Command]) -> Topic:
     names = list(dict.fromkeys(name for command in commands for name in command.keys))
     return Topic(
         section,
-        first.key.words.capitalize() if first.key and len(commands) > 1 else first.name,
+        capital(first.key.words) if first.key and len(commands) > 1 else first.name,
         first.sentence,
         " ".join(f"{command.synonyms} {command.name}" for command in commands),
         "".join(text for text, _ in written_together(names)),
