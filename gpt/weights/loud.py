@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gpt.model import GPT
 from gpt.weights.groups import n_loud
+from gpt.weights.quantize import Linear
 
 _TEXTS, _TOKENS = 4, 64
 """Random texts that the network reads, and tokens in each. They find what real text finds."""
@@ -31,7 +32,7 @@ def loud_columns(model: GPT) -> dict[str, list[int]]:
     handles = [
         listen(name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and name != "lm_head"
+        if isinstance(module, nn.Linear | Linear) and name != "lm_head"
     ]
     generator = torch.Generator().manual_seed(0)
     size = min(_TOKENS, model.config.block_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gpt import models
+from gpt import checkpoint, models
 from gpt.errors import UserError
 from gpt.model import GPT
+from gpt.tokenizer import CharTokenizer
 from gpt.weights import groups, products
 from gpt.weights.loud import loud_columns
 from gpt.weights.products import (
@@ -23,7 +25,7 @@ from gpt.weights.products import (
     product,
 )
 from gpt.weights.quantize import PACKED, Matrix, SmallGPT, dequantize, quantize
-from tests.conftest import random_model
+from tests.conftest import CHARACTERS, random_model
 
 WIDER: dict[str, Any] = {"n_embd": 64, "n_head": 4, "vocab_size": 101}
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -408,10 +410,16 @@ def test_quantised_rows_of_files_are_the_nearest_of_their_row() -> None:
     assert torch.equal(quantize(dequantize(steps, scale))[0], steps)
 
 
-def test_the_loud_columns_are_those_with_the_largest_inputs() -> None:
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_the_loud_columns_are_those_with_the_largest_inputs(
+    tmp_path: Path, is_loaded: bool
+) -> None:
     model = random_model(n_embd=48, n_head=4)
     model.get_parameter("h.0.ln_1.weight")[[5, 40]] = torch.tensor([50.0, 90.0])
     model.get_parameter("ln_f.weight")[7] = 60.0
+    if is_loaded:  # the network that conversion measures
+        checkpoint.save(tmp_path / "m", model, CharTokenizer(CHARACTERS))
+        model = checkpoint.load_network(tmp_path / "m")
     found = loud_columns(model)
     assert set(found) == {
         "wte",
