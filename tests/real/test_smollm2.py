@@ -94,6 +94,13 @@ def test_the_conversion(result: ConversionResult) -> None:
     assert (result.directory / "chat_template.jinja").read_text(encoding="utf-8").count("im_end")
 
 
+def test_few_bits_cost_what_the_documents_say(result: ConversionResult) -> None:
+    manifest = json.loads((result.directory / "manifest.json").read_text())
+    cost = manifest["origin"]["divergence"]
+    assert cost["float16"] < 1e-5 and cost["bfloat16"] < 1e-3
+    assert cost["int8"] < 2e-3 and cost["int4"] < 0.12
+
+
 def test_the_network(ours: Checkpoint) -> None:
     config = ours.model.config
     assert (config.n_layer, config.n_embd, config.n_head, config.n_kv) == (30, 576, 9, 3)
