@@ -78,4 +78,5 @@ def test_what_is_not_changed_comes_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
 ) -> None:
     monkeypatch.setenv("EDITOR", editor_of(tmp_path, "open(path, 'ab').write(b'\\n')"))
-    assert edit(text) == text.removeprefix("\ufeff").replace("\r\n", "\n")
+    written = text.removeprefix("\ufeff") + "\n"
+    assert edit(text) == written.replace("\r\n", "\n").removesuffix("\n")
