@@ -65,10 +65,10 @@ async def test_windows_over_windows_are_not_drawn_inside_each_other() -> None:
             await pilot.pause()
         stack = app.screen_stack
         assert len(stack) == 5
-        for behind, screen in pairwise(stack):
+        for below, screen in pairwise(stack):
             visible_screen_stack.set(list(stack))  # as if nothing had been drawn yet
             found = screen.render()
-            assert isinstance(found, BackgroundScreen) and found.screen is behind
+            assert isinstance(found, BackgroundScreen) and found.screen is below
         for size in ((2, 40), (5, 9), (6, 5), (120, 40)):
             await pilot.resize_terminal(*size)
             await pilot.pause()

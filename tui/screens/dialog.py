@@ -32,16 +32,16 @@ class Sized(_Base):
     """A screen that ignores sizes which the terminal no longer has, and is drawn only once.
 
     A screen of Textual sends itself its new size while it is drawn. With two sizes on the way, each
-    would call for the other for ever. And while it draws what is behind a window, it may forget how
+    would call for the other for ever. And while it draws what is below a window, it may forget how
     far it has come, and draw two windows inside each other for ever.
     """
 
     def render(self) -> RenderableType:
-        """The background: of the screens that are still to be drawn, only those behind this one."""
-        with suppress(LookupError):  # nothing is behind it
+        """The background: of the screens that are still to be drawn, only those below this one."""
+        with suppress(LookupError):  # nothing is below it
             stack, waiting = self.app.screen_stack, visible_screen_stack.get()
-            behind = stack[: stack.index(self)] if self in stack else []
-            waiting[:] = [screen for screen in waiting if screen in behind]
+            below = stack[: stack.index(self)] if self in stack else []
+            waiting[:] = [screen for screen in waiting if screen in below]
         return super().render()
 
     async def on_event(self, event: events.Event) -> None:
