@@ -22,10 +22,11 @@ from tui.arguments import parser
 from tui.backend import Connection
 from tui.find_model import find_or_convert
 from tui.local_backend import LocalBackend
+from tui.saved_text import Entry
 from tui.server_start import model_at_start
 from tui.servers import Servers
 from tui.session import Session
-from tui.store import Entry, entries
+from tui.store import entries
 
 
 def main(argv: list[str] | None = None) -> None:

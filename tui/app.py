@@ -96,14 +96,23 @@ class GPTApp(App[None]):
     async def run_async(self, **options: Any) -> None:
         """Run until the end or a signal; the terminal is restored in both cases."""
         loop = asyncio.get_running_loop()
-        for name in ("SIGTERM", "SIGHUP", "SIGINT", "SIGQUIT"):
+        for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):
             if number := getattr(signal, name, None):
                 with suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
                     loop.add_signal_handler(number, partial(self.end, 128 + number))
+        # Not by the loop, which would bring back Python's own handler when it closes.
+        end = partial(loop.call_soon_threadsafe, self.end, 128 + signal.SIGINT)
+        with suppress(ValueError):  # not the main thread
+            signal.signal(signal.SIGINT, lambda *_: end())
         await super().run_async(**options)
+        with suppress(ValueError):
+            # Everything is saved: Ctrl+C could only interrupt the interpreter's own end.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def end(self, status: int) -> None:
-        """End with this exit status, as soon as the screen is complete."""
+        """End with this exit status, as soon as the screen is complete; the first status stands."""
+        if self._is_leaving:
+            return
         if not self._is_whole:  # widgets that are still being mounted would fail
             self._status = status
         elif not getattr(self.screen, "is_shown", True):

@@ -43,9 +43,10 @@ from tui.runs import (
     request_for,
     writing,
 )
+from tui.saved_text import Entry
 from tui.servers import Servers, with_model
 from tui.special_tokens import segments
-from tui.store import Entry, Place
+from tui.store import Place
 
 CALM = 0.1
 """Seconds between two updates of the panels while text streams; less would flicker."""

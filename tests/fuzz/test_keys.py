@@ -1,6 +1,7 @@
 """A storm of keys, pastes, mouse events and sizes on the real program, with a model that writes.
 
-After it the program must be alive, answer, leave with status 0, and the terminal must be as it was.
+After it the program must answer and leave with status 0, and the terminal must be as it was. Some
+storms find "Quit" in a list and choose it: then the program has left in the same way.
 """
 
 from __future__ import annotations
@@ -67,10 +68,12 @@ def test_a_storm_of_keys_ends_nothing(start: Callable[..., Terminal]) -> None:
             if not terminal.is_alive():
                 break
         said = f"seed {SEED + number}, {size}, after {len(sent)} bursts, the last: {sent[-3:]!r}"
-        assert terminal.is_alive(), f"{said}\n{terminal.raw[-1500:]}"
-        terminal.resize(120, 40)
-        status = terminal.quit()
-        assert status == 0, f"status {status}; {said}\n{terminal.raw[-1500:]}"
+        if terminal.is_alive():
+            terminal.resize(120, 40)
+            status = terminal.quit()
+        else:
+            status = terminal.end()
+        assert status == 0, f"status {status}; {said}\n{terminal.raw[-3000:]}"
         assert RESTORED in terminal.raw
         assert "Traceback" not in terminal.raw, f"{said}\n{terminal.raw[-3000:]}"
         number += 1

@@ -16,13 +16,14 @@ from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui import store
 from tui.app import GPTApp
+from tui.saved_text import Entry
 from tui.screens.file_actions import REST
 from tui.screens.texts import TextPicker
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
 
 
-async def until_saved(pilot: Pilot[None], n: int) -> list[store.Entry]:
+async def until_saved(pilot: Pilot[None], n: int) -> list[Entry]:
     for _ in range(500):
         if len(found := store.entries()) >= n:
             return found

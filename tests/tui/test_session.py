@@ -16,6 +16,7 @@ from tui import store
 from tui.backend import BackendError, Completion, Done, EngineDiedError, Event, Status, Steps
 from tui.news import Change, News, Problem, PromptReturned, State, WhatIf
 from tui.runs import RunSettings
+from tui.saved_text import Entry
 from tui.second_opinion import read_with, what_if, write_with
 from tui.session import CALM, KEEP_EVERY, Session
 
@@ -65,7 +66,7 @@ def branches_of(session: Session) -> list[str]:
     return ["".join(node.step.text for node in document.path_to(end)) for end in ends]
 
 
-async def saved(n: int) -> list[store.Entry]:
+async def saved(n: int) -> list[Entry]:
     for _ in range(500):
         if len(found := store.entries()) >= n:
             return found

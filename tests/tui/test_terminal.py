@@ -114,6 +114,20 @@ def test_quitting_while_text_streams_is_quiet(
     assert gone(engine)
 
 
+def test_ctrl_c_after_the_end_changes_nothing(start: Callable[..., Terminal]) -> None:
+    terminal = start()
+    terminal.until(lambda text: "context 0/32" in text)
+    terminal.press("ctrl+q")
+    while RESTORED not in terminal.raw:
+        assert terminal.read()
+    terminal.child.delaybeforesend = None
+    while terminal.is_alive():  # now the terminal makes a signal of Ctrl+C
+        terminal.press("ctrl+c")
+        terminal.read(0.02)
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.raw
+
+
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_leaves_the_terminal_as_it_was(start: Callable[..., Terminal], name: str) -> None:
     number = signal.Signals[name]

@@ -18,9 +18,9 @@ from tui.measure import find
 from tui.news import Change, News
 from tui.preferences import Chooser
 from tui.runs import READY
+from tui.saved_text import Entry
 from tui.screens.model_actions import ModelActions
 from tui.screens.session_screen import PROBLEM_SECONDS
-from tui.store import Entry
 from tui.widgets.token_view import TokenView
 
 REST = 0.3

@@ -17,9 +17,9 @@ from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import store
 from tui.labels import sentence
+from tui.saved_text import Entry
 from tui.screens.dialog import Dialog
 from tui.screens.filtered import FilteredList, Row
-from tui.store import Entry
 from tui.widgets.field import Field
 
 
