@@ -111,10 +111,10 @@ class GPTApp(App[None]):
 
     def end(self, status: int) -> None:
         """End with this exit status, as soon as the screen is complete; the first status stands."""
-        if self._is_leaving:
-            return
         if not self._is_whole:  # widgets that are still being mounted would fail
             self._status = status
+        elif self._is_leaving or not self.screen_stack:
+            return
         elif not getattr(self.screen, "is_shown", True):
             self.call_after_refresh(self.end, status)
         else:

@@ -195,6 +195,17 @@ async def test_f1_and_escape_close_the_help_over_the_palette() -> None:
         assert complaints(app) == []
 
 
+async def test_a_click_where_the_terminal_is_no_longer_changes_nothing() -> None:
+    app = app_with(FakeBackend())
+    async with running(app, size=(60, 20)) as pilot:
+        await pilot.press("ctrl+p")
+        await pilot.pause()
+        for kind in (events.MouseDown, events.MouseUp, events.Click):
+            app.screen.post_message(kind(app.screen, 98, 17, 0, 0, 1, False, False, False))
+        await pilot.pause()
+        assert isinstance(app.screen, Palette)
+
+
 async def test_hostile_names_stay_names() -> None:
     app = app_with(FakeBackend())
     async with running(app):

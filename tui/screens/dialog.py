@@ -29,7 +29,7 @@ else:  # a screen inherits styles and keys only from the first of Textual's base
 
 
 class Sized(_Base):
-    """A screen that ignores sizes which the terminal no longer has, and is drawn only once.
+    """A screen that ignores what belongs to a size of the terminal that is gone; drawn only once.
 
     A screen of Textual sends itself its new size while it is drawn. With two sizes on the way, each
     would call for the other for ever. And while it draws what is below a window, it may forget how
@@ -45,8 +45,14 @@ class Sized(_Base):
         return super().render()
 
     async def on_event(self, event: events.Event) -> None:
-        """Drop an outdated size."""
-        if not isinstance(event, events.Resize) or event.size == self.app.size:
+        """Drop an outdated size, and a click at a place that is no longer there."""
+        if isinstance(event, events.Resize):
+            is_gone = event.size != self.app.size
+        else:
+            is_gone = isinstance(event, events.MouseEvent) and (
+                not self.app.size.region.contains_point(event.screen_offset)
+            )
+        if not is_gone:
             await super().on_event(event)
 
 
