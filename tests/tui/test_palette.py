@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from rich.style import Style
 from textual import events
 from textual.command import CommandList, DiscoveryHit, Hit
 from textual.content import Content
-from textual.widgets import Input
+from textual.widgets import Input, OptionList
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, write
@@ -212,3 +213,29 @@ async def test_hostile_names_stay_names() -> None:
         for hit in [*await listed(app), *await found(app, "theme")]:
             assert "\x1b" not in str(hit.prompt)
             assert Content.from_markup(str(hit.help)).plain
+
+
+@pytest.mark.parametrize("key", ["ctrl+p", "f1", "f3", "f9", "ctrl+o"])
+async def test_a_click_on_a_row_that_is_gone_ends_nothing(key: str) -> None:
+    app = app_with(FakeBackend())
+    async with running(app) as pilot:
+        await pilot.press(key)
+        await pilot.pause()
+        rows = app.screen.query_one(OptionList)
+        gone = Style(meta={"option": 5000})
+        rows.post_message(events.Click(rows, 1, 1, 0, 0, 1, False, False, False, style=gone))
+        await pilot.pause()
+        assert app.is_running
+
+
+@pytest.mark.parametrize("key", ["f1", "f3"])
+async def test_a_letter_that_arrives_while_a_screen_closes_changes_nothing(key: str) -> None:
+    app = app_with(FakeBackend())
+    async with running(app) as pilot:
+        await pilot.press(key)
+        await pilot.pause()
+        screen, field = app.screen, app.screen.query_one(Input)
+        await screen.query("*").remove()  # as Textual does it before the screen itself is gone
+        screen.post_message(Input.Changed(field, "late"))
+        await pilot.pause()
+        assert app.screen is screen

@@ -11,9 +11,11 @@ from textual import events, work
 from textual._context import visible_screen_stack
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
-from textual.command import CommandPalette
+from textual.command import CommandList, CommandPalette
 from textual.css.query import NoMatches
 from textual.screen import ModalScreen, Screen, ScreenResultType
+
+from tui.widgets.option_rows import OptionRows
 
 HELP: list[BindingType] = [
     Binding("f1", "app.help", "help", show=False, id="dialog.help"),
@@ -100,10 +102,18 @@ class Dialog(AnsweredOnce, ModalScreen[ScreenResultType]):
     BINDINGS: ClassVar[list[BindingType]] = HELP
 
 
+class _Commands(OptionRows, CommandList):
+    """The rows of the palette."""
+
+
 class Palette(AnsweredOnce, CommandPalette):
     """Textual's list of commands, which would fail if it is closed while it fills itself."""
 
     BINDINGS: ClassVar[list[BindingType]] = HELP
+
+    def on_mount(self) -> None:
+        """Let the rows ignore late clicks: the palette makes them itself, always of its class."""
+        self.query_one(CommandList).__class__ = _Commands
 
     @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
     async def _gather_commands(self, search_value: str) -> None:

@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 
 from tui.screens.dialog import Dialog
 from tui.widgets.field import Field
+from tui.widgets.option_rows import OptionRows
 
 T = TypeVar("T")
 MOST = 500
@@ -74,7 +75,7 @@ class FilteredList(Dialog[T | None]):
             field = _Filter(placeholder=self.FILTER, compact=True)
             field.border_title = self.TITLE
             yield field
-            yield OptionList()
+            yield OptionRows()
 
     def on_mount(self) -> None:
         """Show all rows."""
@@ -82,8 +83,9 @@ class FilteredList(Dialog[T | None]):
 
     @on(Input.Changed)
     def _narrow(self) -> None:
-        self.options.highlighted = None
-        self.fill()
+        if self.query(OptionList):  # the screen may be closing
+            self.options.highlighted = None
+            self.fill()
 
     def fill(self, wanted: Row[T] | None = None) -> None:
         """Show the rows that answer the filter, and highlight the wanted one; without one, the
@@ -119,4 +121,5 @@ class FilteredList(Dialog[T | None]):
 
     @on(OptionList.OptionSelected)
     def _chosen(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(self._shown[event.option_index].result)
+        if event.option_index < len(self._shown):  # a key may have narrowed it since
+            self.dismiss(self._shown[event.option_index].result)

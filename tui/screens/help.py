@@ -133,6 +133,8 @@ class HelpScreen(Dialog[Command | None]):
     @on(Input.Changed)
     def _fill(self) -> None:
         """Show the topics that answer the field: the most relevant section and row first."""
+        if not self.query(Topics):  # the screen is closing
+            return
         query = self.field.value.strip()
         topics = [topic for _, topic in find(query, self._topics)] if query else self._topics
         # A word's meaning comes before the keys that have to do with it.

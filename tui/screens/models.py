@@ -24,6 +24,7 @@ from tui.model_card import Card, card, known_card, short_count
 from tui.screens.dialog import Dialog
 from tui.server_card import named_card
 from tui.servers import Server
+from tui.widgets.option_rows import OptionRows
 
 _NAME, _COUNT = 18, 9
 """Cells of the name and of the number of parameters in the list."""
@@ -31,7 +32,7 @@ _LABEL, _BAR = 13, 12
 """Cells of the label of a fact, and of the bar of a part of the network."""
 
 
-class ModelList(OptionList):
+class ModelList(OptionRows):
     """A first click shows a model's card, a second one chooses it."""
 
     def on_click(self, event: events.Click) -> None:

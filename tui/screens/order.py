@@ -15,6 +15,7 @@ from textual.widgets.option_list import Option
 from gpt.settings import ORDER
 from tui.dials import KNOBS, STAGES, WORDS
 from tui.screens.dialog import Dialog
+from tui.widgets.option_rows import OptionRows
 
 _TIPS = {**WORDS, **{knob.name: knob.tip for knob in KNOBS}}
 
@@ -37,7 +38,7 @@ class OrderScreen(Dialog[tuple[str, ...] | None]):
 
     def compose(self) -> ComposeResult:
         """The list."""
-        options = OptionList(*(Option(line) for line in self._lines()))
+        options = OptionRows(*(Option(line) for line in self._lines()))
         options.border_title = "Order of the sampling settings: the first one acts first"
         options.border_subtitle = Content.from_markup(
             "[@click=screen.earlier]Shift+↑[/] [@click=screen.later]Shift+↓[/]: move · "

@@ -13,6 +13,7 @@ from textual.widgets.option_list import Option
 
 from tui.dials import PRESETS, USUAL, Preset
 from tui.screens.dialog import Dialog
+from tui.widgets.option_rows import OptionRows
 
 
 class PresetPicker(Dialog[str | None]):
@@ -28,7 +29,7 @@ class PresetPicker(Dialog[str | None]):
 
     def compose(self) -> ComposeResult:
         """The list, with the current preset highlighted, or the usual one."""
-        options = OptionList(*(Option(_line(name, each)) for name, each in PRESETS.items()))
+        options = OptionRows(*(Option(_line(name, each)) for name, each in PRESETS.items()))
         options.border_title = "Presets of the sampling settings"
         options.border_subtitle = "Enter: use it · Esc: back"
         options.highlighted = list(PRESETS).index(self._current or USUAL)

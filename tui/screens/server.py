@@ -18,6 +18,7 @@ from tui.labels import shortened
 from tui.screens.dialog import Dialog
 from tui.screens.models import CardView
 from tui.server_card import server_card
+from tui.widgets.option_rows import OptionRows
 
 _NAME = 60
 """Most characters of a model's name in the list."""
@@ -74,7 +75,7 @@ class ServerScreen(Dialog[Wish | None]):
 
     def compose(self) -> ComposeResult:
         """The card, the models, and what to press."""
-        options = OptionList(*(Option(Content(self._line(name))) for name in self._models))
+        options = OptionRows(*(Option(Content(self._line(name))) for name in self._models))
         options.id = "list"
         if self._loaded.name in self._models:
             options.highlighted = self._models.index(self._loaded.name)

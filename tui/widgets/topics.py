@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
-from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from tui.commands import Command
+from tui.widgets.option_rows import OptionRows
 
 _KEYS_WIDTH, _NAME_WIDTH = 12, 24
 _INDENT = 4
@@ -41,7 +41,7 @@ class Topic:
         return next(possible, self.commands[0] if self.commands else None)
 
 
-class Topics(OptionList, can_focus=False):
+class Topics(OptionRows, can_focus=False):
     """The rows, under the headings of their sections."""
 
     DEFAULT_CSS = """
