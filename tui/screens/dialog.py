@@ -102,7 +102,7 @@ class Dialog(AnsweredOnce, ModalScreen[ScreenResultType]):
     BINDINGS: ClassVar[list[BindingType]] = HELP
 
 
-class _Commands(OptionRows, CommandList):
+class _Commands(CommandList, OptionRows):
     """The rows of the palette."""
 
 
@@ -113,7 +113,8 @@ class Palette(AnsweredOnce, CommandPalette):
 
     def on_mount(self) -> None:
         """Let the rows ignore late clicks: the palette makes them itself, always of its class."""
-        self.query_one(CommandList).__class__ = _Commands
+        for rows in self.query(CommandList):  # none if it is closed at once
+            rows.__class__ = _Commands
 
     @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
     async def _gather_commands(self, search_value: str) -> None:
