@@ -34,7 +34,7 @@ NAMED = ("?Done: ", "tab", "home", *["right"] * len(NAME), "L")
 """The inside at the token after a name."""
 LIGHT = 'theme = "textual-light"'
 COLOUR_BLIND = 'heat_map = "colour-blind"'
-TEMPERATURE = ("ctrl+p", "set temperature", "?Set temperature", "enter", *["up"] * 5)
+TEMPERATURE = ("ctrl+p", "set temperature", "?Set temperature", "enter", *["right"] * 5)
 """Go to the temperature, and raise it by half."""
 
 

@@ -183,10 +183,10 @@ def program_commands(screen: Screen[Any]) -> Iterator[Command]:
     if hasattr(screen, "action_reset_settings"):
         yield Command(
             "Reset the sampling settings",
-            'Sampling settings: use the preset "model", the model\'s own probabilities; banned and '
-            "boosted words, seed and lengths stay.",
+            "Sampling settings: back to those that the program starts with, without banned and "
+            "boosted words; seed and lengths stay.",
             partial(app.run_action, ("", "reset_settings", ()), screen),
-            "restore default defaults neutral clear all preset model undo",
+            "restore default defaults start clear all undo",
         )
     if not screen.app.is_web:  # in a browser the file would be on the wrong machine
         yield Command(

@@ -162,7 +162,7 @@ async def test_settings_hold_for_the_next_run() -> None:
         assert first.sampling.temperature == 0.8
         temperature = screen.query_one("#temperature", Dial)
         temperature.focus()
-        await pilot.press("up", "up", "down")
+        await pilot.press("right", "right", "left")
         assert temperature.value == "0.9"
         screen.query_one("#top_k", Dial).value = "7"
         screen.query_one("#seed", Dial).value = ""

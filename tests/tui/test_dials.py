@@ -10,6 +10,7 @@ from tests.tui.test_app import complaints, write
 from tui.dials import KNOBS
 from tui.screens.main import MainScreen
 from tui.widgets.dial import Dial, Words
+from tui.widgets.effect import Effect
 from tui.widgets.slider import Slider
 
 USUAL = [knob.name for knob in KNOBS if knob.name != "seed"]
@@ -29,7 +30,7 @@ async def test_a_number_typed_after_the_arrow_keys_replaces_the_whole_value() ->
         for name in USUAL:
             field = dial(main_screen(app), name)
             field.focus()
-            for keys in (["up"] * 3, ["down"] * 2, ["end", "up"], ["home", "down"]):
+            for keys in (["right"] * 3, ["left"] * 2, ["end", "right"], ["home", "left"]):
                 await pilot.press(*keys, "7")
                 assert field.value == "7", (name, keys)
 
@@ -37,9 +38,9 @@ async def test_a_number_typed_after_the_arrow_keys_replaces_the_whole_value() ->
 @pytest.mark.parametrize(
     ("name", "keys", "typed"),
     [
-        ("temperature", ["up"] * 3, "0.5"),
-        ("top_k", ["up"] * 2, "3"),
-        ("top_p", ["down"] * 2, "0.7"),
+        ("temperature", ["right"] * 3, "0.5"),
+        ("top_k", ["right"] * 2, "3"),
+        ("top_p", ["left"] * 2, "0.7"),
     ],
 )
 async def test_typing_after_an_arrow_key_shows_what_was_typed(
@@ -124,10 +125,86 @@ async def test_the_border_says_how_a_setting_is_changed() -> None:
         await pilot.pause()
         assert screen.controls
         assert str(screen.controls.border_subtitle).startswith("Tab to change · ")
-        await pilot.press("tab", "up")
+        await pilot.press("tab", "right")
         await pilot.pause()
         assert dial(screen, "temperature").value == "0.9"
-        assert str(screen.controls.border_subtitle).startswith("↑ ↓ change · ")
+        assert str(screen.controls.border_subtitle).startswith("← → change · ")
         await pilot.press("escape")
         await pilot.pause()
         assert str(screen.controls.border_subtitle).startswith("Tab to change · ")
+
+
+async def test_up_and_down_go_from_setting_to_setting_and_the_label_shows_where() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await pilot.press("tab", "full_stop", "tab")
+
+        def marked() -> list[str]:
+            return [str(label.id) for label in screen.query("Controls Label.-here")]
+
+        names = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "length"]
+        names += ["branches", "banned", "boosted"]
+        for name in names:
+            assert screen.focused is screen.query_one(f"#{name}")
+            assert marked() == [f"label_{name}"]
+            await pilot.press("down")
+        assert marked() == []  # a checkbox shows it itself
+        await pilot.press(*["up"] * len(names))
+        assert screen.focused is dial(screen, "temperature")
+        await pilot.press("up")
+        assert screen.focused is screen.query_one("#more"), "around"
+
+
+async def test_a_wrong_number_is_marked_and_no_panel_shows_those_of_other_settings() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (120, 40)) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.view.action_select(3)
+        await pilot.press("f2")
+        await pilot.pause()
+        assert screen.table.found is not None
+        dial(screen, "top_k").focus()
+        await pilot.press("x")
+        await pilot.pause()
+        assert [field.id for field in screen.query("Dial.-wrong")] == ["top_k"]
+        assert screen.table.found is None and screen.inspector.now is None
+        assert screen.table.why_empty == "top-k is 'x'; it must be a whole number"
+        await pilot.press("backspace", "3")
+        await pilot.pause()
+        assert not screen.query("Dial.-wrong")
+        assert screen.table.found is not None
+
+
+async def test_without_room_for_the_bars_a_line_shows_what_a_setting_does() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        effect = screen.query_one(Effect)
+        assert not effect.region
+        screen.view.action_select(3)
+        await pilot.press("tab", "full_stop")
+        await pilot.pause()
+        assert effect.region.height == 1
+        before = effect.render().plain
+        assert before.startswith("effect") and "▸" in before and " → " in before
+        dial(screen, "temperature").focus()
+        await pilot.press("left")
+        await pilot.pause()
+        assert effect.render().plain != before
+        await pilot.resize_terminal(120, 40)
+        await pilot.pause()
+        assert not effect.region, "the bars are next to the settings"
+
+
+async def test_a_word_to_boost_without_its_number_is_a_problem_at_once() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await pilot.press("tab", "full_stop")
+        screen.query_one("#boosted").focus()
+        await pilot.press(*"love")
+        await pilot.pause()
+        problem = screen.query_one("#problem")
+        assert problem.region and screen.controls
+        assert screen.controls.region.contains_region(problem.region), "wherever it is scrolled"

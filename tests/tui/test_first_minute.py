@@ -67,9 +67,9 @@ def test_dials_move_the_bars_at_once_and_leave_the_old_ones(start: Start) -> Non
     terminal.shows(r"Done: 12 tokens")
     terminal.press("tab", "home", *["right"] * 6)
     terminal.shows("position 6", "after sampling")
-    terminal.press("tab", *["up"] * 6)
+    terminal.press("tab", *["right"] * 6)
     terminal.shows("temperature [─○●]* 1.4", "these settings", "░")
-    terminal.press(*["down"] * 6)
+    terminal.press(*["left"] * 6)
     terminal.shows("temperature [─●]* 0.8", "after sampling")
 
 
@@ -117,7 +117,7 @@ def test_a_text_is_opened_again_where_it_was_left_and_keys_never_go_to_a_hidden_
     terminal.shows("Type an opening line", "F1 help")
     terminal.press("tab", ".", "tab")
     terminal.shows("temperature .*0.8")
-    terminal.press("up", "up", "0.5")
+    terminal.press("right", "right", "0.5")
     terminal.shows("temperature .* 0.5 ")
     terminal.press("escape")
     terminal.shows("No token yet", "Enter send")

@@ -37,6 +37,7 @@ STEPS = (
         "ctrl+l",
         "F1 set branches",
         "F1 set chat",
+        "F1 set slide",
         "F1 set DRY base",
     ),
 )
@@ -52,7 +53,7 @@ def assert_focus_is_visible(app: GPTApp, done: list[str]) -> None:
     if focused is None:
         return
     assert all(part.display for part in focused.ancestors_with_self if part.parent), (focused, done)
-    assert focused.region.area, (focused, done)
+    assert screen.find_widget(focused).visible_region.area, f"{focused} {done}"
     for hints in screen.query(Hints):
         drawn = hints.render_line(0).text  # a window may cover it
         assert drawn.strip() == hints.render().plain.strip(), done

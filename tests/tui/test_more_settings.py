@@ -140,11 +140,11 @@ async def test_keys_sliders_and_mistakes() -> None:
         screen.query_one("#more", Checkbox).value = True
         await until_open(pilot, screen)
         for name, keys, value in (
-            ("presence_penalty", ["down"], "-0.1"),
-            ("dry_base", ["down"] * 30, "1"),
-            ("dry_allowed_length", ["down"] * 5, "1"),
-            ("typical_p", ["up"], "1"),
-            ("xtc_probability", ["up", "up"], "0.2"),
+            ("presence_penalty", ["left"], "-0.1"),
+            ("dry_base", ["left"] * 30, "1"),
+            ("dry_allowed_length", ["left"] * 5, "1"),
+            ("typical_p", ["right"], "1"),
+            ("xtc_probability", ["right", "right"], "0.2"),
         ):
             field(screen, name).focus()
             await pilot.press(*keys)

@@ -14,6 +14,7 @@ from tests.tui.test_app import complaints, write
 from tui.app import GPTApp
 from tui.commands import Commands, by_group, key_commands
 from tui.possible import NO_TEXT
+from tui.preferences import Preferences
 from tui.screens.dialog import Palette
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
@@ -92,19 +93,25 @@ async def test_each_synonym_finds_its_command_among_the_first() -> None:
         assert missed == {}
 
 
-async def test_reset_goes_back_to_the_models_own_distribution() -> None:
+async def test_reset_goes_back_to_the_settings_of_the_start() -> None:
     app = app_with(FakeBackend("hello"))
+    app.preferences = Preferences(settings={"top_k": 5, "seed": 3})
     async with running(app) as pilot:
         controls = main_screen(app).controls
         assert controls
         controls.use_preset("wild")
+        controls.toggle_ban(3)
+        controls.set("length", 7)
         hits = await found(app, "reset")
         assert str(hits[0].text) == "Reset the sampling settings", "before New text"
         run = hits[0].command()
         assert run is not None
         await run
         await pilot.pause()
-        assert controls.preset == "model"
+        assert complaints(app) == ["Sampling settings as at the start; seed and lengths stay"]
+        now = controls.sampling()
+        assert (now.temperature, now.top_p, now.top_k, now.banned) == (0.8, 0.95, 5, ())
+        assert controls.length == 7
 
 
 async def test_a_key_is_shown_as_a_person_writes_it_with_a_sentence() -> None:

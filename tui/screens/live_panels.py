@@ -23,7 +23,7 @@ from tui.backend import BackendError, Loaded
 from tui.changes import of_network
 from tui.document import Node
 from tui.heat import attention_scale
-from tui.labels import NO_CONTEXT
+from tui.labels import NO_CONTEXT, sentence
 from tui.news import Change, News
 from tui.screens.session_screen import SessionScreen
 from tui.special_tokens import segments
@@ -115,8 +115,10 @@ class LivePanels(SessionScreen):
             return
         try:
             sampling = self.controls.sampling(new_seed=False)
-        except UserError:
-            return  # a half-typed number: wait for the rest
+        except UserError as error:
+            self.inspector.now = self.table.found = None
+            self.table.why_empty = sentence(one_line(str(error)))
+            return
         sampling = self.capabilities.applied(sampling)
         if node.sampling and not self.controls.has_seed:
             sampling = replace(sampling, seed=node.sampling.seed)
@@ -151,6 +153,7 @@ class LivePanels(SessionScreen):
         tokens: list[Step | Candidate] = [node.step, *node.step.candidates]
         self.table.names = {each.token_id: each.name for each in tokens if each.name}
         self.table.chosen, self.table.missing = chosen, missing
+        self.table.settings = sampling
         self.table.found = found
 
     @on(Input.Changed, "#banned, #boosted")

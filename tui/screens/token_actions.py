@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from textual import work
 
@@ -11,6 +11,7 @@ from gpt.errors import UserError
 from gpt.settings import Sampling
 from gpt.step import Step
 from tui.changes import of_network, without
+from tui.commands import Program
 from tui.heat import influence
 from tui.labels import name_of
 from tui.screens.session_screen import SessionScreen
@@ -122,10 +123,10 @@ class TokenActions(SessionScreen):
             self.app.push_screen(PresetPicker(controls.preset), chosen)
 
     def action_reset_settings(self) -> None:
-        """Use the preset that changes nothing."""
+        """Use the settings that the program starts with; no word is banned or boosted."""
         if self.controls:
-            self.controls.use_preset("model")
-            self.notify("Sampling settings: preset model, nothing changed", markup=False)
+            self.controls.reset(cast(Program, self.app).preferences.settings)
+            self.notify("Sampling settings as at the start; seed and lengths stay", markup=False)
 
     def action_order(self) -> None:
         """Change the order in which the sampling settings act."""

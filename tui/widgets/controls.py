@@ -2,73 +2,61 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection
-from contextlib import suppress
-from typing import Any
-
 from textual import getters, on
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
+from textual.binding import Binding
 from textual.content import Content
 from textual.message import Message
-from textual.reactive import reactive
 from textual.widget import Widget
 from textual.widgets import Button, Checkbox, Input, Label
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
-from gpt.settings import Ids, Sampling
-from gpt.word_ids import split_boost
-from tui.dials import KNOBS, MORE, NEUTRAL, PRESETS, SAMPLED, WORDS, Setup, preset_fields
-from tui.runs import RunSettings
-from tui.widgets.dial import Tick, Words, ids_of, is_named, number
-from tui.widgets.field import Field
+from gpt.settings import Sampling
+from tui.dials import KNOBS, MORE, WORDS
+from tui.widgets.dial import Dial, Tick, Words
+from tui.widgets.effect import Effect
+from tui.widgets.sampling_fields import SamplingFields
 from tui.widgets.setting_rows import more_rows, rows, said
 from tui.widgets.slider import Slider
 from tui.widgets.told import Told
 
 _LATER = {*(knob.name for knob in MORE), "dynatemp_range", "order"}
 """Settings that only the opened panel shows."""
+_EXAMPLES = {"banned": "king, ·king or #12", "boosted": "king:2 adds 2 nats; or #12:-1"}
+"""What the empty fields for words say."""
 
 
-class Controls(VerticalScroll, can_focus=False):
+class Controls(SamplingFields):
     """One row for each setting."""
 
     BORDER_TITLE = "Sampling"
+    BINDINGS = [  # noqa: RUF012
+        Binding("up", "field(-1)", "previous setting", show=False, id="setting.last"),
+        Binding("down", "field(1)", "next setting", show=False, id="setting.next"),
+    ]
 
-    _chat_box = getters.query_one("#chat", Checkbox)
     _more_box = getters.query_one("#more", Checkbox)
-    _slide_box = getters.query_one("#slide", Checkbox)
     _problem = getters.query_one("#problem", Label)
-
-    order: reactive[tuple[str, ...]] = reactive((), init=False)
-    """The order of the settings, as in Sampling."""
-    last_seed: reactive[int | None] = reactive(None, init=False)
-    """The seed of the newest drawn text; None if there is none."""
 
     class Turned(Message):
         """A setting has another value."""
 
     def __init__(self, *, chat: bool, system: str = "") -> None:
         """system: what the model of a chat is told first."""
-        super().__init__(id="sampling")
-        self._chat = chat
-        self._system = Told(system)
-        self._later = {knob.name: knob.value for knob in MORE}
-        """What the fields will hold that are mounted when somebody opens them."""
+        super().__init__()
+        self._chat, self._told_first = chat, system
         self.acting = frozenset[str]()
         """Names of the settings that are not neutral."""
-        self.words: dict[str, tuple[Ids, ...]] = {}
-        """Word → the ids of its forms, once the model has answered."""
 
     def compose(self) -> ComposeResult:
         """Labels, sliders and fields in three columns."""
         yield Label(id="problem", markup=False)
+        yield Effect()
         yield from rows(KNOBS[: -len(MORE)])
         for name, tip in WORDS.items():
-            yield Label(name, markup=False)
-            yield Words(id=name, compact=True, placeholder="words by spaces, or #id", tooltip=tip)
+            yield Label(name, id=f"label_{name}", markup=False)
+            yield Words(id=name, compact=True, placeholder=_EXAMPLES[name], tooltip=tip)
         yield Tick(
             "Chat",
             self._chat,
@@ -76,7 +64,7 @@ class Controls(VerticalScroll, can_focus=False):
             compact=True,
             tooltip="each prompt is a message of a chat; the model stops after its answer",
         )
-        yield self._system
+        yield Told(self._told_first)
         yield Tick(
             "Slide context when full",
             id="slide",
@@ -85,65 +73,6 @@ class Controls(VerticalScroll, can_focus=False):
         )
         tip = "penalties, DRY, XTC, mirostat and other settings, and their order"
         yield Tick("More", id="more", compact=True, tooltip=tip)
-
-    def _field(self, name: str) -> Field:
-        return self.query_one(f"#{name}", Field)
-
-    def _text(self, name: str) -> str:
-        """What the field of a setting holds."""
-        return self._later[name] if name in self._later else self._field(name).value
-
-    def _write(self, name: str, text: str) -> None:
-        if name in self._later:
-            self._later[name] = text
-            self.check()
-        else:
-            self._field(name).show(text)
-
-    def set(self, name: str, value: float) -> bool:
-        """Set the setting with this name; False if there is none."""
-        if name not in {knob.name for knob in KNOBS}:
-            return False
-        self._write(name, f"{value:.10g}")
-        return True
-
-    def numbers(self) -> dict[str, float]:
-        """Name → value of every setting whose field holds a number."""
-        values = {knob.name: self._text(knob.name) for knob in KNOBS}
-        found = dict[str, float]()
-        for name, text in values.items():
-            with suppress(ValueError):
-                found[name] = int(text) if text.isdecimal() else float(text)
-        return found
-
-    def setup(self) -> Setup:
-        """What all fields hold."""
-        texts = {name: self._text(name) for name in (*(knob.name for knob in KNOBS), *WORDS)}
-        return Setup(texts, self.order, self.slide, self.chat)
-
-    def use(self, setup: Setup, given: Collection[str] = ()) -> None:
-        """Fill all fields, except those whose names are given."""
-        empty = {knob.name: knob.value for knob in KNOBS} | dict.fromkeys(WORDS, "")
-        for name, text in {**empty, **setup.texts}.items():
-            if name not in given:
-                self._write(name, text)
-        self.order, self._slide_box.value = setup.order, setup.slide
-        if "chat" not in given:
-            self._chat_box.value = setup.chat
-
-    def use_preset(self, name: str) -> None:
-        """Set the fields to a preset."""
-        for field, value in preset_fields(name).items():
-            self._write(field, value)
-        self.order = ()
-
-    @property
-    def preset(self) -> str | None:
-        """Name of the preset that the fields show; None if they show another mixture."""
-        now = {name: self._text(name) for name in NEUTRAL}
-        if self.order:
-            return None
-        return next((name for name in PRESETS if preset_fields(name) == now), None)
 
     def show_former(self, sampling: Sampling | None) -> None:
         """Mark on the sliders what the selected token was sampled with."""
@@ -155,33 +84,10 @@ class Controls(VerticalScroll, can_focus=False):
         event.stop()
         self._field(event.slider.knob.name).show(f"{event.value:.10g}")
 
-    def toggle_ban(self, token_id: int) -> bool:
-        """Ban a token or allow it again; returns whether it is banned now."""
-        field, item = self._words("banned"), f"#{token_id}"
-        banned = item not in field.items
-        field.put([*field.items, item] if banned else [it for it in field.items if it != item])
-        return banned
-
-    def boost(self, token_id: int, by: float) -> float:
-        """Add nats to a token's boost; returns the boost."""
-        field = self._words("boosted")
-        name, nats, others = f"#{token_id}", by, []
-        for item in field.items:
-            if item.rpartition(":")[0] == name:
-                nats += split_boost(item)[1]
-            else:
-                others.append(item)
-        field.put([*others, f"{name}:{nats:g}"] if nats else others)
-        return nats
-
-    def unknown_words(self) -> list[str]:
-        """Words in the fields whose tokens are not known yet."""
-        boosted = (item.rpartition(":")[0] for item in self._words("boosted").items)
-        found = dict.fromkeys([*self._words("banned").items, *boosted])
-        return [item for item in found if item and not is_named(item) and item not in self.words]
-
-    def _words(self, name: str) -> Words:
-        return self.query_one(f"#{name}", Words)
+    def _write(self, name: str, text: str) -> None:
+        super()._write(name, text)
+        if name in self._later:  # a field sends a message
+            self.check()
 
     @on(Input.Changed)
     def check(self) -> None:
@@ -193,22 +99,43 @@ class Controls(VerticalScroll, can_focus=False):
         except UserError as error:
             problem = one_line(str(error))
         self._problem.update(Content(problem))
-        self.set_class(bool(problem), "-problem")
+        if bool(problem) != self.has_class("-problem"):  # its lines take room from the fields
+            self.set_class(bool(problem), "-problem")
+            self.on_show()
         self._say()
+        for field in self.query(Dial):
+            field.set_class(field.is_wrong, "-wrong")
         values = self.numbers()
         for slider in self.query(Slider):
             slider.value = values.get(slider.knob.name)
         self.post_message(self.Turned())
 
+    def action_field(self, by: int) -> None:
+        """Go to the next (1) or previous (-1) setting."""
+        inside = [each for each in self.screen.focus_chain if self in each.ancestors]
+        here = inside.index(self.screen.focused) if self.screen.focused in inside else 0
+        self.screen.set_focus(inside[(here + by) % len(inside)])
+
     def on_descendant_focus(self) -> None:
-        """Say what the keys do now."""
+        """Say what the keys do now, and mark the setting that they change."""
         self._say()
+        focused = self.screen.focused
+        for label in self.query(Label):
+            label.set_class(focused is not None and label.id == f"label_{focused.id}", "-here")
 
     on_descendant_blur = on_descendant_focus
 
+    def on_show(self) -> None:
+        """The setting that has the focus comes into view, if it was chosen in another window."""
+        self.call_after_refresh(self._show_focused)
+
+    def _show_focused(self) -> None:
+        if (focused := self.screen.focused) and self in focused.ancestors:
+            focused.scroll_visible(animate=False)
+
     def _say(self) -> None:
         """Say in the border how a setting is changed, and the preset, which a click changes."""
-        keys = "↑ ↓ change" if self.has_focus_within else "Tab to change"
+        keys = "← → change" if self.has_focus_within else "Tab to change"
         preset = Content(f"{self._mixture} ▾").stylize("@click=screen.preset")
         self.border_subtitle = Content(" · ").join([Content(keys), preset])
 
@@ -258,77 +185,12 @@ class Controls(VerticalScroll, can_focus=False):
             self.query_one("#order", Button).label = said(order)
         self.check()
 
-    def _number(self, name: str) -> float:
-        return number(next(knob for knob in KNOBS if knob.name == name), self._text(name))
-
-    def sampling(self, *, new_seed: bool = True) -> Sampling:
-        """The sampling settings. Raises UserError that names a bad one.
-
-        new_seed: an empty seed means a new random one; else the last seed, or 0.
-        """
-        if new_seed:
-            given = self._seed()
-            self.last_seed = int.from_bytes(os.urandom(4)) >> 1 if given is None else given
-            return self._sampling(seed=self.last_seed)
-        return self._sampling(seed=self._seed() or self.last_seed or 0)
-
     def watch_last_seed(self, seed: int | None) -> None:
         """Say it in the empty field."""
         knob = next(knob for knob in KNOBS if knob.name == "seed")
         self._field("seed").placeholder = (
             knob.empty if seed is None else f"{knob.empty}; last {seed}"
         )
-
-    @property
-    def has_seed(self) -> bool:
-        """Whether the person chose the seed."""
-        return bool(self._field("seed").value)
-
-    def _seed(self) -> int | None:
-        """The seed in the field; None if it is empty."""
-        return int(self._number("seed")) if self._field("seed").value else None
-
-    def _sampling(self, *, seed: int) -> Sampling:
-        numbers: dict[str, Any] = {knob.name: self._number(knob.name) for knob in SAMPLED}
-        boosts = [split_boost(item) for item in self._words("boosted").items]
-        return Sampling(
-            **numbers,
-            order=self.order,
-            banned=tuple(
-                ids for item in self._words("banned").items for ids in ids_of(item, self.words)
-            ),
-            boosted=tuple((ids, nats) for word, nats in boosts for ids in ids_of(word, self.words)),
-            seed=seed,
-        )
-
-    def settings(self, length: int | None = None) -> RunSettings:
-        """All settings of the next run. Raises UserError that names a bad one.
-
-        length: most tokens of a single branch, instead of the fields for length and branches.
-        """
-        sampling = self.sampling()
-        length, branches = (self.length, self.branches) if length is None else (length, 1)
-        return RunSettings(sampling, length, branches, self.slide, self.chat, self._system.told)
-
-    @property
-    def length(self) -> int:
-        """Most tokens of a run. Raises UserError if it is not a whole number of at least 0."""
-        return int(self._number("length"))
-
-    @property
-    def branches(self) -> int:
-        """Texts that are written at once. Raises UserError if there are none, or too many."""
-        return int(self._number("branches"))
-
-    @property
-    def slide(self) -> bool:
-        """Whether to continue when the context is full."""
-        return self._slide_box.value
-
-    @property
-    def chat(self) -> bool:
-        """Whether a prompt is a message of a chat."""
-        return self._chat_box.value
 
     def tell(self, system: str) -> None:
         """Show the system prompt of a text, if it has one."""

@@ -21,11 +21,11 @@ _LEADING_SPACE = re.compile(r"(?<![^ ]) (?=[^ ])")
 
 
 class Dial(Field):
-    """A number that the arrow keys change."""
+    """A number that the arrow keys change along its slider."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "turn(1)", "more", id="setting.more"),
-        Binding("down", "turn(-1)", "less", id="setting.less"),
+        Binding("left", "turn(-1)", "less", id="setting.less"),
+        Binding("right", "turn(1)", "more", id="setting.more"),
     ]
 
     def __init__(self, knob: Knob, *, classes: str = "") -> None:
@@ -38,6 +38,15 @@ class Dial(Field):
             tooltip=knob.tip,
         )
         self.knob = knob
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it holds no number, or none in the setting's range."""
+        try:
+            number(self.knob, self.value)
+        except UserError:
+            return bool(self.value) or self.knob.name != "seed"
+        return False
 
     def action_turn(self, by: int) -> None:
         """Add or subtract one step, within the range."""

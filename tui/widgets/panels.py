@@ -61,6 +61,7 @@ class Panels(Container):
                 continue
             panel.display = name in shown
             panel.border_title = self._title(name)
+        self.set_class("token" in shown, "-token")
         self.post_message(self.Switched())
 
     def _title(self, name: str) -> Content:

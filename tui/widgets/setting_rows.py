@@ -17,7 +17,7 @@ def rows(knobs: Iterable[Knob], *, classes: str = "") -> ComposeResult:
     """The label, the slider and the field of each setting."""
     for knob in knobs:
         label = Content(knob.label).stylize(f"@click=app.help({knob.label!r})")
-        yield Label(label, classes=classes)
+        yield Label(label, id=f"label_{knob.name}", classes=classes)
         if knob.ends:
             yield Slider(knob, id=f"slide_{knob.name}", classes=classes)
         yield Dial(knob, classes=classes)

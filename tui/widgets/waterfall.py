@@ -13,11 +13,12 @@ from textual.widget import Widget
 
 from gpt.capabilities import Capabilities
 from gpt.interpret.answers import Row, Waterfall
+from gpt.settings import Sampling
 from gpt.step import Step
 from tui.dials import STAGES
 from tui.labels import fit, percent, visible
 
-_COLUMN, _NARROWEST = 12, 9
+_COLUMN, _NARROWEST = 16, 9
 _LABEL = 12
 _NAMES = {**STAGES, "interventions": "inside"}
 """Stage → the heading of its column."""
@@ -66,6 +67,8 @@ class WaterfallTable(Widget):
     """What whoever runs the model can say of the probabilities."""
     vocab_size: reactive[int] = reactive(0)
     """0: unknown, so that tokens beyond the candidates cannot be counted."""
+    settings: reactive[Sampling | None] = reactive(None)
+    """What the columns were computed with."""
     missing: reactive[tuple[str, ...]] = reactive(())
     """Labels of settings that act and that the candidates are too few to compute."""
 
@@ -100,7 +103,7 @@ class WaterfallTable(Widget):
         if found is None:
             return text.append(self.why_empty, "dim")
         columns, width = self._columns(found)
-        names = [_NAMES.get(found.stages[i], found.stages[i]) for i in columns]
+        names = [self._heading(found.stages[i], width) for i in columns]
         heading = "".join(f"{name[: width - 1]:>{width}}" for name in names)
         text.append(f"{'':{_LABEL + 2}}{heading}\n", "bold")
         shown = self._shown(found)
@@ -121,6 +124,12 @@ class WaterfallTable(Widget):
             return text
         left = "".join(f"{found.left[i]:>{width},}" for i in columns)
         return text.append(f" {fit('tokens left', _LABEL)} {left}", "dim")
+
+    def _heading(self, stage: str, width: int) -> str:
+        """The heading of a column: the setting, and its value if there is room."""
+        name, value = _NAMES.get(stage, stage), getattr(self.settings, stage, None)
+        with_value = f"{name} {value:g}" if isinstance(value, int | float) else name
+        return with_value if len(with_value) < width else name
 
     def _label(self, row: Row) -> str:
         return visible(row.bytes, row.token_id, self.names.get(row.token_id, ""))

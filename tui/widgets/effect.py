@@ -1,0 +1,49 @@
+"""What the settings on the screen do to the selected token, in one line; no document."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.widget import Widget
+
+from tui.labels import percent
+from tui.widgets.inspector import Inspector, Row, rows
+
+_LABEL = 12
+"""Cells of the label: as wide as those of the settings above."""
+
+
+class Effect(Widget):
+    """The probability of each candidate by the model, and after the settings.
+
+    It stands among the settings where the panel of the token has no room next to them.
+    """
+
+    def on_mount(self) -> None:
+        """Show what the panel of the token shows, which may be hidden."""
+        self._token = self.screen.query_one(Inspector)
+        for name in ("step", "now"):
+            self.watch(self._token, name, self._changed)
+
+    def _changed(self) -> None:
+        self.refresh()
+
+    def render(self) -> Text:
+        """As many candidates as fit."""
+        text = Text(f"{'effect':{_LABEL}}", no_wrap=True, overflow="ellipsis", style="dim")
+        step, now = self._token.step, self._token.now
+        if step is None or step.logprob is None or (now is None and step.sampling_logprob is None):
+            return text.append("select a token to see its candidates here")
+        shown = Text()
+        for row in rows(step, self._token.vocab_size, len(step.candidates), now):
+            said = _said(row)
+            if _LABEL + shown.cell_len + said.cell_len > self.size.width:
+                break
+            shown.append_text(said)
+        return Text.assemble(text, shown)
+
+
+def _said(row: Row) -> Text:
+    mark = "▸" if row.is_chosen else ""
+    after = percent(row.after or 0.0)
+    own = percent(row.own).removesuffix("%").rstrip()
+    return Text(f"{mark}{row.label} {own} → {after}   ", "bold" if row.is_chosen else "")

@@ -1,0 +1,203 @@
+"""What the fields of the sampling settings hold; no model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from typing import Any
+
+from textual import getters
+from textual.containers import VerticalScroll
+from textual.reactive import reactive
+from textual.widgets import Checkbox
+
+from gpt.settings import Ids, Sampling
+from gpt.word_ids import split_boost
+from tui.dials import KNOBS, MORE, NEUTRAL, PRESETS, SAMPLED, USUAL, WORDS, Setup, preset_fields
+from tui.runs import RunSettings
+from tui.widgets.dial import Words, ids_of, is_named, number
+from tui.widgets.field import Field
+from tui.widgets.told import Told
+
+
+class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
+    """The fields as values: read, filled, and made into the settings of a run."""
+
+    _chat_box = getters.query_one("#chat", Checkbox)
+    _slide_box = getters.query_one("#slide", Checkbox)
+    _system = getters.query_one(Told)
+
+    order: reactive[tuple[str, ...]] = reactive((), init=False)
+    """The order of the settings, as in Sampling."""
+    last_seed: reactive[int | None] = reactive(None, init=False)
+    """The seed of the newest drawn text; None if there is none."""
+
+    def __init__(self) -> None:
+        super().__init__(id="sampling")
+        self._later = {knob.name: knob.value for knob in MORE}
+        """What the fields will hold that are mounted when somebody opens them."""
+        self.words: dict[str, tuple[Ids, ...]] = {}
+        """Word → the ids of its forms, once the model has answered."""
+
+    def _field(self, name: str) -> Field:
+        return self.query_one(f"#{name}", Field)
+
+    def _text(self, name: str) -> str:
+        """What the field of a setting holds."""
+        return self._later[name] if name in self._later else self._field(name).value
+
+    def _write(self, name: str, text: str) -> None:
+        if name in self._later:
+            self._later[name] = text
+        else:
+            self._field(name).show(text)
+
+    def set(self, name: str, value: float) -> bool:
+        """Set the setting with this name; False if there is none."""
+        if name not in {knob.name for knob in KNOBS}:
+            return False
+        self._write(name, f"{value:.10g}")
+        return True
+
+    def numbers(self) -> dict[str, float]:
+        """Name → value of every setting whose field holds a number."""
+        values = {knob.name: self._text(knob.name) for knob in KNOBS}
+        found = dict[str, float]()
+        for name, text in values.items():
+            with suppress(ValueError):
+                found[name] = int(text) if text.isdecimal() else float(text)
+        return found
+
+    def setup(self) -> Setup:
+        """What all fields hold."""
+        texts = {name: self._text(name) for name in (*(knob.name for knob in KNOBS), *WORDS)}
+        return Setup(texts, self.order, self.slide, self.chat)
+
+    def use(self, setup: Setup, given: Collection[str] = ()) -> None:
+        """Fill all fields, except those whose names are given."""
+        empty = {knob.name: knob.value for knob in KNOBS} | dict.fromkeys(WORDS, "")
+        for name, text in {**empty, **setup.texts}.items():
+            if name not in given:
+                self._write(name, text)
+        self.order, self._slide_box.value = setup.order, setup.slide
+        if "chat" not in given:
+            self._chat_box.value = setup.chat
+
+    def use_preset(self, name: str) -> None:
+        """Set the fields to a preset."""
+        for field, value in preset_fields(name).items():
+            self._write(field, value)
+        self.order = ()
+
+    def reset(self, first: Mapping[str, float]) -> None:
+        """Set the fields to the usual preset with these values, and clear the words.
+
+        first: name of a setting → value. The fields of seed and lengths stay.
+        """
+        self.use_preset(USUAL)
+        for name in NEUTRAL.keys() & first.keys():
+            self.set(name, first[name])
+        for name in WORDS:
+            self._write(name, "")
+
+    @property
+    def preset(self) -> str | None:
+        """Name of the preset that the fields show; None if they show another mixture."""
+        now = {name: self._text(name) for name in NEUTRAL}
+        if self.order:
+            return None
+        return next((name for name in PRESETS if preset_fields(name) == now), None)
+
+    def toggle_ban(self, token_id: int) -> bool:
+        """Ban a token or allow it again; returns whether it is banned now."""
+        field, item = self._words("banned"), f"#{token_id}"
+        banned = item not in field.items
+        field.put([*field.items, item] if banned else [it for it in field.items if it != item])
+        return banned
+
+    def boost(self, token_id: int, by: float) -> float:
+        """Add nats to a token's boost; returns the boost."""
+        field = self._words("boosted")
+        name, nats, others = f"#{token_id}", by, []
+        for item in field.items:
+            if item.rpartition(":")[0] == name:
+                nats += split_boost(item)[1]
+            else:
+                others.append(item)
+        field.put([*others, f"{name}:{nats:g}"] if nats else others)
+        return nats
+
+    def unknown_words(self) -> list[str]:
+        """Words in the fields whose tokens are not known yet."""
+        boosted = (item.rpartition(":")[0] for item in self._words("boosted").items)
+        found = dict.fromkeys([*self._words("banned").items, *boosted])
+        return [item for item in found if item and not is_named(item) and item not in self.words]
+
+    def _words(self, name: str) -> Words:
+        return self.query_one(f"#{name}", Words)
+
+    def _number(self, name: str) -> float:
+        return number(next(knob for knob in KNOBS if knob.name == name), self._text(name))
+
+    def sampling(self, *, new_seed: bool = True) -> Sampling:
+        """The sampling settings. Raises UserError that names a bad one.
+
+        new_seed: an empty seed means a new random one; else the last seed, or 0.
+        """
+        if new_seed:
+            given = self._seed()
+            self.last_seed = int.from_bytes(os.urandom(4)) >> 1 if given is None else given
+            return self._sampling(seed=self.last_seed)
+        return self._sampling(seed=self._seed() or self.last_seed or 0)
+
+    @property
+    def has_seed(self) -> bool:
+        """Whether the person chose the seed."""
+        return bool(self._field("seed").value)
+
+    def _seed(self) -> int | None:
+        """The seed in the field; None if it is empty."""
+        return int(self._number("seed")) if self._field("seed").value else None
+
+    def _sampling(self, *, seed: int) -> Sampling:
+        numbers: dict[str, Any] = {knob.name: self._number(knob.name) for knob in SAMPLED}
+        boosts = [split_boost(item) for item in self._words("boosted").items]
+        return Sampling(
+            **numbers,
+            order=self.order,
+            banned=tuple(
+                ids for item in self._words("banned").items for ids in ids_of(item, self.words)
+            ),
+            boosted=tuple((ids, nats) for word, nats in boosts for ids in ids_of(word, self.words)),
+            seed=seed,
+        )
+
+    def settings(self, length: int | None = None) -> RunSettings:
+        """All settings of the next run. Raises UserError that names a bad one.
+
+        length: most tokens of a single branch, instead of the fields for length and branches.
+        """
+        sampling = self.sampling()
+        length, branches = (self.length, self.branches) if length is None else (length, 1)
+        return RunSettings(sampling, length, branches, self.slide, self.chat, self._system.told)
+
+    @property
+    def length(self) -> int:
+        """Most tokens of a run. Raises UserError if it is not a whole number of at least 0."""
+        return int(self._number("length"))
+
+    @property
+    def branches(self) -> int:
+        """Texts that are written at once. Raises UserError if there are none, or too many."""
+        return int(self._number("branches"))
+
+    @property
+    def slide(self) -> bool:
+        """Whether to continue when the context is full."""
+        return self._slide_box.value
+
+    @property
+    def chat(self) -> bool:
+        """Whether a prompt is a message of a chat."""
+        return self._chat_box.value
