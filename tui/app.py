@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -38,6 +39,10 @@ from tui.widgets.token_view import TokenView
 
 if TYPE_CHECKING:
     from tui.commands import Command
+
+
+LONG_ENOUGH = 1.0
+"""Seconds after which a message has been read: the next key takes it away."""
 
 
 def _commands() -> type[Provider]:
@@ -202,8 +207,10 @@ class GPTApp(App[None]):
     def _forget(self) -> None:
         """Take away what was said before the last key: it would read as the answer to this one."""
         for old in list(self._notifications):
-            is_answer = old.severity == "information" or old.message in self._refusals
-            if is_answer and old.identity in self._seen:
+            is_refusal = old.message in self._refusals
+            is_answer = old.severity == "information" or is_refusal
+            was_seen = old.identity in self._seen or time.time() - old.raised_at > LONG_ENOUGH
+            if is_answer and (was_seen or is_refusal):
                 self._unnotify(old, refresh=False)
         self._seen = {each.identity for each in self._notifications}
         self._refresh_notifications()

@@ -72,7 +72,7 @@ def _row(run: list[Node], guides: str, remark: Remark, *, is_shown: bool) -> Row
     return Row(
         nodes=run,
         guides=guides,
-        text=one_line(data.decode("utf-8", "replace")),
+        text=_text(data.decode("utf-8", "replace")),
         ends=not run[-1].children,
         remark=remark,
         is_shown=is_shown,
@@ -80,6 +80,11 @@ def _row(run: list[Node], guides: str, remark: Remark, *, is_shown: bool) -> Row
         bits=-math.fsum(known) / len(known) / math.log(2) if known else None,
         inside=Counter(node.changes for node in run if node.changes),
     )
+
+
+def _text(text: str) -> str:
+    """As one line; one of blanks alone shows them."""
+    return one_line(text) if text.strip() else text.replace("\n", "⏎").replace(" ", "·")
 
 
 def _cut(guides: str, depth: int) -> str:

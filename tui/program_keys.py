@@ -13,7 +13,7 @@ EVERYWHERE = (
         synonyms="load open change switch checkpoint gpt2 gpt llm network weights size "
                  "parameters card"),
     Key("restart", "ctrl+r", "restart", "restart the engine if it crashed",
-        group="Program", short="restart",
+        group="Program", short="restart engine",
         help="Engine: start the process that runs the model again if it crashed; your text stays.",
         synonyms="crash reload hang stuck process recover"),
     Key("what_if", "f8", "what_if", "what if: the same random seed with these settings",

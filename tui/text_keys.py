@@ -69,6 +69,11 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
             for pair, name, kind in zip(("uU", "oO", "sS"), _FORK, FORKS, strict=True)
             for key, by, way in ((pair[0], 1, "next"), (pair[1], -1, "last"))
         ),
+        Key("text.most_surprising", "exclamation_mark", "most_surprising", "most surprising token",
+            short="most surprising",
+            help="Surprisal: go to the token with the lowest probability; press again for the "
+                 "second lowest, and so on.",
+            synonyms="surprisal surprising least likely improbable outlier rare top sort"),
         Key("text.next_mark", "b", "screen.next_mark", "next bookmark",
             help="Bookmark: go to the next one, in any branch.",
             synonyms="favourite mark jump"),
@@ -82,6 +87,10 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
             help=_MATCH, synonyms="find again"),
     ),
     "Change": (
+        Key("text.write_on", "enter", "screen.write_on", "continue at the end", short="continue",
+            help="Generate: continue at the end of the text with what the prompt says, like Enter "
+                 "in the prompt; Ctrl+G continues here.",
+            synonyms="write generate go on more send"),
         *(
             Key(f"text.take_{n}", str(n), f"screen.take({n})", f"take candidate {n}",
                 help=_TAKE, label="take", short="take candidate", show=n == 1,

@@ -90,7 +90,7 @@ class ExportScreen(Dialog[Path | None]):
         reasons = "", "" if stars else _NO_STAR, "" if count > 1 else _ONE
         with Vertical() as panel:
             panel.border_title = "Export"
-            panel.border_subtitle = "Enter exports · ↑ ↓ ← → choose · Esc leaves"
+            panel.border_subtitle = "Enter exports · ← → choose · ↓ next row · Esc leaves"
             yield Choices("Format", [each.name for each in FORMATS.values()], id="formats")
             yield Choices("What", what, reasons, id="what")
             name = str(self._directory / free_name())
@@ -113,9 +113,10 @@ class ExportScreen(Dialog[Path | None]):
             return Path.home()
 
     def on_mount(self) -> None:
-        """Select the name without its directory and its end, so that typing replaces it."""
+        """Begin with the format; the name is selected without its directory and its end, so that
+        typing there replaces it."""
         self.formats.chosen = _FIRST
-        self.field.focus()
+        self.formats.focus()
         path, text = Path(self.field.value), self.field.value
         self.field.selection = Selection(len(text) - len(path.name), len(text) - len(path.suffix))
 

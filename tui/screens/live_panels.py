@@ -97,6 +97,7 @@ class LivePanels(SessionScreen):
 
     def on_controls_turned(self) -> None:
         """A dial was turned: move the bars."""
+        self.welcome_if_empty()
         self.explain()
 
     def explain(self) -> None:
@@ -251,7 +252,9 @@ class LivePanels(SessionScreen):
             chat = self.controls.chat
             welcome.openings = openings_of(self.session.model, chat=chat)
             welcome.has_texts = welcome.display and store.has_texts()
-            self.prompt.placeholder = PLACEHOLDERS[chat, bool(self.document.path)]
+            said = PLACEHOLDERS[chat, bool(self.document.path)]
+            several = self.controls.numbers().get("branches", 1)
+            self.prompt.placeholder = f"{said} ({several:g} branches)" if several > 1 else said
 
     @on(Checkbox.Changed, "#chat")
     def _chat_changed(self) -> None:

@@ -69,3 +69,4 @@ class ModelActions(SessionScreen):
         self.show_status()
         self.draw(READY)
         self.load()
+        self.notify("The engine starts again; your text stays.", markup=False)

@@ -19,7 +19,15 @@ class TreeActions(TurnActions):
     @on(Prompt.Sent)
     def _send(self, event: Prompt.Sent) -> None:
         """Continue after the path and the prompt; in an empty text, start with an opening line."""
-        text = event.text
+        self._continue(event.text)
+
+    def action_write_on(self) -> None:
+        """As Enter in the prompt."""
+        text, self.prompt.text = self.prompt.text, ""
+        self._continue(text)
+
+    def _continue(self, typed: str) -> None:
+        text = typed
         if (at := self.edited_at()) is not None:
             if not text or self.send_message(text, at):
                 self.end_edit(draft=True)
@@ -29,7 +37,7 @@ class TreeActions(TurnActions):
         if not text and not self.document.path:
             text = self.query_one(Welcome).opening
         if not self.write(text):
-            self.give_back(event.text)
+            self.give_back(typed)
 
     def action_go_on(self) -> None:
         """Continue after the selected token; the old continuation stays as a branch."""

@@ -61,17 +61,17 @@ class Status(Widget):
         yield model_name(model.name) + size
         if model.capabilities.server:
             yield server_at(model.capabilities)
-        if self.perplexity is not None:
-            digits = 0 if self.perplexity >= 1000 else 2
-            yield f"perplexity {self.perplexity:,.{digits}f}"
-        if self.speed is not None:
-            yield f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s"
         if not model.block_size:
             yield f"context {self.used:,}"
         elif self.used > model.block_size:  # it slides
             yield f"{self.used:,} tokens, context {model.block_size}"
         else:
             yield f"context {self.used}/{model.block_size}"
+        if self.perplexity is not None:
+            digits = 0 if self.perplexity >= 1000 else 2
+            yield f"perplexity {self.perplexity:,.{digits}f}"
+        if self.speed is not None:
+            yield f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s"
         if not model.capabilities.server:
             yield _device(model)
         if self.first is not None:

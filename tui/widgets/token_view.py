@@ -20,6 +20,9 @@ class TokenView(TokenText, can_focus=True):
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("in the text")
 
+    _surprise = 0
+    """How many tokens are more surprising than the one that was last gone to for its surprise."""
+
     class SelectionEnded(Message):
         """The mouse has selected several tokens."""
 
@@ -72,6 +75,19 @@ class TokenView(TokenText, can_focus=True):
             self.notify(f"No {kind} {where} this one.", markup=False)
         else:
             self.action_select(found)
+
+    def action_most_surprising(self) -> None:
+        """Select the token with the lowest probability; from there, the one with the next."""
+        known = ((token.step.logprob, i) for i, token in enumerate(self._tokens))
+        order = [i for logprob, i in sorted((p, i) for p, i in known if p is not None)]
+        if not order:
+            self.notify("No token has a probability.", markup=False)
+            return
+        here = self._surprise
+        again = here < len(order) and order[here] == self.index
+        self._surprise = (here + 1) % len(order) if again else 0
+        self.action_select(order[self._surprise])
+        self.notify(f"Surprise {self._surprise + 1} of {len(order)}", markup=False)
 
     def cell_of(self, index: int) -> Offset:
         """Where a token begins, or its row if that is not in view; from the widget's corner."""
