@@ -180,7 +180,7 @@ def blocked(context: Context, ids: Sequence[int], limits: Limits) -> FinishReaso
     if len(ids) > block_size and not limits.slide:
         raise UserError(
             f"the prompt has {len(ids)} tokens and this model reads {block_size}; "
-            "shorten it, or let the window slide"
+            "shorten it, or let the window slide (complete --slide)"
         )
     if limits.max_new_tokens < 1:
         return "length"

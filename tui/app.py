@@ -207,10 +207,9 @@ class GPTApp(App[None]):
     def _forget(self) -> None:
         """Take away what was said before the last key: it would read as the answer to this one."""
         for old in list(self._notifications):
-            is_refusal = old.message in self._refusals
-            is_answer = old.severity == "information" or is_refusal
+            is_answer = old.severity == "information" or old.message in self._refusals
             was_seen = old.identity in self._seen or time.time() - old.raised_at > LONG_ENOUGH
-            if is_answer and (was_seen or is_refusal):
+            if is_answer and was_seen:
                 self._unnotify(old, refresh=False)
         self._seen = {each.identity for each in self._notifications}
         self._refresh_notifications()

@@ -29,7 +29,7 @@ def parser() -> Parser:
     made = Parser(
         prog="gpt-tui",
         usage="gpt-tui [OPTION ...] [MODEL]",
-        description="Watch and play a language model from the inside, in the terminal.",
+        description="Watch a language model write, in the terminal; play with it, and open it up.",
     )
     _add_start(made.add_argument_group("model and text"))
     _add_server(made.add_argument_group("server"))
@@ -106,7 +106,7 @@ def _add_sampling(group: argparse._ArgumentGroup) -> None:
         "--length",
         type=count,
         metavar="N",
-        help="Most tokens of a run. (default: as in the settings)",
+        help="A run writes at most N tokens. (default: as in the settings)",
     )
 
 

@@ -144,7 +144,7 @@ Event = (
     | Looked
     | Unloaded
 )
-Found = TypeVar("Found", bound="Record")
+Found = TypeVar("Found", bound="Record | Waterfall")
 Tell = Callable[[str], object]
 """Is told what a long request is doing."""
 

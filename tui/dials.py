@@ -85,7 +85,7 @@ _USUAL = (
         "the same random seed repeats the same text; empty: a new seed each run",
         "random",
     ),
-    Knob("length", "200", "integer", 50, "most tokens of a run"),
+    Knob("length", "200", "integer", 50, "a run writes at most this many tokens"),
     Knob("branches", "1", "integer", 1, "texts written at once, each with the next random seed"),
 )
 # fmt: off
@@ -146,11 +146,11 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "greedy": Preset("always the best", {"temperature": 0}),
+    "greedy": Preset("always the most probable token", {"temperature": 0}),
     "careful": Preset("few surprises", {"temperature": 0.6, "top_p": 0.9}),
-    "balanced": Preset("the default", {"temperature": 0.8, "top_p": 0.95}),
+    "balanced": Preset("what the program starts with", {"temperature": 0.8, "top_p": 0.95}),
     "wild": Preset("many surprises", {"temperature": 1.3, "min_p": 0.02}),
-    "model": Preset("the model's own", {}),
+    "model": Preset("the model's own probabilities", {}),
 }
 USUAL = "balanced"
 """The preset that a new text begins with."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 from gpt import models
 from gpt.capabilities import Capabilities
@@ -86,9 +86,11 @@ def event_of(line: dict[str, Any]) -> Event:
 async def looked(events: AsyncIterator[Event], kind: type[Found], tell: Tell) -> Found:
     """The answer to a request about the inside of the network, as a record of this kind."""
     async for event in events:
+        if isinstance(event, kind):  # one that other panels show as well
+            return event
         if isinstance(event, Looked):
             try:
-                return kind.from_dict(event.values)
+                return cast(Found, kind.from_dict(event.values))
             except ValueError as error:
                 raise BackendError(f"the engine's answer cannot be read: {error}") from error
         if isinstance(event, Status):

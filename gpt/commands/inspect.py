@@ -29,13 +29,15 @@ _WHAT = {
     "heads": "where all heads look, and what kinds of heads they are",
     "attention": "the calculation of the head --head in --layer",
     "logits": "which part wrote the logit of --token, minus that of --versus",
-    "mattered": "which earlier tokens --token is due to",
+    "mattered": "how much each earlier token raises --token",
     "knockout": "what --mute, --mean and --cut change",
     "patch": "what each activation of --other changes",
     "steer": "how large the way from --away to --towards is, and its effect",
     "neighbours": "tokens near TEXT as vectors; with --plane, its tokens as points",
     "model": "the weights, and with a TEXT the norms of the residual stream",
 }
+_PARTIAL = ("lens", "mattered")
+"""Those that show the last tokens of a long text."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -139,3 +141,5 @@ def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
             print(json.dumps(answer.to_dict()))
         else:
             print(*lines(answer, text), sep="\n")
+            if args.what in _PARTIAL and len(text.tokens) > args.last:
+                print(f"These are the last {args.last} of {len(text.tokens)} tokens (--last).")

@@ -112,6 +112,15 @@ def test_a_long_text_is_named_by_its_end(
     assert 'after "…e or not⏎to be or not to": ' in capsys.readouterr().out
 
 
+def test_a_table_of_the_last_tokens_says_so(
+    tiny_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for last, is_said in ((3, True), (8, False)):
+        main(["inspect", "lens", str(tiny_directory), "to be or", "--last", str(last)])
+        said = "These are the last 3 of 8 tokens (--last)."
+        assert (capsys.readouterr().out.splitlines()[-1] == said) == is_said
+
+
 def test_rows_are_in_the_order_of_the_screen(
     tiny_directory: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpt.config import ModelConfig
+from gpt.interpret.answers import Waterfall
 from gpt.interpret.looks import (
     Heads,
     HeadScores,
@@ -121,7 +122,7 @@ def norms(ids: Sequence[int]) -> StreamNorms:
     )
 
 
-_ANSWERS: Mapping[str, Callable[..., Record]] = {
+_ANSWERS: Mapping[str, Callable[..., Record | Waterfall]] = {
     "lens": lens,
     "cell": cell,
     "heads": heads,
@@ -136,7 +137,7 @@ _OF_CHANGED = ("lens", "cell", "heads", "work", "norms", "mattered")
 """Requests that a changed network answers, too; made-up numbers are the same then."""
 
 
-def inside(op: str, **fields: Any) -> Record:
+def inside(op: str, **fields: Any) -> Record | Waterfall:
     """The answer to a request."""
     if op in _OF_CHANGED:
         fields.pop("interventions", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from gpt.interpret.answers import Row, Waterfall
 from gpt.interpret.effects import Directions, Effect, Mattered, PatchGrid, Steering
 from gpt.interpret.looks import Neighbour, Neighbours, Place, Plane, Token
 from gpt.interventions import Intervention, Steer
@@ -33,6 +34,14 @@ def effect(ids: Sequence[int], interventions: Sequence[Intervention]) -> Effect:
     n = len(ids) - 1
     nats = 0.5 * _BITS * len(interventions)
     return Effect((None, *(nats,) * n), (None, *(-_BITS,) * n), (None, *(-2 * _BITS,) * n))
+
+
+def waterfall(ids: Sequence[int], chosen: int, interventions: Sequence[Intervention]) -> Waterfall:
+    """The token goes from 50 % to 25 %, an x from 10 % to 35 %."""
+    assert interventions
+    rows = (Row(chosen, b"p", (0.5, 0.25), None), Row(1, b"x", (0.1, 0.35), None))
+    stages = "model", "interventions"
+    return Waterfall(len(ids), stages, rows, 48, (0.4, 0.4), (50, 50), chosen)
 
 
 def steering(ids: Sequence[int], interventions: Sequence[Intervention]) -> Directions:
@@ -73,7 +82,8 @@ def plane(tokens: Sequence[int], matrix: str) -> Plane:
     return Plane(matrix, places, (0.5, 0.25))  # type: ignore[arg-type]
 
 
-ANSWERS: Mapping[str, Callable[..., Record]] = {
+ANSWERS: Mapping[str, Callable[..., Record | Waterfall]] = {
+    "waterfall": waterfall,
     "mattered": mattered,
     "effect": effect,
     "steering": steering,

@@ -78,6 +78,15 @@ async def test_typing_replaces_the_name_and_keeps_directory_and_format(
         assert "<!doctype html>" in (tmp_path / "mine.html").read_text()
 
 
+async def test_the_arrows_choose_the_format_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with exporting(tmp_path, monkeypatch) as (app, pilot, _):
+        await pilot.press("left", "enter")
+        await until_closed(pilot, app)
+        assert complaints(app)[-1].endswith(".md")
+
+
 async def test_a_file_that_is_being_written_is_named_before_and_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,9 @@ def test_a_text_is_piped_in_and_the_keys_come_from_the_terminal(
     terminal = Terminal("-c", program, program="/bin/sh")
     terminal.until(lambda text: "nothing to predict it from" in text and "Enter sends" in text)
     terminal.child.send("\x1b[15~")  # F5
-    terminal.until(lambda text: "11 tokens, 11 bytes" in text and "Numbers of each line" in text)
+    terminal.until(
+        lambda text: "11 tokens, 11 bytes" in text and "Each line, scored by the model" in text
+    )
     terminal.child.send("\x11")
     assert terminal.end() == 0
 

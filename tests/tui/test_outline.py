@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt.step import Step
 from tests.tui.test_document import EDITS, edited, step, tokens
 from tui.document import Document
 from tui.node import NOTHING, Remark
@@ -74,3 +75,10 @@ def test_the_title_says_which_branch() -> None:
     assert title(document) == "branch 2 of 2"
     document.set_remark(document.path[-1], Remark(is_starred=True, name="mine"))
     assert title(document) == "branch 2 of 2 ★ mine"
+
+
+def test_a_branch_of_blanks_shows_them() -> None:
+    document = Document()
+    blanks = [Step(0, i, text.encode(), text, -1.0) for i, text in enumerate(" \n")]
+    document.append(blanks, is_prompt=False)
+    assert [row.text for row in rows(document)] == ["·⏎"]

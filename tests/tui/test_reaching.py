@@ -115,11 +115,18 @@ async def test_parts_are_switches_and_the_text_shows_the_effect() -> None:
             Knockout(part="layer", layer=3, by="mean"),
         )
         assert screen.place.changes == changes
-        assert backend.asked_inside[-1] == ("effect", {"ids": WHOLE, "interventions": changes})
+        asked = {"ids": WHOLE, "interventions": changes}
+        assert ("effect", asked) in backend.asked_inside
+        assert backend.asked_inside[-1] == (
+            "waterfall",
+            {"ids": WHOLE[: screen.place.index], "chosen": ord("p"), "interventions": changes},
+        )
         shown = drawn(app)
         assert "layer 2 head 1 muted layer 3 replaced by its mean" in shown
         assert "mean KL 1.0000 bits a token, of 19" in shown
         assert f'"p": P {percent(0.5)} → {percent(0.25)}, KL 1.0000 bits' in shown
+        assert re.search(rf"▸p +{percent(0.5)} +{percent(0.25)}", shown)
+        assert re.search(rf" x +{percent(0.1)} +{percent(0.35)}", shown)
         rows = [line.split()[1:-1] for line in shown.splitlines() if "●" in line]
         assert rows[1] == ["2", "●", "●", "○", "●", "●"]  # layer, attention, two heads, MLP
         assert rows[2] == ["3", "◐", "●", "●", "●", "●"]
@@ -159,7 +166,7 @@ async def test_the_same_key_ends_it_here_and_in_the_text() -> None:
         assert isinstance(app.screen, InsideScreen) and app.screen is not screen
         assert not app.screen.place.changes and "nothing is changed" in drawn(app)
         await press(pilot, "K")
-        assert complaints(app)[-1] == "The whole network writes already."
+        assert complaints(app)[-1] == "The model writes with the whole network already."
 
 
 OF_PART, OF_WHOLE = "of the network with 1 part off", "of the whole network"
@@ -631,5 +638,5 @@ def test_in_a_terminal_the_numbers_are_those_of_the_network(
     terminal.press("enter", "end")
     terminal.shows("inside: layer 2 muted")
     terminal.press("K")
-    terminal.shows("The whole network writes")
+    terminal.shows("The model writes with the whole network again")
     assert terminal.quit() == 0

@@ -10,6 +10,8 @@ from typing import ClassVar
 from rich.segment import Segment
 from textual.binding import Binding, BindingType
 
+from gpt.interpret.answers import Row as Candidate
+from gpt.interpret.answers import Waterfall
 from gpt.interpret.effects import Effect
 from gpt.interventions import describe
 from tui.changes import said
@@ -18,10 +20,13 @@ from tui.inside.numbers import flowing
 from tui.inside.place import Place, Question, question
 from tui.inside.view import InsideView, Looks, Row
 from tui.inside.wishes import WriteWith
-from tui.labels import fit, percent
+from tui.labels import fit, percent, visible
 
 _BITS = math.log(2)
 """Nats of a bit."""
+_LABEL, _COLUMN = 14, 12
+"""Cells of a candidate's name, and of a probability."""
+_CANDIDATES = 5
 _WORDS = 3
 """Most rows of words about what is changed."""
 
@@ -30,6 +35,12 @@ def effect_question(place: Place) -> Question:
     """What the changes do to every token of the text."""
     ids = place.ids_to(len(place.nodes))
     return question("effect", Effect, ids=ids, interventions=place.changes)
+
+
+def prediction_question(place: Place) -> Question:
+    """What the changes do to the distribution of the selected token."""
+    fields = {"ids": place.ids, "chosen": place.step.token_id, "interventions": place.changes}
+    return question("waterfall", Waterfall, **fields)
 
 
 class ChangingView(InsideView):
@@ -86,6 +97,37 @@ class ChangingView(InsideView):
         if looks.height >= 8:
             rows.append([Segment(fit(_writer(place), looks.width), looks.faint)])
         return rows
+
+    def prediction(self, place: Place, looks: Looks, room: int) -> list[Row]:
+        """The best candidates of the network as it is and of the changed one, in so many rows."""
+        if not place.changes or not place.index or room < 1:
+            return []
+        found = self.answers.get(prediction_question(place), Waterfall)
+        if found is None:
+            return []
+        best = sorted(found.rows, key=lambda row: -max(row.probabilities))
+        chosen = place.step.token_id
+        if room < 3:  # one line
+            parts = [f"{_name(row, chosen)} {_both(row)}" for row in best]
+            line = flowing(["prediction", *parts], looks.width, 1)
+            return [[Segment(fit(each, looks.width), looks.plain)] for each in line]
+        heading = f"{'prediction':{_LABEL}}{'as it is':>{_COLUMN}}{'changed':>{_COLUMN}}"
+        rows: list[Row] = [[Segment(fit(heading, looks.width), looks.faint)]]
+        for row in best[: min(room - 1, _CANDIDATES)]:
+            before, after = row.probabilities[0], row.probabilities[-1]
+            style = looks.more if after > before else looks.less
+            numbers = f"{percent(before):>{_COLUMN}}", f"{percent(after):>{_COLUMN}}"
+            label = Segment(fit(_name(row, chosen), _LABEL), looks.plain)
+            rows.append([label, Segment(numbers[0], looks.plain), Segment(numbers[1], style)])
+        return rows
+
+
+def _name(row: Candidate, chosen: int) -> str:
+    return ("▸" if row.token_id == chosen else " ") + visible(row.bytes, row.token_id)
+
+
+def _both(row: Candidate) -> str:
+    return " → ".join(percent(p) for p in (row.probabilities[0], row.probabilities[-1]))
 
 
 def _numbers(found: Effect, place: Place) -> list[str]:

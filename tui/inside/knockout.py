@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -10,8 +11,8 @@ from rich.style import Style
 from textual.binding import Binding, BindingType
 
 from gpt.interventions import Edge, Intervention, Knockout, Part
-from tui.inside.effects import ChangingView
-from tui.inside.place import Place
+from tui.inside.effects import ChangingView, prediction_question
+from tui.inside.place import Place, Question
 from tui.inside.view import Looks, Row, Sheet
 from tui.labels import fit
 
@@ -64,7 +65,7 @@ class KnockoutView(ChangingView):
     """Space turns a part off, to its mean, and on again; e cuts attention between two tokens."""
 
     NAME = "Mute"
-    TITLE = "Knock out: mute parts, or replace them by their mean"
+    TITLE = "Mute parts, or replace them by their mean (knock-out)"
     HELP = "Space switch · ↑↓ h H part · e cut an edge · w write with it · x undo all"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "switch", "switch", id="look.switch"),
@@ -76,6 +77,12 @@ class KnockoutView(ChangingView):
     """The chosen column: the whole layer, attention, the heads, the MLP."""
     _source: int | None = None
     """Index of the token that another one must not see, while that one is chosen."""
+
+    def questions(self, place: Place) -> Iterable[Question]:
+        """The effect, also on the candidates of the selected token."""
+        yield from super().questions(place)
+        if place.changes and place.index:
+            yield prediction_question(place)
 
     def switch(self, place: Place, column: int) -> Switch:
         """The part in a column of the chosen layer."""
@@ -137,6 +144,8 @@ class KnockoutView(ChangingView):
         room = max(1, looks.height - len(foot) - 1)
         if room < min(3, len(body)):
             foot = foot[: max(0, looks.height - 4)]
+        spare = looks.height - 1 - len(body) - len(foot)
+        foot += self.prediction(place, looks, max(1, spare))
         return Sheet([columns.heading(looks)], body, foot, at=place.block - 1)
 
     def _switches(self, columns: Columns, place: Place, layer: int, looks: Looks) -> Row:

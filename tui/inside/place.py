@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
 from gpt.config import ModelConfig
+from gpt.interpret.answers import Waterfall
 from gpt.interventions import Intervention
 from gpt.record import Record
 from gpt.step import Step
@@ -16,7 +17,8 @@ from tui.changes import of_network
 from tui.document import Node
 from tui.labels import name_of
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Record | Waterfall)
+Answer = Record | Waterfall
 KEPT = 24
 """Answers that are kept; one may have a weight for each head and token."""
 
@@ -93,13 +95,13 @@ class Question(NamedTuple):
     """A request to the engine; equal ones have one answer."""
 
     op: str
-    kind: type[Record]
+    kind: type[Answer]
     """Class of the answer."""
     fields: tuple[tuple[str, Any], ...]
     """Names and values, which must be hashable."""
 
 
-def question(op: str, kind: type[Record], **fields: Any) -> Question:
+def question(op: str, kind: type[Answer], **fields: Any) -> Question:
     """A request with these fields; docs/engine.md describes them."""
     return Question(op, kind, tuple(fields.items()))
 
@@ -115,9 +117,9 @@ class Answers:
     """The latest answers, or why there was none."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[Question, Record | str] = OrderedDict()
+        self._found: OrderedDict[Question, Answer | str] = OrderedDict()
 
-    def put(self, asked: Question, found: Record | str) -> None:
+    def put(self, asked: Question, found: Answer | str) -> None:
         """Keep an answer, or a reason against it."""
         self._found[asked] = found
         if len(self._found) > KEPT:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
 
-from textual import getters, on, work
+from textual import events, getters, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -119,6 +119,13 @@ class ExportScreen(Dialog[Path | None]):
         self.formats.focus()
         path, text = Path(self.field.value), self.field.value
         self.field.selection = Selection(len(text) - len(path.name), len(text) - len(path.suffix))
+
+    def on_key(self, event: events.Key) -> None:
+        """Letters go into the name, wherever the focus is."""
+        if event.character and event.is_printable and event.key != "space":
+            event.stop()
+            self.set_focus(self.field)
+            self.field.replace(event.character, *self.field.selection)
 
     @on(Choices.Chosen, "#formats")
     def _other_format(self) -> None:

@@ -27,17 +27,18 @@ class LinesScreen(Dialog[int | None]):
 
     table = getters.query_one(DataTable)
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], drawn: float | None = None) -> None:
+        """drawn: perplexity of the tokens that the model has drawn; None if there are none."""
         super().__init__()
-        self._steps = steps
+        self._steps, self._drawn = steps, drawn
 
     def compose(self) -> ComposeResult:
         """The total above the lines."""
         whole = measure(self._steps)
         with Vertical() as panel:
-            panel.border_title = "Numbers of each line, by the model itself"
+            panel.border_title = "Each line, scored by the model"
             panel.border_subtitle = "Enter: go to the line · Esc: back"
-            yield Static(summary(whole), markup=False)
+            yield Static(summary(whole, self._drawn), markup=False)
             yield DataTable(cursor_type="row")
 
     def on_mount(self) -> None:
@@ -55,12 +56,13 @@ class LinesScreen(Dialog[int | None]):
         self.dismiss(int(event.row_key.value or 0))
 
 
-def summary(whole: Measure) -> str:
-    """The total as one line of text."""
+def summary(whole: Measure, drawn: float | None = None) -> str:
+    """The total as one line of text. drawn: perplexity of what the model has drawn."""
     ratio, perplexity = _ratios(whole)
     return (
         f"{whole.n_tokens:,} tokens, {whole.n_bytes:,} bytes: {whole.bits:,.1f} bits, "
         f"{ratio} bits per byte, perplexity {perplexity}"
+        + ("" if drawn is None else f" (of what the model drew: {drawn:,.2f})")
     )
 
 

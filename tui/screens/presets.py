@@ -44,4 +44,6 @@ def _line(name: str, preset: Preset) -> Content:
     values = ", ".join(
         f"{dial.replace('_', '-')} {value:g}" for dial, value in preset.values.items()
     )
-    return Content.assemble((f"{name:10}", "bold"), f"{values or 'no setting acts':28}", preset.tip)
+    return Content.assemble(
+        (f"{name:10}", "bold"), f"{values or 'all settings off':28}", preset.tip
+    )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tui.inside.place import Place
     from tui.session import Session
 
-WHOLE = "The whole network writes from now on."
+WHOLE = "The model writes with the whole network again."
 MOST_BRANCHES = 100
 """Other branches that a text can be compared with."""
 
@@ -70,7 +70,7 @@ class Reaching(Page):
         """End the changes that the model writes with; what is only tried here goes on."""
         acting = self.place.acting
         if not acting:
-            self.notify("The whole network writes already.", markup=False)
+            self.notify("The model writes with the whole network already.", markup=False)
             return
         self._act(replace(self.place, changes=without(self.place.changes, acting)), ())
         self.notify(WHOLE, markup=False)

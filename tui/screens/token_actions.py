@@ -31,7 +31,7 @@ class TokenActions(SessionScreen):
         from tui.screens.lines import LinesScreen
 
         steps = [node.step for node in self.document.path]
-        self.app.push_screen(LinesScreen(steps), self._go_to)
+        self.app.push_screen(LinesScreen(steps, self.session.perplexity), self._go_to)
 
     def _go_to(self, index: int | None) -> None:
         if index is not None:
@@ -106,7 +106,7 @@ class TokenActions(SessionScreen):
         if self.document.path:
             self.session.keep()
         self.show_token()
-        self.notify("The whole network writes from now on.", markup=False)
+        self.notify("The model writes with the whole network again.", markup=False)
 
     def action_preset(self) -> None:
         """Choose a preset of the sampling settings."""
@@ -145,7 +145,7 @@ class TokenActions(SessionScreen):
         """Ban the selected token, or allow it again."""
         if self.controls and (step := self.step):
             banned = self.controls.toggle_ban(step.token_id)
-            said = f'Banned "{_name(step)}", also in other texts' if banned else None
+            said = f'Banned "{_name(step)}", in this and other texts' if banned else None
             self.notify(said or f'Allowed "{_name(step)}"', markup=False)
 
     def action_boost(self, nats: float) -> None:

@@ -90,7 +90,7 @@ def _room(width: int) -> tuple[int, int, bool]:
 
 def _heading(found: Found, width: int, styles: Styles) -> Row:
     _, _, has_percent = _room(width)
-    left = f" {'after':{_NAME}} {'guess, its P' if has_percent else 'guess'}"
+    left = f" {'after':{_NAME}} {'guess and P' if has_percent else 'guess'}"
     step = found.nodes[-1].step
     name, room = name_of(step), width - cell_len(left) - _RANK - 8
     right = f'P("{fit(name, max(1, min(cell_len(name), room)))}")'
