@@ -168,6 +168,7 @@ async def test_a_wrong_number_is_marked_and_no_panel_shows_those_of_other_settin
         await pilot.press("x")
         await pilot.pause()
         assert [field.id for field in screen.query("Dial.-wrong")] == ["top_k"]
+        assert screen.query_one(Effect).render().plain.endswith("none: a setting is wrong")
         assert screen.table.found is None and screen.inspector.now is None
         assert screen.table.why_empty == "top-k is 'x'; it must be a whole number"
         await pilot.press("backspace", "3")
