@@ -52,7 +52,7 @@ ACTS = (
     Act("[: back to the branch before", ("[",), 0, 1.8),
     Act("Ctrl+L, b: to the temperature", ("ctrl+l", "b"), 0.9, 0),
     Act("→: raise it; the bars move", ("right",) * 7, 0.35, 1.2),
-    Act("", ("down",) * 7, 0.2, 0.5),
+    Act("", ("left",) * 7, 0.2, 0.5),
     Act("a: where the heads of a layer look", ("ctrl+l", "a", "a"), 0.4, 0.8),
     Act(STILL, ("up", "up", "right", "right", "right"), 0.7, 1),
     Act("Space: all keys of the text", ("escape", " "), 0.4, 2.6),
