@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from textual.widgets import Input
 
@@ -196,6 +198,20 @@ async def test_without_room_for_the_bars_a_line_shows_what_a_setting_does() -> N
         await pilot.resize_terminal(120, 40)
         await pilot.pause()
         assert not effect.region, "the bars are next to the settings"
+
+
+async def test_the_line_of_the_effect_has_no_number_that_nobody_knows() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.view.action_select(3)
+        await pilot.press("tab", "full_stop")
+        await pilot.pause()
+        step = screen.inspector.step
+        assert step
+        screen.inspector.now = {step.token_id: 0.5}
+        said = screen.query_one(Effect).render().plain
+        assert re.search(r"▸\w [\d.]+ → 50.0 %", said) and " → – " in said
 
 
 async def test_a_word_to_boost_without_its_number_is_a_problem_at_once() -> None:

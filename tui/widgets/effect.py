@@ -50,6 +50,6 @@ class Effect(Widget):
 
 def _said(row: Row) -> Text:
     mark = "▸" if row.is_chosen else ""
-    after = percent(row.after or 0.0)
+    after = "–" if row.after is None else percent(row.after)
     own = percent(row.own).removesuffix("%").rstrip()
     return Text(f"{mark}{row.label} {own} → {after}   ", "bold" if row.is_chosen else "")
