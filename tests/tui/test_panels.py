@@ -425,3 +425,17 @@ async def test_an_exclamation_mark_goes_from_surprise_to_surprise() -> None:
             assert complaints(app) == [f"Surprise {n} of {len(order)}"]
         await pilot.press("!")
         assert screen.view.index == order[0], "around"
+
+
+async def test_what_comes_between_a_cut_and_its_drawing_finds_no_token() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (120, 40)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 4)
+        screen.document.cut(0)  # as a run does it, before the text is drawn
+        assert screen.index is None and screen.step is None
+        screen.show_token()
+        screen.panels.chosen = "layers"
+        screen._examine()  # the cursor has rested
+        await pilot.pause()
+        assert not complaints(app) and screen.refusal("take", (1,))

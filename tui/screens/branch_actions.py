@@ -39,7 +39,7 @@ class BranchActions(SessionScreen):
         """Delete a branch of any path; the text on the screen stays if it can."""
         if self._is_refused():
             return
-        index = self.view.index or 0
+        index = self.index or 0
         self.document.remove(event.node)
         self.show_path(min(index, len(self.document.path) - 1) if self.document.path else None)
         self.notify("Deleted; z restores it.", markup=False)

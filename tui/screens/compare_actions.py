@@ -49,7 +49,7 @@ class CompareActions(SessionScreen):
 
     def _first_drawn(self) -> int | None:
         """Index of the first sampled token, not before the selected one."""
-        return None if self.view.index is None else self.document.first_drawn(self.view.index)
+        return None if self.index is None else self.document.first_drawn(self.index)
 
     def _choose(self, title: str, then: Callable[[str], AsyncIterator[News]]) -> None:
         from tui.screens.models import ModelPicker
@@ -134,11 +134,11 @@ class CompareActions(SessionScreen):
         """Compare continuations that the person types after the selected token."""
         from tui.screens.options import OptionsScreen
 
-        if (index := self.view.index) is not None:
+        if (index := self.index) is not None:
             ids = self.document.ids[: index + 1]
             screen = OptionsScreen(self.session.backend, ids, self.document.changes)
             self.app.push_screen(screen, self._take_option)
 
     def _take_option(self, text: str | None) -> None:
-        if text and self.view.index is not None:
-            self.write(text, self.view.index + 1, length=0, as_is=True)
+        if text and self.index is not None:
+            self.write(text, self.index + 1, length=0, as_is=True)

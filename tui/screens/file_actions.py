@@ -178,7 +178,7 @@ class FileActions(ModelActions):
 
     def action_found(self, by: int) -> None:
         """Go to the next (1) or previous (-1) match; after the last one comes the first."""
-        if (here := self.view.index) is None:
+        if (here := self.index) is None:
             return
         wanted = self.session.searched
         starts = find([node.step for node in self.document.path], wanted)

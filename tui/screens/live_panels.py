@@ -63,7 +63,7 @@ class LivePanels(SessionScreen):
         if self.step is not self.inspector.step:
             self.inspector.now = None  # it belongs to another token
         super().show_token()
-        index, document = self.view.index, self.document
+        index, document = self.index, self.document
         is_system = bool(document.system) and index is not None
         self.inspector.is_system = is_system and system_prompt_at(document.path, index or 0)
         self.welcome_if_empty()
@@ -102,7 +102,7 @@ class LivePanels(SessionScreen):
 
     def explain(self) -> None:
         """Show what the settings on the screen do to the selected token."""
-        index = self.view.index
+        index = self.index
         if self.is_writing:
             self.table.why_empty = "The model is still at work"
         if self.is_writing or self.controls is None:
@@ -209,7 +209,7 @@ class LivePanels(SessionScreen):
         self._resting = self.set_timer(PAUSE, self._examine)
 
     def _examine(self) -> None:
-        if (index := self.view.index) and not self.is_writing:
+        if (index := self.index) and not self.is_writing:
             self._ask_layers(self.document.path[: index + 1])
 
     @work(group="layers", exclusive=True)
@@ -222,7 +222,7 @@ class LivePanels(SessionScreen):
             panel.show(nodes, found, of_network(changes, self.document.changes))
 
     def _up_to_selected(self) -> list[Node]:
-        index = self.view.index
+        index = self.index
         return [] if index is None else self.document.path[: index + 1]
 
     def on_layers_panel_looking(self, event: LayersPanel.Looking) -> None:
@@ -237,7 +237,7 @@ class LivePanels(SessionScreen):
         """Update the panel of branches, if it is visible."""
         for panel in self.query("#tree"):
             if panel.display and (self.session.is_branching or not self.is_writing):
-                index = self.view.index
+                index = self.index
                 here = None if index is None else self.document.path[index]
                 growing = frozenset(self.session.growing.values())
                 cast("Branches", panel).show(self.document, here, growing)

@@ -178,7 +178,7 @@ class MainScreen(
     @property
     def labels(self) -> Mapping[str, str]:
         """Action → what the footer calls it now, if that depends on the selected token."""
-        index = self.view.index
+        index = self.index
         is_inside = index is not None and index + 1 < len(self.document.path)
         return {"go_on": "continue here"} if is_inside else {}
 

@@ -56,7 +56,7 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
         self.remove_class("-presenting")
         self.update_node_styles()  # the prompt may get the focus at once
         self.refresh_bindings()
-        self.show_path(self.view.index)
+        self.show_path(self.index)
 
     def show_token(self) -> None:
         """Update the large bars too; without a text, leave presenter mode."""
@@ -88,7 +88,7 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
             self.is_hiding = False
             self.show_path()
             return
-        index = self.view.index
+        index = self.index
         if index is not None and index + 1 < len(self.document.path):
             self.view.action_select(index + 1)
         elif refused := self.refusal("write", ()):
@@ -119,7 +119,7 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
 
     def action_take(self, number: int) -> None:
         """Take a candidate; in presenter mode without a continuation."""
-        index = self.view.index
+        index = self.index
         if self.is_presenting and index is not None:
             step = self.document.path[index].step
             candidate = step.candidates[number - 1]

@@ -77,9 +77,18 @@ class SessionScreen(Sized, Screen[None]):
         return self.session.document
 
     @property
+    def index(self) -> int | None:
+        """Index of the selected token; None without one.
+
+        Also until the text is drawn again after the token was cut off: a timer may come before.
+        """
+        index = self.view.index
+        return index if index is not None and index < len(self.document.path) else None
+
+    @property
     def step(self) -> Step | None:
         """The numbers of the selected token; None without a text."""
-        return None if self.view.index is None else self.document.path[self.view.index].step
+        return None if self.index is None else self.document.path[self.index].step
 
     @property
     def capabilities(self) -> Capabilities:
@@ -102,7 +111,7 @@ class SessionScreen(Sized, Screen[None]):
         """What the table of possible actions depends on."""
         return Situation(
             self.session.document,
-            self.view.index,
+            self.index,
             is_busy=self.session.is_busy,
             is_branching=self.session.is_branching,
             has_settings=self.controls is not None,
@@ -216,7 +225,7 @@ class SessionScreen(Sized, Screen[None]):
 
     def show_token(self) -> None:
         """Update everything that depends on the selected token."""
-        index = self.view.index
+        index = self.index
         node = None if index is None else self.document.path[index]
         self.inspector.is_prompt = node is None or node.is_prompt
         self.inspector.inside = "" if node is None else described(node.changes)

@@ -40,7 +40,7 @@ class TokenActions(SessionScreen):
 
     def action_paths(self) -> None:
         """Show likely continuations after the selected token."""
-        if (index := self.view.index) is not None:
+        if (index := self.index) is not None:
             self._find_paths(self.document.ids[: index + 1])
 
     @work(group="paths", exclusive=True)
@@ -60,7 +60,7 @@ class TokenActions(SessionScreen):
 
     def action_attribution(self) -> None:
         """Colour the text by each token's influence on the selected one."""
-        if (index := self.view.index) is not None:
+        if (index := self.index) is not None:
             self._find_attribution(index)
 
     @work(group="layers", exclusive=True)
@@ -80,7 +80,7 @@ class TokenActions(SessionScreen):
         from gpt.config import ModelConfig
         from tui.screens.inside import Chosen, InsideScreen
 
-        index, model = self.view.index, self.session.loaded
+        index, model = self.index, self.session.loaded
         if index is None or model is None:
             self.complain("The model is still loading.")
             return

@@ -41,14 +41,14 @@ class TreeActions(TurnActions):
 
     def action_go_on(self) -> None:
         """Continue after the selected token; the old continuation stays as a branch."""
-        index = self.view.index
+        index = self.index
         if self.write(self.prompt.text, None if index is None else index + 1):
             self.end_edit(draft=False)
             self.prompt.text = ""
 
     def action_replace(self) -> None:
         """Type something else in the place of the selected token, or of the message around it."""
-        index = self.view.index
+        index = self.index
         if index is not None and not self.edited_message(index):
             text = self.document.path[index].step.text
             self.query_one(Replacement).ask(self.view.cell_of(index), self.view.outer_size, text)
@@ -57,29 +57,29 @@ class TreeActions(TurnActions):
     def _replace(self, event: Replacement.Typed) -> None:
         """Put the typed text in the place of the selected token, and continue."""
         self.view.focus()
-        if event.text and not self.write(event.text, self.view.index, as_is=True):
+        if event.text and not self.write(event.text, self.index, as_is=True):
             self.action_replace()
 
     def action_draw_again(self) -> None:
         """Sample the selected token again, and continue."""
-        self.write(at=self.view.index)
+        self.write(at=self.index)
 
     def action_take(self, number: int) -> None:
         """Replace the selected token by candidate 1, 2, … and continue."""
-        if (index := self.view.index) is not None:
+        if (index := self.index) is not None:
             candidate = self.document.path[index].step.candidates[number - 1]
             self.write(at=index, new_ids=[candidate.token_id])
 
     def action_branch(self, by: int) -> None:
         """Show the next (1) or previous (-1) branch."""
-        fork = None if self.view.index is None else self.document.fork(self.view.index)
+        fork = None if self.index is None else self.document.fork(self.index)
         if fork is not None:
             self.document.next_branch(fork, by)
             self.show_path(fork)
 
     def action_delete(self) -> None:
         """Delete the selected token and everything after it."""
-        if (index := self.view.index) is not None:
+        if (index := self.index) is not None:
             self.document.delete(index)
             self.show_path(min(index, len(self.document.path) - 1))
             self.notify("Deleted; z restores it.", markup=False)
@@ -94,14 +94,14 @@ class TreeActions(TurnActions):
 
     def action_mark(self) -> None:
         """Set or remove a bookmark at the selected token."""
-        if (index := self.view.index) is not None:
+        if (index := self.index) is not None:
             is_set = self.document.toggle_mark(index)
             self.view.redraw(index)
             self.notify(f"Bookmark {'set' if is_set else 'removed'}", markup=False)
 
     def action_next_mark(self) -> None:
         """Go to the next bookmark of any branch."""
-        if (index := self.view.index) is not None:
+        if (index := self.index) is not None:
             self.show_node(self.document.next_mark(index))
 
     def show_node(self, node: Node | None) -> None:
