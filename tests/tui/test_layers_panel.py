@@ -89,7 +89,7 @@ async def shown(
 async def test_every_layer_has_its_guess_and_the_probability_and_rank_of_the_token() -> None:
     async with shown() as (app, _, _):
         lines = app.lines
-    assert lines[0].split() == ["after", "guess,", "its", "P", 'P("f")', "rank"]
+    assert lines[0].split() == ["after", "guess", "and", "P", 'P("f")', "rank"]
     assert lines[1].split() == ["embedding", "x", "60.7", "%", "20.0", "%", "4"]
     assert lines[3].split()[:3] == ["layer", "2", "x"] and lines[3].endswith("60.0 %      2")
     assert lines[4].split()[0] == "▸output" and lines[4].endswith("80.0 %      1")
@@ -109,7 +109,7 @@ def test_a_bar_never_stands_without_its_own_number(width: int, height: int) -> N
         has_bar = any(block in line for block in "█▉▊▋▌▍▎▏")
         has_number = "60.7 %" in line
         assert has_number or not has_bar
-        assert has_number == ("its P" in heading)
+        assert has_number == ("and P" in heading)
         assert has_number == (min(width, lens_width(width, height)) >= 42)
 
 
