@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import actions, events, on
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.dom import DOMNode
@@ -27,6 +26,7 @@ from textual.widgets import Input, TextArea
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import preferences
+from tui.key_order import KeysInOrder
 from tui.keys import PROGRAM, written
 from tui.labels import sentence
 from tui.possible import Refusal
@@ -52,7 +52,7 @@ def _commands() -> type[Provider]:
     return Commands
 
 
-class GPTApp(App[None]):
+class GPTApp(KeysInOrder):
     """gpt-tui."""
 
     TITLE = "gpt-tui"
@@ -74,8 +74,6 @@ class GPTApp(App[None]):
         self._is_leaving = False
         self._status: int | None = None
         """Exit status to end with as soon as the screen is complete."""
-        self._key: events.Key | None = None
-        """The last key."""
         self._seen = set[str]()
         """Messages that were on the screen at the last key."""
         self._refusals = set[str]()
@@ -214,20 +212,19 @@ class GPTApp(App[None]):
         self._seen = {each.identity for each in self._notifications}
         self._refresh_notifications()
 
-    async def on_event(self, event: events.Event) -> None:
+    async def act(self, event: events.Event) -> None:
         """Take away old messages at a key, and join the lines of a text that is pasted into a field
         for one line.
 
         Textual would keep only the first.
         """
-        if isinstance(event, events.Key) and event is not self._key:  # it comes back if unused
-            self._key = event
-            if not isinstance(self.focused, Input | TextArea):
-                self._forget()
+        is_new = isinstance(event, events.Key) and not event.is_forwarded
+        if is_new and not isinstance(self.focused, Input | TextArea):
+            self._forget()
         if isinstance(event, events.Paste) and isinstance(self.focused, Input):
             line = " ".join(event.text.splitlines())
             event.text = "".join(character for character in line if character.isprintable())
-        await super().on_event(event)
+        await super().act(event)
 
     def action_help(self, term: str = "") -> None:
         """Show the help, at a term of the glossary; without one, close it if it is open."""

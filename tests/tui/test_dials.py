@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, write
 from tui.dials import KNOBS
+from tui.screens.dialog import Palette
 from tui.screens.main import MainScreen
 from tui.widgets.dial import Dial, Words
 from tui.widgets.effect import Effect
@@ -225,3 +227,32 @@ async def test_a_word_to_boost_without_its_number_is_a_problem_at_once() -> None
         problem = screen.query_one("#problem")
         assert problem.region and screen.controls
         assert screen.controls.region.contains_region(problem.region), "wherever it is scrolled"
+
+
+async def test_keys_of_one_burst_act_one_after_the_other() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await pilot.press("tab", "full_stop", "tab")
+        for key in ("down", "3", "down", "down", "down", "down", "7", "ctrl+p", "x", "y"):
+            character = key if len(key) == 1 else None
+            app.post_message(events.Key(key, character))  # none waits for the one before
+        while not (found := app.screen.query(Input)) or found.first().value != "xy":
+            await pilot.pause()
+        assert dial(screen, "temperature").value == "0.8"
+        assert dial(screen, "top_k").value == "3"
+        assert screen.query_one("#seed", Input).value == "7"
+        assert isinstance(app.screen, Palette)
+
+
+async def test_a_key_whose_widget_is_gone_holds_nothing_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tui.key_order.LONGEST", 0.05)
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        app._acting = events.Key("x", "x")  # its widget will never say that it has acted
+        for key in "ab":
+            app.post_message(events.Key(key, key))
+        while main_screen(app).prompt.text != "ab":
+            await pilot.pause(0.01)

@@ -108,7 +108,7 @@ def test_every_field_shows_what_is_typed_and_pasted_and_its_cursor(
 def test_dials_show_what_is_typed(start: Start) -> None:
     terminal = written(start)
     terminal.press("tab")
-    terminal.shows("↑ more")
+    terminal.shows("→ more")
     for label in ("temperature", "top-k", "top-p", "min-p", "repetition", "seed", "length"):
         terminal.press("end", *["backspace"] * 4, "7")
         terminal.shows(rf"{label} [ ─●○▶]*7 ")
@@ -212,7 +212,7 @@ def test_a_new_text_has_no_speed_and_an_empty_dial_says_so(start: Start) -> None
     terminal.press("ctrl+n")
     terminal.hides("tokens/s|first after")
     terminal.press("tab", "tab")
-    terminal.shows("↑ more")
+    terminal.shows("→ more")
     terminal.press("end", *["backspace"] * 4)
     terminal.shows("temperature [ ─●○]*missing", "temperature is ''; it must be a number")
 
