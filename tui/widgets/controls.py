@@ -99,7 +99,6 @@ class Controls(SamplingFields):
         except UserError as error:
             problem = one_line(str(error))
         self._problem.update(Content(problem))
-        self.query_one(Effect).is_wrong = bool(problem)
         if bool(problem) != self.has_class("-problem"):  # its lines take room from the fields
             self.set_class(bool(problem), "-problem")
             self.on_show()

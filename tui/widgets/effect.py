@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from rich.text import Text
-from textual.reactive import reactive
 from textual.widget import Widget
 
 from tui.labels import percent
@@ -19,9 +18,6 @@ class Effect(Widget):
     It stands among the settings where the panel of the token has no room next to them.
     """
 
-    is_wrong: reactive[bool] = reactive(False)
-    """A field holds no value that a run could use."""
-
     def on_mount(self) -> None:
         """Show what the panel of the token shows, which may be hidden."""
         self._token = self.screen.query_one(Inspector)
@@ -35,8 +31,6 @@ class Effect(Widget):
         """As many candidates as fit."""
         text = Text(f"{'effect':{_LABEL}}", no_wrap=True, overflow="ellipsis", style="dim")
         step, now = self._token.step, self._token.now
-        if self.is_wrong:
-            return text.append("none: a setting is wrong")
         if step is None or step.logprob is None or (now is None and step.sampling_logprob is None):
             return text.append("select a token to see its candidates here")
         shown = Text()
