@@ -184,7 +184,7 @@ def program_commands(screen: Screen[Any]) -> Iterator[Command]:
         yield Command(
             "Reset the sampling settings",
             "Sampling settings: back to those that the program starts with, without banned and "
-            "boosted words; seed and lengths stay.",
+            "boosted words; seed, length and branches stay.",
             partial(app.run_action, ("", "reset_settings", ()), screen),
             "restore default defaults start clear all undo",
         )

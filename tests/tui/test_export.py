@@ -214,26 +214,22 @@ def parts_of(edits: list[tuple[str, int]]) -> list[Part]:
 
 
 @given(EDITS)
-def test_markdown_has_every_part_under_who_wrote_it(edits: list[tuple[str, int]]) -> None:
-    parts = parts_of(edits)
-    writers = [node.is_prompt for node in parts[0].nodes]
-    parts_written = sections(to_markdown(of(parts)))
-    names = {True: "Prompt", False: "The model"}
-    assert [name for name, _ in parts_written] == [
-        names[is_prompt] for is_prompt, _ in groupby(writers)
-    ]
+def test_markdown_has_the_prompt_and_what_follows(edits: list[tuple[str, int]]) -> None:
+    (part,) = parts_of(edits)
+    written = sections(to_markdown(of([part])))
+    writers = [is_prompt for is_prompt, _ in groupby(node.is_prompt for node in part.nodes)]
+    expected = ["Prompt"] * (True in writers[:1]) + ["The model"] * (False in writers)
+    assert [name for name, _ in written] == expected
+    assert "".join(text for _, text in written) == sanitize(part.text)
 
 
-def test_what_was_inserted_stands_where_it_was_inserted() -> None:
+def test_what_was_inserted_stands_in_the_text_and_is_counted() -> None:
     document = Document()
     for text, is_prompt in (("Once ", True), ("upon a ", False), ("dark ", True), ("time", False)):
         document.append([Step(0, len(text), text.encode(), text)], is_prompt=is_prompt)
-    assert sections(to_markdown(of(shown(document)))) == [
-        ("Prompt", "Once "),
-        ("The model", "upon a "),
-        ("Prompt", "dark "),
-        ("The model", "time"),
-    ]
+    found = to_markdown(of(shown(document)))
+    assert sections(found) == [("Prompt", "Once "), ("The model", "upon a dark time")]
+    assert "\n1 token of it: a person's choice.\n" in found
 
 
 @given(EDITS)

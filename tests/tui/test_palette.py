@@ -108,7 +108,9 @@ async def test_reset_goes_back_to_the_settings_of_the_start() -> None:
         assert run is not None
         await run
         await pilot.pause()
-        assert complaints(app) == ["Sampling settings as at the start; seed and lengths stay"]
+        assert complaints(app) == [
+            "Sampling settings as at the start; seed, length and branches stay"
+        ]
         now = controls.sampling()
         assert (now.temperature, now.top_p, now.top_k, now.banned) == (0.8, 0.95, 5, ())
         assert controls.length == 7

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from itertools import groupby
+from collections.abc import Iterator
+from itertools import groupby, takewhile
 from typing import Any
 
 from gpt.sanitize import one_line, sanitize
@@ -11,7 +12,6 @@ from gpt.step import Step
 from tui.changes import Table
 from tui.export.parts import Export, Part, probability, said_inside, said_settings
 from tui.labels import name_of, rank_of
-from tui.node import Author
 
 _LEAST_EXPECTED = 20
 
@@ -29,10 +29,10 @@ def to_text(export: Export) -> str:
 
 
 def to_markdown(export: Export) -> str:
-    """The parts of each text with their authors, and a table of the least expected tokens."""
+    """Each text with its prompt or turns, and a table of its least expected tokens."""
     single = len(export.parts) == 1
     what = "A text" if single else f"{len(export.parts)} texts"
-    found = [f"# {what} with `{code(export.name)}`", f"Written on {export.date}."]
+    found = [f"# {what} by `{code(export.name)}`", f"Written on {export.date}."]
     for part in export.parts:
         if not single:
             found.append(f"## `{code(part.title)}`")
@@ -53,14 +53,8 @@ def _about(part: Part) -> list[str]:
 
 
 def _written(part: Part, level: str) -> list[str]:
-    both = zip(part.nodes, part.shown, strict=True)
-    found = []
-    for author, run in groupby(both, lambda each: each[0].author):
-        text = "".join(text for _, text in run)
-        if author == "template":
-            found.append(f"Chat template: `{code(one_line(text))}`")
-        else:
-            found.append(_fenced(level, _TITLES[author], text))
+    is_chat = any(node.author == "template" for node in part.nodes)
+    found = list((_messages if is_chat else _one_text)(part, level))
     known = [node for node in part.nodes if node.step.logprob is not None]
     least = sorted(known, key=lambda node: node.step.logprob or 0)[:_LEAST_EXPECTED]
     rows = [
@@ -75,7 +69,28 @@ def _written(part: Part, level: str) -> list[str]:
     ]
 
 
-_TITLES: dict[Author, str] = {"person": "Prompt", "model": "The model"}
+def _messages(part: Part, level: str) -> Iterator[str]:
+    """The turns of a chat."""
+    both = zip(part.nodes, part.shown, strict=True)
+    for author, run in groupby(both, lambda each: each[0].author):
+        text = "".join(text for _, text in run)
+        if author == "template":
+            yield f"Chat template: `{code(one_line(text))}`"
+        else:
+            yield _fenced(level, _TITLES[author], text)
+
+
+def _one_text(part: Part, level: str) -> Iterator[str]:
+    """The prompt and what follows, whole also where a person took another candidate in a word."""
+    begun = sum(1 for _ in takewhile(lambda node: node.author == "person", part.nodes))
+    for author, shown in (("person", part.shown[:begun]), ("model", part.shown[begun:])):
+        if shown:
+            yield _fenced(level, _TITLES[author], "".join(shown))
+    if chosen := sum(node.author == "person" for node in part.nodes[begun:]):
+        yield f"{chosen} token{'s' * (chosen > 1)} of it: a person's choice."
+
+
+_TITLES: dict[str, str] = {"person": "Prompt", "model": "The model"}
 
 
 def _fenced(level: str, title: str, text: str) -> str:

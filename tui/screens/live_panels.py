@@ -150,6 +150,8 @@ class LivePanels(SessionScreen):
         stages = sampling.stages if self.capabilities.server else ()
         missing = tuple(setting_name(each) for each in stages if each not in found.stages)
         is_known = not missing and not is_same
+        other = "changed" if acting else "whole"
+        self.inspector.acting = "" if node.changes == acting else other
         self.inspector.now = _last_stage(found) if is_known else None
         tokens: list[Step | Candidate] = [node.step, *node.step.candidates]
         self.table.names = {each.token_id: each.name for each in tokens if each.name}

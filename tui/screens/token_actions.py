@@ -126,7 +126,9 @@ class TokenActions(SessionScreen):
         """Use the settings that the program starts with; no word is banned or boosted."""
         if self.controls:
             self.controls.reset(cast(Program, self.app).preferences.settings)
-            self.notify("Sampling settings as at the start; seed and lengths stay", markup=False)
+            self.notify(
+                "Sampling settings as at the start; seed, length and branches stay", markup=False
+            )
 
     def action_order(self) -> None:
         """Change the order in which the sampling settings act."""

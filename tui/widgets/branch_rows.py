@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import ClassVar
 
@@ -87,6 +88,7 @@ class BranchRows(ScrollView, can_focus=True):
         self.cursor = max(0, min(self.cursor, len(rows) - 1))
         self.point_at(here)
         self.refresh()
+        self.call_after_refresh(self._to_cursor)  # how far it can scroll is known then
         self.post_message(self.Moved())
 
     def point_at(self, here: Node | None) -> None:
@@ -95,6 +97,10 @@ class BranchRows(ScrollView, can_focus=True):
             return
         found = (i for i, row in enumerate(self._rows) if row.is_shown and here in row.nodes)
         self.cursor = next(found, self.cursor)
+
+    def on_focus(self) -> None:
+        """The keys act on a row that is in view."""
+        self._to_cursor()
 
     def on_resize(self) -> None:
         """The rows fit every width."""
@@ -191,7 +197,11 @@ class BranchRows(ScrollView, can_focus=True):
 
 def _numbers(row: Row, room: int) -> str:
     """What was changed inside, tokens and surprisal; in a narrow row what was changed, or none."""
-    changed = "".join(f"; {each}" for each in dict.fromkeys(map(said, row.inside)))[1:]
+    of = Counter[str]()
+    for changes, n in row.inside.items():
+        of[said(changes)] += n
+    parts = (each if n == len(row.nodes) else f"{each} for {n}" for each, n in of.items())
+    changed = "".join(f"; {each}" for each in parts)[1:]
     numbers = f" {len(row.nodes)}" + ("" if row.bits is None else f" · {row.bits:.2f} bits")
     both = f"{changed} ·{numbers}" if changed else numbers
     ways = (both, changed, " changed inside" * bool(changed))

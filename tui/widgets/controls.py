@@ -25,6 +25,14 @@ _LATER = {*(knob.name for knob in MORE), "dynatemp_range", "order"}
 """Settings that only the opened panel shows."""
 _EXAMPLES = {"banned": "king, ·king or #12", "boosted": "king:2 adds 2 nats; or #12:-1"}
 """What the empty fields for words say."""
+_TAB = "Tab to change"
+_CHANGED_BY = (
+    (Dial, "← → change"),
+    (Checkbox, "Space changes"),
+    (Button, "Enter changes"),
+    (Input, "type words"),
+)
+"""How what has the focus is changed."""
 
 
 class Controls(SamplingFields):
@@ -135,7 +143,8 @@ class Controls(SamplingFields):
 
     def _say(self) -> None:
         """Say in the border how a setting is changed, and the preset, which a click changes."""
-        keys = "← → change" if self.has_focus_within else "Tab to change"
+        focused = self.screen.focused if self.has_focus_within else None
+        keys = next((said for kind, said in _CHANGED_BY if isinstance(focused, kind)), _TAB)
         preset = Content(f"{self._mixture} ▾").stylize("@click=screen.preset")
         self.border_subtitle = Content(" · ").join([Content(keys), preset])
 

@@ -34,7 +34,8 @@ class Effect(Widget):
         if step is None or step.logprob is None or (now is None and step.sampling_logprob is None):
             return text.append("select a token to see its candidates here")
         shown = Text()
-        for row in rows(step, self._token.vocab_size, len(step.candidates), now):
+        found = rows(step, self._token.vocab_size, len(step.candidates), now)
+        for row in sorted(found, key=lambda row: not row.is_chosen):  # above all the token itself
             said = _said(row)
             if _LABEL + shown.cell_len + said.cell_len > self.size.width:
                 break

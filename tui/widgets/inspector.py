@@ -78,6 +78,8 @@ class Inspector(Widget):
     """What whoever read the token can say of it."""
     inside: reactive[str] = reactive("")
     """What was changed inside the network that read it, in words."""
+    acting: reactive[str] = reactive("")
+    """Which network `now` is of, if it is not the one that read the token."""
     now: reactive[Mapping[int, float] | None] = reactive(None)
     """Token id → its probability after the settings on the screen; None if the token was sampled
     with the same ones, or nobody knows."""
@@ -129,7 +131,9 @@ class Inspector(Widget):
         first = own if self.capabilities.is_raw else "after the server's settings"
         if len(first) >= column:
             first = own if self.capabilities.is_raw else "server's"
-        second = "these settings" if self.now is not None else "after sampling"
+        second = "after sampling"
+        if self.now is not None:
+            second = f"{self.acting} + settings" if self.acting else "these settings"
         if len(second) >= column:
             second = "sampling"
         return f"{'':{indent}}{fit(first, column - 1)} {second if both else ''}"
