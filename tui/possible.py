@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from gpt.capabilities import Capabilities
 from tui.document import Document
+from tui.turns import system_prompt_at
 
 
 class Refusal(NamedTuple):
@@ -115,6 +116,13 @@ def _fork(now: Situation, _: Parameters) -> Refusal | None:
     return Refusal("There is no other branch at this token or before it.", "information")
 
 
+def _no_system(now: Situation, _: Parameters) -> Refusal | None:
+    path = now.document.path
+    if not (now.document.system and system_prompt_at(path, now.index or 0)):
+        return None
+    return Refusal("A conversation keeps its system prompt; Ctrl+N begins another.", "information")
+
+
 def _deletion(now: Situation, _: Parameters) -> Refusal | None:
     if now.document.can_undo:
         return None
@@ -163,7 +171,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "write": (_free,),
     "go_on": (_free, _beginning),
     "write_on": (_free, _beginning),
-    "replace": (_free, _token),
+    "replace": (_free, _token, _no_system),
     "draw_again": (_free, _token, _context),
     "answer_again": (_free, _token, _answer),
     "take": (_free, _token, _candidate),

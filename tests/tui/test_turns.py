@@ -487,6 +487,18 @@ async def test_the_panel_tells_the_system_prompt_from_a_message() -> None:
             assert author in str(screen.query_one(Inspector).render())
 
 
+async def test_the_system_prompt_of_a_conversation_is_not_replaced_in_silence() -> None:
+    app = app_with(Talker("yes"), chat=True, system="S")
+    async with running(app, size=(120, 40)) as pilot:
+        screen = await write(pilot, app, "hi")
+        await at(pilot, screen, 1)
+        await pilot.press("i")
+        assert complaints(app) == ["A conversation keeps its system prompt; Ctrl+N begins another."]
+        await at(pilot, screen, 4)
+        await pilot.press("i")
+        assert screen.prompt.text == "hi" and screen.document.text == "{S}[hi](yes"
+
+
 async def test_template_tokens_are_quieter_on_the_screen() -> None:
     app = app_with(Talker("yes"), chat=True)
     async with running(app, size=(120, 40)) as pilot:
