@@ -193,7 +193,7 @@ async def test_a_setting_that_is_found_in_the_help_is_on_the_screen(
         screen = await write(pilot, app, "ab")
         await walk(pilot, app, ["tab", "f2", f"F1 set {setting}"])
         if size[1] < LOW:
-            assert complaints(app) == ["The window is too low for panels."]
+            assert complaints(app) == ["The terminal has too few rows for panels."]
         else:
             field = screen.focused
             assert isinstance(field, Input) and field.id == setting.lower().replace(" ", "_")

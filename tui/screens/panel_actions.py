@@ -13,7 +13,7 @@ from tui.widgets.welcome import Welcome
 
 _HIDDEN = {
     True: "Presenter mode shows no panels; P ends it.",
-    False: "The window is too low for panels.",
+    False: "The terminal has too few rows for panels.",
 }
 """Whether the screen is in presenter mode → why no panel is visible."""
 

@@ -82,6 +82,7 @@ class TextPicker(FilteredList[Path]):
             return
         self.rows.insert(index, row)
         self.fill(row)
+        self.notify("The text is back.", markup=False)
 
     def on_unmount(self) -> None:
         """Remove the files of deleted texts."""
