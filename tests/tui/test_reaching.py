@@ -123,7 +123,7 @@ async def test_parts_are_switches_and_the_text_shows_the_effect() -> None:
         )
         shown = drawn(app)
         assert "layer 2 head 1 muted layer 3 replaced by its mean" in shown
-        assert "mean KL 1.0000 bits a token, over 19 tokens" in shown
+        assert "mean KL 1.0000 bits over 19 tokens" in shown
         assert f'"p": P {percent(0.5)} → {percent(0.25)}, KL 1.0000 bits' in shown
         assert re.search(rf"▸p +{percent(0.5)} +{percent(0.25)}", shown)
         assert re.search(rf" x +{percent(0.1)} +{percent(0.35)}", shown)
@@ -507,7 +507,7 @@ async def test_what_is_chosen_waits_until_the_screen_opens_again() -> None:
 async def test_all_that_counts_fits(size: tuple[int, int]) -> None:
     async with inside(MUTE, "h", "h", "space", size=size) as (app, _, pilot, _):
         shown = drawn(app)
-        assert "layer 3 head 1 muted" in shown and "bits a token" in shown
+        assert "layer 3 head 1 muted" in shown and "bits over" in shown
         await press(pilot, STEER)
         await pilot.press("t")
         await type_in(pilot, app, "love", "hate")
@@ -613,7 +613,7 @@ def test_in_a_terminal_the_numbers_are_those_of_the_network(
     best = neighbours(context, [e]).by_cosine[0]
     terminal.shows(rf"{best.cosine:.4f}".replace("-", "−"))
     terminal.press("7", " ")
-    terminal.shows("layer 2 muted", r"mean KL \d\.\d+ bits a token, over 12 tokens")
+    terminal.shows("layer 2 muted", r"mean KL \d\.\d+ bits over 12 tokens")
     whole = tiny.tokenizer.encode("to be")
     moved = effect(context, whole, [Knockout(part="layer", layer=2)])
     before, after = (percent(math.exp(p)) for p in (moved.before[4] or 0, moved.after[4] or 0))

@@ -134,7 +134,7 @@ def _numbers(found: Effect, place: Place) -> list[str]:
     """The mean over the text, and the numbers of the selected token."""
     known = [nats for nats in found.divergence if nats is not None]
     mean = math.fsum(known) / len(known) / _BITS if known else 0.0
-    facts = [f"mean KL {mean:.4f} bits a token, over {len(known)} tokens"]
+    facts = [f"mean KL {mean:.4f} bits over {len(known)} tokens"]
     here, before, after = (
         numbers[place.index] for numbers in (found.divergence, found.before, found.after)
     )
