@@ -78,6 +78,14 @@ async def test_typing_replaces_the_name_and_keeps_directory_and_format(
         assert "<!doctype html>" in (tmp_path / "mine.html").read_text()
 
 
+async def test_keys_that_edit_go_into_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with exporting(tmp_path, monkeypatch) as (_, pilot, dialog):
+        await pilot.press("home", *["delete"] * len(dialog.field.value), *"ab", "backspace", "c")
+        assert dialog.field.value == "ac"
+
+
 async def test_the_arrows_choose_the_format_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,6 +31,13 @@ _SUFFIXES = list(FORMATS)
 _FIRST = _SUFFIXES.index(".html")
 _NO_STAR = "No branch has a star; s in Branches gives one."
 _ONE = "There is only one branch."
+_EDITS = {
+    "home": "home",
+    "end": "end",
+    "backspace": "delete_left",
+    "delete": "delete_right",
+}
+"""Key → the field's own action."""
 
 
 class ExportScreen(Dialog[Path | None]):
@@ -121,11 +128,16 @@ class ExportScreen(Dialog[Path | None]):
         self.field.selection = Selection(len(text) - len(path.name), len(text) - len(path.suffix))
 
     def on_key(self, event: events.Key) -> None:
-        """Letters go into the name, wherever the focus is."""
-        if event.character and event.is_printable and event.key != "space":
-            event.stop()
-            self.set_focus(self.field)
-            self.field.replace(event.character, *self.field.selection)
+        """Letters go into the name, wherever the focus is, and so do the keys that edit it."""
+        is_letter = event.is_printable and event.key != "space"
+        if self.field.has_focus or not (is_letter or event.key in _EDITS):
+            return
+        event.stop()
+        self.set_focus(self.field)
+        if is_letter:
+            self.field.replace(event.character or "", *self.field.selection)
+        else:
+            getattr(self.field, f"action_{_EDITS[event.key]}")()
 
     @on(Choices.Chosen, "#formats")
     def _other_format(self) -> None:
