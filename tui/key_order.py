@@ -42,7 +42,7 @@ class KeysInOrder(App[Any]):
         is_typed = isinstance(event, events.InputEvent | events.Paste) and not event.is_forwarded
         if is_typed and self._acting:
             self._typed.append(event)
-            self._patience = self._patience or self.set_timer(LONGEST, self._read_on)
+            self._wait()
         elif is_typed and isinstance(event, events.Key):
             self._acting = event
             await self.act(event)
@@ -68,3 +68,9 @@ class KeysInOrder(App[Any]):
         self._acting = self._patience = None
         while self._typed and not self._acting:
             await self.on_event(self._typed.popleft())
+        if self._typed:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Read on in any case after a moment."""
+        self._patience = self._patience or self.set_timer(LONGEST, self._read_on)
