@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.tui.fake import FakeBackend, app_with, running
@@ -11,7 +13,10 @@ WINDOWS = ("f1", "f2", "f3", "f4", "f5", "f6", "f9", "f10", "ctrl+o", "ctrl+p", 
 
 
 @pytest.mark.parametrize("key", WINDOWS)
-async def test_no_key_is_waited_for(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_key_is_waited_for(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # an export lands here
     monkeypatch.setattr("tui.key_order.LONGEST", 1000.0)
     app = app_with(FakeBackend("hello"))
     async with running(app, (120, 40)) as pilot:
