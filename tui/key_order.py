@@ -31,7 +31,7 @@ class KeysInOrder(App[Any]):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._acting: events.Key | None = None
+        self.acting: events.Key | None = None
         """The key that some widget has still to act on."""
         self._typed = deque[events.Event]()
         """What came after it."""
@@ -40,11 +40,11 @@ class KeysInOrder(App[Any]):
     async def on_event(self, event: events.Event) -> None:
         """Hold back what is typed while a key is acting."""
         is_typed = isinstance(event, events.InputEvent | events.Paste) and not event.is_forwarded
-        if is_typed and self._acting:
+        if is_typed and self.acting:
             self._typed.append(event)
             self._wait()
         elif is_typed and isinstance(event, events.Key):
-            self._acting = event
+            self.acting = event
             await self.act(event)
             where = self.focused or self.screen if self.screen_stack else None
             if not (where and where.post_message(Acted(event))):
@@ -58,15 +58,15 @@ class KeysInOrder(App[Any]):
 
     @on(Acted)
     async def _acted(self, event: Acted) -> None:
-        if event.key is self._acting:
+        if event.key is self.acting:
             await self._read_on()
 
     async def _read_on(self) -> None:
         """Read what was typed in the meantime, up to the next key."""
         if self._patience:
             self._patience.stop()
-        self._acting = self._patience = None
-        while self._typed and not self._acting:
+        self.acting = self._patience = None
+        while self._typed and not self.acting:
             await self.on_event(self._typed.popleft())
         if self._typed:
             self._wait()

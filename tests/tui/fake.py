@@ -16,6 +16,7 @@ from gpt.interpret.answers import Layer, LikelyPath, Row, Waterfall
 from gpt.interventions import Intervention
 from gpt.settings import Sampling
 from gpt.step import Candidate, Step
+from tests.terminal import PATIENCE
 from tests.tui.fake_inside import CONFIG, inside
 from tui.app import GPTApp
 from tui.backend import (
@@ -34,6 +35,7 @@ from tui.backend import (
     Tell,
     Tokens,
 )
+from tui.key_order import KeysInOrder
 from tui.screens.main import MainScreen, Opening
 from tui.session import Session
 
@@ -272,10 +274,29 @@ def app_with(backend: Backend, **options: object) -> GPTApp:
     return GPTApp(MainScreen(Session(connect, connect("fake"), "fake"), opening))
 
 
+class Fingers(Pilot[None]):
+    """Press keys and wait until each has acted.
+
+    Textual's own pilot takes a process that gets no processor time for one that has nothing to do.
+    """
+
+    async def press(self, *keys: str) -> None:
+        """Press keys, one after the other."""
+        await super().press(*keys)
+        app = self.app
+        assert isinstance(app, KeysInOrder)
+        async with asyncio.timeout(PATIENCE):
+            while app.is_running and app.acting:
+                await asyncio.sleep(0.001)
+        if app.is_running:
+            await self._wait_for_screen()  # what the keys have sent is there
+
+
 @asynccontextmanager
 async def running(app: GPTApp, size: tuple[int, int] = (110, 32)) -> AsyncIterator[Pilot[None]]:
     """An app whose screen is complete."""
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size):
+        pilot = Fingers(app)
         while main_screen(app).controls is None:
             await pilot.pause()
         await pilot.pause()

@@ -253,7 +253,7 @@ async def test_a_key_whose_widget_is_gone_holds_nothing_back(
     monkeypatch.setattr("tui.key_order.LONGEST", 0.05)
     app = app_with(FakeBackend("hello"))
     async with running(app, (80, 24)) as pilot:
-        app._acting = events.Key("x", "x")  # its widget will never say that it has acted
+        app.acting = events.Key("x", "x")  # its widget will never say that it has acted
         lost = main_screen(app).prompt.post_message
 
         def without_answers(message: Message) -> bool:
