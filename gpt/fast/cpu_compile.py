@@ -16,7 +16,7 @@ import tempfile
 import traceback
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,12 @@ from torch.overrides import TorchFunctionMode
 from gpt.config import ModelConfig
 from gpt.draw import race, settings_tensor
 from gpt.fast.build import failure_note
-from gpt.fast.cpu_step import block_arguments, parameter_names
+from gpt.fast.cpu_step import block_arguments, parameter_names, part_arguments
+from gpt.fast.inductor import prefetching, teach_dot4
 from gpt.model import Block, Rotation, rotary
 from gpt.prediction import TOP, predict
 from gpt.settings import Sampling
+from gpt.weights import words
 from gpt.weights.quantize import CACHE_DTYPES, SmallGPT, replace_linears
 
 _LONGEST = 1 << 20
@@ -43,8 +45,6 @@ _EXAMPLE_LENGTH, _EXAMPLE_CAPACITY = 1021, 2039
 So many that threads share the loops, and different from every other size in a network."""
 _HEAD_PART = 32
 """Numbers of a head that are summed by one loop; a head has several such sums at once."""
-_PREFETCH_BYTES = 2048
-"""How far ahead of its loads a loop over a matrix prefetches."""
 _INDUCTOR_OPTIONS = {
     "cpp.enable_floating_point_contract_flag": "fast",  # x y + z in one instruction
     "memory_planning": True,  # one allocation per call; dozens take longer
@@ -135,7 +135,7 @@ class _InputOrOutput(nn.Module):
         model.forward = {"input": self._input, "output": self._output}[part]  # type: ignore[assignment]
         self.model = [model]
         self.names = parameter_names(part, model)
-        self.weights = [model.get_parameter(name).detach() for name in self.names]
+        self.weights = part_arguments(part, model)
 
     def forward(self, x: Tensor, weights: list[Tensor]) -> tuple[Tensor, ...]:
         """x: a token's id and position (2) for the input, (1, 1, C) for the output."""
@@ -219,49 +219,12 @@ EXPORTS: dict[str, Callable[[ModelConfig, str], ExportedProgram]] = {
 }
 
 
-@contextmanager
-def prefetching() -> Iterator[None]:
-    """Let Inductor add a prefetch to each vector load in a loop over a matrix.
-
-    A processor prefetches by itself, but not across the end of a page of 4 KiB. Inductor cannot
-    generate prefetches, so its method for loads is replaced. If another version of Inductor has
-    different internals, loops stay as they are.
-    """
-    try:
-        from torch._inductor.codegen.cpp import CppVecKernel
-        from torch._inductor.codegen.cpp_utils import cexpr_index
-        from torch._inductor.virtualized import V
-
-        load = CppVecKernel.load
-    except (ImportError, AttributeError):
-        yield
-        return
-
-    def load_and_prefetch(self: CppVecKernel, name: str, index: Any) -> Any:
-        value = load(self, name, index)
-        with suppress(AttributeError):
-            tensor = V.graph.graph_inputs.get(name)
-            is_vector = self.itervars[self.tiling_idx] in index.free_symbols
-            if tensor is not None and len(tensor.get_size()) > 1 and is_vector:
-                distance = _PREFETCH_BYTES // tensor.get_dtype().itemsize
-                ahead = self.rename_indexing(index) + distance
-                address = f"{self.args.input(name)} + {cexpr_index(ahead)}"  # type: ignore[no-untyped-call]
-                line = f"__builtin_prefetch({address});"
-                if line not in self.loads._lines:  # a value may be loaded several times
-                    self.loads.writeline(line)
-        return value
-
-    CppVecKernel.load = load_and_prefetch  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        CppVecKernel.load = load  # type: ignore[method-assign]
-
-
 def build(part: str, config: ModelConfig, dtype: str, out: Path) -> None:
     """Compile one of EXPORTS to a shared library; out appears complete or not at all."""
     from torch._inductor import aoti_compile_and_package
 
+    if words.are_fast():
+        teach_dot4()
     with torch.no_grad(), prefetching(), _scratch(out.parent) as scratch:
         program = EXPORTS[part](config, dtype)
         package = aoti_compile_and_package(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gpt.cache import KVCache
 from gpt.compiler import compiler, zig
@@ -25,10 +25,11 @@ from gpt.fast.build import Build, cache_directory, code_path, failure_note, mark
 from gpt.model import GPT, Block
 from gpt.prediction import TOP, Prediction
 from gpt.settings import Sampling
+from gpt.weights.quantize import Matrix
 
 _SOURCES = (
     "model.py prediction.py sampling.py draw.py weights/groups.py weights/products.py "
-    "weights/quantize.py fast/cpu_compile.py fast/cpu_step.py"
+    "weights/quantize.py weights/words.py fast/cpu_compile.py fast/inductor.py fast/cpu_step.py"
 ).split()
 """Files in gpt/ that the machine code depends on."""
 _BLOCK_FIELDS = (
@@ -77,8 +78,15 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    return f"{platform.machine()} {platform.processor()} {flags}"
+    fields = [line for line in lines if line.lower().startswith(("flags", "features", "vendor"))]
+    # Of each field, the first processor's.
+    found = {line.partition(":")[0]: line for line in reversed(fields)}
+    return " ".join((platform.machine(), platform.processor(), *sorted(found.values())))
+
+
+def is_intel() -> bool:
+    """Whether this is a processor of Intel's."""
+    return "GenuineIntel" in _processor()
 
 
 def parameter_names(part: str, model: GPT) -> list[str]:
@@ -89,15 +97,30 @@ def parameter_names(part: str, model: GPT) -> list[str]:
     return [name for name, _ in model.named_parameters() if name.startswith(prefixes)]
 
 
+def streamed(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters by name, as compiled code reads them."""
+    found = {name: weight.detach() for name, weight in module.named_parameters()}
+    for name, child in module.named_modules():
+        if isinstance(child, Matrix):
+            found[f"{name}.weight"] = child.streamed.detach()
+    return found
+
+
 def block_arguments(block: Block) -> list[Tensor]:
     """The matrices of a block, then one vector: the scale of attention and all its vectors.
 
     The time of a call grows with the number of tensors, not with their size.
     """
-    weights = [weight.detach() for weight in block.parameters()]
+    weights = list(streamed(block).values())
     matrices = [weight for weight in weights if weight.dim() > 1]
     vectors = [weight for weight in weights if weight.dim() == 1]
     return [*matrices, torch.cat([torch.tensor([block.attn.scale]), *vectors])]
+
+
+def part_arguments(part: str, model: GPT) -> list[Tensor]:
+    """The tensors of `parameter_names`. The input looks up single rows, so it reads plain bytes."""
+    weights = streamed(model) if part == "output" else dict(model.named_parameters())
+    return [weights[name].detach() for name in parameter_names(part, model)]
 
 
 class CompiledStep:
@@ -110,10 +133,7 @@ class CompiledStep:
         self._run: dict[str, Callable[[list[Tensor]], list[Tensor]]] = {
             part: runner(str(path), 1).run for part, path in paths.items()
         }
-        self._weights = {
-            part: [model.get_parameter(name) for name in parameter_names(part, model)]
-            for part in _PREFIXES
-        }
+        self._weights = {part: part_arguments(part, model) for part in _PREFIXES}
         self._blocks = [block_arguments(cast(Block, block)) for block in model.h]
         self._id_and_position = array("q", (0, 0))
         self._input = torch.frombuffer(self._id_and_position, dtype=torch.long)

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from gpt.errors import UserError
+from gpt.weights import words
 
 N_LOUD = 16
 """Columns of a matrix that stay float16; at most an eighth of them."""
-_GROUP = {8: 192, 4: 64}
+_GROUP = {8: 192, 4: 128}
 """Bits → most columns in a group."""
+_SMALL_GROUP = {8: 192, 4: 64}
+"""The same for groups that do not fill vectors of words (gpt/weights/words.py)."""
 _LANES = 16
 """Numbers that a processor adds at once."""
 _CHAIN = 4
@@ -28,15 +31,17 @@ _SHRINK = (1.0, 0.88)
 
 
 def group_size(n_in: int, bits: int) -> int:
-    """Columns in a group of a matrix with n_in columns: the most that divide it evenly.
+    """Columns in a group of a matrix with n_in columns.
 
-    With 4 bits a group has two halves. Raises UserError if n_in is odd.
+    They divide it evenly, and fill whole vectors of words if they can. With 4 bits a group has two
+    halves. Raises UserError if n_in is odd.
     """
     even = 8 // bits
-    sizes = (n for n in range(min(_GROUP[bits], n_in), 0, -1) if n_in % n == n % even == 0)
-    if not (size := next(sizes, 0)):
+    sizes = [n for n in range(min(_GROUP[bits], n_in), 0, -1) if n_in % n == n % even == 0]
+    if not sizes:
         raise UserError(f"int4 needs matrices of an even width, not {n_in}; use --dtype int8")
-    return size
+    small = (n for n in sizes if n <= _SMALL_GROUP[bits])
+    return next((n for n in sizes if words.fit(n, bits)), next(small))
 
 
 def n_loud(n_in: int) -> int:

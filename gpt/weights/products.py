@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gpt.weights import groups, packed_int8
+from gpt.weights import groups, packed_int8, words
 from gpt.weights.onednn import linear
 from gpt.weights.timing import CLEARLY_LESS, least_seconds
 
@@ -76,8 +76,12 @@ def _sums(x: Tensor, matrix: Matrix) -> Tensor:
     # Sums of several rows at once keep a core busy while each waits for its last addition.
     # Only loops of equal length are fused, so the rest of a division by 4 is a fifth part.
     equal = zip(*(torch.split(each, max(1, len(each) // 4)) for each in tensors), strict=True)
-    of_kind = _SUMS[len(tensors)]
-    sums = torch.cat([of_kind(x, *parts) for parts in equal])
+    are_words = matrix.weight.dtype == torch.int32
+    of_kind = _SUMS[len(tensors), are_words]
+    read = words.digits(x, tensors[1].size(1)) if are_words else x
+    sums = torch.cat([of_kind(read, *parts) for parts in equal])
+    if isinstance(read, words.Digits):
+        sums = sums * read.step
     if matrix.loud is None or matrix.columns is None:
         return sums
     return sums + (matrix.loud.float() * x[matrix.columns]).sum(0)
@@ -87,12 +91,15 @@ def _sums_of_floats(x: Tensor, weight: Tensor) -> Tensor:
     return (weight.float() * x).sum(-1)
 
 
-_SUMS: dict[int, Callable[..., Tensor]] = {
-    1: _sums_of_floats,
-    2: groups.sums_of_int8,
-    3: groups.sums_of_int4,
+_SUMS: dict[tuple[int, bool], Callable[..., Tensor]] = {
+    (1, False): _sums_of_floats,
+    (2, False): groups.sums_of_int8,
+    (2, True): words.sums_of_int8,
+    (3, False): groups.sums_of_int4,
+    (3, True): words.sums_of_int4,
 }
-"""Number of tensors that hold a matrix, without its loud columns → how they are multiplied."""
+"""Number of tensors that hold a matrix, without its loud columns, and whether its weights are words
+→ how they are multiplied."""
 
 
 def dequantized(matrix: Matrix, rows: slice | Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gpt import models
 from gpt.config import ModelConfig
 from gpt.model import GPT
-from gpt.weights import groups, packed_int8
+from gpt.weights import groups, packed_int8, words
 from gpt.weights.products import ROWS_AT_ONCE, by_parts, dequantized, product
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in models.DTYPES}
@@ -71,6 +71,15 @@ class Matrix(nn.Module):
         for name in ("weight", "scale", "offset", "loud", "columns"):
             kind, shape = layout.get(name, (None, ()))
             self.register_parameter(name, _parameter(*shape, dtype=kind) if kind else None)
+
+    @property
+    def streamed(self) -> Tensor:
+        """The weight as compiled code reads it: bytes as words if those are multiplied at once."""
+        if self.scale is None or self.weight.dim() > 2 or not words.are_fast():
+            return self.weight
+        bits = 32 // (4 * self.shape[1] // self.weight.size(1))
+        size = self.shape[1] // self.scale.size(1)
+        return self.weight.view(torch.int32) if words.fit(size, bits) else self.weight
 
     def product(self, x: Tensor) -> Tensor:
         """x (…, in) float32 → its products with all rows, (…, out) float32."""

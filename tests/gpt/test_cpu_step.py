@@ -25,15 +25,17 @@ from gpt.config import ModelConfig
 from gpt.context import Context
 from gpt.draw import choose
 from gpt.fast import build, cpu_compile, cpu_step
-from gpt.fast.cpu_compile import prefetching
 from gpt.fast.cpu_step import CompiledStep, CpuBuild, library_paths
+from gpt.fast.inductor import prefetching, teach_dot4
 from gpt.generate import Limits, generate
 from gpt.loaded import RunOptions, load_model
 from gpt.model import GPT
 from gpt.prediction import TOP, Prediction
 from gpt.sampling import distribution, draw
 from gpt.settings import Sampling
+from gpt.weights import words
 from gpt.weights.products import product
+from gpt.weights.quantize import Matrix
 from tests.conftest import context_of, random_model
 from tests.gpt.test_engine import Client
 from tests.gpt.test_quantize import VARIANTS, matrix_of, numbers, stored
@@ -72,26 +74,45 @@ def network(variant: str, dtype: str) -> GPT:
     """A tiny random network."""
     # A vocabulary so large that the best tokens are searched in parts, and not a multiple of 4.
     size = 8203 if variant == "gpt2" else 29
-    model = random_model(n_layer=3, **{"vocab_size": size, **VARIANTS[variant]})
+    fields = VARIANTS.get(variant, {"n_embd": 128})  # wide: its groups fill vectors of words
+    model = random_model(n_layer=3, **{"vocab_size": size, **fields})
     model.wte.weight.mul_(0.3)
     return model if dtype == "float32" else stored(model, dtype)
 
 
+def code_of_product(matrix: Matrix) -> str:
+    """The C++ code of a product with a matrix, whose result is checked."""
+    x = torch.randn(matrix.shape[1])
+    expected = numbers(matrix) @ x.double()
+    matrix.weight = torch.nn.Parameter(matrix.streamed, requires_grad=False)
+    torch.compiler.reset()
+    with fresh_cache():
+        y, source = run_and_get_cpp_code(torch.compile(product), x, matrix)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-2)
+    return str(source)
+
+
 @pytest.mark.slow
 @needs_compiler
-def test_loops_over_matrices_prefetch() -> None:
-    matrix, x = matrix_of(torch.randn(64, 384), "int8"), torch.randn(384)
+@pytest.mark.skipif(not words.are_fast(), reason="this processor has no AVX-512 VNNI")
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_small_integers_are_multiplied_four_at_once(dtype: str) -> None:
+    teach_dot4()
+    source = code_of_product(matrix_of(torch.randn(70, 384), dtype))
+    assert "_mm512_dpbusd_epi32" in source and f"<{dtype.replace('4', '8')}_t>" not in source
 
-    def code() -> str:
-        torch.compiler.reset()
-        with fresh_cache():
-            y, source = run_and_get_cpp_code(torch.compile(product), x, matrix)
-        torch.testing.assert_close(y.double(), numbers(matrix) @ x.double(), rtol=1e-4, atol=1e-3)
-        return str(source)
 
-    assert "__builtin_prefetch" not in code()
+@pytest.mark.slow
+@needs_compiler
+def test_loops_over_matrices_prefetch_on_intel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "are_fast", lambda: False)
+    matrix = matrix_of(torch.randn(64, 384), "int8")
+    monkeypatch.setattr("gpt.fast.inductor.is_intel", lambda: False)
     with prefetching():
-        lines = code().splitlines()
+        assert "__builtin_prefetch" not in code_of_product(matrix)
+    monkeypatch.setattr("gpt.fast.inductor.is_intel", lambda: True)
+    with prefetching():
+        lines = code_of_product(matrix).splitlines()
     loads = [line for line in lines if "<int8_t>::loadu" in line]
     prefetches = [line for line in lines if "__builtin_prefetch(in_ptr0 " in line]
     assert len(loads) == len(prefetches) > 0
@@ -110,6 +131,8 @@ def test_loops_over_matrices_prefetch() -> None:
         ("qwen", "int8"),
         ("neox", "float16"),
         ("llama", "int4"),
+        ("wide", "int8"),
+        ("wide", "int4"),
     ],
 )
 def test_compiled_code_computes_what_the_network_does(
@@ -126,6 +149,7 @@ def test_compiled_code_computes_what_the_network_does(
     ids = torch.randint(29, (20,)).tolist()
     reference = context_of(model)
     bound = {"int4": 2e-3, "int8": 2e-3, "float16": 2e-2, "float32": 1e-4}[dtype]
+    bound *= 5 if variant == "wide" else 1  # larger logits, from keys and values in 16 bits
     # A prompt at once, tokens one by one, an earlier position, other tokens after it.
     ends = [*range(6, 13), 8]
     for path in (*(ids[:end] for end in ends), *([*ids[:8], *ids[12:n]] for n in range(13, 21))):
@@ -366,6 +390,7 @@ def test_a_torch_without_these_internals_builds_code_without_prefetches_or_says_
             cpu_compile.main()
         assert "aoti_compile_and_package" in build.failure_note(library).read_text()
     else:
+        monkeypatch.setattr("gpt.fast.inductor.is_intel", lambda: True)
         with prefetching():
             pass
 
