@@ -77,6 +77,9 @@ def network(variant: str, dtype: str) -> GPT:
     fields = VARIANTS.get(variant, {"n_embd": 128})  # wide: its groups fill vectors of words
     model = random_model(n_layer=3, **{"vocab_size": size, **fields})
     model.wte.weight.mul_(0.3)
+    if variant == "wide":  # sums over more columns: smaller weights, or roundings grow
+        for weight in model.parameters():
+            weight.mul_(0.4)
     return model if dtype == "float32" else stored(model, dtype)
 
 
@@ -149,7 +152,6 @@ def test_compiled_code_computes_what_the_network_does(
     ids = torch.randint(29, (20,)).tolist()
     reference = context_of(model)
     bound = {"int4": 2e-3, "int8": 2e-3, "float16": 2e-2, "float32": 1e-4}[dtype]
-    bound *= 5 if variant == "wide" else 1  # larger logits, from keys and values in 16 bits
     # A prompt at once, tokens one by one, an earlier position, other tokens after it.
     ends = [*range(6, 13), 8]
     for path in (*(ids[:end] for end in ends), *([*ids[:8], *ids[12:n]] for n in range(13, 21))):
