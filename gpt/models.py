@@ -135,7 +135,7 @@ def find(model: str) -> Path:
     hub = {name: known.hub_id for known in KNOWN for name in (known.hub_id, known.name)}
     near = nearest(model, (*installed, *hub))
     meant = f" (did you mean {near}?)" if near and near != model else ""
-    missing = f"there is no model {model!r}{meant}; there are: {', '.join(installed)}"
+    missing = f"there is no model {model!r}{meant}; installed: {', '.join(installed)}"
     raise NoSuchModelError(missing, "" if near in installed else _how_to_get(hub.get(near or "")))
 
 

@@ -202,6 +202,12 @@ class GPTApp(KeysInOrder):
         """A key as a person writes it."""
         return written(binding.key)
 
+    def refuse(self, refused: Refusal) -> None:
+        """Say why something is not done, until the next key."""
+        said = one_line(refused.reason)
+        self._refusals.add(said)
+        self.notify(said, severity=refused.severity, markup=False, timeout=PROBLEM_SECONDS)
+
     def _forget(self) -> None:
         """Take away what was said before the last key: it would read as the answer to this one."""
         for old in list(self._notifications):
@@ -257,8 +263,7 @@ class GPTApp(KeysInOrder):
             return True
         try:
             if refused := self.refused(action, default_namespace):
-                self._refusals.add(one_line(refused.reason))
-                self.notify(one_line(refused.reason), severity=refused.severity, markup=False)
+                self.refuse(refused)
                 return True
             return await super().run_action(action, default_namespace, namespaces)
         except Exception as error:

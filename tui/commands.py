@@ -65,6 +65,9 @@ class Program(Protocol):
     def refused(self, action: ActionParseResult, target: DOMNode | None) -> Refusal | None:
         """The reason against an action now; None if it is possible."""
 
+    def refuse(self, refused: Refusal) -> None:
+        """Say why something is not done, until the next key."""
+
     async def run_action(self, action: ActionParseResult, target: DOMNode | None) -> bool:
         """Run an action, or say why it is not possible now."""
 

@@ -103,9 +103,10 @@ MORE = (
     Knob("dry_allowed_length", "2", "integer", 1,
          "the shortest repetition that counts, in tokens", ends=(1, 20), least=1),
     Knob("dry_window", "0", "integer", 64,
-         "DRY sees only so many tokens at the end of the text; 0: all", ends=(0, 2048)),
+         "DRY looks at this many tokens at the end of the text; 0: all", ends=(0, 2048)),
     Knob("dynatemp_range", "0", "number", 0.1,
-         "most that the temperature falls if the model is certain, and rises if not; 0: off",
+         "the temperature falls by up to this much where the model is certain, and rises by it "
+         "where it is not; 0: off",
          ends=(0, 2)),
     Knob("dynatemp_exponent", "1", "number", 0.1,
          "above 1: only great uncertainty raises the temperature", ends=(0.1, 3), least=0.1),

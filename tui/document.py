@@ -35,8 +35,9 @@ class Document:
         self.path: list[Node] = []
         """Nodes from the first token to the last one."""
         self._roots: list[Node] = []
-        self._deleted: list[tuple[list[Node], int, Node]] = []
-        """For each deletion: the path before it, the index among its siblings, and the branch."""
+        self._deleted: list[tuple[list[Node], int, Node, bool]] = []
+        """For each deletion: the path before it, the index among its siblings, the branch, and
+        whether it was on the path."""
         self.version = 0
         """Increases with every change."""
         self._facts: dict[str, Any] = {}
@@ -108,7 +109,7 @@ class Document:
         """
         siblings = self._siblings(position)
         index = siblings.index(self.path[position])
-        self._take_out(self.path[:position], siblings, index)
+        self._take_out(self.path[:position], siblings, index, was_shown=True)
         self.cut(position)
         if self.path:
             self.path[-1].last = 0
@@ -124,23 +125,27 @@ class Document:
         self._changed()
         siblings = before[-1].children if before else self._roots
         index = siblings.index(node)
-        self._take_out(before, siblings, index)
+        self._take_out(before, siblings, index, was_shown=False)
         if before and before[-1].last >= index:
             before[-1].last = max(0, before[-1].last - 1)
 
-    def _take_out(self, before: list[Node], siblings: list[Node], index: int) -> None:
+    def _take_out(
+        self, before: list[Node], siblings: list[Node], index: int, *, was_shown: bool
+    ) -> None:
         tree.before_deletion(before, siblings[index], siblings)
-        self._deleted.append((before, index, siblings.pop(index)))
+        self._deleted.append((before, index, siblings.pop(index), was_shown))
 
     def undo(self) -> bool:
-        """Restore the latest deletion and show it; False if nothing was deleted.
+        """Restore the latest deletion; False if nothing was deleted.
 
-        Text that was written since then joins it wherever the tokens are the same.
+        It is shown if it was on the path. Text that was written since then joins it wherever the
+        tokens are the same.
         """
         if not self._deleted:
             return False
         self._changed()
-        before, index, node = self._deleted.pop()
+        before, index, node, was_shown = self._deleted.pop()
+        here, length = self.path[-1:], len(self.path)
         self._show(before)
         siblings = self._siblings(len(before))
         tree.before_return(before, node, siblings)
@@ -149,6 +154,11 @@ class Document:
             tree.join(node, same)
         siblings.insert(index, node)
         self._follow(node)
+        self._changed()
+        if not was_shown and all(node in self.nodes() for node in here):  # it may have been joined
+            for node in here:
+                self.show(node)
+            self.cut(length)
         return True
 
     def show(self, node: Node) -> int:

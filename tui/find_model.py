@@ -35,7 +35,7 @@ def find_or_convert(model: str) -> str:
     installed = models.available().get(name)
     if installed and installed.origin.get("model") == model:
         return name
-    print(f"{missing}; looking on the Hugging Face hub", file=sys.stderr)
+    print(f"{missing}; looking for it on the Hugging Face hub", file=sys.stderr)
     _convert(model)
     return name
 

@@ -78,12 +78,12 @@ TERMS = (
         "Shannon 1948, A Mathematical Theory of Communication"),
     Term("equally likely",
         "The entropy as a number of tokens: exp of it in nats. At 4, the model is as uncertain as "
-        "in a fair choice among 4 tokens. ≥: at least so many, because a server shows only the "
+        "in a fair choice among 4 tokens. ≥ means at least this many: a server shows only the "
         "best candidates.",
         "effective number choices branching uncertainty perplexity"),
     Term("perplexity",
         "exp of the mean surprisal in nats over the tokens of a text: as if each token were a fair "
-        "choice among so many. The same as 2 to the power of the bits a token: 3 bits are a "
+        "choice among this many. It is 2 raised to the bits per token: 3 bits are a "
         "perplexity of 8. Lower means that the model predicts the text better. Models with "
         "different tokenizers cannot be compared by it.",
         "ppl loss score quality bits a token average",
@@ -322,7 +322,7 @@ TERMS = (
         "conversation turns instruct message role"),
     Term("author",
         "Who wrote a token: you or the system prompt (italic), the chat template (grey), or the "
-        "model. The panel of the token says it too.",
+        "model. The Token panel says so too.",
         "who wrote written by person user template model system prompt your text typed taken "
         "italic grey"),
     Term("fine-tuning",

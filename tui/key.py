@@ -56,8 +56,8 @@ class Key(NamedTuple):
 
 
 BRANCH = (
-    "Branch: show the next or the previous continuation at the fork nearest before this token; so "
-    "you go back after you took another token."
+    "Branch: show the next or the previous continuation at the nearest fork before this token. It "
+    "takes you back after you took another candidate."
 )
 BRANCH_SYNONYMS = (
     "alternative version other continuation fork switch swipe undo go back return old text"

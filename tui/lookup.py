@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 _EMPTY = frozenset("a an and are by do does for how i in is it of on or the this to what".split())
 """Words that say nothing about what is wanted."""
 _IN_NAME, _IN_SYNONYMS, _IN_SENTENCE = 1.0, 0.8, 0.5
+_BEGINS = 0.1
+"""How far an entry is put before others if its name begins with the query."""
 _LEAST = 0.3
 """Share of the best entry's relevance that an entry needs."""
 
@@ -44,9 +46,12 @@ def find(query: str, entries: Iterable[E]) -> list[tuple[float, E]]:
     """
     found = [(relevance(query, entry), entry) for entry in entries]
     least = _LEAST * max((score for score, _ in found), default=0.0)
-    return sorted(
-        (pair for pair in found if pair[0] and pair[0] >= least), key=lambda pair: -pair[0]
-    )
+
+    def order(pair: tuple[float, E]) -> float:
+        begins = pair[1].name.lower().startswith(query.strip().lower())
+        return -pair[0] - _BEGINS * begins
+
+    return sorted((pair for pair in found if pair[0] and pair[0] >= least), key=order)
 
 
 def relevance(query: str, entry: Entry) -> float:

@@ -90,7 +90,7 @@ def _numbers(can: Capabilities) -> Iterator[tuple[str, str]]:
         "Probabilities",
         "the model's own" if can.is_raw else "only those after the server's sampling settings",
     )
-    bound = "at least so much (≥), from the candidates; so is equally likely"
+    bound = "a lower bound (≥), from the candidates; so is equally likely"
     yield "Entropy", bound + "; exact in a small vocabulary" * can.is_exact
     yield "Prompt", _PROMPT[can.prompt]
     if not can.has_ids:

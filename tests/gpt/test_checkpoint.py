@@ -255,7 +255,7 @@ def test_models_are_found_by_name_and_by_path(tiny_directory: Path, tmp_path: Pa
     (models.home() / ".draft").mkdir()
     (models.home() / "notes").mkdir()
     assert not {".draft", "notes"} & set(models.available())
-    with pytest.raises(UserError, match=r"no model 'nope'; there are: .*tiny; `python -m convert"):
+    with pytest.raises(UserError, match=r"no model 'nope'; installed: .*tiny; `python -m convert"):
         models.find("nope")
     with pytest.raises(UserError, match=r"is not a checkpoint of .*; convert it first: python -m"):
         models.find(str(tmp_path))
@@ -264,11 +264,11 @@ def test_models_are_found_by_name_and_by_path(tiny_directory: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("gpt2", "; there are: shakespeare, tiny; `python -m convert gpt2` downloads it"),
-        ("gtp2", " (did you mean gpt2?); there are: shakespeare, tiny; `python -m convert gpt2` "),
+        ("gpt2", "; installed: shakespeare, tiny; `python -m convert gpt2` downloads it"),
+        ("gtp2", " (did you mean gpt2?); installed: shakespeare, tiny; `python -m convert gpt2` "),
         ("SmolLM2-135M", "; `python -m convert HuggingFaceTB/SmolLM2-135M` downloads it"),
         ("nobody", "; `python -m convert NAME` downloads one from the Hugging Face hub, such as "),
-        ("tinny", " (did you mean tiny?); there are: shakespeare, tiny"),
+        ("tinny", " (did you mean tiny?); installed: shakespeare, tiny"),
     ],
 )
 @pytest.mark.usefixtures("tiny_directory")
@@ -280,7 +280,7 @@ def test_an_unknown_model_is_refused_with_how_to_get_it(name: str, sentence: str
     assert ("python -m convert" in said) == ("convert" in sentence)
     assert said.startswith(refused.value.missing)
     assert refused.value.missing.startswith(f"there is no model {name!r}")
-    assert refused.value.missing.endswith("; there are: shakespeare, tiny")
+    assert refused.value.missing.endswith("; installed: shakespeare, tiny")
 
 
 def test_the_default_home_is_the_platforms(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,8 +194,8 @@ def test_models_lists_all_models(capsys: pytest.CaptureFixture[str], tiny_direct
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["complete", "a", "--model", "nope"], "there is no model 'nope'; there are: "),
-        (["complete", "a", "--model", "Tniy"], "no model 'Tniy' (did you mean tiny?); there are: "),
+        (["complete", "a", "--model", "nope"], "there is no model 'nope'; installed: "),
+        (["complete", "a", "--model", "Tniy"], "no model 'Tniy' (did you mean tiny?); installed: "),
         (["complete", "é", "--model", "tiny"], "not 'é' (U+00E9)"),
         (["complete", "", "--model", "tiny"], "the prompt is empty"),
         (["complete", "a" * 33, "--model", "tiny"], "has 33 tokens and this model reads 32"),

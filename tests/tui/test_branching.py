@@ -8,6 +8,7 @@ from textual.pilot import Pilot
 from textual.widgets import Tree
 
 from gpt.interpret.answers import Row, Waterfall
+from gpt.step import Candidate
 from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
 from tests.tui.test_app import complaints, until_written, write
 from tui.backend import BackendError
@@ -48,6 +49,27 @@ async def test_a_candidate_takes_the_place_of_a_token_and_the_model_goes_on() ->
         await at(pilot, screen, 3)
         await pilot.press("9")
         assert complaints(app)[-1] == "This token has 2 candidates."
+
+
+async def test_a_candidate_that_is_not_on_the_screen_is_not_taken() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app, (60, 20)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 3)
+        node = screen.document.path[3]
+        many = [Candidate(i, b"x", -float(i), None) for i in range(1, 10)]
+        node.step = node.step._replace(candidates=tuple(many))
+        screen.show_token()
+        await pilot.pause()
+        hidden = str(max(screen.inspector.numbers) + 1)
+        await pilot.press(hidden)
+        said = f"Candidate {hidden} is not on the screen: a taller window shows more."
+        assert complaints(app)[-1] == said and len(backend.requests) == 1
+        await pilot.resize_terminal(60, 40)
+        await pilot.press(hidden)
+        await until_written(pilot, screen)
+        assert len(backend.requests) == 2
 
 
 async def test_something_else_in_the_place_of_a_token_of_the_prompt() -> None:

@@ -7,8 +7,9 @@ import re
 import pytest
 from textual import events
 from textual.message import Message
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
+from gpt.setting_names import setting_name
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, write
 from tui.dials import KNOBS
@@ -229,6 +230,28 @@ async def test_a_word_to_boost_without_its_number_is_a_problem_at_once() -> None
         problem = screen.query_one("#problem")
         assert problem.region and screen.controls
         assert screen.controls.region.contains_region(problem.region), "wherever it is scrolled"
+
+
+async def test_the_problem_of_the_field_that_is_typed_in_is_said_and_reset_ends_it() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        assert screen.controls
+        problem = screen.query_one("#problem", Static)
+        for name, typed in (("top_p", "7"), ("length", "x")):
+            dial(screen, name).focus()
+            await pilot.press(*typed)
+            await pilot.pause()
+            assert setting_name(name) in str(problem.render()).lower()
+        await pilot.press("ctrl+g")
+        assert "must be" in complaints(app)[-1]
+        screen.action_reset_settings()
+        await pilot.pause()
+        assert not screen.controls.has_class("-problem")
+        assert dial(screen, "length").value == dial(screen, "length").knob.value
+        screen.view.focus()
+        while "must be" in " ".join(complaints(app)):  # it goes with a key, once it has been read
+            await pilot.press("left")
 
 
 async def test_keys_of_one_burst_act_one_after_the_other() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -109,6 +110,18 @@ async def test_the_numbers_have_a_heading_at_every_size(width: int, height: int)
         # Each heading begins where its column does.
         assert row.index("25.0 %") > first and row.rindex("25.0 %") > second
         assert row.index("25.0 %") < second - 6
+
+
+async def test_a_narrow_heading_says_which_network_each_column_is_of() -> None:
+    class Shown(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Inspector()
+
+    app = Shown()
+    async with app.run_test(size=(34, 24)):
+        panel = app.query_one(Inspector)
+        panel.step, panel.inside, panel.acting, panel.now = made(1), "1 part off", "whole", {1: 0.5}
+        assert re.search(r"\n +changed +whole\n", str(panel.render()))
 
 
 @given(st.floats(0, 1), st.integers(1, 60), st.none() | st.floats(0, 1))

@@ -61,3 +61,8 @@ def test_any_query_has_a_relevance(query: str, name: str) -> None:
 def test_a_word_is_found_in_every_text_that_has_it(word: str, text: str) -> None:
     with_word = Thing(f"{text} {word}x")
     assert relevance(word + "x", with_word) >= relevance(word, with_word) > 0
+
+
+def test_a_name_that_begins_with_the_query_comes_first() -> None:
+    found = find("temp", [Thing("chat template"), Thing("temperature")])
+    assert [entry.name for _, entry in found] == ["temperature", "chat template"]

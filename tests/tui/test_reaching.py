@@ -500,7 +500,7 @@ async def test_what_is_chosen_waits_until_the_screen_opens_again() -> None:
         await settled(pilot)
         assert isinstance(app.screen, InsideScreen)
         assert app.screen.place.changes == (Knockout(part="layer", layer=3),)
-        assert "The model writes with the whole network; w: with this." in drawn(app)
+        assert "The model writes with the whole network; w changes it to this." in drawn(app)
 
 
 @pytest.mark.parametrize("size", slow_but(ALL_SIZES, (60, 20)), ids=str)

@@ -87,7 +87,7 @@ def _one_text(part: Part, level: str) -> Iterator[str]:
         if shown:
             yield _fenced(level, _TITLES[author], "".join(shown))
     if chosen := sum(node.author == "person" for node in part.nodes[begun:]):
-        yield f"{chosen} token{'s' * (chosen > 1)} of it: a person's choice."
+        yield f"A person chose {chosen} of these tokens."
 
 
 _TITLES: dict[str, str] = {"person": "Prompt", "model": "The model"}

@@ -146,6 +146,7 @@ def _numbers(found: Effect, place: Place) -> list[str]:
 
 def _writer(place: Place) -> str:
     """Whether the model continues the text with what is changed here."""
+    now = said(place.acting) or "the whole network"
     if place.acting == place.changes:
-        return f"The model writes with this: {said(place.acting) or 'the whole network'}."
-    return f"The model writes with {said(place.acting) or 'the whole network'}; w: with this."
+        return f"The model writes with this: {now}."
+    return f"The model writes with {now}; w changes it to this."

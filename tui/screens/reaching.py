@@ -63,7 +63,11 @@ class Reaching(Page):
             return
         self._act(self.place, event.changes)
         words = said(event.changes)
-        message = f"From now on the model writes with {words}; K ends it." if words else WHOLE
+        message = (
+            f"The model now writes with {words}; K goes back to the whole network."
+            if words
+            else WHOLE
+        )
         self.notify(one_line(message), markup=False)
 
     def action_whole_network(self) -> None:

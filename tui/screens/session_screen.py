@@ -6,7 +6,7 @@ All state is the session's. The actions are in the subclasses, by subject.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from textual import actions, getters, work
 from textual.content import Content
@@ -20,6 +20,7 @@ from gpt.step import Step
 from tui import outline, possible
 from tui.backend import BackendError, CancelledAnswerError
 from tui.changes import described, said
+from tui.commands import Program
 from tui.document import Document
 from tui.keys import KEYS
 from tui.labels import sentence, shortened
@@ -282,7 +283,7 @@ class SessionScreen(Sized, Screen[None]):
         try:
             return self.controls.settings(length) if self.controls else None
         except UserError as error:
-            self.complain(str(error))
+            cast(Program, self.app).refuse(Refusal(shortened(sentence(str(error)))))
             return None
 
     def begin_run(

@@ -26,18 +26,16 @@ class TreeActions(TurnActions):
         text, self.prompt.text = self.prompt.text, ""
         self._continue(text)
 
-    def _continue(self, typed: str) -> None:
-        text = typed
+    def _continue(self, text: str) -> None:
         if (at := self.edited_at()) is not None:
             if not text or self.send_message(text, at):
                 self.end_edit(draft=True)
             else:
                 self.give_back(text)
             return
-        if not text and not self.document.path:
-            text = self.query_one(Welcome).opening
-        if not self.write(text):
-            self.give_back(typed)
+        opening = "" if self.document.path else self.query_one(Welcome).opening
+        if not self.write(text or opening):
+            self.give_back(text)
 
     def action_go_on(self) -> None:
         """Continue after the selected token; the old continuation stays as a branch."""
@@ -65,7 +63,11 @@ class TreeActions(TurnActions):
         self.write(at=self.index)
 
     def action_take(self, number: int) -> None:
-        """Replace the selected token by candidate 1, 2, … and continue."""
+        """Replace the selected token by candidate 1, 2, … of those on the screen, and continue."""
+        if self.inspector.display and number not in self.inspector.numbers:
+            said = f"Candidate {number} is not on the screen: a taller window shows more."
+            self.notify(said, markup=False)
+            return
         if (index := self.index) is not None:
             candidate = self.document.path[index].step.candidates[number - 1]
             self.write(at=index, new_ids=[candidate.token_id])
@@ -86,8 +88,12 @@ class TreeActions(TurnActions):
 
     def action_undo(self) -> None:
         """Restore the latest deletion."""
-        before = list(self.document.path)
+        before, index = list(self.document.path), self.index
         self.document.undo()
+        if self.document.path == before:
+            self.show_path(index)
+            self.notify("Restored in Branches; the text on the screen is as it was", markup=False)
+            return
         both = zip(before, self.document.path, strict=False)
         self.show_path(sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], both)))
         self.notify("Restored", markup=False)

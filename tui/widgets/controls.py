@@ -14,7 +14,7 @@ from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from tui.dials import KNOBS, MORE, WORDS
-from tui.widgets.dial import Dial, Tick, Words
+from tui.widgets.dial import Dial, Tick, Words, number
 from tui.widgets.effect import Effect
 from tui.widgets.sampling_fields import SamplingFields
 from tui.widgets.setting_rows import more_rows, rows, said
@@ -101,7 +101,10 @@ class Controls(SamplingFields):
     def check(self) -> None:
         """Show the first problem of the settings and the name of their preset; move the sliders."""
         problem = ""
+        focused = self.screen.focused
         try:
+            if isinstance(focused, Dial) and focused.is_wrong:  # the one that is being changed
+                number(focused.knob, focused.value)
             self._show_acting(self._sampling(seed=self._seed() or 0))
             _ = self.length, self.branches
         except UserError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import ClassVar, NamedTuple
 
@@ -83,6 +83,8 @@ class Inspector(Widget):
     now: reactive[Mapping[int, float] | None] = reactive(None)
     """Token id → its probability after the settings on the screen; None if the token was sampled
     with the same ones, or nobody knows."""
+    numbers: frozenset[int] = frozenset()
+    """Of the candidates that it shows."""
 
     def render(self) -> Text:
         """The facts, and a row with bars and numbers for every candidate."""
@@ -116,6 +118,7 @@ class Inspector(Widget):
         shown = rows(step, self.vocab_size, room, self.now)
         if len(shown) >= height:  # the token itself is not among them
             shown = rows(step, self.vocab_size, room - 1, self.now)
+        self.numbers = frozenset(row.number for row in shown)
         both = any(row.after is not None for row in shown)
         label = min(_LABEL, max(cell_len(row.label) for row in shown))
         columns = 1 + both
@@ -127,16 +130,15 @@ class Inspector(Widget):
 
     def _heading(self, indent: int, column: int, *, both: bool) -> str:
         """What the numbers of each column are."""
-        own = "changed model" if self.inside else "model"
-        first = own if self.capabilities.is_raw else "after the server's settings"
-        if len(first) >= column:
-            first = own if self.capabilities.is_raw else "server's"
-        second = "after sampling"
+        own = ("changed model", "changed") if self.inside else ("model",)
+        first = own if self.capabilities.is_raw else ("after the server's settings", "server's")
+        second = "after sampling", "sampling"
         if self.now is not None:
-            second = f"{self.acting} + settings" if self.acting else "these settings"
-        if len(second) >= column:
-            second = "sampling"
-        return f"{'':{indent}}{fit(first, column - 1)} {second if both else ''}"
+            second = "these settings", "settings"
+            if self.acting:
+                second = f"{self.acting} + settings", self.acting
+        left, right = (_longest(names, column - 1) for names in (first, second))
+        return f"{'':{indent}}{fit(left, column - 1)} {right if both else ''}"
 
     @property
     def full_bar(self) -> float:
@@ -190,6 +192,11 @@ class Inspector(Widget):
         """Take the candidate under the mouse, like its digit."""
         if number := event.style.meta.get("candidate"):
             await self.run_action(f"screen.take({number})")
+
+
+def _longest(names: Sequence[str], width: int) -> str:
+    """The first of these names that fits."""
+    return next((name for name in names if len(name) <= width), names[-1])
 
 
 def _beside(fact: Text, row: Text) -> Text:

@@ -16,7 +16,7 @@ from gpt.settings import Ids, Sampling
 from gpt.word_ids import split_boost
 from tui.dials import KNOBS, MORE, NEUTRAL, PRESETS, SAMPLED, USUAL, WORDS, Setup, preset_fields
 from tui.runs import RunSettings
-from tui.widgets.dial import Words, ids_of, is_named, number
+from tui.widgets.dial import Dial, Words, ids_of, is_named, number
 from tui.widgets.field import Field
 from tui.widgets.told import Told
 
@@ -93,9 +93,14 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
     def reset(self, first: Mapping[str, float]) -> None:
         """Set the fields to the usual preset with these values, and clear the words.
 
-        first: name of a setting → value. The fields of seed and lengths stay.
+        first: name of a setting → value. The fields of seed and lengths stay, unless they hold
+        nothing that can be used.
         """
         self.use_preset(USUAL)
+        for field in self.query(Dial):
+            if field.is_wrong:
+                name = field.knob.name
+                self._write(name, f"{first[name]:g}" if name in first else field.knob.value)
         for name in NEUTRAL.keys() & first.keys():
             self.set(name, first[name])
         for name in WORDS:

@@ -106,7 +106,7 @@ def _rows(topics: Sequence[Topic], width: int) -> Iterator[Option]:
         yield Option(Content(section).stylize("bold $text-primary"), disabled=True)
         yield from (Row(topic, width) for topic in topics if topic.section == section)
     if not topics:
-        nothing = "No key, setting or word of the glossary is like that; try a shorter one."
+        nothing = "Nothing here matches; try a shorter word."
         yield Option(Content(nothing), disabled=True)
 
 
