@@ -146,23 +146,21 @@ def field_commands(screen: Screen[Any]) -> Iterator[Command]:
     """Going to each sampling setting."""
     for field in screen.query("Controls Input, Controls Checkbox"):
         if field.id and not field.has_class("more"):
-            name = one_line(str(getattr(field, "label", "")) or setting_name(field.id))
+            tick = one_line(str(getattr(field, "label", "")))
+            name = f"Tick: {tick}" if tick else f"Set {setting_name(field.id)}"
             tip = one_line(str(field.tooltip or "go to this field")).removesuffix(".")
-            yield Command(
-                f"Set {name}",
-                f"In the panel Sampling: {tip}.",
-                partial(screen.run_action, f"set({field.id!r})"),
-                f"{field.id.replace('_', '')} {_SYNONYMS.get(field.id, '')} setting field change",
-            )
-
+            words = f"{field.id.replace('_', '')} {_SYNONYMS.get(field.id, '')}"
+            yield _field_command(screen, field.id, name, f"In the Sampling panel: {tip}.", words)
     if hasattr(screen, "action_set"):
         for knob in MORE:
-            yield Command(
-                f"Set {knob.label}",
-                f"In the panel Sampling, under More: {knob.tip}.",
-                partial(screen.run_action, f"set({knob.name!r})"),
-                f"{knob.name.replace('_', ' ')} setting field change",
-            )
+            said = f"In the Sampling panel, under More: {knob.tip}."
+            words = knob.name.replace("_", " ")
+            yield _field_command(screen, knob.name, f"Set {knob.label}", said, words)
+
+
+def _field_command(screen: Screen[Any], field: str, name: str, said: str, words: str) -> Command:
+    run = partial(screen.run_action, f"set({field!r})")
+    return Command(name, said, run, f"{words} setting field change")
 
 
 def program_commands(screen: Screen[Any]) -> Iterator[Command]:

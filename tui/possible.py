@@ -126,8 +126,9 @@ def _no_system(now: Situation, _: Parameters) -> Refusal | None:
 def _deletion(now: Situation, _: Parameters) -> Refusal | None:
     if now.document.can_undo:
         return None
-    said = "; [ and ] show the other branches." if now.document.branch_count > 1 else "."
-    return Refusal(f"Nothing was deleted{said}", "information")
+    others = "[ and ] show the other branches"
+    said = others if now.document.branch_count > 1 else "Del deletes from a token on"
+    return Refusal(f"Nothing was deleted; {said}.", "information")
 
 
 def _bookmark(now: Situation, _: Parameters) -> Refusal | None:

@@ -101,7 +101,7 @@ async def test_a_deleted_branch_comes_back() -> None:
         await pilot.press("z")
         assert screen.document.text == "abhello"
         await pilot.press("z")
-        assert complaints(app)[-1] == "Nothing was deleted."
+        assert complaints(app)[-1] == "Nothing was deleted; Del deletes from a token on."
         await at(pilot, screen, 0)
         await pilot.press("delete")
         assert screen.document.text == ""

@@ -254,6 +254,16 @@ async def test_the_problem_of_the_field_that_is_typed_in_is_said_and_reset_ends_
             await pilot.press("left")
 
 
+async def test_enter_in_a_setting_says_that_it_acts_already() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        for name in ("temperature", "seed", "boosted"):
+            screen.query_one(f"#{name}").focus()
+            await pilot.press("enter")
+            assert "acts as soon as it is typed" in complaints(app)[-1]
+
+
 async def test_keys_of_one_burst_act_one_after_the_other() -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app, (80, 24)) as pilot:

@@ -83,8 +83,8 @@ def main_screen_below(app: GPTApp) -> MainScreen:
         ("perplexty", "perplexity"),
         ("branches", "Set branches"),
         ("several texts", "Set branches"),
-        ("slide", "Set Slide context when full"),
-        ("context full", "Set Slide context when full"),
+        ("slide", "Tick: Slide context when full"),
+        ("context full", "Tick: Slide context when full"),
         ("ban", "Set banned"),
         ("undo", "Branch"),
         ("go back", "Branch"),
@@ -116,8 +116,8 @@ async def test_a_setting_says_where_it_is_and_enter_goes_there() -> None:
         await pilot.press(*"context full")
         await pilot.pause()
         topic = highlighted(screen)
-        assert topic.name == "Set Slide context when full"
-        assert topic.sentence.startswith("In the panel Sampling: ")
+        assert topic.name == "Tick: Slide context when full"
+        assert topic.sentence.startswith("In the Sampling panel: ")
         await pilot.press("enter")
         for _ in range(5):
             await pilot.pause()

@@ -374,7 +374,7 @@ async def test_a_message_goes_with_the_second_key_after_it() -> None:
         screen = await write(pilot, app, "ab")
         await at(pilot, screen, 3)
         for key, said in (
-            ("z", "Nothing was deleted."),
+            ("z", "Nothing was deleted; Del deletes from a token on."),
             ("x", 'Banned "e", in this and other texts'),
         ):
             await pilot.press(key)
@@ -396,7 +396,7 @@ async def test_a_message_that_was_read_goes_with_the_next_key(
         screen = await write(pilot, app, "ab")
         await at(pilot, screen, 3)
         await pilot.press("z")
-        assert complaints(app) == ["Nothing was deleted."]
+        assert complaints(app) == ["Nothing was deleted; Del deletes from a token on."]
         monkeypatch.setattr("tui.app.LONG_ENOUGH", -1.0)  # as if a second had passed
         await pilot.press("left")
         assert complaints(app) == []

@@ -11,10 +11,10 @@ from tui.changes import network
 from tui.changes import said as in_short
 from tui.news import News, SecondReading, SecondText, WhatIf
 from tui.sampling_words import differences, said_seed, spelling_of
-from tui.screens.session_screen import SessionScreen
+from tui.screens.running import RunningScreen
 
 
-class CompareActions(SessionScreen):
+class CompareActions(RunningScreen):
     """Each action's conditions are in the table of possible actions."""
 
     def action_what_if(self) -> None:

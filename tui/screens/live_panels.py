@@ -25,7 +25,7 @@ from tui.document import Node
 from tui.heat import attention_scale
 from tui.labels import NO_CONTEXT, sentence
 from tui.news import Change, News
-from tui.screens.session_screen import SessionScreen
+from tui.screens.running import RunningScreen
 from tui.special_tokens import segments
 from tui.turns import system_prompt_at
 from tui.widgets.panels import Panels
@@ -49,7 +49,7 @@ PAUSE = 0.08
 """Seconds that the cursor must rest before the layers are asked."""
 
 
-class LivePanels(SessionScreen):
+class LivePanels(RunningScreen):
     """Asks only for what is visible."""
 
     _resting: Timer | None = None

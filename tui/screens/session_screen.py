@@ -5,29 +5,24 @@ All state is the session's. The actions are in the subclasses, by subject.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable
+from typing import TYPE_CHECKING, TypeVar
 
 from textual import actions, getters, work
 from textual.content import Content
 from textual.screen import Screen
 
 from gpt.capabilities import Capabilities
-from gpt.errors import UserError
 from gpt.sanitize import one_line
-from gpt.settings import Sampling
 from gpt.step import Step
 from tui import outline, possible
 from tui.backend import BackendError, CancelledAnswerError
 from tui.changes import described, said
-from tui.commands import Program
 from tui.document import Document
 from tui.keys import KEYS
 from tui.labels import sentence, shortened
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.possible import Refusal, Situation
-from tui.runs import RunSettings, no_room
-from tui.sampling_words import said_ignored
 from tui.screens.dialog import Sized
 from tui.session import Session
 from tui.widgets.inspector import Inspector
@@ -253,70 +248,3 @@ class SessionScreen(Sized, Screen[None]):
             self.inspector.capabilities = self.capabilities
             self.table.capabilities = self.capabilities
             self.table.vocab_size = self.session.loaded.vocab_size
-
-    # Running.
-
-    def write(
-        self,
-        text: str = "",
-        at: int | None = None,
-        new_ids: Sequence[int] = (),
-        length: int | None = None,
-        as_is: bool = False,
-    ) -> bool:
-        """Let the model continue after the path, new_ids and text; False after an error message.
-
-        at: cut the path to its first `at` tokens before. length: most tokens of a single branch,
-        instead of the settings for length and branches. as_is: in a chat, the text is not a turn.
-        """
-        if self.controls is None:
-            self.early_prompt = text
-            return True
-        settings = self.run_settings(length)
-        return settings is not None and self.begin_run(settings, text, at, new_ids, as_is)
-
-    def run_settings(self, length: int | None = None) -> RunSettings | None:
-        """The settings of a run; None after an error message, or while the program starts."""
-        if refused := self.refusal("write", ()):
-            self.complain(refused.reason)
-            return None
-        try:
-            return self.controls.settings(length) if self.controls else None
-        except UserError as error:
-            cast(Program, self.app).refuse(Refusal(shortened(sentence(str(error)))))
-            return None
-
-    def begin_run(
-        self,
-        settings: RunSettings,
-        text: str = "",
-        at: int | None = None,
-        new_ids: Sequence[int] = (),
-        as_is: bool = False,
-    ) -> bool:
-        """`write` with these settings; False after the reason why nothing can be written there."""
-        n = (len(self.document.path) if at is None else at) + len(new_ids)
-        adds = bool(text or new_ids or at is None)
-        if refused := no_room(n, self.session.loaded, settings, adds=adds):
-            self.complain(refused)
-            return False
-        if self._has_failed:  # its message would deny that the model answers again
-            self.app.clear_notifications()
-        self._say_ignored(settings.sampling)
-        self._selected_before = self.view.selected
-        run = self.session.run(settings, text, at, new_ids, as_is)
-        if at is not None:
-            self.show_text()
-        self.view.action_newest()
-        self.offer()
-        self.follow(run)
-        return True
-
-    def _say_ignored(self, sampling: Sampling) -> None:
-        """Say which settings of a run its server ignores, once for the same ones."""
-        found = self.capabilities.ignored(sampling)
-        if found and found != self._said_ignored:
-            self.notify(
-                said_ignored(found), severity="warning", markup=False, timeout=PROBLEM_SECONDS
-            )
-        self._said_ignored = found

@@ -14,13 +14,13 @@ from tui.changes import of_network, without
 from tui.commands import Program
 from tui.heat import influence
 from tui.labels import name_of
-from tui.screens.session_screen import SessionScreen
+from tui.screens.running import RunningScreen
 
 if TYPE_CHECKING:
     from tui.screens.inside import Chosen
 
 
-class TokenActions(SessionScreen):
+class TokenActions(RunningScreen):
     """Each action's conditions are in the table of possible actions."""
 
     _inside: Chosen | None = None

@@ -9,7 +9,7 @@ from textual.widgets import Checkbox, Input
 
 from tui.document import Document, Node
 from tui.runs import READY
-from tui.screens.session_screen import SessionScreen
+from tui.screens.running import RunningScreen
 from tui.special_tokens import has_special
 from tui.turns import Message, answer_start, message_at
 from tui.widgets.prompt import Prompt
@@ -23,7 +23,7 @@ _REFUSED = (
 )
 
 
-class TurnActions(SessionScreen):
+class TurnActions(RunningScreen):
     """Each action's conditions are in the table of possible actions."""
 
     _edited: tuple[Document, Node] | None = None

@@ -121,6 +121,12 @@ class Controls(SamplingFields):
             slider.value = values.get(slider.knob.name)
         self.post_message(self.Turned())
 
+    @on(Input.Submitted)
+    def _entered(self, event: Input.Submitted) -> None:
+        event.stop()
+        said = "A setting acts as soon as it is typed; Ctrl+G continues with it."
+        self.notify(said, markup=False)
+
     def action_field(self, by: int) -> None:
         """Go to the next (1) or previous (-1) setting."""
         inside = [each for each in self.screen.focus_chain if self in each.ancestors]
