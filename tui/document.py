@@ -6,7 +6,7 @@ To continue from the middle of a text starts a branch and keeps the old continua
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gpt.settings import Sampling
@@ -63,11 +63,12 @@ class Document:
         sampling: Sampling | None = None,
         changes: tuple[Intervention, ...] = (),
         after: Node | None = None,
+        older: Container[Node] | None = None,
     ) -> Node | None:
         """Add tokens after the path. If another branch has the same token, they join it.
 
-        after: add them after this token of any branch instead, and let the path as it is. Returns
-        the last token of them.
+        after: add them after this token of any branch instead, and let the path as it is. older:
+        they come before all their siblings but these. Returns the last token of them.
         """
         end = after or (self.path[-1] if self.path else None)
         self._changed(grows=end is not None and not end.children)
@@ -77,7 +78,7 @@ class Document:
             if same := tree.same(node, siblings):
                 same.become(node)
             else:
-                siblings.append(node)
+                siblings.insert(_place(siblings, older), node)
             end = same or node
             if after is None:
                 self._step_to(end)
@@ -325,3 +326,9 @@ class Document:
         drawn = drawn or [node.step.logprob for node in self.path]
         known = [logprob for logprob in drawn if logprob is not None]
         return -math.fsum(known), len(known)
+
+
+def _place(siblings: Sequence[Node], older: Container[Node] | None) -> int:
+    """Index of a new token among its siblings: the last, or after only the older ones."""
+    newer = (i for i, each in enumerate(siblings) if older is not None and each not in older)
+    return next(newer, len(siblings))

@@ -78,6 +78,8 @@ class Growth:
     def __init__(self, document: Document, request: Completion) -> None:
         self._document, self._request = document, request
         self._fork: Node | None = None
+        # A token of the first branch may come after the others' at the same place.
+        self._older = frozenset(document.nodes()) if request.branches > 1 else None
         self.tips: dict[int, Node] = {}
         """The last token of each branch that grows."""
 
@@ -96,6 +98,7 @@ class Growth:
             sampling=sampling,
             changes=request.changes,
             after=self.tips.get(branch, self._fork) if branch else None,
+            older=None if branch else self._older,
         )
         if last and not event.is_prompt:
             self.tips[branch] = last

@@ -124,6 +124,23 @@ async def test_branches_begin_at_one_place_and_each_has_the_next_seed() -> None:
     assert not session.growing
 
 
+async def test_the_text_on_the_screen_is_the_first_branch_whichever_token_comes_first() -> None:
+    class Late(FakeBackend):
+        async def complete(self, request: Completion) -> AsyncIterator[Event]:
+            yield Steps([token(0, "a", drawn=False)], is_prompt=True)
+            for branch in range(3):
+                yield Steps([token(1, "x")], False, branch)
+            for branch, text in ((1, "1"), (2, "2"), (0, "0")):
+                yield Steps([token(2, text)], False, branch)
+            yield Done("length", 6, 0.1)
+
+    session = session_of(Late())
+    for _ in range(2):  # the second time all of them are there
+        await all_of(session.run(RunSettings(Sampling(), 2, branches=3), "a", at=0))
+        assert session.document.text == "ax0"
+        assert branches_of(session) == ["ax0", "ax1", "ax2"]
+
+
 async def test_branches_that_begin_alike_are_one_until_they_part() -> None:
     class Alike(FakeBackend):
         async def complete(self, request: Completion) -> AsyncIterator[Event]:
