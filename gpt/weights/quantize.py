@@ -77,7 +77,7 @@ class Matrix(nn.Module):
         """The weight as compiled code reads it: bytes as words if those are multiplied at once."""
         if self.scale is None or self.weight.dim() > 2 or not words.are_fast():
             return self.weight
-        bits = 32 // (4 * self.shape[1] // self.weight.size(1))
+        bits = 8 * self.weight.size(1) // self.shape[1]
         size = self.shape[1] // self.scale.size(1)
         return self.weight.view(torch.int32) if words.fit(size, bits) else self.weight
 

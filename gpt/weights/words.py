@@ -44,7 +44,7 @@ dot4 = torch.ops.gpt_tui.dot4
 @cache
 def are_fast() -> bool:
     """Whether this processor multiplies words at once, and PyTorch's compiler fills vectors so."""
-    return torch.cpu._is_avx512_supported() and torch.cpu._is_vnni_supported()
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.cpu._is_vnni_supported()
 
 
 def fit(size: int, bits: int) -> bool:

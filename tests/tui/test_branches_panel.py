@@ -145,13 +145,15 @@ async def test_only_a_branch_that_ends_gets_a_name_and_the_panel_says_so() -> No
 
 
 async def test_another_branch_is_deleted_and_the_text_stays() -> None:
-    async with forked() as (_, pilot, screen):
+    async with forked() as (app, pilot, screen):
         await pilot.press("up", "s", "delete")
         await pilot.pause()
         assert screen.document.text == "[b]??" and screen.document.branch_count == 1
         screen.query_one(TokenView).focus()
         await pilot.press("z")
-        assert screen.document.text == "[b]hello" and screen.document.remark.is_starred
+        assert screen.document.text == "[b]??" and screen.document.branch_count == 2
+        assert any(branch.remark.is_starred for branch in screen.document.all_branches())
+        assert complaints(app)[-1].startswith("Restored in Branches")
         await pilot.press("t", "home", "delete")
         await pilot.pause()
         assert screen.document.text == ""

@@ -205,7 +205,7 @@ def test_a_model_that_cannot_be_had_is_said_so(monkeypatch: pytest.MonkeyPatch) 
     terminal = Terminal("no-such-model")
     assert terminal.end() == 1
     assert terminal.raw.startswith("there is no model 'no-such-model'; installed: shakespeare; ")
-    assert "shakespeare; looking on the Hugging Face hub" in terminal.raw
+    assert "shakespeare; looking for it on the Hugging Face hub" in terminal.raw
     assert "error: no-such-model is not on this machine" in terminal.raw
     assert "Traceback" not in terminal.raw
 

@@ -51,9 +51,12 @@ class PreferencesScreen(Dialog[None]):
                 yield _select("theme", themes, self.app.theme)
                 yield Label("heat map", markup=False)
                 yield _select("heat_map", HEAT_MAPS, preferences.heat_map)
-                yield Label("without colour", markup=False)
+                yield Label("heat marks", markup=False)
                 yield Tick(
-                    "also underline, bold, both", preferences.marks, id="marks", compact=True
+                    "underline and bold, besides colour",
+                    preferences.marks,
+                    id="marks",
+                    compact=True,
                 )
                 yield Label("copying", markup=False)
                 yield Tick(

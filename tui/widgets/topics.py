@@ -116,7 +116,7 @@ def _content(topic: Topic, width: int) -> Content:
     refused = command.refused() if command else None
     keys = f"{topic.keys}  ".ljust(_KEYS_WIDTH) if topic.keys else ""
     title = Content.assemble((keys, "bold"), topic.name)
-    said = [topic.sentence]
+    said = [topic.sentence] if topic.sentence else []
     said += [f"Not now: {refused.reason}"] if refused else []
     said += [topic.source] if topic.source else []
     is_wide = width >= _WIDE
@@ -126,7 +126,7 @@ def _content(topic: Topic, width: int) -> Content:
         said.insert(0, "")
     lines = [line for part in said for line in textwrap.wrap(part, width - indent) or [""]]
     if is_wide:
-        first, *rest = lines
+        first, *rest = lines or [""]
         title = title.pad_right(max(0, indent - title.cell_length)).append(first)
     else:
         rest = lines
