@@ -108,9 +108,13 @@ class GPTApp(KeysInOrder):
         with suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, lambda *_: end())
         await super().run_async(**options)
-        with suppress(ValueError):
-            # Everything is saved: Ctrl+C could only interrupt the interpreter's own end.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def exit(self, *arguments: Any, **options: Any) -> None:
+        """Leave. From now on Ctrl+C could only interrupt what is being saved."""
+        if not self.is_headless:
+            with suppress(ValueError):  # not the main thread
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+        super().exit(*arguments, **options)
 
     def end(self, status: int) -> None:
         """End with this exit status, as soon as the screen is complete; the first status stands."""
