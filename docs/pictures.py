@@ -25,7 +25,7 @@ SELECTED = ("tab", "home", *["right"] * TOKEN)
 WRITTEN = ("?Done: ", *SELECTED)
 """The run is complete, and a token is selected."""
 SLIDING = (
-    *("?context 0", "ctrl+p", "set slide", "?Set Slide context", "enter", " ", "escape"),
+    *("?context 0", "ctrl+p", "set slide", "?Tick: Slide context", "enter", " ", "escape"),
     *("ROMEO:", "enter", *WRITTEN),
 )
 """The same with a text that is longer than the context."""
