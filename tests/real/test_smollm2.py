@@ -98,7 +98,7 @@ def test_few_bits_cost_what_the_documents_say(result: ConversionResult) -> None:
     manifest = json.loads((result.directory / "manifest.json").read_text())
     cost = manifest["origin"]["divergence"]
     assert cost["float16"] < 1e-5 and cost["bfloat16"] < 1e-3
-    assert cost["int8"] < 2e-3 and cost["int4"] < 0.12
+    assert cost["int8"] < 2e-3 and cost["int4"] < 0.15
 
 
 def test_the_network(ours: Checkpoint) -> None:
