@@ -67,7 +67,7 @@ class Document:
     ) -> Node | None:
         """Add tokens after the path. If another branch has the same token, they join it.
 
-        after: add them after this token of any branch instead, and let the path as it is. older:
+        after: add them after this token of any branch instead, and leave the path as it is. older:
         they come before all their siblings but these. Returns the last token of them.
         """
         end = after or (self.path[-1] if self.path else None)
