@@ -209,8 +209,8 @@ TERMS = (
         "max tokens number run stop"),
     Term("context window",
         "The most tokens that the model can read at once. It does not know what stands before "
-        "them. When it is full, the model stops, unless \"Slide context when full\" is on, at the "
-        "end of the panel Sampling.",
+        "them. When it is full, the model stops; Enter then goes on without the oldest tokens, which "
+        "\"Slide context when full\" at the end of the panel Sampling does by itself.",
         "context length block size memory slide full"),
     Term("KV cache",
         "The keys and values of all tokens that were read, kept by every layer. With it a new "

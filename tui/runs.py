@@ -14,8 +14,8 @@ from tui.special_tokens import Segments, without_marks
 
 READY = State("Enter sends")
 SLIDE = 'Sampling: tick "Slide context when full"'
-CONTEXT_FULL = State(f"Context full. {SLIDE}")
-"""Holds as long as the text fills the context and the tick is off."""
+CONTEXT_FULL = State("Context full. Enter goes on without the oldest tokens")
+"""Holds as long as the text fills the context and the tick is off; Enter then ticks it."""
 FINISHED = {
     "length": "Done: {n} tokens",
     "eos": "Done: the model ended its text",

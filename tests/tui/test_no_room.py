@@ -67,6 +67,23 @@ async def test_the_last_place_of_the_context_may_still_be_replaced() -> None:
         assert screen.document.branch_count == 2
 
 
+async def test_enter_goes_on_in_a_full_context_as_the_screen_says() -> None:
+    backend = FakeBackend("h" * (FULL - 2))
+    app = app_with(backend, length=FULL)
+    async with running(app, (60, 20)) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, FULL)
+        await pilot.press("ctrl+g")  # after the last token that the context has room for
+        await pilot.pause()
+        assert complaints(app) == [screen.said] == [CONTEXT_FULL.message]
+        asked = len(backend.requests)
+        await pilot.press("enter")
+        await until_written(pilot, screen)
+        assert len(backend.requests) == asked + 1 and backend.requests[-1].slide
+        assert screen.controls and screen.controls.slide
+        assert len(screen.document.path) > FULL and screen.said != CONTEXT_FULL.message
+
+
 @pytest.mark.parametrize("key", ["r", "ctrl+g"])
 @pytest.mark.parametrize("error", [BackendError("no"), EngineDiedError("gone")], ids=repr)
 async def test_a_run_that_fails_at_once_leaves_the_text_and_the_cursor(

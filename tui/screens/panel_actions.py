@@ -21,8 +21,6 @@ _HIDDEN = {
 class PanelActions(LivePanels):
     """Each action's conditions are in the table of possible actions."""
 
-    _said = ""
-    """What the line below the prompt says."""
     _before_table: Widget | None = None
     """What the table of F2 took the focus from."""
 
@@ -118,11 +116,6 @@ class PanelActions(LivePanels):
 
     # What the line below the prompt says.
 
-    def say(self, state: str) -> None:
-        """Show what the program is doing, below the prompt."""
-        self._said = state
-        super().say(state)
-
     def show_token(self) -> None:
         """Update everything that depends on the selected token or on the branch."""
         super().show_token()
@@ -135,7 +128,7 @@ class PanelActions(LivePanels):
         """Do not say that the context is full if it is not, or need not be."""
         loaded, controls = self.session.loaded, self.controls
         is_short = loaded and len(self.document.path) < loaded.block_size
-        if self._said == CONTEXT_FULL.message and (is_short or (controls and controls.slide)):
+        if self.said == CONTEXT_FULL.message and (is_short or (controls and controls.slide)):
             self.say(READY.message)
 
     # How a text is left.

@@ -10,7 +10,7 @@ from gpt.settings import Sampling
 from tui.commands import Program
 from tui.labels import sentence, shortened
 from tui.possible import Refusal
-from tui.runs import RunSettings, no_room
+from tui.runs import CONTEXT_FULL, RunSettings, no_room
 from tui.sampling_words import said_ignored
 from tui.screens.session_screen import PROBLEM_SECONDS, SessionScreen
 
@@ -57,10 +57,15 @@ class RunningScreen(SessionScreen):
         as_is: bool = False,
     ) -> bool:
         """`write` with these settings; False after the reason why nothing can be written there."""
+        if at is None and self.said == CONTEXT_FULL.message and self.controls:
+            self.controls.slide = True  # as the line below the prompt says
+            settings = settings._replace(slide=True)
         n = (len(self.document.path) if at is None else at) + len(new_ids)
         adds = bool(text or new_ids or at is None)
         if refused := no_room(n, self.session.loaded, settings, adds=adds):
             self.complain(refused)
+            if refused == CONTEXT_FULL.message:
+                self.say(refused)
             return False
         if self._has_failed:  # its message would deny that the model answers again
             self.app.clear_notifications()

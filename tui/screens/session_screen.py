@@ -59,6 +59,8 @@ class SessionScreen(Sized, Screen[None]):
         """The sampling settings, from a moment after the first frame."""
         self.early_prompt = ""
         """Prompt to send as soon as the sampling settings exist."""
+        self.said = ""
+        """What the line below the prompt says."""
         self._offered: list[bool | None] = []
         self._said_ignored: tuple[str, ...] = ()
         """Settings of the latest run that the server ignores."""
@@ -139,6 +141,7 @@ class SessionScreen(Sized, Screen[None]):
 
     def say(self, state: str) -> None:
         """Show what the program is doing, below the prompt."""
+        self.said = state
         # A plain string would be parsed as markup.
         self.prompt.border_subtitle = Content(one_line(state))
 
@@ -239,7 +242,13 @@ class SessionScreen(Sized, Screen[None]):
         status.perplexity = session.perplexity
         status.used = len(session.document.path)
         acting = said(session.document.changes)
-        status.inside = f"{acting} · K: whole network" if acting else ""
+        key = "" if self.prompt.has_focus else " · K: whole network"  # there, K is a letter
+        status.inside = acting and f"{acting}{key}"
+
+    def on_descendant_focus(self) -> None:
+        """Name the keys that act where the focus is; Textual calls it in every base class."""
+        if self.status.inside:
+            self.show_status()
 
     def show_model(self) -> None:
         """Update what depends on the model."""

@@ -202,6 +202,10 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         """Whether to continue when the context is full."""
         return self._slide_box.value
 
+    @slide.setter
+    def slide(self, is_on: bool) -> None:
+        self._slide_box.value = is_on
+
     @property
     def chat(self) -> bool:
         """Whether a prompt is a message of a chat."""
