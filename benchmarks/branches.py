@@ -2,11 +2,11 @@
 
     .venv/bin/python -m benchmarks.branches [--rounds 5] [--threads 2] [--prompt 64]
 
-Random weights of GPT-2 124M in each dtype. One branch alone, with compiled code and without, and
-2, 4, 8 and 16 at once take turns in every round. Figures are medians of all branches' tokens per
-second, with the full read-out of every token; the prompt is read before. `parts` are milliseconds
-of one step of 8 branches: the network, the product with the output matrix, the read-out, and
-drawing. --processor-time measures the time of one thread, on a machine that is not idle.
+Random weights of GPT-2 124M in each dtype. One branch alone, and 2, 4, 8 and 16 at once, with
+compiled code and without, take turns in every round. Figures are medians of all branches' tokens
+per second, with the full read-out of every token; the prompt is read before. `parts` are
+milliseconds of one step of 8 branches: the network, the distributions, drawing, and the read-out.
+--processor-time measures the time of one thread, on a machine that is not idle.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +30,17 @@ from gpt import checkpoint
 from gpt.context import Context, Continuations
 from gpt.draw import choose
 from gpt.fast.branches import Branch, branches
-from gpt.fast.cpu_step import CpuBuild
+from gpt.fast.cpu_build import CpuBuild
 from gpt.generate import generate
 from gpt.limits import Limits
-from gpt.prediction import Prediction, predict, read_out
+from gpt.prediction import Prediction, read_out
 from gpt.settings import Sampling
 from gpt.weights.products import packed_is_faster
 
 DRAWN = 32
 AT_ONCE = (2, 4, 8, 16)
 CLOCK: Callable[[], float] = time.perf_counter
-PARTS = ("network", "logits", "distribution", "draw", "read-out")
+PARTS = ("network", "distribution", "draw", "read-out")
 SAMPLING = Sampling(temperature=0.8, top_k=50)
 
 
@@ -72,13 +73,12 @@ def parts(context: Context, ids: list[int], n: int = 8) -> dict[str, float]:
         times = [CLOCK()]
         states, rows = tree.read(rows, new), list(range(n))
         times.append(CLOCK())
-        logits = context.raw_logits(torch.cat(states))
-        times.append(CLOCK())
-        prediction = predict(logits)
+        prediction = context.predict(*(each[-1] for each in states))
         times.append(CLOCK())
         for i in rows:
             own = Prediction(*(each[i : i + 1] for each in prediction))
-            choose(own, SAMPLING.branch(i), ids, step)
+            compiled = context.step.race if context.step else None
+            choose(own, SAMPLING.branch(i), ids, step, compiled)
         times.append(CLOCK())
         read_out(prediction, [5] * n, 10)
         times.append(CLOCK())
@@ -92,17 +92,23 @@ def measured(directory: Path, dtype: str, ids: list[int], rounds: int) -> dict[s
     is_packed = dtype == "int8 packed"
     name = dtype.partition(" ")[0]
     loaded = checkpoint.load(directory, "cpu", name, packed=is_packed)
-    eager, compiled = loaded.new_context(), loaded.new_context()
-    measures = {"1 alone, eager": lambda: tokens_per_second(eager, ids, 1)}
+    contexts = {"eager": loaded.new_context()}
     if not is_packed:
+        compiled = loaded.new_context()
         build = CpuBuild(compiled, name)
         build.start(build=True)
         build.wait()
+        build.want_branches()
+        build.wait()
         if build.is_installed:
-            measures["1 alone, compiled"] = lambda: tokens_per_second(compiled, ids, 1)
-    for n in AT_ONCE:
-        measures[f"{n} at once"] = lambda n=n: tokens_per_second(eager, ids, n)  # type: ignore[misc]
-    return {"tokens_per_second": in_turn(measures, rounds), "parts": parts(eager, ids)}
+            contexts["compiled"] = compiled
+    measures: dict[str, Callable[[], float]] = {
+        f"{n} at once, {kind}": partial(tokens_per_second, context, ids, n)
+        for kind, context in contexts.items()
+        for n in (1, *AT_ONCE)
+    }
+    steps = {kind: parts(context, ids) for kind, context in contexts.items()}
+    return {"tokens_per_second": in_turn(measures, rounds), "parts": steps}
 
 
 def main() -> None:

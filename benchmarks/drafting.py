@@ -40,7 +40,7 @@ from gpt.chat_template import read_template
 from gpt.context import Context
 from gpt.device import SMALL_PASS
 from gpt.draw import choose
-from gpt.fast.cpu_step import CpuBuild
+from gpt.fast.cpu_build import CpuBuild
 from gpt.generate import generate
 from gpt.limits import Limits
 from gpt.loaded import RunOptions, load_model

@@ -12,7 +12,7 @@ from benchmarks.other_programs import Program
 from gpt import checkpoint
 from gpt.checkpoint import Checkpoint
 from gpt.context import Context
-from gpt.fast.cpu_step import CpuBuild
+from gpt.fast.cpu_build import CpuBuild
 from gpt.generate import Limits, generate
 from gpt.settings import Sampling
 from gpt.weights.products import packed_is_faster

@@ -57,13 +57,13 @@ class KVCache:
         keys, values = memory[..., :end, :].to(k.dtype)  # (B, kv, length + T, hs)
         return keys, values
 
-    def layer_tensors(self) -> list[Tensor]:
+    def layer_tensors(self, n_new: int = 1) -> list[Tensor]:
         """Keys of layer 0, values of layer 0, keys of layer 1 and so on, (kv, capacity, hs) each.
 
-        They are the whole memory of the first sequence, with room for one more token, for compiled
-        code that writes the next token itself.
+        They are the whole memory of the first sequence, with room for n_new more tokens, for
+        compiled code that writes the next ones itself.
         """
-        self._reserve(self.length + 1, self._dtype or torch.float32, torch.device("cpu"))
+        self._reserve(self.length + n_new, self._dtype or torch.float32, torch.device("cpu"))
         if not self._layer_tensors:
             self._layer_tensors = list(self._memory[:, :, 0].flatten(0, 1).unbind(0))
         return self._layer_tensors

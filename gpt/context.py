@@ -24,18 +24,25 @@ PREFILL = 256
 
 
 class FastStep(Protocol):
-    """The network for one more token of one sequence, as machine code (gpt/fast/cpu_step.py)."""
+    """The network for single tokens, as machine code (gpt/fast/cpu_step.py)."""
 
     def hidden(self, token_id: int, cache: KVCache) -> Tensor:
         """→ (E). Afterwards the cache is one token longer."""
+
+    def rows(self, ids: Tensor, at: Tensor, cache: KVCache, mask: Tensor) -> list[Tensor] | None:
+        """The newest tokens of several branches → (E) each; None if there is no code for it.
+
+        ids: (N). at: (N) their positions. cache: gets the N tokens. mask: bool (N, S) which tokens
+        of the cache each sees, with the N new ones.
+        """
 
     def race(
         self, scores: Tensor, ids: Tensor, settings: Tensor, key: Tensor, all_scores: Tensor
     ) -> tuple[Tensor, Tensor]:
         """As gpt.draw.race, for all tokens or for the most probable ones of a Prediction."""
 
-    def prediction(self, hidden: Tensor) -> Prediction | None:
-        """For the hidden state (E) that was computed last; None for any other."""
+    def prediction(self, *hidden: Tensor) -> Prediction | None:
+        """For the hidden states (E) that were computed last, all of them; None for any others."""
 
 
 class FastDraw(Protocol):
@@ -160,10 +167,10 @@ class Context:
         self.hidden.append(hidden)
         self.cache.advance(1)
 
-    def predict(self, hidden: Tensor) -> Prediction:
-        """The next token's distribution after a position with this hidden state (E)."""
-        known = self.step.prediction(hidden) if self.step else None
-        return predict(self.raw_logits(hidden[None])) if known is None else known
+    def predict(self, *hidden: Tensor) -> Prediction:
+        """The next token's distribution after each position with these hidden states (E)."""
+        known = self.step.prediction(*hidden) if self.step else None
+        return predict(self.raw_logits(torch.stack(hidden))) if known is None else known
 
     @torch.inference_mode()
     def raw_logits(self, hidden: Tensor) -> Tensor:
@@ -195,7 +202,7 @@ class Continuations:
 
     def __init__(self, context: Context, n_tokens: int) -> None:
         """They follow the first n tokens of the context, which must stay until the first `read`."""
-        self._model, self._device = context.model, context._device
+        self._context, self._device = context, context._device
         self._cache = TreeCache(context.cache, n_tokens)
         self._lengths = [n_tokens]
         """For each continuation, its tokens with those of the text."""
@@ -219,10 +226,13 @@ class Continuations:
         positions = [range(start, start + n) for start, n in zip(lengths, sizes, strict=True)]
         flat = torch.tensor([[i for each in part for i in each] for part in (ids, positions)])
         flat = flat.to(self._device)  # (2, T of all)
-        self._cache.mask = mask
-        hidden = self._model.hidden(flat[:1], self._cache, flat[1])[0]  # (T of all, E)
         self._visible = mask[repeats.cumsum(0) - 1]
         self._lengths = [start + n for start, n in zip(lengths, sizes, strict=True)]
+        step = self._context.step if max(sizes) == 1 else None
+        if step and (states := step.rows(flat[0], flat[1], self._cache, mask)):
+            return [each[None] for each in states]
+        self._cache.mask = mask
+        hidden = self._context.model.hidden(flat[:1], self._cache, flat[1])[0]  # (T of all, E)
         return list(torch.split(hidden, sizes))
 
 

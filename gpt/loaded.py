@@ -16,7 +16,7 @@ from gpt.checkpoint import Checkpoint
 from gpt.context import Context
 from gpt.errors import UserError
 from gpt.fast.build import Build
-from gpt.fast.cpu_step import CpuBuild, is_code_expected
+from gpt.fast.cpu_build import CpuBuild, is_code_expected
 from gpt.fast.cuda_compile import CudaBuild
 from gpt.fast.cuda_graph import Graphs
 from gpt.models import Role

@@ -65,6 +65,9 @@ def load_model(args: argparse.Namespace) -> LoadedModel:
     notices = [loaded.notice]
     if loaded.build:
         loaded.build.wait()
+        if getattr(args, "branches", 1) > 1:
+            loaded.build.want_branches()
+            loaded.build.wait()
         notices.append(loaded.build.notice)
     for notice in filter(None, dict.fromkeys(notices)):
         print(f"note: {one_line(notice)}", file=sys.stderr)

@@ -13,10 +13,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from gpt.context import PREFILL, Context, Continuations
+from gpt.context import PREFILL, Context, Continuations, FastStep
 from gpt.generate import GrowingText, blocked, draw_next, generate
 from gpt.limits import Limits
-from gpt.prediction import Prediction, predict, read_out
+from gpt.prediction import Prediction, read_out
 from gpt.progress import NOBODY, Watcher
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -61,7 +61,7 @@ def branches(
             yield first + number, step
 
 
-_FASTER: WeakKeyDictionary[Context, dict[int, bool]] = WeakKeyDictionary()
+_FASTER: WeakKeyDictionary[FastStep, dict[int, bool]] = WeakKeyDictionary()
 """What `_is_faster_together` has measured for each number of branches."""
 
 
@@ -73,11 +73,11 @@ def _is_faster_together(context: Context, n: int) -> bool:
         return False
     if step is None:
         return True
-    known = _FASTER.setdefault(context, {})
+    known = _FASTER.setdefault(step, {})
     if n not in known:
         scratch = Context(context.model, context.tokenizer)
         scratch.read([0])
-        cache = scratch.fork(1)
+        cache, scratch.step = scratch.fork(1), step
 
         def alone() -> None:
             cache.truncate(1)
@@ -85,7 +85,7 @@ def _is_faster_together(context: Context, n: int) -> bool:
 
         def together() -> None:
             states = Continuations(scratch, 1).read([0] * n, [[0]] * n)
-            predict(context.raw_logits(torch.cat(states)))
+            scratch.predict(*(each[-1] for each in states))
 
         threads = torch.get_num_threads()
         seconds = [least_seconds(call, threads) for call in (together, alone)]
@@ -135,7 +135,7 @@ def _together(
     reader = _Reader(context, len(ids))
     states = [hidden[-1]] * len(wanted)
     while states:
-        prediction = predict(context.raw_logits(torch.stack(states)))  # of n rows
+        prediction = context.predict(*states)  # of n rows
         drawn = []
         for row, i in enumerate(alive):
             own = Prediction(*(each[row : row + 1] for each in prediction))

@@ -48,6 +48,14 @@ class Build(ABC):
     def install(self) -> None:
         """Use the code if it exists and computes the right numbers."""
 
+    def want_branches(self) -> None:  # noqa: B027 (other code draws branches as well)
+        """Start to build code for several branches, if there is such code."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether something is being built."""
+        return self._process is not None
+
     def poll(self) -> bool:
         """Install a build that has ended. Returns whether code is installed."""
         if self._process is not None and self._process.poll() is not None:

@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,14 @@ from torch.overrides import TorchFunctionMode
 from gpt.config import ModelConfig
 from gpt.draw import race, settings_tensor
 from gpt.fast.build import failure_note
-from gpt.fast.cpu_step import block_arguments, parameter_names, part_arguments
+from gpt.fast.cpu_step import (
+    ROWS,
+    batch_paths,
+    block_arguments,
+    is_intel,
+    parameter_names,
+    part_arguments,
+)
 from gpt.fast.inductor import prefetching, teach_dot4
 from gpt.model import Block, Rotation, rotary
 from gpt.prediction import TOP, predict
@@ -53,16 +61,26 @@ _INDUCTOR_OPTIONS = {
 }
 
 
-class _AttentionAsSums(TorchFunctionMode):
-    """Computes attention of one query by sums, which the compiler fuses with their neighbours."""
+class _PlainAttention(TorchFunctionMode):
+    """Computes attention in a way that is fast in compiled code for one sequence.
+
+    That of one query is sums, which the compiler fuses with their neighbours.
+    """
 
     def __torch_function__(  # type: ignore[no-untyped-def]
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ):
         if func is not nn.functional.scaled_dot_product_attention:
             return func(*args, **(kwargs or {}))
-        q, k, v = (each[0].float() for each in args[:3])  # (kv, nh / kv, hs), (kv, S, hs) twice
-        scores = (k[:, None] * (q * kwargs["scale"])[:, :, None]).sum(-1)  # (kv, nh / kv, S)
+        q, k, v = (each[0].float() for each in args[:3])  # (nh, T, hs), (kv, S, hs) twice
+        q, mask = q * kwargs["scale"], args[3]
+        if mask is not None:  # (T, S)
+            rows = q.view(len(k), -1, q.size(-1))  # (kv, nh T / kv, hs)
+            scores = (rows @ k.transpose(1, 2)).view(len(q), *mask.shape) + mask  # (nh, T, S)
+            weights = scores.softmax(-1).view(len(k), -1, mask.size(1))  # (kv, nh T / kv, S)
+            return (weights @ v).view(args[0].shape)
+        # Here q is (kv, nh / kv, hs).
+        scores = (k[:, None] * q[:, :, None]).sum(-1)  # (kv, nh / kv, S)
         weights = scores.softmax(-1)[..., None]  # (kv, nh / kv, S, 1)
         # Several sums at once keep a core busy while each waits for its last addition.
         sums = [(weights * part[:, None]).sum(2) for part in v.split(_HEAD_PART, -1)]
@@ -72,16 +90,17 @@ class _AttentionAsSums(TorchFunctionMode):
 class _LayerCache:
     """The memory of one layer; a block uses it as its KV cache."""
 
-    mask = None
-
-    def __init__(self, keys: Tensor, values: Tensor, length: int) -> None:
-        """keys, values: (kv, capacity, hs). length: tokens to attend to, with the new one."""
-        self._memory, self._length = (keys, values), length
+    def __init__(self, keys: Tensor, values: Tensor, seen: Tensor, rounding: torch.dtype) -> None:
+        """keys, values: (kv, capacity, hs). seen: as for a block. rounding: of keys and values."""
+        self._memory, self._length = (keys, values), seen.size(-1)
+        self.mask = seen if seen.dim() > 1 else None
+        self._rounding = rounding
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """k, v (1, kv, 1, hs) → all keys and values, (1, kv, S, hs) each."""
+        """k, v (1, kv, T, hs) → all keys and values, (1, kv, S, hs) each."""
+        n = k.size(2)
         for memory, new in zip(self._memory, (k, v), strict=True):
-            memory.narrow(1, self._length - 1, 1).copy_(new[0])
+            memory.narrow(1, self._length - n, n).copy_(new[0].to(self._rounding))
         keys, values = (
             memory.narrow(1, 0, self._length)[None].to(k.dtype) for memory in self._memory
         )
@@ -91,37 +110,39 @@ class _LayerCache:
 class _BlockStep(nn.Module):
     """A block with its weights and its cache as arguments."""
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, rounding: torch.dtype) -> None:
+        """rounding: what keys and values are rounded to."""
         super().__init__()
         self.block = [block]  # in a list, or its parameters would become this module's
         weights = dict(block.named_parameters())
         self.matrices = [name for name, weight in weights.items() if weight.dim() > 1]
         self.vectors = {name: len(weight) for name, weight in weights.items() if weight.dim() == 1}
+        self.rounding = rounding
 
     def forward(
         self,
         x: Tensor,
         keys: Tensor,
         values: Tensor,
-        lengths: Tensor,
+        seen: Tensor,
         rotation: Rotation | None,
         weights: list[Tensor],
     ) -> Tensor:
-        """x (1, 1, C), keys and values (kv, capacity, hs) → (1, 1, C).
+        """x (1, T, C), keys and values (kv, capacity, hs) → (1, T, C).
 
-        lengths: (S); its size is the number of tokens with the new one, because a compiled
-        function accepts only tensors. weights: from `block_arguments`.
+        seen: (S) for a single token; its size is the number of tokens with the new one, because a
+        compiled function accepts only tensors. (T, S) for those of branches, added to the scores.
+        weights: from `block_arguments`.
         """
-        length = lengths.size(0)
-        torch._check(length <= keys.size(1))  # type: ignore[no-untyped-call]
+        torch._check(seen.size(-1) <= keys.size(1))  # type: ignore[no-untyped-call]
         (block,) = self.block
         *matrices, scale_and_vectors = weights
         block.attn.scale = scale_and_vectors[0]  # type: ignore[assignment]
         parameters = dict(zip(self.matrices, matrices, strict=True))
         vectors = torch.split(scale_and_vectors[1:], list(self.vectors.values()))
         parameters.update(zip(self.vectors, vectors, strict=True))
-        cache = _LayerCache(keys, values, length)
-        with _AttentionAsSums():
+        cache = _LayerCache(keys, values, seen, self.rounding)
+        with _PlainAttention():
             y: Tensor = functional_call(block, parameters, (x, rotation, cache))
             return y
 
@@ -159,21 +180,22 @@ class _InputOrOutput(nn.Module):
         return hidden, *predict(model.logits(hidden[0]))
 
 
-def _export_block(config: ModelConfig, dtype: str) -> ExportedProgram:
+def _export_block(config: ModelConfig, dtype: str, n: int = 1) -> ExportedProgram:
+    """n: tokens of a call, each of another branch."""
     block = Block(config, 0).eval().requires_grad_(False)
     replace_linears(block, dtype)
-    shape = 2, config.n_kv, _EXAMPLE_CAPACITY, config.head_size
-    memory = torch.zeros(shape, dtype=CACHE_DTYPES[dtype])
-    rotation = None
-    if config.positions == "rotary":
-        rotation = rotary(torch.arange(1), config)
+    shape, stored = (config.n_kv, _EXAMPLE_CAPACITY, config.head_size), CACHE_DTYPES[dtype]
+    keys, values = torch.zeros(2, *shape, dtype=stored if n == 1 else torch.float32)
+    rotation = rotary(torch.arange(n), config) if config.positions == "rotary" else None
     weights = block_arguments(block)
-    x, lengths = torch.zeros(1, 1, config.n_embd), torch.zeros(_EXAMPLE_LENGTH)
-    example = (x, memory[0], memory[1], lengths, rotation, weights)
-    capacity, length = (Dim(name, min=2, max=_LONGEST) for name in ("capacity", "S"))
+    x = torch.zeros(1, n, config.n_embd)
+    seen = torch.zeros(_EXAMPLE_LENGTH) if n == 1 else torch.zeros(n, _EXAMPLE_LENGTH)
+    capacity, length = (Dim(name, min=2 * n, max=_LONGEST) for name in ("capacity", "S"))
     fixed = None if rotation is None else (None, None)
-    dynamic = (None, {1: capacity}, {1: capacity}, {0: length}, fixed, [None] * len(weights))
-    return export(_BlockStep(block), example, dynamic_shapes=dynamic)
+    sizes = {seen.dim() - 1: length}
+    dynamic = (None, {1: capacity}, {1: capacity}, sizes, fixed, [None] * len(weights))
+    step = _BlockStep(block, stored)
+    return export(step, (x, keys, values, seen, rotation, weights), dynamic_shapes=dynamic)
 
 
 def _export_input(config: ModelConfig, dtype: str) -> ExportedProgram:
@@ -181,9 +203,10 @@ def _export_input(config: ModelConfig, dtype: str) -> ExportedProgram:
     return export(step, (torch.zeros(2, dtype=torch.long), step.weights))
 
 
-def _export_output(config: ModelConfig, dtype: str) -> ExportedProgram:
+def _export_output(config: ModelConfig, dtype: str, n: int = 1) -> ExportedProgram:
+    """n: as for a block."""
     step = _InputOrOutput(config, dtype, "output")
-    return export(step, (torch.zeros(1, 1, config.n_embd), step.weights))
+    return export(step, (torch.zeros(1, n, config.n_embd), step.weights))
 
 
 class _Race(nn.Module):
@@ -214,6 +237,8 @@ EXPORTS: dict[str, Callable[[ModelConfig, str], ExportedProgram]] = {
     "input": _export_input,
     "block": _export_block,
     "output": _export_output,
+    "batch": partial(_export_block, n=ROWS),
+    "batch_output": partial(_export_output, n=ROWS),
     "race": _export_race,
     "race_of_all": _export_race_of_all,
 }
@@ -225,7 +250,10 @@ def build(part: str, config: ModelConfig, dtype: str, out: Path) -> None:
 
     if words.are_fast():
         teach_dot4()
-    with torch.no_grad(), prefetching(), _scratch(out.parent) as scratch:
+    # Intel's processors do not prefetch by themselves across the end of a page of 4 KiB. AMD's do,
+    # and single sums are faster without; a loop of eight is too long for them to look ahead.
+    prefetches = is_intel() or part in batch_paths(config, dtype)
+    with torch.no_grad(), prefetching(prefetches), _scratch(out.parent) as scratch:
         program = EXPORTS[part](config, dtype)
         package = aoti_compile_and_package(
             program,

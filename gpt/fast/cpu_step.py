@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt.cache import KVCache
-from gpt.compiler import compiler, zig
 from gpt.config import ModelConfig
-from gpt.context import Context
-from gpt.draw import choose
-from gpt.fast import zig_compiler
-from gpt.fast.build import Build, cache_directory, code_path, failure_note, mark_used
-from gpt.model import GPT, Block
+from gpt.fast.build import code_path
+from gpt.model import GPT, Block, rotary
 from gpt.prediction import TOP, Prediction
-from gpt.settings import Sampling
+from gpt.weights import words
+from gpt.weights.groups import group_size
 from gpt.weights.quantize import Matrix
 
 _SOURCES = (
@@ -44,8 +42,8 @@ _INPUT_AND_OUTPUT_FIELDS = (
 """The same for the code before the first block and after the last one."""
 _PREFIXES = {"input": ("wte.", "proj_in.", "wpe."), "output": ("ln_f.", "proj_out.")}
 """Parameters that the code before and after the blocks needs: how their names start."""
-_TOLERANCE = 0.05
-"""Largest error that counts as rounding, relative to the logits. A mistake causes about 1."""
+ROWS = 8
+"""Tokens that the code for several branches reads at once."""
 
 
 def library_paths(config: ModelConfig, dtype: str) -> dict[str, Path]:
@@ -54,21 +52,39 @@ def library_paths(config: ModelConfig, dtype: str) -> dict[str, Path]:
     File names are digests of everything that the code depends on: what is compiled, with which
     compiler, for which processor and how many threads.
     """
-    common = {"processor": _processor(), "threads": torch.get_num_threads(), "dtype": dtype}
-    values = config.to_dict()
     parts = {
         "input": _INPUT_AND_OUTPUT_FIELDS,
         "block": _BLOCK_FIELDS,
         "output": _INPUT_AND_OUTPUT_FIELDS,
+        "race": ["vocab_size"],
+        "race_of_all": ["vocab_size"],
     }
-    parts |= {"race": ["vocab_size"], "race_of_all": ["vocab_size"]}
-    if not config.n_layer:
-        del parts["block"]
     if config.vocab_size <= TOP:
         del parts["race_of_all"]
+    return _paths(config, dtype, parts)
+
+
+def batch_paths(config: ModelConfig, dtype: str) -> dict[str, Path]:
+    """The same for the code that reads a token of each of several branches.
+
+    There is none unless weights are multiplied as words of bytes: sums of floats take longer than
+    PyTorch's products.
+    """
+    bits = {"int8": 8, "int4": 4}.get(dtype)
+    if not (bits and words.are_fast() and words.fit(group_size(config.n_embd, bits), bits)):
+        return {}
+    parts = {"batch": _BLOCK_FIELDS, "batch_output": _INPUT_AND_OUTPUT_FIELDS}
+    return _paths(config, dtype, parts)
+
+
+def _paths(config: ModelConfig, dtype: str, parts: dict[str, list[str]]) -> dict[str, Path]:
+    """parts: name → fields of the configuration that its code depends on."""
+    common = {"processor": _processor(), "threads": torch.get_num_threads(), "dtype": dtype}
+    values = config.to_dict()
     return {
         part: code_path(part, ".so", _SOURCES, common | {name: values[name] for name in names})
         for part, names in parts.items()
+        if config.n_layer or part not in ("block", "batch")
     }
 
 
@@ -124,14 +140,26 @@ def part_arguments(part: str, model: GPT) -> list[Tensor]:
 
 
 class CompiledStep:
-    """Runs the network for one more token of one sequence, as `GPT.hidden` and `predict` do."""
+    """Runs the network for one more token of one sequence, or for one of each of several branches.
 
-    def __init__(self, model: GPT, dtype: str) -> None:
-        """Raises RuntimeError if a library cannot be loaded."""
-        runner = _runner()
+    It computes what `GPT.hidden` and `predict` do.
+    """
+
+    def __init__(
+        self, model: GPT, dtype: str, want_batch: Callable[[], object] = lambda: None
+    ) -> None:
+        """want_batch: called when code for branches is asked for that does not exist.
+
+        Raises RuntimeError if a library cannot be loaded.
+        """
+        load = runner()
         paths = library_paths(model.config, dtype)
+        batch = batch_paths(model.config, dtype)
+        self.has_batch = bool(batch) and all(path.exists() for path in batch.values())
+        """Whether there is code for branches."""
         self._run: dict[str, Callable[[list[Tensor]], list[Tensor]]] = {
-            part: runner(str(path), 1).run for part, path in paths.items()
+            part: load(str(path), 1).run
+            for part, path in (paths | batch if self.has_batch else paths).items()
         }
         self._weights = {part: part_arguments(part, model) for part in _PREFIXES}
         self._blocks = [block_arguments(cast(Block, block)) for block in model.h]
@@ -140,8 +168,11 @@ class CompiledStep:
         """(2) the same memory as a tensor."""
         self._lengths = torch.zeros(model.config.block_size)
         """A slice of it passes the number of tokens to a block, which uses only its size."""
-        self._last: tuple[Tensor, Prediction] | None = None
-        """The hidden state that was computed last, and its prediction."""
+        self._model, self._want_batch = model, want_batch
+        self._last: list[Tensor] = []
+        """The hidden states (E) that were computed last."""
+        self._predictions: list[Prediction] = []
+        """Their predictions, of up to ROWS states each."""
 
     def hidden(self, token_id: int, cache: KVCache) -> Tensor:
         """→ hidden state (E). Afterwards the cache is one token longer."""
@@ -154,8 +185,48 @@ class CompiledStep:
             (x,) = self._run["block"]([x, keys, values, length, *rotation, *weights])
         cache.advance(1)
         hidden, *prediction = self._run["output"]([x, *self._weights["output"]])  # (1, 1, E)
-        self._last = hidden, Prediction(*prediction)
-        return hidden.view(-1)
+        self._last, self._predictions = [hidden.view(-1)], [Prediction(*prediction)]
+        return self._last[0]
+
+    def rows(self, ids: Tensor, at: Tensor, cache: KVCache, mask: Tensor) -> list[Tensor] | None:
+        """The newest tokens of several branches → their hidden states, (E) each.
+
+        ids: (N). at: (N) their positions. cache: gets the N tokens. mask: bool (N, S) which tokens
+        of the cache each sees, with the N new ones. None if there is no code for it.
+        """
+        if not self.has_batch:
+            self._want_batch()
+            self._want_batch = bool  # once is enough
+            return None
+        self._last, self._predictions = [], []
+        for first in range(0, len(ids), ROWS):
+            part = slice(first, first + ROWS)
+            self._batch(ids[part], at[part], cache, mask[part])
+        return self._last
+
+    def _batch(self, ids: Tensor, at: Tensor, cache: KVCache, mask: Tensor) -> None:
+        """As `rows`, for at most ROWS tokens. The code reads ROWS, of which the last are unused."""
+        n, model = len(ids), self._model
+        length = cache.length + ROWS
+        seen = torch.full((ROWS, length), -torch.inf)  # added to scores
+        seen[:n].masked_fill_(F.pad(mask[:, : cache.length + n], (0, ROWS - n)), 0)
+        seen[n:] = seen[0]
+        ids, at = (F.pad(each, (0, ROWS - n)) for each in (ids, at))
+        x = model.proj_in(model.wte(ids))
+        rotation: tuple[Tensor, ...] = ()
+        if model.config.positions == "learned":
+            x = x + model.wpe(at)
+        else:
+            rotation = rotary(at, model.config)
+        x = x[None]  # (1, ROWS, C)
+        memory = iter(cache.layer_tensors(ROWS))
+        for weights in self._blocks:
+            keys, values = next(memory), next(memory)
+            (x,) = self._run["batch"]([x, keys, values, seen, *rotation, *weights])
+        cache.advance(n)
+        hidden, *prediction = self._run["batch_output"]([x, *self._weights["output"]])
+        self._last += hidden[0, :n].unbind(0)
+        self._predictions.append(Prediction(*(each[:n] for each in prediction)))
 
     def race(
         self, scores: Tensor, ids: Tensor, settings: Tensor, key: Tensor, all_scores: Tensor
@@ -165,132 +236,19 @@ class CompiledStep:
         token, final = self._run[part]([scores, ids, settings, key, all_scores])
         return token, final
 
-    def prediction(self, hidden: Tensor) -> Prediction | None:
-        """For the hidden state (E) that was computed last; None for any other."""
-        # `_last` keeps its memory alive, so no other tensor has the same address.
-        if self._last is None or hidden.data_ptr() != self._last[0].data_ptr():
+    def prediction(self, *hidden: Tensor) -> Prediction | None:
+        """For the hidden states (E) that were computed last, all of them; None for any others."""
+        # `_last` keeps their memory alive, so no other tensor has the same address.
+        if [each.data_ptr() for each in hidden] != [each.data_ptr() for each in self._last]:
             return None
-        return self._last[1]
+        if len(self._predictions) > 1:
+            self._predictions = [Prediction(*map(torch.cat, zip(*self._predictions, strict=True)))]
+        return self._predictions[0]
 
 
-def _runner() -> Any:
+def runner() -> Any:
     """The class that loads machine code; None if this version of torch has none.
 
     It is an internal class of torch. To import torch._inductor would take a second.
     """
     return getattr(getattr(torch._C, "_aoti", None), "AOTIModelContainerRunnerCpu", None)
-
-
-def _missing(config: ModelConfig, dtype: str) -> dict[str, Path]:
-    """Those of `library_paths` that do not exist."""
-    paths = library_paths(config, dtype)
-    return {part: path for part, path in paths.items() if not path.exists()}
-
-
-def _can_build(missing: dict[str, Path]) -> bool:
-    return bool(compiler()) and not any(failure_note(path).exists() for path in missing.values())
-
-
-def is_code_expected(config: ModelConfig, dtype: str, *, build: bool) -> bool:
-    """Whether there is machine code for such a network, or a CpuBuild would build it.
-
-    build: whether it may build.
-    """
-    missing = _missing(config, dtype)
-    return _runner() is not None and (not missing or (build and _can_build(missing)))
-
-
-class CpuBuild(Build):
-    """The machine code for a context, see CompiledStep."""
-
-    def __init__(self, context: Context, dtype: str) -> None:
-        super().__init__()
-        self._context, self._dtype = context, dtype
-
-    def start(self, *, build: bool) -> None:
-        """Install the code if it exists; else start to build it, if build is true and it can."""
-        config = self._context.config
-        missing = _missing(config, self._dtype)
-        if not missing:
-            self.install()
-        elif not build:
-            return
-        elif not compiler():
-            self.notice = zig_compiler.offer(self._context.model, cache_directory())
-        elif _runner() is None:
-            self.notice = _cannot_run("it has no AOTIModelContainerRunnerCpu")
-        elif not _can_build(missing):
-            self.notice = _build_failed(missing)
-        else:
-            request = {
-                "config": config.to_dict(),
-                "dtype": self._dtype,
-                "threads": torch.get_num_threads(),
-                "parts": {part: str(path) for part, path in missing.items()},
-            }
-            self.run("gpt.fast.cpu_compile", request, **_environment())
-
-    @property
-    def is_installed(self) -> bool:
-        """Whether the context uses compiled code."""
-        return self._context.step is not None
-
-    def install(self) -> None:
-        """Let the context use the code for single tokens, if it computes what the model does."""
-        if missing := _missing(self._context.config, self._dtype):
-            self.notice = _build_failed(missing)
-            return
-        try:
-            step = CompiledStep(self._context.model, self._dtype)
-            if _agrees(step, self._context.model):
-                self._context.step = step
-                mark_used(library_paths(self._context.config, self._dtype).values())
-        except Exception as error:  # damaged, or another version of torch calls it differently
-            self.notice = _cannot_run(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
-
-
-def _environment() -> dict[str, str]:
-    """Environment variables with which PyTorch builds code one file at a time, by our compiler."""
-    threads = {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
-    program = compiler()
-    if program is None or program != zig():
-        return threads
-    # It builds its C++ library once, which the cache keeps.
-    return threads | {
-        "CXX": str(zig_compiler.install(cache_directory())),
-        "ZIG_GLOBAL_CACHE_DIR": str(cache_directory() / "zig"),
-    }
-
-
-def _cannot_run(why: str) -> str:
-    return (
-        f"this version of PyTorch ({torch.__version__}) cannot run the model's machine code "
-        f"({why}); the model runs without it"
-    )
-
-
-def _build_failed(missing: dict[str, Path]) -> str:
-    notes = [note for path in missing.values() if (note := failure_note(path)).exists()]
-    reason = f" ({notes[0]} says why)" if notes else ""
-    return f"the model's machine code could not be built{reason}; the model runs without it"
-
-
-@torch.inference_mode()
-def _agrees(step: CompiledStep, model: GPT) -> bool:
-    """Whether both compute the same logits, except for rounding, and draw the same tokens."""
-    caches = [model.new_cache() for _ in range(2)]
-    for token_id in range(min(3, model.config.vocab_size, model.config.block_size)):
-        ids = torch.tensor([[token_id]])
-        expected = model.logits(model.hidden(ids, caches[0]))[0, 0]
-        found = step.prediction(step.hidden(token_id, caches[1]))
-        if found is None:
-            return False
-        for top_k in (len(found.top_ids[0]) - 1, 0):
-            sampling = Sampling(top_k=top_k, seed=token_id)
-            eager, compiled = (choose(found, sampling, [], 0, race) for race in (None, step.race))
-            if eager.token_id != compiled.token_id:
-                return False
-        expected, logits = (each - each.mean() for each in (expected, found.logits[0]))  # (V)
-        if not (logits - expected).norm() <= _TOLERANCE * expected.norm():
-            return False
-    return True

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from gpt.fast.cpu_step import is_intel
 from gpt.weights import words
 
 _PREFETCH_BYTES = 2048
@@ -51,14 +50,13 @@ def teach_dot4() -> None:
 
 
 @contextmanager
-def prefetching() -> Iterator[None]:
-    """Let Inductor add a prefetch to each vector load in a loop over a matrix.
+def prefetching(wanted: bool) -> Iterator[None]:
+    """Let Inductor add a prefetch to each vector load in a loop over a matrix, if that is wanted.
 
-    A processor prefetches by itself, Intel's not across the end of a page of 4 KiB. On AMD's, loops
-    are faster without. Inductor cannot generate prefetches, so its method for loads is replaced.
-    If another version of Inductor has different internals, loops stay as they are.
+    Inductor cannot generate prefetches, so its method for loads is replaced. If another version of
+    it has different internals, loops stay as they are.
     """
-    if not is_intel():
+    if not wanted:
         yield
         return
     try:

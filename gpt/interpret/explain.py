@@ -121,13 +121,13 @@ def likely_paths(
     hidden = context.read(ids[start:])
     depth = min(depth, config.block_size - (len(ids) - start) + 1)
     continuations = Continuations(context, len(hidden))
-    logits = context.raw_logits(hidden[-1])[None]  # (1, V)
-    check_finite(float(logits.sum()), len(ids))
+    prediction = context.predict(hidden[-1])  # of one beam
+    check_finite(float(prediction.total), len(ids))
     alive, ended = [_Beam([], [])], list[_Beam]()
     for length in range(1, depth + 1):
         watcher.tell(f"length {length} of {depth} tokens")
-        logprobs = logits.log_softmax(-1)  # (beams, V)
-        so_far = torch.tensor([beam.total for beam in alive], device=logits.device)  # (beams)
+        logprobs = prediction.logprobs  # (beams, V)
+        so_far = torch.tensor([beam.total for beam in alive], device=logprobs.device)  # (beams)
         totals = (so_far[:, None] + logprobs).flatten()  # (beams · V)
         best = totals.topk(min(width, len(totals))).indices.tolist()
         rows_and_ids = [divmod(index, config.vocab_size) for index in best]
@@ -141,7 +141,7 @@ def likely_paths(
         if length == depth or not alive or watcher.cancelled():
             break
         states = continuations.read(rows, [[beam.ids[-1]] for beam in alive])  # (1, E) each
-        logits = context.raw_logits(torch.cat(states))
+        prediction = context.predict(*(each[-1] for each in states))
     found = sorted([*alive, *ended], key=lambda beam: -beam.total)[:width]
     bytes_of = context.tokenizer.token_bytes
     return [LikelyPath(tuple(b.ids), tuple(map(bytes_of, b.ids)), tuple(b.logprobs)) for b in found]

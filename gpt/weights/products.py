@@ -41,8 +41,8 @@ def product(
     than 8 bits do.
     """
     weight, is_single = matrix.weight, x.numel() == x.size(-1)
-    if torch.compiler.is_compiling():  # for one position; see gpt/fast/cpu_compile.py
-        y = _sums(x.reshape(-1), matrix).view(*x.shape[:-1], -1)
+    if torch.compiler.is_compiling():  # for a few positions; see gpt/fast/cpu_compile.py
+        y = _sums(x.reshape(-1, x.size(-1)), matrix).view(*x.shape[:-1], -1)
     elif weight.dtype == torch.float32:
         # oneDNN's sums are rounded less than MKL's for one position, and more for several.
         return (linear if is_single else F.linear)(x, weight, bias)
@@ -71,20 +71,27 @@ def _integer_product(x: Tensor, matrix: Matrix, *, exact: bool) -> Tensor:
 
 
 def _sums(x: Tensor, matrix: Matrix) -> Tensor:
-    """Products (out) with x (in) as sums over columns, for a compiler."""
+    """Products (N, out) with x (N, in) as sums over columns, for a compiler."""
     tensors = [each for each in (matrix.weight, matrix.scale, matrix.offset) if each is not None]
-    # Sums of several rows at once keep a core busy while each waits for its last addition.
-    # Only loops of equal length are fused, so the rest of a division by 4 is a fifth part.
-    equal = zip(*(torch.split(each, max(1, len(each) // 4)) for each in tensors), strict=True)
+    # Several sums at once keep a core busy while each waits for its last addition: of several
+    # positions, or of several rows. Only loops of equal length are fused, so the rest of a division
+    # by 4 is a fifth part.
+    size = len(matrix.weight) if len(x) > 1 else max(1, len(matrix.weight) // 4)
+    parts = list(zip(*(torch.split(each, size) for each in tensors), strict=True))
     are_words = matrix.weight.dtype == torch.int32
     of_kind = _SUMS[len(tensors), are_words]
-    read = words.digits(x, tensors[1].size(1)) if are_words else x
-    sums = torch.cat([of_kind(read, *parts) for parts in equal])
-    if isinstance(read, words.Digits):
-        sums = sums * read.step
+    if are_words:
+        digits = words.digits(x, tensors[1].size(1))
+        read = [words.Digits(*each) for each in zip(*digits, strict=True)]
+    else:
+        read = list(x)
+    sums = torch.stack([torch.cat([of_kind(each, *part) for part in parts]) for each in read])
+    if are_words:
+        sums = sums * digits.step
     if matrix.loud is None or matrix.columns is None:
         return sums
-    return sums + (matrix.loud.float() * x[matrix.columns]).sum(0)
+    loud = x[:, matrix.columns[:, 0], None]  # (N, loud, 1)
+    return sums + (matrix.loud.float() * loud).sum(1)
 
 
 def _sums_of_floats(x: Tensor, weight: Tensor) -> Tensor:

@@ -53,31 +53,35 @@ def fit(size: int, bits: int) -> bool:
 
 
 class Digits(NamedTuple):
-    """Activations of one position, as whole numbers."""
+    """Activations as whole numbers."""
 
     step: Tensor
+    """(…, 1)"""
     words: Tensor
-    """(2, groups, in / groups / 4 / lanes, lanes) high and low digits."""
+    """(…, 2, groups, in / groups / 4 / lanes, lanes) high and low digits."""
     sums: Tensor
-    """(2, groups, lanes) sums of -128 times the digits."""
+    """(…, 2, groups, lanes) sums of -128 times the digits."""
 
 
 def digits(x: Tensor, n_groups: int) -> Digits:
-    """x (in) float32 → its digits."""
-    largest = x.abs().amax()
+    """x (…, in) float32 → its digits, with one step for each position."""
+    largest = x.abs().amax(-1, keepdim=True)
     exact = x * (127 / largest)
     high = exact.round()
     low = ((exact - high) * _RADIX).round()
     # What is joined is computed once; without that, a loop over rows would compute it in each row.
-    found = torch.cat((_words(high), _words(low))).view(2, n_groups, -1, LANES)
-    signs = torch.full_like(found[0], _SIGNS)
-    sums = torch.cat([-_sum(signs, each) for each in found]).view(2, n_groups, LANES)
+    found = torch.cat((_words(high), _words(low)), -1)
+    found = found.view(*x.shape[:-1], 2, n_groups, -1, LANES)
+    sums = -_sum(torch.full_like(found, _SIGNS), found)
     # The step carries NaN and infinity on; if it is 0, any digits give 0.
-    return Digits(largest / 127, found, sums)
+    return Digits(largest / 127, found, torch.cat(torch.split(sums, 1, -3), -3))
 
 
 def sums_of_int8(x: Digits, words: Tensor, scale: Tensor) -> Tensor:
-    """int8 weights as words (n, in / 4), scales (n, groups) → products (n), in steps."""
+    """x of one position, int8 weights as words (n, in / 4), scales (n, groups) → products (n).
+
+    They are in steps.
+    """
     # Weights are made unsigned by adding 128; the sums begin with what takes that away again.
     unsigned = words.view(len(words), *x.words.shape[1:]) ^ _SIGNS
     high, low = (_sum(unsigned, *each) for each in zip(x.words, x.sums, strict=True))
@@ -111,6 +115,6 @@ def _sum(unsigned: Tensor, signed: Tensor, total: Tensor | None = None) -> Tenso
 
 
 def _words(digits: Tensor) -> Tensor:
-    """Whole numbers (n) → words (n / 4)."""
-    a, b, c, d = digits.to(torch.int32).view(-1, 4).unbind(-1)
+    """Whole numbers (…, n) → words (…, n / 4)."""
+    a, b, c, d = digits.to(torch.int32).view(*digits.shape[:-1], -1, 4).unbind(-1)
     return a & 255 | (b & 255) << 8 | (c & 255) << 16 | d << 24

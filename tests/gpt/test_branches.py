@@ -168,7 +168,10 @@ class Slow:
     def race(self, *arguments: Tensor) -> tuple[Tensor, Tensor]:
         return race(*arguments)
 
-    def prediction(self, hidden: Tensor) -> None:
+    def rows(self, *arguments: Tensor | KVCache) -> None:
+        return None
+
+    def prediction(self, *hidden: Tensor) -> None:
         return None
 
 

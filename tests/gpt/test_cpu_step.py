@@ -22,10 +22,11 @@ from torch._inductor.utils import fresh_cache, run_and_get_cpp_code
 from gpt.checkpoint import Checkpoint, load
 from gpt.compiler import compiler
 from gpt.config import ModelConfig
-from gpt.context import Context
+from gpt.context import Context, Continuations
 from gpt.draw import choose
 from gpt.fast import build, cpu_compile, cpu_step
-from gpt.fast.cpu_step import CompiledStep, CpuBuild, library_paths
+from gpt.fast.cpu_build import CpuBuild
+from gpt.fast.cpu_step import ROWS, CompiledStep, batch_paths, library_paths
 from gpt.fast.inductor import prefetching, teach_dot4
 from gpt.generate import Limits, generate
 from gpt.loaded import RunOptions, load_model
@@ -74,10 +75,11 @@ def network(variant: str, dtype: str) -> GPT:
     """A tiny random network."""
     # A vocabulary so large that the best tokens are searched in parts, and not a multiple of 4.
     size = 8203 if variant == "gpt2" else 29
-    fields = VARIANTS.get(variant, {"n_embd": 128})  # wide: its groups fill vectors of words
+    is_wide, kind = "wide" in variant, variant.removeprefix("wide").strip()
+    fields = VARIANTS.get(kind, {}) | ({"n_embd": 128} if is_wide else {})  # fills vectors of words
     model = random_model(n_layer=3, **{"vocab_size": size, **fields})
     model.wte.weight.mul_(0.3)
-    if variant == "wide":  # sums over more columns: smaller weights, or roundings grow
+    if is_wide:  # sums over more columns: smaller weights, or roundings grow
         for weight in model.parameters():
             weight.mul_(0.4)
     return model if dtype == "float32" else stored(model, dtype)
@@ -107,14 +109,12 @@ def test_small_integers_are_multiplied_four_at_once(dtype: str) -> None:
 
 @pytest.mark.slow
 @needs_compiler
-def test_loops_over_matrices_prefetch_on_intel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loops_over_matrices_prefetch_if_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "are_fast", lambda: False)
     matrix = matrix_of(torch.randn(64, 384), "int8")
-    monkeypatch.setattr("gpt.fast.inductor.is_intel", lambda: False)
-    with prefetching():
+    with prefetching(False):
         assert "__builtin_prefetch" not in code_of_product(matrix)
-    monkeypatch.setattr("gpt.fast.inductor.is_intel", lambda: True)
-    with prefetching():
+    with prefetching(True):
         lines = code_of_product(matrix).splitlines()
     loads = [line for line in lines if "<int8_t>::loadu" in line]
     prefetches = [line for line in lines if "__builtin_prefetch(in_ptr0 " in line]
@@ -204,6 +204,57 @@ def test_a_text_drawn_by_compiled_code_has_the_scores_of_the_network(
 
 @pytest.mark.slow
 @needs_compiler
+@pytest.mark.skipif(not words.are_fast(), reason="this processor has no AVX-512 VNNI")
+@pytest.mark.parametrize(("variant", "dtype"), [("wide llama", "int8"), ("wide", "int4")])
+def test_branches_are_read_by_code_that_is_built_when_they_are_first_drawn(
+    variant: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpt.cache._FIRST_CAPACITY", 4)
+    context, reference = (context_of(network(variant, dtype)) for _ in range(2))
+    built = cpu_build_of(context, dtype, build=True)
+    built.wait()
+    bound = 2e-3
+    text = [3, 1, 4, 1, 5]
+
+    def predictions() -> Iterator[tuple[Prediction, Prediction]]:
+        """Of branches that part, end and are more than a call reads: found and expected."""
+        trees = []
+        for each in (context, reference):
+            each.read(text)
+            trees.append(Continuations(each, len(text)))
+        rows = [0] * (ROWS + 3)
+        for step in range(4):
+            ids = [[(7 * step + i) % 29] for i in rows]
+            states = [[each[-1] for each in tree.read(rows, ids)] for tree in trees]
+            yield context.predict(*states[0]), reference.predict(*states[1])
+            rows = [0, 0, 2, 3] if step else [10, 9, *range(8)]
+
+    assert isinstance(context.step, CompiledStep)
+    assert not context.step.has_batch
+    for found, expected in predictions():  # by the network, meanwhile the code is being built
+        assert (found.logprobs - expected.logprobs).abs().max() < bound
+    assert built.is_running
+    built.wait()
+    assert isinstance(context.step, CompiledStep)
+    assert context.step.has_batch
+    with monkeypatch.context() as patched:
+        patched.setattr(context.model, "hidden", lambda *_: pytest.fail("it is not compiled"))
+        for found, expected in predictions():
+            assert found.logits.shape == expected.logits.shape
+            assert (found.logprobs - expected.logprobs).abs().max() < bound
+            torch.testing.assert_close(found.entropy, expected.entropy, atol=bound, rtol=0)
+            assert torch.equal(found.logprobs.gather(1, found.top_ids), found.top_logprobs)
+    # Wrong numbers are noticed when it is installed.
+    right = CompiledStep.rows
+    flipped = lambda *args: [each.flip(-1) for each in right(*args) or ()]  # noqa: E731
+    monkeypatch.setattr(CompiledStep, "rows", flipped)
+    built.install()
+    assert isinstance(context.step, CompiledStep)
+    assert not context.step.has_batch
+
+
+@pytest.mark.slow
+@needs_compiler
 def test_the_engine_builds_in_the_background_and_says_what_drew_the_tokens(
     tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,8 +284,8 @@ def test_code_that_computes_wrong_numbers_is_not_used(monkeypatch: pytest.Monkey
     cpu_build_of(context_of(model), "float32", build=True).wait()
     right = CompiledStep.prediction
 
-    def wrong(self: CompiledStep, hidden: torch.Tensor) -> Prediction | None:
-        found = right(self, hidden)
+    def wrong(self: CompiledStep, *hidden: torch.Tensor) -> Prediction | None:
+        found = right(self, *hidden)
         return None if found is None else found._replace(logits=found.logits.flip(-1))
 
     monkeypatch.setattr(CompiledStep, "prediction", wrong)
@@ -245,7 +296,7 @@ def test_without_a_build_or_a_compiler_there_is_no_code(monkeypatch: pytest.Monk
     model = context_of(network("gpt2", "bfloat16"))
     cpu_build = cpu_build_of(model, "bfloat16", build=False)
     assert not cpu_build.poll()
-    monkeypatch.setattr(cpu_step, "compiler", lambda: None)
+    monkeypatch.setattr("gpt.fast.cpu_build.compiler", lambda: None)
     cpu_build = cpu_build_of(model, "bfloat16", build=True)
     cpu_build.wait()
     assert not cpu_build.poll()
@@ -323,7 +374,7 @@ def test_a_torch_that_cannot_run_machine_code_says_so_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GPT_TUI_HOME", str(tmp_path))
-    monkeypatch.setattr(cpu_step, "compiler", lambda: "c++")
+    monkeypatch.setattr("gpt.fast.cpu_build.compiler", lambda: "c++")
     config = load(tiny_directory).model.config
     for path in library_paths(config, "float32").values() if built else ():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -392,8 +443,7 @@ def test_a_torch_without_these_internals_builds_code_without_prefetches_or_says_
             cpu_compile.main()
         assert "aoti_compile_and_package" in build.failure_note(library).read_text()
     else:
-        monkeypatch.setattr("gpt.fast.inductor.is_intel", lambda: True)
-        with prefetching():
+        with prefetching(True):
             pass
 
 
@@ -425,6 +475,8 @@ def test_different_code_has_different_paths() -> None:
     deeper = random_model(n_layer=5, vocab_size=31).config
     assert library_paths(deeper, "float32")["block"] == names[0]
     assert library_paths(deeper, "float32")["output"] != library_paths(config, "float32")["output"]
+    everything = library_paths(config, "int8") | batch_paths(config, "int8")
+    assert len(set(everything.values())) == len(everything)
 
 
 def test_a_field_that_changes_code_is_in_the_name_of_its_file() -> None:

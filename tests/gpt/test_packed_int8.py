@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpt import checkpoint, device, loaded
-from gpt.fast import cpu_step
+from gpt.fast import cpu_build
 from gpt.fast.build import failure_note
-from gpt.fast.cpu_step import is_code_expected, library_paths
+from gpt.fast.cpu_build import is_code_expected
+from gpt.fast.cpu_step import library_paths
 from gpt.loaded import RunOptions, load_model
 from gpt.tokenizer import CharTokenizer
 from gpt.weights import packed_int8, read
@@ -137,9 +138,9 @@ def test_compiled_code_is_expected_if_it_exists_or_can_be_built(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = random_model().config
-    monkeypatch.setattr(cpu_step, "compiler", lambda: None)
+    monkeypatch.setattr(cpu_build, "compiler", lambda: None)
     assert not is_code_expected(config, "int8", build=True)
-    monkeypatch.setattr(cpu_step, "compiler", lambda: "g++")
+    monkeypatch.setattr(cpu_build, "compiler", lambda: "g++")
     assert is_code_expected(config, "int8", build=True)
     assert not is_code_expected(config, "int8", build=False)
     paths = list(library_paths(config, "int8").values())
