@@ -209,7 +209,7 @@ TERMS = (
         "max tokens number run stop"),
     Term("context window",
         "The most tokens that the model can read at once. It does not know what stands before "
-        "them. When it is full, the model stops; Enter then goes on without the oldest tokens, which "
+        "them. When it is full, the model stops; Enter then goes on without the oldest tokens, as "
         "\"Slide context when full\" at the end of the panel Sampling does by itself.",
         "context length block size memory slide full"),
     Term("KV cache",

@@ -1,11 +1,14 @@
-"""Keys act in the order in which they are pressed.
+"""Keys act in the order in which they are pressed, also those of before the first frame.
 
 Textual sends a key to the widget with the focus, and reads the next one before that widget, or one
-around it, has acted. Keys that come in one read would go to a field that the first of them leaves.
+around it, has acted. Keys that come in one read would go to a field that the first of them leaves,
+and those that come before anything has the focus would be lost.
 """
 
 from __future__ import annotations
 
+import math
+import time
 from collections import deque
 from typing import Any
 
@@ -35,17 +38,33 @@ class KeysInOrder(App[Any]):
         """The key that some widget has still to act on."""
         self._typed = deque[events.Event]()
         """What came after it."""
+        self._drawn_at = math.inf
+        """When the first frame was drawn."""
         self._patience: Timer | None = None
+
+    def on_mount(self) -> None:
+        """Begin to read keys after the first frame."""
+        self.call_after_refresh(self._begin)
+
+    async def _begin(self) -> None:
+        self._drawn_at = time.monotonic()
+        await self._read_on()
 
     async def on_event(self, event: events.Event) -> None:
         """Hold back what is typed while a key is acting."""
         is_typed = isinstance(event, events.InputEvent | events.Paste) and not event.is_forwarded
-        if is_typed and self.acting:
+        if is_typed and self._drawn_at == math.inf:
+            self._typed.append(event)
+        elif is_typed and self.acting:
             self._typed.append(event)
             self._wait()
         elif is_typed and isinstance(event, events.Key):
             self.acting = event
-            await self.act(event)
+            if event.key == "ctrl+j" and event.time < self._drawn_at:
+                # Until this program read single keys, the terminal made this of an Enter.
+                await self.act(events.Key("enter", "\r"))
+            else:
+                await self.act(event)
             where = self.focused or self.screen if self.screen_stack else None
             if not (where and where.post_message(Acted(event))):
                 await self._read_on()

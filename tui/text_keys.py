@@ -106,9 +106,9 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
             help="Resample: draw this token once more with a new random number and continue; the "
                  "old text stays as a branch.",
             synonyms="resample reroll regenerate retry redo dice random again"),
-        Key("text.answer_again", "R", "screen.answer_again", "answer again",
-            help="Answer again: sample the last answer from its first token with other random "
-                 "numbers; the old answer stays as a branch.",
+        Key("text.answer_again", "R", "screen.answer_again", "write again",
+            help="Again: sample everything after your last words (in a chat, the last answer) with "
+                 "other random numbers; the old text stays as a branch.",
             synonyms="regenerate reroll retry redo chat reply response swipe again new"),
         Key("text.delete", "delete", "screen.delete", "delete from here", short="delete",
             help="Delete this token and everything after it; z brings it back.",

@@ -166,7 +166,10 @@ def test_a_broken_file_is_refused(changes: dict[str, object]) -> None:
 def test_an_export_says_what_was_changed() -> None:
     document = changed_document()
     export = Export(shown(document), "fake", datetime(2026, 1, 2))
-    words = "layer 2 head 1 muted, layer 3 steered by 1.5; layer 1 mlp replaced by its mean"
+    words = (
+        "layer 2 head 1 muted, layer 3 steered by 1.5 for 2 of 4 tokens; "
+        "layer 1 mlp replaced by its mean for 1 of 4 tokens"
+    )
     assert f"Inside the network: {words}." in to_markdown(export)
     page = to_html(export)
     assert f"inside the network: {words}" in page

@@ -59,6 +59,14 @@ def test_a_person_types_and_sees_tokens_arrive(start: Callable[..., Terminal]) -
     assert gone(engine)
 
 
+def test_what_is_typed_while_the_program_starts_is_sent(start: Callable[..., Terminal]) -> None:
+    # The shell's terminal is not raw yet: it makes a line feed of Enter.
+    terminal = start("--seed", "1", "-n", "12")
+    terminal.child.send("to be\r")
+    terminal.shows("Done: ", "context 17/32")
+    assert "1 token" not in terminal.text
+
+
 def test_ctrl_c_stops_and_the_text_stays(
     start: Callable[..., Terminal], tiny_directory: Path
 ) -> None:

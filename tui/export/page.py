@@ -103,7 +103,7 @@ def _section(part: Part, *, has_title: bool) -> str:
     title = f"<h2>{html.escape(part.title)}</h2>\n"
     note = html.escape(one_line(part.remark.note))
     settings = said_settings(part.settings, part.nodes)
-    inside = said_inside(part.inside)
+    inside = said_inside(part)
     facts = part.facts + (f"; {settings}" if settings else "")
     facts += f"; inside the network: {inside}" if inside else ""
     tokens = "".join(map(_token, part.nodes, part.shown))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from codecs import getincrementaldecoder
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -158,9 +159,12 @@ def said_settings(settings: Iterable[Sampling], nodes: Sequence[Node] = ()) -> s
     return "; ".join(found[:_SHOWN]) + _more(len(found))
 
 
-def said_inside(inside: Iterable[tuple[Intervention, ...]]) -> str:
-    """What was changed inside the network: "layer 3 head 2 muted; layer 6 steered by 2"."""
-    found = [described(changes) for changes in inside]
+def said_inside(part: Part) -> str:
+    """What was changed inside the network: "layer 3 head 2 muted for 5 of 60 tokens"."""
+    counts = Counter(node.changes for node in part.nodes if node.changes)
+    found = [
+        f"{described(changes)} for {n} of {len(part.nodes)} tokens" for changes, n in counts.items()
+    ]
     return "; ".join(found[:_SHOWN]) + _more(len(found))
 
 

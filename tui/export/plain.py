@@ -45,7 +45,7 @@ def _about(part: Part) -> list[str]:
     found = [f"{part.facts}."]
     if settings := said_settings(part.settings, part.nodes):
         found.append(f"Settings: {settings}.")
-    if inside := said_inside(part.inside):
+    if inside := said_inside(part):
         found.append(f"Inside the network: {inside}.")
     if part.remark.note:
         found.append(f"Note: `{code(one_line(part.remark.note))}`")

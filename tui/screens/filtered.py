@@ -68,6 +68,8 @@ class FilteredList(Dialog[T | None]):
         self.rows = list(rows)
         """All rows, whether they answer the filter or not."""
         self._shown: Sequence[Row[T]] = []
+        self._words: list[str] = []
+        """The words of the filter that they answer."""
 
     def compose(self) -> ComposeResult:
         """The field and the list."""
@@ -83,19 +85,28 @@ class FilteredList(Dialog[T | None]):
 
     @on(Input.Changed)
     def _narrow(self) -> None:
-        if self.query(OptionList):  # the screen may be closing
+        """Show what answers the filter; also before a key acts that comes before the message."""
+        # The screen may be closing.
+        if self.query(OptionList) and self._words != self._typed_words:
             self.options.highlighted = None
             self.fill()
+
+    @property
+    def _typed_words(self) -> list[str]:
+        return self.query_one(Field).value.casefold().split()
 
     def fill(self, wanted: Row[T] | None = None) -> None:
         """Show the rows that answer the filter, and highlight the wanted one; without one, the
         same place as before."""
-        words = self.query_one(Field).value.casefold().split()
+        self._words = words = self._typed_words
         found = [row for row in self.rows if all(map(row.answers, words))]
         self._shown = found[:MOST]
         here = found.index(wanted) if wanted in found else self.options.highlighted or 0
         self.options.clear_options()
         self.options.add_options(Option(Content(row.line)) for row in self._shown)
+        if not found:
+            said = "Nothing contains these words" if words else "Nothing here yet"
+            self.options.add_option(Option(said, disabled=True))
         self.options.highlighted = min(here, len(self._shown) - 1) if self._shown else None
         count = f"{len(found)} of {len(self.rows)}"
         if len(found) > MOST:
@@ -105,11 +116,13 @@ class FilteredList(Dialog[T | None]):
     @property
     def highlighted(self) -> Row[T] | None:
         """The highlighted row; None if no row answers the filter."""
+        self._narrow()
         index = self.options.highlighted
         return None if index is None else self._shown[index]
 
     def action_cursor(self, by: int) -> None:
         """Move in the list while the field has the focus."""
+        self._narrow()
         if self._shown:
             here = self.options.highlighted or 0
             self.options.highlighted = max(0, min(len(self._shown) - 1, here + by))

@@ -208,6 +208,9 @@ class MainScreen(
         elif self.table.display:
             self.action_waterfall()
         elif not self.leave_panel():
+            if self.prompt.has_focus and self.session.loaded:
+                where = "; Tab goes into the text" if self.document.path else ""
+                self.notify(f"There is nothing to stop or to close{where}.", markup=False)
             if self.view.has_focus and self.document.path:
                 self.prompt.say_where_letters_go()
             self.prompt.focus()

@@ -32,7 +32,7 @@ class RunningScreen(SessionScreen):
         instead of the settings for length and branches. as_is: in a chat, the text is not a turn.
         """
         if self.controls is None:
-            self.early_prompt = text
+            self.early_prompt = text or self.early_prompt
             return True
         settings = self.run_settings(length)
         return settings is not None and self.begin_run(settings, text, at, new_ids, as_is)
