@@ -146,9 +146,9 @@ class CompiledStep:
     """
 
     def __init__(
-        self, model: GPT, dtype: str, want_batch: Callable[[], object] = lambda: None
+        self, model: GPT, dtype: str, want_batch: Callable[[], object] | None = None
     ) -> None:
-        """want_batch: called when code for branches is asked for that does not exist.
+        """want_batch: called the first time that code for branches is asked for and missing.
 
         Raises RuntimeError if a library cannot be loaded.
         """
@@ -195,8 +195,9 @@ class CompiledStep:
         of the cache each sees, with the N new ones. None if there is no code for it.
         """
         if not self.has_batch:
-            self._want_batch()
-            self._want_batch = bool  # once is enough
+            want, self._want_batch = self._want_batch, None
+            if want:
+                want()
             return None
         self._last, self._predictions = [], []
         for first in range(0, len(ids), ROWS):
