@@ -65,18 +65,20 @@ class GPT(nn.Module):
         start = cache.length if cache else 0
         if at is None:
             at = start + torch.arange(ids.size(1), device=ids.device)  # (T)
-        x = self.proj_in(self.wte(ids))  # (B, T, C)
-        rotation = None
-        if self.config.positions == "learned":
-            x = x + self.wpe(at)  # (B, T, C)
-        else:
-            rotation = rotary(at, self.config)
+        x, rotation = self.embed(ids, at)  # (B, T, C)
         x = self.drop(x)
         for block in self.h:
             x = block(x, rotation, cache)  # (B, T, C)
         if cache:
             cache.advance(ids.size(1))
         return self.proj_out(self.ln_f(x))  # (B, T, E)
+
+    def embed(self, ids: Tensor, at: Tensor) -> tuple[Tensor, Rotation | None]:
+        """ids (…, T) at positions `at` (T) → residual stream (…, T, C), rotation if rotary."""
+        x = self.proj_in(self.wte(ids))  # (…, T, C)
+        if self.config.positions == "learned":
+            return x + self.wpe(at), None
+        return x, rotary(at, self.config)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (B, T, E) → logits (B, T, V)."""

@@ -116,23 +116,24 @@ def read_out(prediction: Prediction, chosen: Sequence[int], top: int) -> list[Re
     logprobs, best, best_ids = prediction.logprobs, prediction.top_logprobs, prediction.top_ids
     if top > best.size(-1):
         best, best_ids = logprobs.topk(min(top, logprobs.size(-1)), dim=-1)
-    top_logprobs, top_ids = best[:, :top].tolist(), best_ids[:, :top].tolist()
+    best_logprobs, ids = best.tolist(), best_ids.tolist()
     logprob: list[float] = [0.0] * len(chosen)
     rank = [0] * len(chosen)
     others = []  # rows whose token is not among the best, so that the whole vocabulary is searched
     for row, token_id in enumerate(chosen):
-        if token_id in top_ids[row]:
-            logprob[row] = top_logprobs[row][top_ids[row].index(token_id)]
-            rank[row] = top_logprobs[row].index(logprob[row]) + 1
+        if token_id in ids[row]:
+            logprob[row] = best_logprobs[row][ids[row].index(token_id)]
+            rank[row] = best_logprobs[row].index(logprob[row]) + 1
         else:
             others.append(row)
     if others:
         searched = logprobs if len(others) == len(chosen) else logprobs[others]  # (m, V)
-        ids = torch.tensor([chosen[row] for row in others], device=logprobs.device)
-        own = searched.gather(-1, ids[:, None])  # (m, 1)
+        wanted = torch.tensor([chosen[row] for row in others], device=logprobs.device)
+        own = searched.gather(-1, wanted[:, None])  # (m, 1)
         ranks = (searched > own).sum(-1) + 1  # (m)
         for row, value, place in zip(others, own[:, 0].tolist(), ranks.tolist(), strict=True):
             logprob[row], rank[row] = value, place
+    top_ids, top_logprobs = ([row[:top] for row in each] for each in (ids, best_logprobs))
     entropy = prediction.entropy.tolist()
     rows = zip(logprob, rank, entropy, top_ids, top_logprobs, strict=True)
     return [ReadOut(*row) for row in rows]

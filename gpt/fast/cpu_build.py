@@ -26,8 +26,13 @@ def _missing(paths: dict[str, Path]) -> dict[str, Path]:
     return {part: path for part, path in paths.items() if not path.exists()}
 
 
+def _notes(missing: dict[str, Path]) -> list[Path]:
+    """The files that say why some could not be built."""
+    return [note for path in missing.values() if (note := failure_note(path)).exists()]
+
+
 def _can_build(missing: dict[str, Path]) -> bool:
-    return bool(compiler()) and not any(failure_note(path).exists() for path in missing.values())
+    return bool(compiler()) and not _notes(missing)
 
 
 def is_code_expected(config: ModelConfig, dtype: str, *, build: bool) -> bool:
@@ -95,6 +100,7 @@ class CpuBuild(Build):
         try:
             step = CompiledStep(context.model, self._dtype, self.want_branches)
             if not _agrees(step, context.model):
+                self.notice = _cannot_run("its numbers are not the model's")
                 return
             step.has_batch = step.has_batch and _batch_agrees(step, context)
         except Exception as error:  # damaged, or another version of torch calls it differently
@@ -102,7 +108,10 @@ class CpuBuild(Build):
             return
         context.step = step
         mark_used(paths.values())
-        mark_used(batch_paths(context.config, self._dtype).values())
+        batch = batch_paths(context.config, self._dtype)
+        mark_used(batch.values())
+        if self._may_build and _notes(missing := _missing(batch)):
+            self.notice = _build_failed(missing, "for several branches ")
 
 
 def _environment() -> dict[str, str]:
@@ -125,10 +134,12 @@ def _cannot_run(why: str) -> str:
     )
 
 
-def _build_failed(missing: dict[str, Path]) -> str:
-    notes = [note for path in missing.values() if (note := failure_note(path)).exists()]
+def _build_failed(missing: dict[str, Path], purpose: str = "") -> str:
+    """purpose: what the code is for, followed by a space; empty for drawing a single text."""
+    notes = _notes(missing)
     reason = f" ({notes[0]} says why)" if notes else ""
-    return f"the model's machine code could not be built{reason}; the model runs without it"
+    code = f"the model's machine code {purpose}could not be built{reason}"
+    return f"{code}; the model runs without it"
 
 
 @torch.inference_mode()

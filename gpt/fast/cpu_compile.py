@@ -167,11 +167,8 @@ class _InputOrOutput(nn.Module):
     def _input(self, id_and_position: Tensor) -> tuple[Tensor, ...]:
         """(2) → x (1, 1, C), then the position's rotation if positions are rotary."""
         (model,) = self.model
-        ids, position = id_and_position[:1], id_and_position[1:]
-        x = model.proj_in(model.wte(ids))  # (1, C)
-        if model.config.positions == "learned":
-            return ((x + model.wpe(position))[None],)
-        return x[None], *rotary(position, model.config)
+        x, rotation = model.embed(id_and_position[:1], id_and_position[1:])  # (1, C)
+        return x[None], *(rotation or ())
 
     def _output(self, x: Tensor) -> tuple[Tensor, ...]:
         """x (1, 1, C) → hidden state (1, 1, E), then the fields of its Prediction."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gpt.cache import KVCache
 from gpt.config import ModelConfig
 from gpt.fast.build import code_path
-from gpt.model import GPT, Block, rotary
+from gpt.model import GPT, Block
 from gpt.prediction import TOP, Prediction
 from gpt.weights import words
 from gpt.weights.groups import group_size
@@ -213,17 +213,12 @@ class CompiledStep:
         seen[:n].masked_fill_(F.pad(mask[:, : cache.length + n], (0, ROWS - n)), 0)
         seen[n:] = seen[0]
         ids, at = (F.pad(each, (0, ROWS - n)) for each in (ids, at))
-        x = model.proj_in(model.wte(ids))
-        rotation: tuple[Tensor, ...] = ()
-        if model.config.positions == "learned":
-            x = x + model.wpe(at)
-        else:
-            rotation = rotary(at, model.config)
-        x = x[None]  # (1, ROWS, C)
+        x, rotation = model.embed(ids, at)  # (ROWS, C)
+        x = x[None]
         memory = iter(cache.layer_tensors(ROWS))
         for weights in self._blocks:
             keys, values = next(memory), next(memory)
-            (x,) = self._run["batch"]([x, keys, values, seen, *rotation, *weights])
+            (x,) = self._run["batch"]([x, keys, values, seen, *(rotation or ()), *weights])
         cache.advance(n)
         hidden, *prediction = self._run["batch_output"]([x, *self._weights["output"]])
         self._last += hidden[0, :n].unbind(0)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import platformdirs
 import pytest
@@ -289,7 +290,9 @@ def test_code_that_computes_wrong_numbers_is_not_used(monkeypatch: pytest.Monkey
         return None if found is None else found._replace(logits=found.logits.flip(-1))
 
     monkeypatch.setattr(CompiledStep, "prediction", wrong)
-    assert not cpu_build_of(context_of(random_model()), "float32", build=False).is_installed
+    refused = cpu_build_of(context_of(random_model()), "float32", build=False)
+    assert not refused.is_installed
+    assert "its numbers are not the model's" in refused.notice
 
 
 def test_without_a_build_or_a_compiler_there_is_no_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,6 +463,33 @@ def test_a_build_that_failed_is_named_when_code_is_wanted(
     wanted = load_model(tiny_directory, RunOptions("cpu", "float32", threads=1, compile="auto"))
     assert str(note) in wanted.notice
     assert load_model(tiny_directory, RunOptions("cpu", "float32", threads=1)).notice == ""
+
+
+@needs_compiler
+def test_code_for_branches_that_could_not_be_built_is_named_when_code_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code for single texts is in use all the same."""
+    library = tmp_path / "batch.so"
+    note = build.failure_note(library)
+    monkeypatch.setattr("gpt.fast.cpu_build.library_paths", lambda *_: {})
+    monkeypatch.setattr("gpt.fast.cpu_build.batch_paths", lambda *_: {"batch": library})
+    monkeypatch.setattr("gpt.fast.cpu_build.CompiledStep", lambda *_: Mock(has_batch=False))
+    monkeypatch.setattr("gpt.fast.cpu_build._agrees", lambda *_: True)
+    # The process that builds fails at once.
+    monkeypatch.setattr(CpuBuild, "run", lambda *_, **__: note.write_text("reason"))
+    built = cpu_build_of(context_of(random_model()), "int8", build=True)
+    assert built.notice == ""
+    built.want_branches()
+    assert note.exists()
+    built.install()
+    assert built.is_installed
+    assert "for several branches" in built.notice
+    assert str(note) in built.notice
+    note.write_text("is not tried again")
+    built.want_branches()
+    assert note.read_text() == "is not tried again"
+    assert cpu_build_of(context_of(random_model()), "int8", build=False).notice == ""
 
 
 def test_different_code_has_different_paths() -> None:
