@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.color import Color
 from textual.theme import BUILTIN_THEMES
-from textual.widgets import Button, DataTable, Label, Select
+from textual.widgets import Button, DataTable, Label, Select, Static
 
 from gpt.errors import UserError
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
@@ -245,6 +245,30 @@ async def test_choices_on_the_screen_hold_at_once_and_are_saved() -> None:
     assert (found.theme, found.heat_map, found.marks) == ("nord", "monochrome", True)
     assert found.keys == {"tree": "f11"}
     assert found.settings["temperature"] == 1.3 and "seed" not in found.settings
+
+
+@pytest.mark.parametrize("size", [(40, 12), (60, 20), (80, 24), (200, 60)])
+async def test_all_of_an_action_and_its_name_are_on_the_screen(size: tuple[int, int]) -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, size=size) as pilot:
+        await pilot.press("f6")
+        await pilot.pause()
+        table = app.screen.query_one(DataTable)
+        said = app.screen.query_one("#action", Static)
+        table.focus()
+        row = [key.id for key in KEYS].index("what_if")
+        table.move_cursor(row=row)
+        while "in the file: what_if" not in str(said.content):
+            await pilot.pause()
+        assert table.region.height >= 4  # the line of names and some keys
+        if size[0] >= 60:
+            text = " ".join("".join(s.text for s in said.render_line(y)) for y in range(2))
+            assert " ".join(text.split()) == (
+                "what if: the same random seed with these settings · everywhere · "
+                "in the file: what_if"
+            )
+        shown = "".join(segment.text for segment in table.render_line(row + 1))
+        assert ("with these settings" in shown) == (size[0] >= 100)
 
 
 @pytest.mark.parametrize("name", sorted(name for name in BUILTIN_THEMES if "ansi" in name))

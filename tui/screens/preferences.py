@@ -12,6 +12,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Grid, Vertical
 from textual.content import Content
 from textual.widgets import Button, DataTable, Label, Select, Static
+from textual.widgets.data_table import ColumnKey
 
 from gpt.sanitize import one_line
 from tui.keys import KEYS, Key, names, written
@@ -19,6 +20,9 @@ from tui.preferences import HEAT_MAPS, Chooser, path
 from tui.screens.dialog import Dialog
 from tui.widgets.dial import Tick
 from tui.window_keys import problems
+
+
+_ACTION = "what it does"
 
 
 class PreferencesScreen(Dialog[None]):
@@ -68,24 +72,36 @@ class PreferencesScreen(Dialog[None]):
                 yield Label("sampling", markup=False)
                 yield Button("Start with the current settings", id="dials", compact=True)
             yield DataTable(cursor_type="row")
+            yield Static(id="action")
 
     def on_mount(self) -> None:
         """Add a row for each action."""
-        for name, width in (
-            ("key", 12),
-            ("what it does", 40),
-            ("where", 13),
-            ("name in the file", 0),
-        ):
-            self.table.add_column(name, width=width or None, key=name)
+        for name, width in (("key", 12), (_ACTION, 40), ("where", 13)):
+            self.table.add_column(name, width=width, key=name)
         for key in KEYS:
             self.table.add_row(
-                Text(self._keys_of(key)),
-                Text(key.description),
-                Text(key.place),
-                Text(key.id),
-                key=key.id,
+                Text(self._keys_of(key)), Text(key.description), Text(key.place), key=key.id
             )
+        self.call_after_refresh(self._fit)
+
+    def on_resize(self) -> None:
+        """Give the sentences the room that there is."""
+        self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
+        room = self.table.scrollable_content_region.width
+        columns = list(self.table.ordered_columns)
+        others = sum(each.width for each in columns if each.key.value != _ACTION)
+        padding = 2 * self.table.cell_padding * len(columns)
+        self.table.columns[ColumnKey(_ACTION)].width = max(20, room - others - padding)
+        self.table.refresh(layout=True)
+
+    @on(DataTable.RowHighlighted)
+    def _say(self, event: DataTable.RowHighlighted) -> None:
+        """Say all of an action, with the name that it has in the file."""
+        key = KEYS[event.cursor_row]
+        said = f"{key.description} · {key.place} · in the file: {key.id}"
+        self.query_one("#action", Static).update(Content(said))
 
     def _keys_of(self, key: Key) -> str:
         return ", ".join(map(written, names(key, self._app.preferences.keys)))
