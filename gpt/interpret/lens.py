@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,14 +10,10 @@ from torch import Tensor
 from gpt.context import Context
 from gpt.errors import UserError
 from gpt.interpret.answers import Layer
+from gpt.interpret.hooks import attention_of, attention_weights, hooked
 from gpt.interpret.intervene import without_token
-from gpt.model import Attention, attention
 from gpt.prediction import predict, read_out
 from gpt.progress import NOBODY, Watcher
-
-
-class _CancelledError(Exception):
-    """Stops the network in the middle of a pass."""
 
 
 @torch.inference_mode()
@@ -35,18 +29,31 @@ def layers(
 
     chosen: that token in the text. The residual stream goes through the network's last norm and
     output matrix: the logit lens (nostalgebraist 2020). Attention is that of the last position's
-    queries over all keys in the context. It costs one pass over the context. Empty if it was
-    cancelled.
+    queries over all keys in the context. It costs a pass of one token, once the context has read
+    those before it. Empty if it was cancelled.
     """
     if not ids:
         raise UserError("the first token has no context, so the layers have read nothing")
     context.check_ids([*ids, chosen])
-    model = context.model
-    streams, weights = _watch_layers(context, ids[context.window_start(len(ids)) :], watcher)
-    if len(streams) <= model.config.n_layer:
+    model, start = context.model, context.window_start(len(ids))
+    *before, last = ids[start:]
+    read = context.read(before, context.reading(start, len(ids), watcher))
+    if len(read) < len(before) or watcher.cancelled():
         return []
+    streams: list[Tensor] = []  # (C) each
+    weights: list[Tensor] = []  # (nh, S) each
+
+    def record(layer: int, x: Tensor) -> None:
+        streams.append(x[0, -1])
+
+    def see(layer: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
+        weights.append(attention_weights(attention_of(model, layer), q, k, mask)[:, -1])
+
+    with hooked(model, {"embedding": record, "layer": record}, view=see):
+        ids_of_last = torch.tensor([[last]], device=model.wte.weight.device)  # (1, 1)
+        model.hidden(ids_of_last, context.fork(len(before)))
     hidden = model.proj_out(model.ln_f(torch.stack(streams)))  # (n_layer + 1, E)
-    read = read_out(predict(context.raw_logits(hidden)), [chosen] * len(streams), top)
+    found = read_out(predict(context.raw_logits(hidden)), [chosen] * len(streams), top)
     bytes_of = context.tokenizer.token_bytes
     names = ["embedding", *(f"layer {n}" for n in range(1, len(streams)))]
     all_heads: list[list[list[float]]] = [[], *(each.tolist() for each in weights)]
@@ -60,43 +67,8 @@ def layers(
             one.rank,
             tuple(map(tuple, heads)),
         )
-        for name, one, heads in zip(names, read, all_heads, strict=True)
+        for name, one, heads in zip(names, found, all_heads, strict=True)
     ]
-
-
-def _watch_layers(
-    context: Context, ids: Sequence[int], watcher: Watcher
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Run the network on ids, and record every layer at the last position.
-
-    Returns the residual stream after the embedding and after each layer, (C) each, and the
-    attention weights of each layer, (nh, T) each. Fewer if it was cancelled.
-    """
-    model = context.model
-    streams: list[Tensor] = []
-    weights: list[Tensor] = []
-
-    def record_output(module: Any, args: Any, output: Tensor) -> None:
-        if watcher.cancelled():
-            raise _CancelledError
-        streams.append(output[0, -1])
-        watcher.tell(f"layer {len(streams) - 1} of {model.config.n_layer}")
-
-    def record_attention(module: Attention, args: tuple[Any, ...]) -> None:
-        weights.append(last_attention(module, args[0], args[1]))
-
-    with ExitStack() as hooks, suppress(_CancelledError):
-        hooks.callback(model.drop.register_forward_hook(record_output).remove)  # the embedding
-        for block in model.h:
-            for handle in (
-                block.register_forward_hook(record_output),
-                block.attn.register_forward_pre_hook(record_attention),  # type: ignore[union-attr]
-            ):
-                hooks.callback(handle.remove)
-        # With a cache, because it may round keys and values: the last layer must agree with a Step.
-        all_ids = torch.tensor([list(ids)], device=model.wte.weight.device)  # (1, T)
-        model.hidden(all_ids, model.new_cache())
-    return streams, weights
 
 
 @torch.inference_mode()
@@ -142,11 +114,3 @@ def attribution(
             state = hidden[i - 1]
         nats[start + i] = with_all - logprob(state)
     return nats
-
-
-def last_attention(module: Attention, x: Tensor, rotation: Any) -> Tensor:
-    """Input x (1, T, C) of an attention module → its weights at the last position, (nh, T)."""
-    q, k, _ = (each.float() for each in module.heads(x, rotation))  # (1, nh, T, hs), (1, kv, T, hs)
-    # With the identity as v, the result of attention is its weights.
-    identity = torch.eye(k.size(2), device=x.device).expand(1, k.size(1), -1, -1)  # (1, kv, T, T)
-    return attention(q[:, :, -1:], k, identity, scale=module.scale)[0, :, 0]

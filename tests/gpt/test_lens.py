@@ -11,9 +11,12 @@ from gpt.context import window_start
 from gpt.errors import UserError
 from gpt.generate import score
 from gpt.interpret.answers import Layer
+from gpt.interpret.intervene import intervened
 from gpt.interpret.lens import attribution, layers
+from gpt.interventions import Edge
 from gpt.model import GPT
 from gpt.models import Manifest
+from gpt.progress import Watcher
 from gpt.tokenizer import CharTokenizer
 from tests.conftest import CHARACTERS, random_model
 from tests.gpt.test_quantize import VARIANTS
@@ -103,6 +106,46 @@ def test_attention_of_rounded_queries_and_keys_sums_to_one(tiny_directory: Path)
     for layer in blocks:
         for head in layer.attention:
             assert sum(head) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("length", [9, 50])
+def test_the_layers_of_a_text_that_was_read_cost_one_token(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = checkpoint(random_model()).new_context()
+    ids = context.encode("to be or not to be that is the question " * 2)[: length + 1]
+    list(score(context, ids))
+    kept = context.cache.memory(4).clone()
+    expected = layers(checkpoint(context.model).new_context(), ids[:-1], ids[-1])
+    sizes: list[int] = []
+    hidden = context.model.hidden
+    monkeypatch.setattr(
+        context.model, "hidden", lambda new, *args: sizes.append(new.size(1)) or hidden(new, *args)
+    )
+    found = layers(context, ids[:-1], ids[-1])
+    assert sizes == [1]
+    for one, other in zip(found, expected, strict=True):
+        assert one.ids == other.ids
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+        for head, same in zip(one.attention, other.attention, strict=True):
+            assert head == pytest.approx(same, abs=1e-6)
+    assert torch.equal(context.cache.memory(4), kept)
+
+
+def test_a_cut_edge_has_no_weight() -> None:
+    context = checkpoint(random_model()).new_context()
+    ids = context.encode("to be or not")
+    cut = [Edge(source=3, target=len(ids) - 1, layer=2)]
+    with intervened(context, cut, ids) as changed:
+        _, first, second = layers(changed, ids, 4)[:3]
+    assert all(head[3] > 0 for head in first.attention)
+    assert all(head[3] == 0 for head in second.attention)
+    assert all(sum(head) == pytest.approx(1, abs=1e-5) for head in second.attention)
+
+
+def test_layers_stop_when_they_are_cancelled() -> None:
+    context = checkpoint(random_model()).new_context()
+    assert layers(context, context.encode("to be"), 4, watcher=Watcher(lambda: True)) == []
 
 
 def test_the_first_token_has_no_layers() -> None:
