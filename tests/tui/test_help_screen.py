@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from textual.binding import Binding
 from textual.pilot import Pilot
+from textual.widgets import Input
 
 from tests.marks import slow_but
 from tests.terminal import SIZES, Terminal, needs_pty, terminals
@@ -51,6 +52,21 @@ def highlighted(screen: HelpScreen) -> Topic:
     row = screen.topics.highlighted_option
     assert isinstance(row, Row)
     return row.topic
+
+
+async def test_a_key_acts_on_the_rows_that_the_last_letter_leaves() -> None:
+    """Also before the message of that letter has come."""
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (120, 40)) as pilot:
+        screen = await opened(pilot, app)
+        with screen.prevent(Input.Changed):
+            screen.field.value = "entropy"
+        screen.action_move("cursor_down")
+        second = shown(screen)[1]
+        assert (shown(screen)[0].name, highlighted(screen)) == ("entropy", second)
+        screen.post_message(Input.Changed(screen.field, "entropy"))
+        await pilot.pause()
+        assert highlighted(screen) == second
 
 
 async def test_every_key_and_every_word_is_there_by_group() -> None:

@@ -92,6 +92,8 @@ class HelpScreen(Dialog[Command | None]):
         super().__init__()
         self._wanted = term
         self._topics: list[Topic] = []
+        self._query: str | None = None
+        """What the rows answer; None before there are any."""
 
     @property
     def topics(self) -> Topics:
@@ -123,6 +125,7 @@ class HelpScreen(Dialog[Command | None]):
             *_settings(below, stack[0]),
             *_words(),
         ]
+        self._query = None
         self._fill()
 
     def look_for(self, words: str) -> None:
@@ -132,10 +135,12 @@ class HelpScreen(Dialog[Command | None]):
 
     @on(Input.Changed)
     def _fill(self) -> None:
-        """Show the topics that answer the field: the most relevant section and row first."""
+        """Show the topics that answer the field, if it has changed: the most relevant first."""
         if not self.query(Topics):  # the screen is closing
             return
-        query = self.field.value.strip()
+        if (query := self.field.value.strip()) == self._query:
+            return
+        self._query = query
         topics = [topic for _, topic in find(query, self._topics)] if query else self._topics
         # A word's meaning comes before the keys that have to do with it.
         if term(query) or term(query.removesuffix("s")):
@@ -144,11 +149,13 @@ class HelpScreen(Dialog[Command | None]):
 
     def action_move(self, where: str) -> None:
         """Move the highlight: the name of an action of the list."""
+        self._fill()  # the key may come before the message of the last letter
         getattr(self.topics, f"action_{where}")()
 
     @on(Input.Submitted)
     def action_choose(self) -> None:
         """Choose the highlighted row."""
+        self._fill()
         self.topics.action_select()
 
     @on(OptionList.OptionSelected)
