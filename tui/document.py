@@ -65,7 +65,8 @@ class Document:
         after: Node | None = None,
         older: Container[Node] | None = None,
     ) -> Node | None:
-        """Add tokens after the path. If another branch has the same token, they join it.
+        """Add tokens after the path. If another branch has the same token of the same origin, they
+        join it.
 
         after: add them after this token of any branch instead, and leave the path as it is. older:
         they come before all their siblings but these. Returns the last token of them.
@@ -75,9 +76,8 @@ class Document:
         for step in steps:
             node = Node(step, is_prompt, sampling=sampling, changes=changes)
             siblings = end.children if end else self._roots
-            if same := tree.same(node, siblings):
-                same.become(node)
-            else:
+            same = tree.same(node, siblings)
+            if same is None:
                 siblings.insert(_place(siblings, older), node)
             end = same or node
             if after is None:
@@ -139,8 +139,8 @@ class Document:
     def undo(self) -> bool:
         """Restore the latest deletion; False if nothing was deleted.
 
-        It is shown if it was on the path. Text that was written since then joins it wherever the
-        tokens are the same.
+        It is shown if it was on the path. Text that was written since then joins it wherever it is
+        the same.
         """
         if not self._deleted:
             return False

@@ -49,14 +49,12 @@ class Change(Enum):
 
 
 class WhatIf(NamedTuple):
-    """A text and its continuation with other settings."""
+    """A text and its continuation with other settings, both in the document's tree."""
 
     old: Sequence[Node]
     new: Sequence[Node]
     begin: int
     """Index of the first token that was sampled again."""
-    end: Node
-    """The last token of the new text, in the document's tree."""
 
 
 class SecondText(NamedTuple):

@@ -86,10 +86,11 @@ class Node:
         goes_on = then is not None and then.mirostat_tau == settings.mirostat_tau
         return replace(settings, mirostat_mu=self.step.mirostat_mu if goes_on else None)
 
-    def become(self, newer: Node) -> None:
-        """Copy the numbers of a newer node with the same token: they are of the newest settings."""
-        self.step, self.is_prompt, self.sampling = newer.step, newer.is_prompt, newer.sampling
-        self.changes = newer.changes
+    @property
+    def origin(self) -> tuple[object, ...]:
+        """The token and how it came there: all that its numbers depend on, in one text."""
+        step = self.step
+        return step.token_id, self.author, self.sampling, self.changes, step.mirostat_mu
 
 
 class Branch(NamedTuple):
@@ -239,12 +240,16 @@ def before_return(before: Sequence[Node], node: Node, siblings: Sequence[Node]) 
 
 
 def same(node: Node, among: Iterable[Node]) -> Node | None:
-    """The node among these that has the same token."""
-    return next((each for each in among if each.step.token_id == node.step.token_id), None)
+    """The node among these with the same token from the same origin.
+
+    Where the same token was drawn with other settings or another seed, it begins a branch, so that
+    no branch changes the numbers of another one.
+    """
+    return next((each for each in among if each.origin == node.origin), None)
 
 
 def join(node: Node, newer: Node) -> None:
-    """Merge two branches that start with the same token; the older nodes stay.
+    """Merge two branches that start with the same node; the older nodes stay.
 
     A deletion that can still be undone refers to older nodes, never to newer ones.
     """
@@ -254,7 +259,6 @@ def join(node: Node, newer: Node) -> None:
     waiting = [(node, newer)]
     while waiting:
         node, newer = waiting.pop()
-        node.become(newer)
         node.is_marked |= newer.is_marked
         if newer.remark and not holder(first_line(node)[1:]):
             node.remark = newer.remark

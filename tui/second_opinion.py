@@ -30,7 +30,6 @@ async def _what_if(
 ) -> AsyncIterator[News]:
     document = session.document
     old = list(document.path)
-    before = [replace(node) for node in old]
     sampling = replace(old[begin].at_token(sampling), seed=_drawn_with(old[begin]).seed)
     document.cut(begin)
     yield Change.PATH
@@ -45,14 +44,11 @@ async def _what_if(
     )
     async for news in session.draw(request):
         yield news
-    new, end = [replace(node) for node in document.path], document.path[-1]
-    # A token that both have got the new numbers; it gets its own back.
-    for node, copy in zip(old, before, strict=True):
-        node.become(copy)
+    new = list(document.path)
     document.show(old[-1])
     document.cut(len(old))
     yield Change.PATH
-    yield WhatIf(before, new, begin, end)
+    yield WhatIf(old, new, begin)
 
 
 def write_with(session: Session, model: str, begin: int) -> AsyncIterator[News]:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gpt.interventions import Edge
+from gpt.settings import Sampling
 from gpt.step import Step
 from tui.document import Document, Node
 from tui.node import LONGEST_NAME, NOTHING, Remark
@@ -33,14 +37,39 @@ def test_a_branch_keeps_what_stood_there() -> None:
     assert document.text == "abe"
 
 
-def test_the_same_token_joins_its_branch() -> None:
+def test_the_same_token_of_the_same_origin_joins_its_branch() -> None:
     document = Document()
-    document.append(tokens(0, 1, 2), is_prompt=False)
+    document.append(tokens(0, 1, 2), is_prompt=False, sampling=Sampling(seed=3))
     document.cut(1)
-    document.append(tokens(1), is_prompt=False)
+    document.append(tokens(1), is_prompt=False, sampling=Sampling(seed=3))
     assert len(set(document.nodes())) == 3
     document.next_branch(1)
     assert document.text == "abc"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"sampling": Sampling(seed=4)},
+        {"sampling": Sampling(seed=3, temperature=1.5)},
+        {"sampling": Sampling(seed=3), "changes": (Edge(source=0),)},
+        {"is_prompt": True},
+    ],
+)
+def test_no_branch_changes_the_numbers_of_another_one(other: dict[str, Any]) -> None:
+    document = Document()
+    drawn: dict[str, Any] = {"is_prompt": False, "sampling": Sampling(seed=3)}
+    document.append([step(0)], is_prompt=True)
+    document.append([step(1, -2.0), step(2, -3.0)], **drawn)
+    before = [replace(node) for node in document.path]
+    document.cut(1)
+    document.append([step(1, -0.5), step(2, -0.25)], **{"sampling": None, **drawn, **other})
+    assert document.branches(1) == 2
+    assert [node.step.logprob for node in document.path[1:]] == [-0.5, -0.25]
+    document.next_branch(1)
+    for node, kept in zip(document.path, before, strict=True):
+        assert (node.step, node.origin) == (kept.step, kept.origin)
+    assert document.surprisal() == (5.0, 2)
 
 
 def test_surprisal_is_of_drawn_tokens_or_of_all_if_none_was_drawn() -> None:
@@ -88,11 +117,10 @@ def test_what_was_written_anew_joins_what_comes_back() -> None:
     document.append(tokens(4), is_prompt=False)
     document.delete(2)
     document.delete(1)
-    document.append([step(1, -0.5), *tokens(5)], is_prompt=True)
+    document.append(tokens(1, 5), is_prompt=False)
     document.path[2].is_marked = document.path[1].is_marked = True
     assert document.undo() and document.text == "abcd"
-    assert document.path[1].step.logprob == -0.5
-    assert document.path[1].is_marked and document.path[1].is_prompt
+    assert document.path[1].is_marked
     assert document.branches(1) == 1 and document.branches(2) == 2
     document.next_branch(2)
     assert document.text == "abf" and document.path[2].is_marked

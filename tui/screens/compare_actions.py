@@ -95,9 +95,9 @@ class CompareActions(RunningScreen):
             short = [in_short(each) or "whole network" for each in changes]
             titles = [f"{title}, {words}" for title, words in zip(titles, short, strict=True)]
         sides = Side(titles[0], old, begin), Side(titles[1], new, begin)
-        document, here = self.document, set(self.document.path)
-        fork = next((node for node in document.path_to(found.end) if node not in here), None)
-        if fork is None:  # both texts are the same
+        document, here = self.document, set(old)
+        fork = next((node for node in new if node not in here), None)
+        if fork is None:  # the same settings drew the same text
             self.app.push_screen(ComparisonScreen(said, *sides))
             return
         screen = WhatIfScreen(said, *sides)

@@ -21,7 +21,6 @@ from tui.screens.dialog import Dialog
 from tui.widgets.dial import Tick
 from tui.window_keys import problems
 
-
 _ACTION = "what it does"
 
 
@@ -139,6 +138,15 @@ class PreferencesScreen(Dialog[None]):
             self._give(KEYS[self.table.cursor_row], None)
 
     def _give(self, key: Key, name: str | None) -> None:
+        """Give an action a key, unless another one has it; None: its own key again."""
+        chosen = self._app.preferences.keys
+        wanted = names(key, {} if name is None else {key.id: name})
+        for other in KEYS:
+            taken = set(wanted) & set(names(other, chosen))
+            if taken and other.place == key.place and other is not key:
+                said = f"{written(min(taken))} is the key for: {other.description}"
+                self.notify(f"{said}. Give that another key first.", markup=False)
+                return
         keys = {each: value for each, value in self._app.preferences.keys.items() if each != key.id}
         if name is not None and name != key.keys:
             keys[key.id] = name
@@ -157,7 +165,7 @@ class KeyQuestion(Dialog[str | None]):
 
     def compose(self) -> ComposeResult:
         """Text only: no widget may handle the key."""
-        yield Static(Content(f"Press the new key for: {self._action}"))
+        yield Static(Content(f"Press the new key for: {self._action} · Esc: as it was"))
 
     def on_key(self, event: events.Key) -> None:
         """Return the key."""
