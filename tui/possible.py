@@ -173,6 +173,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "go_on": (_free, _beginning),
     "write_on": (_free, _beginning),
     "replace": (_free, _token, _no_system),
+    "change": (_free, _token, _no_system),
     "draw_again": (_free, _token, _context),
     "answer_again": (_free, _token, _answer),
     "take": (_free, _token, _candidate),

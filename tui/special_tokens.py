@@ -7,7 +7,9 @@ keeps free for such uses, and texts from elsewhere lose them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+from gpt.step import Step
 
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 INSERTED = re.compile(f"{OPEN}([^{OPEN}{CLOSE}]*){CLOSE}")
@@ -27,6 +29,11 @@ def inserted(name: str) -> str:
 def without_marks(text: str) -> str:
     """A text from elsewhere, in which nothing is a special token."""
     return _MARKS.sub("", text)
+
+
+def field_text(steps: Iterable[Step]) -> str:
+    """A part of a text for a field."""
+    return "".join(inserted(step.name) if step.name else step.text for step in steps)
 
 
 def segments(text: str, ids: Mapping[str, int]) -> Segments:

@@ -98,9 +98,15 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
             for n in range(1, 10)
         ),
         Key("text.instead", "i", "screen.replace", "replace…", label="replace", show=True,
-            help="Replace: type what should stand here, or edit the message of a chat; the model "
-                 "continues, and the old text stays as a branch.",
+            help="Replace: type what should stand in the place of the selected tokens, or edit the "
+                 "message of a chat; the model continues, and the old text stays as a branch.",
             synonyms="edit message instead change rewrite force type steer intervene"),
+        Key("text.change", "I", "screen.change", "change and keep the rest…",
+            short="change, keep rest",
+            help="Edit: type what should stand here, and keep what comes after it; the model reads "
+                 "it all again, so its probabilities are new. The old text stays as a branch.",
+            synonyms="edit change word middle keep rest following insert correct counterfactual "
+                     "prompt rewrite"),
         Key("text.draw_again", "r", "screen.draw_again", "draw this token again",
             short="draw again",
             help="Resample: draw this token once more with a new random number and continue; the "

@@ -16,6 +16,7 @@ from tui.heat import FORKS, SCALES, STEPS
 from tui.screens.main import MainScreen
 from tui.screens.paths import PathsScreen
 from tui.widgets.dial import Dial
+from tui.widgets.replacement import Replacement
 from tui.widgets.token_view import TokenView
 from tui.widgets.waterfall import WaterfallTable
 
@@ -89,6 +90,72 @@ async def test_something_else_in_the_place_of_a_token_of_the_prompt() -> None:
         await at(pilot, screen, 0)
         await pilot.press("i", *"no", "escape")
         assert screen.document.text == "axyhello"
+
+
+async def test_all_selected_tokens_are_replaced() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abcd")
+        await at(pilot, screen, 1)
+        await pilot.press("shift+right", "i")
+        field = screen.query_one(Replacement)
+        assert (field.value, field.selected_text) == ("bc", "bc")
+        await pilot.press(*"xy", "enter")
+        await until_written(pilot, screen)
+        assert screen.document.text == "axyhello"
+        assert backend.requests[-1].ids == [ord("a")]
+        await pilot.press("right_square_bracket")
+        assert screen.document.text == "abcdhello"
+
+
+async def test_a_change_in_the_middle_keeps_the_rest_which_the_model_reads_again() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        screen.query_one("#branches", Dial).value = "4"
+        await at(pilot, screen, 1)
+        await pilot.press("I")
+        assert "keep the rest" in str(screen.query_one(Replacement).border_subtitle)
+        await pilot.press("x", "enter")
+        await until_written(pilot, screen)
+        assert screen.document.text == "axchello"
+        request = backend.requests[-1]
+        assert (request.ids, request.text) == ([ord("a")], "xchello")
+        assert (request.max_new_tokens, request.branches) == (0, 1)
+        # Nothing of it was drawn, and the old text is as it was.
+        assert all(node.sampling is None for node in screen.document.path)
+        await at(pilot, screen, 1)
+        await pilot.press("right_square_bracket")
+        assert screen.document.text == "abchello" and screen.document.path[4].sampling
+
+
+async def test_special_tokens_after_a_change_stay_special_tokens() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        last = screen.document.path[-1]
+        last.step = last.step._replace(name="<end>", text="", bytes=b"")
+        assert screen.session.loaded
+        screen.session.loaded = screen.session.loaded._replace(special_tokens={"<end>": 7})
+        await at(pilot, screen, 0)
+        await pilot.press("I", "x", "enter")
+        await until_written(pilot, screen)
+        assert backend.requests[-1].segments == ("xbhell", 7)
+
+
+async def test_a_change_that_cannot_be_read_is_not_lost() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        screen.query_one("#temperature", Dial).value = "hot"
+        await at(pilot, screen, 1)
+        await pilot.press("I", *"xy", "enter")
+        assert "hot" in complaints(app)[-1]
+        assert screen.query_one(Replacement).value == "xy"
+        assert screen.document.text == "abchello"
 
 
 async def test_a_deleted_branch_comes_back() -> None:

@@ -8,6 +8,7 @@ from textual import on
 
 from tui.document import Node
 from tui.screens.turn_actions import TurnActions
+from tui.special_tokens import field_text
 from tui.widgets.prompt import Prompt
 from tui.widgets.replacement import Replacement
 from tui.widgets.welcome import Welcome
@@ -45,18 +46,43 @@ class TreeActions(TurnActions):
             self.prompt.text = ""
 
     def action_replace(self) -> None:
-        """Type something else in the place of the selected token, or of the message around it."""
+        """Type something else in the place of the selected tokens, or of the message around them;
+        the model continues."""
+        self._ask_replacement(keeps_rest=False)
+
+    def action_change(self) -> None:
+        """The same, but what comes after them stays, and the model only reads it."""
+        self._ask_replacement(keeps_rest=True)
+
+    def _ask_replacement(self, *, keeps_rest: bool, text: str | None = None) -> None:
+        """text: what the field holds, instead of the tokens."""
         index = self.index
-        if index is not None and not self.edited_message(index):
-            text = self.document.path[index].step.text
-            self.query_one(Replacement).ask(self.view.cell_of(index), self.view.outer_size, text)
+        if index is None or self.edited_message(index):
+            return
+        tokens = self._replaced
+        if text is None:
+            text = "".join(self.document.path[i].step.text for i in tokens)
+        cell = self.view.cell_of(tokens.start)
+        self.query_one(Replacement).ask(cell, self.view.outer_size, text, keeps_rest=keeps_rest)
+
+    @property
+    def _replaced(self) -> range:
+        """Indices of the tokens that are replaced."""
+        index = self.index or 0
+        return self.view.selection or range(index, index + 1)
 
     @on(Replacement.Typed)
     def _replace(self, event: Replacement.Typed) -> None:
-        """Put the typed text in the place of the selected token, and continue."""
+        """Put the typed text in the place of the tokens, and continue, or read what follows."""
         self.view.focus()
-        if event.text and not self.write(event.text, self.index, as_is=True):
-            self.action_replace()
+        if not event.text:
+            return
+        tokens, text = self._replaced, event.text
+        if event.keeps_rest:
+            text += field_text(node.step for node in self.document.path[tokens.stop :])
+        length = 0 if event.keeps_rest else None
+        if not self.write(text, tokens.start, length=length, as_is=True):
+            self._ask_replacement(keeps_rest=event.keeps_rest, text=event.text)
 
     def action_draw_again(self) -> None:
         """Sample the selected token again, and continue."""

@@ -1,4 +1,4 @@
-"""A small field at a token, for what replaces it."""
+"""A small field at a token, for what replaces it, or several of them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Replacement(Field):
     ]
 
     class Typed(Message):
-        """The person typed what replaces the token, or nothing."""
+        """The person typed what replaces the tokens, or nothing."""
 
-        def __init__(self, text: str) -> None:
+        def __init__(self, text: str, *, keeps_rest: bool) -> None:
+            """keeps_rest: as in `ask`."""
             super().__init__()
-            self.text = text
+            self.text, self.keeps_rest = text, keeps_rest
 
     def __init__(self) -> None:
         super().__init__(
@@ -38,14 +39,17 @@ class Replacement(Field):
             compact=True,
             select_on_focus=False,
         )
-        self.border_title = "Replace"
-        self.border_subtitle = "Enter: continue from it"
+        self._keeps_rest = False
 
-    def ask(self, cell: Offset, room: Size, text: str) -> None:
+    def ask(self, cell: Offset, room: Size, text: str, *, keeps_rest: bool) -> None:
         """Open near a cell of a view of this size, with a text whose words are selected.
 
-        A space at its beginning is not selected: tokens of words have one.
+        A space at its beginning is not selected: tokens of words have one. keeps_rest: whether what
+        comes after the tokens stays.
         """
+        self._keeps_rest = keeps_rest
+        self.border_title = "Change" if keeps_rest else "Replace"
+        self.border_subtitle = "Enter: keep the rest" if keeps_rest else "Enter: continue from it"
         self.value = text
         n = len(self.value)
         self.selection = Selection(min(n, len(self.value) - len(self.value.lstrip(" "))), n)
@@ -60,12 +64,12 @@ class Replacement(Field):
     def _answered(self, event: Input.Submitted) -> None:
         event.stop()
         self.display = False
-        self.post_message(self.Typed(event.value))
+        self.post_message(self.Typed(event.value, keeps_rest=self._keeps_rest))
 
     def action_leave(self) -> None:
         """Close without an answer."""
         self.display = False
-        self.post_message(self.Typed(""))
+        self.post_message(self.Typed("", keeps_rest=self._keeps_rest))
 
     def on_blur(self, event: events.Blur) -> None:
         """Close when something else gets the focus."""
