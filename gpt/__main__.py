@@ -11,7 +11,7 @@ from types import ModuleType
 import gpt
 from gpt.command_line import Parser
 from gpt.commands import chat, complete, inspect, models, running, score, server_options, servers
-from gpt.errors import UserError
+from gpt.errors import UsageError, UserError
 from gpt.sanitize import one_line
 
 _PROGRAM = "python -m gpt"
@@ -56,6 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         args.run(args)
         sys.stdout.flush()
+    except UsageError as error:
+        args.refuse(str(error))
     except UserError as error:
         sys.exit(f"error: {one_line(str(error))}")
     except KeyboardInterrupt:
@@ -97,6 +99,8 @@ def _parser(argv: list[str]) -> Parser:
         )
         for name, (arguments, text) in _COMMANDS.items()
     }
+    for each in commands.values():
+        each.set_defaults(refuse=each.error, default_of=each.get_default)
     parser.end(_EXAMPLES, version=f"gpt-tui {gpt.__version__}")
     models.add_arguments(commands["models"])
     servers.add_arguments(commands["servers"])

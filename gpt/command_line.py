@@ -170,6 +170,11 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
     return choose
 
 
+def is_given(args: argparse.Namespace, name: str) -> bool:
+    """Whether an option has another value than the one it has if it is left out."""
+    return bool(getattr(args, name) != args.default_of(name))
+
+
 def add_choice(
     group: argparse._ArgumentGroup,
     option: str,

@@ -6,3 +6,7 @@ class UserError(Exception):
 
     Every command prints the sentence and ends with status 1.
     """
+
+
+class UsageError(UserError):
+    """Options that do not fit together: a command line that is not understood, with status 2."""

@@ -144,10 +144,11 @@ def draws(
         hidden = context.read_end(path, watcher)
         if len(hidden) < len(path) - start:
             return
-        watcher = NOBODY  # only a long prompt is left half read
+        watcher = NOBODY  # from here on a call reads one token, which is not worth a question
         prediction = context.predict(hidden[-1])
         drawn, sampling = draw_next(context, prediction, sampling, path)
         yield read_out(prediction, [drawn.token_id], top)[0], drawn
+        # On a GPU, CUDA graphs draw all tokens until the window moves.
         if context.graphs and start == context.window_start(len(path)):
             yield from context.graphs.draw(path, sampling, start, end - len(path), top)
 
@@ -180,7 +181,7 @@ def blocked(context: Context, ids: Sequence[int], limits: Limits) -> FinishReaso
     if len(ids) > block_size and not limits.slide:
         raise UserError(
             f"the prompt has {len(ids)} tokens and this model reads {block_size}; "
-            "shorten it, or let the window slide (complete --slide)"
+            "shorten it, or let the context slide"
         )
     if limits.max_new_tokens < 1:
         return "length"

@@ -33,7 +33,8 @@ Rotation = tuple[Tensor, Tensor]
 
 
 class GPT(nn.Module):
-    """A decoder-only transformer (Radford et al. 2019; the parameter names are GPT-2's)."""
+    """A decoder-only transformer (Radford et al. 2019; wte, wpe, h and the norms have the names of
+    GPT-2's parameters)."""
 
     cache_dtype: torch.dtype | None = None
     """Dtype of the keys and values in a cache; None: the dtype in which they are computed."""
@@ -227,7 +228,8 @@ def stretch(frequency: Tensor, config: ModelConfig) -> Tensor:
     """Rotary frequencies (R / 2) of a network → those for its extended context (R / 2)."""
     if config.rope_scaling == "linear" or config.rope_original is None:
         return frequency / config.rope_factor
-    # Llama 3.1: what turns often in the original context tells neighbours apart, and stays.
+    # Llama 3.1: frequencies that turn many times within the original context tell neighbouring
+    # tokens apart. They stay as they are; the slow ones are stretched.
     turns = config.rope_original / (2 * math.pi / frequency)
     kept = ((turns - config.rope_low) / (config.rope_high - config.rope_low)).clamp(0, 1)
     return (1 - kept) * frequency / config.rope_factor + kept * frequency
@@ -294,7 +296,7 @@ class Norm(nn.Module):
 
 
 class HeadNorm(nn.RMSNorm):
-    """RMS norm of single queries or keys; its gain may have more bits than they have."""
+    """RMS norm of single queries or keys, computed in the dtype of its gain."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, nh, T, hs) → (B, nh, T, hs)."""

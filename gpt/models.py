@@ -126,9 +126,10 @@ def find(model: str) -> Path:
     for path in (home() / model, Path(model)):
         if model and text_file.is_file(path / MANIFEST):
             return path
-    if os.path.isdir(model):  # noqa: PTH112 (it never raises)
+    if os.path.exists(model):  # noqa: PTH110 (it never raises)
+        lacks = f": it has no {MANIFEST}" if os.path.isdir(model) else ""  # noqa: PTH112
         raise NoSuchModelError(
-            f"{model} is not a checkpoint of this program: it has no {MANIFEST}",
+            f"{model} is not a checkpoint of this program{lacks}",
             f"convert it first: python -m convert {model}",
         )
     installed = available()

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 DEEPEST = 12
 """Levels of the tree that are drawn; of a deeper row the last ones."""
 _SHOWN = 1000
-"""Bytes of a row whose text is shown: more than a panel has cells."""
+"""Characters of a row whose text is shown: more than a panel has cells."""
+_WORD = 12
+"""Most characters of a word before a fork."""
 
 
 class Row(NamedTuple):
@@ -29,6 +31,8 @@ class Row(NamedTuple):
     nodes: list[Node]
     guides: str
     """Lines to the rows above and below, two characters for each level."""
+    word: str
+    """The beginning of its first word, if that comes before the fork."""
     text: str
     """Its first words as one line, safe for a terminal."""
     ends: bool
@@ -52,27 +56,31 @@ def rows(document: Document) -> list[Row]:
     roots = document.roots
     found: list[Row] = []
     # A first token, the lines above its row, and whether other tokens follow in its place.
-    waiting = [(root, "", i < len(roots) - 1, 0) for i, root in enumerate(roots)][::-1]
+    waiting = [(root, "", i < len(roots) - 1, 0, "") for i, root in enumerate(roots)][::-1]
     while waiting:
-        first, above, has_next, depth = waiting.pop()
+        first, above, has_next, depth, before = waiting.pop()
         run = to_fork(first)
         children = run[-1].children
         own = ("├ " if has_next else "└ ") if depth else ""
         remark = remarks.get(run[-1], NOTHING)
-        found.append(_row(run, _cut(above + own, depth), remark, is_shown=first in on_path))
+        row = _row(run, _cut(above + own, depth), before, remark, is_shown=first in on_path)
+        found.append(row)
+        end = (before + _decoded(run[-_WORD:]))[-_WORD:]
         below = (above + ("│ " if has_next else "  ") * bool(depth))[-2 * DEEPEST :]
-        after = [(c, below, i < len(children) - 1, depth + 1) for i, c in enumerate(children)]
+        after = [(c, below, i < len(children) - 1, depth + 1, end) for i, c in enumerate(children)]
         waiting += reversed(after)
     return found
 
 
-def _row(run: list[Node], guides: str, remark: Remark, *, is_shown: bool) -> Row:
-    data = b"".join(node.step.added for node in run[:_SHOWN])[:_SHOWN]
+def _row(run: list[Node], guides: str, before: str, remark: Remark, *, is_shown: bool) -> Row:
+    text = _decoded(run[:_SHOWN])[:_SHOWN]
+    is_cut = not (text[:1].isspace() or before[-1:].isspace())
     known = [node.step.logprob for node in run if node.step.logprob is not None]
     return Row(
         nodes=run,
         guides=guides,
-        text=_text(data.decode("utf-8", "replace")),
+        word=one_line("".join(before.split()[-1:])) if is_cut else "",
+        text=_text(text),
         ends=not run[-1].children,
         remark=remark,
         is_shown=is_shown,
@@ -80,6 +88,10 @@ def _row(run: list[Node], guides: str, remark: Remark, *, is_shown: bool) -> Row
         bits=-math.fsum(known) / len(known) / math.log(2) if known else None,
         inside=Counter(node.changes for node in run if node.changes),
     )
+
+
+def _decoded(nodes: list[Node]) -> str:
+    return b"".join(node.step.added for node in nodes).decode("utf-8", "replace")
 
 
 def _text(text: str) -> str:

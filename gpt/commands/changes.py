@@ -7,11 +7,15 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gpt.command_line import Parser, add_choice, number, wrong
-from gpt.errors import UserError
+from gpt.command_line import Parser, add_choice, is_given, number, wrong
+from gpt.errors import UsageError
 
 if TYPE_CHECKING:
     from gpt.interventions import Edge, Intervention, Knockout
+
+
+_OF_DIRECTION = ("strength", "over")
+"""Options that only say something about a direction."""
 
 
 def add_arguments(parser: Parser) -> argparse._ArgumentGroup:
@@ -42,7 +46,7 @@ def add_arguments(parser: Parser) -> argparse._ArgumentGroup:
             action="append",
             default=[],
             metavar="TEXT",
-            help="A text of the direction. May be repeated. (default: none)",
+            help=f"Text from which to steer {name}. May be repeated. (default: none)",
         )
     group.add_argument(
         "--strength",
@@ -51,7 +55,8 @@ def add_arguments(parser: Parser) -> argparse._ArgumentGroup:
         metavar="X",
         help="Number by which the direction is multiplied. (default: %(default)s)",
     )
-    add_choice(group, "--over", ("last", "mean"), "Vector of a text, of one token or of all")
+    choices, text = ("last", "mean"), "A text's vector: that of its last token, or the mean"
+    add_choice(group, "--over", choices, text)
     return group
 
 
@@ -89,9 +94,14 @@ def _edge(text: str) -> Edge:
 def interventions_of(args: argparse.Namespace) -> tuple[Intervention, ...]:
     """What the options change inside the network."""
     found: list[Intervention] = [*args.mute, *args.mean, *args.cut]
-    if args.towards or args.away:
+    if not (args.towards or args.away):
+        unused = [f"--{name}" for name in _OF_DIRECTION if is_given(args, name)]
+        if unused:
+            needs = "needs" if len(unused) == 1 else "need"
+            raise UsageError(f"{' and '.join(unused)} {needs} a direction: --towards and --away")
+    else:
         if not (args.towards and args.away):
-            raise UserError("a direction needs --towards and --away, each with a text")
+            raise UsageError("a direction needs --towards and --away, each with a text")
         from gpt.interventions import Steer
 
         steer = Steer(

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from gpt.commands.language_model import LanguageModel
 
 EXAMPLES = {
-    "python -m gpt chat my-model": "Chat in a terminal; Ctrl+D ends",
+    "python -m gpt chat my-model": "Chat; Ctrl+C stops an answer, Ctrl+D ends",
     'echo "Who are you?" | python -m gpt chat my-model --system "You are a cat."': "Ask in a pipe",
     "python -m gpt chat my-model --json": "See every token of the answers",
 }
 """Command → what it does."""
+_USUAL = {"temperature": 0.8, "top_p": 0.95}
+"""Settings that differ from the model's own distribution, which few models can chat with."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -53,6 +55,7 @@ def add_arguments(parser: Parser) -> None:
     running.add_top(group)
     completion.add_length(parser)
     completion.add_sampling(parser)
+    parser.set_defaults(**_USUAL)
 
 
 def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
@@ -78,7 +81,7 @@ def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
         if args.json:
             answer = "".join(words)
         else:
-            _print(words)
+            _print(words, stoppable=is_conversation)
         ids += [step.token_id for step in steps]
         reason = drawing.finish_reason
         if args.json:
@@ -89,12 +92,19 @@ def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
             print(f"context full: {size} of {size} tokens{advice}", file=sys.stderr)
 
 
-def _print(words: Iterable[str]) -> None:
-    """Print an answer as it comes, and end the line."""
+def _print(words: Iterable[str], *, stoppable: bool) -> None:
+    """Print an answer as it comes, and end the line.
+
+    stoppable: Ctrl+C ends the answer, and not the program.
+    """
     # A pipe gets exactly what the model wrote, a terminal only what is harmless.
     safe = sanitize if sys.stdout.isatty() else str
-    for word in words:
-        print(safe(word), end="", flush=True)
+    try:
+        for word in words:
+            print(safe(word), end="", flush=True)
+    except KeyboardInterrupt:
+        if not stoppable:
+            raise
     print(flush=True)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gpt import text_file
 from gpt.command_line import Parser
 from gpt.commands import changes, completion, running
+from gpt.errors import UsageError
 from gpt.limits import Limits
 from gpt.sanitize import sanitize
 
@@ -69,6 +70,8 @@ def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
     """Draw a text and print it. load: loads the model; called after the arguments are checked."""
     sampling_for = completion.sampling_of(args)
     interventions = changes.interventions_of(args)
+    if args.layer is not None and not args.towards:
+        raise UsageError("--layer needs a direction: --towards and --away")
     prompt = args.prompt if args.prompt is not None else text_file.read_stdin()
     model = load()
     if interventions:

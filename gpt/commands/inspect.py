@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gpt import models, text_file
-from gpt.command_line import Parser, add_choice, one_of, whole_number
+from gpt.command_line import Parser, add_choice, is_given, one_of, whole_number
 from gpt.commands import changes
+from gpt.errors import UsageError
 from gpt.typed_values import LARGEST
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ _PARTIAL = ("lens", "mattered")
 """Those that show the last tokens of a long text."""
 
 
+_USES = {
+    "lens": ("layer", "middle", "last", "top"),
+    "attention": ("layer", "head"),
+    "logits": ("token", "versus"),
+    "mattered": ("token", "last"),
+    "patch": ("token", "versus", "other"),
+    "steer": ("layer",),
+    "neighbours": ("minus", "matrix", "plane", "top"),
+}
+"""Which of the options that say where to look each of them uses."""
+_PLACES = sorted({name for names in _USES.values() for name in names})
+
+
 def add_arguments(parser: Parser) -> None:
     """The options of the command."""
     names = max(map(len, _WHAT))
@@ -66,7 +80,9 @@ def add_arguments(parser: Parser) -> None:
 def _add_places(parser: Parser) -> None:
     """The options that say where to look."""
     group = parser.add_argument_group("where to look")
-    group.add_argument("--layer", type=int, metavar="N", help="The layer. (default: all, or 1)")
+    group.add_argument(
+        "--layer", type=int, metavar="N", help="The layer. (default: all for lens, else 1)"
+    )
     group.add_argument(
         "--head", type=int, default=1, metavar="N", help="The head. (default: %(default)s)"
     )
@@ -104,8 +120,17 @@ def _add_places(parser: Parser) -> None:
     )
     add_choice(group, "--matrix", ("embedding", "output"), "The vectors")
     group.add_argument(
-        "--plane", action="store_true", help="Two principal components. (default: neighbours)"
+        "--plane",
+        action="store_true",
+        help="Its tokens as points: two principal components. (default: neighbours)",
     )
+
+
+def _check_places(args: argparse.Namespace) -> None:
+    """Refuse options that would change nothing."""
+    used = {*_USES.get(args.what, ()), *(["layer"] if args.towards else [])}
+    if unused := [f"--{name}" for name in _PLACES if name not in used and is_given(args, name)]:
+        raise UsageError(f"{args.what} does not use {', '.join(unused)}")
 
 
 def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
@@ -124,6 +149,7 @@ def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
         from gpt.commands.inspect_answers import answers_of, asked, check
 
         check(args)
+        _check_places(args)
         given = text_file.read_stdin() if args.text is None else args.text
         context = load()
         words = args.what == "neighbours"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from gpt.commands.changes import interventions_of, layer_of
 from gpt.context import Context
-from gpt.errors import UserError
+from gpt.errors import UsageError, UserError
 from gpt.interpret.architecture import architecture
 from gpt.interpret.grid import lens_cell, lens_grid, stream_norms
 from gpt.interpret.heads import heads, work
@@ -32,13 +32,13 @@ def check(args: argparse.Namespace) -> None:
     """Refuse options that do not fit together, before the model is loaded."""
     changes = interventions_of(args)
     if changes and args.what not in _CHANGED:
-        raise UserError(f"{args.what} looks at the network as it is; leave out what changes it")
+        raise UsageError(f"{args.what} looks at the network as it is; leave out what changes it")
     if args.what == "knockout" and not changes:
-        raise UserError("knockout needs something to change: --mute, --mean or --cut")
+        raise UsageError("knockout needs something to change: --mute, --mean or --cut")
     if args.what == "steer" and not any(isinstance(each, Steer) for each in changes):
-        raise UserError("steer needs --towards and --away, each with a text")
+        raise UsageError("steer needs --towards and --away, each with a text")
     if args.what == "patch" and (args.other is None or args.versus is None):
-        raise UserError("patch needs --other with a text, and --versus with a token")
+        raise UsageError("patch needs --other with a text, and --versus with a token")
 
 
 def answers_of(context: Context, ids: Sequence[int], args: argparse.Namespace) -> Iterator[Record]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gpt import models
 from gpt.command_line import Parser, whole_number
 from gpt.commands import device_options, server_options
-from gpt.errors import UserError
+from gpt.errors import UsageError
 from gpt.sanitize import one_line
 from gpt.typed_values import LARGEST
 
@@ -89,7 +89,7 @@ def ask(
 def _local(args: argparse.Namespace) -> LanguageModel:
     """A model of this machine."""
     if args.api_key_env:
-        raise UserError("--api-key-env is for a server; give its address with --server")
+        raise UsageError("--api-key-env is for a server; give its address with --server")
     from gpt.commands.local_model import LocalModel
 
     return LocalModel(load_model(args))

@@ -13,7 +13,7 @@ from gpt import text_file
 from gpt.command_line import Parser
 from gpt.commands import running
 from gpt.commands.percent import percent
-from gpt.errors import UserError
+from gpt.errors import UsageError, UserError
 from gpt.step import Step
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
     """Score and print. load: loads the model; called after the arguments are checked."""
     if args.options is not None:
         if not args.prompt:
-            raise UserError("--options needs --prompt with the text that they continue")
+            raise UsageError("--options needs --prompt with the text that they continue")
         _compare(args, load())
     elif args.prompt is not None:
-        raise UserError("--prompt needs --options; a file is scored without a prompt")
+        raise UsageError("--prompt needs --options; a file is scored without a prompt")
     else:
         text = text_file.read_stdin() if args.file == "-" else text_file.read(Path(args.file))
         _score(args, load(), text)
@@ -81,6 +81,8 @@ def _score(args: argparse.Namespace, model: LanguageModel, text: str) -> None:
     """Print each token of a text, then the totals."""
     known = []
     ids = model.encode(text, special=args.special)
+    if len(ids) < 2:
+        raise UserError("the text has no token with a context; score at least two tokens")
     if not args.json:
         print(_HEADING)
     for step in model.score(ids, top=args.top if args.json else 0):
@@ -114,7 +116,7 @@ def _compare(args: argparse.Namespace, model: LanguageModel) -> None:
     for option in args.options:
         ids = model.encode_more(option, special=args.special)
         if not ids:
-            raise UserError("an option is empty; it must have at least one character")
+            raise UsageError("an option is empty; it must have at least one character")
         top = args.top if args.json else 0
         steps = list(model.score(prompt + ids, start=len(prompt), top=top))
         found.append((option, steps, _totals(steps)))

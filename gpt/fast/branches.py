@@ -99,7 +99,8 @@ def _in_turn(
     """As `branches`, each alone in a context of its own."""
     context.read_end(ids, _watcher_of_all(wanted))
     longest = len(ids) + limits.max_new_tokens
-    size = 1 if context.graphs else max(1, CACHES // context.cache.bytes_for(longest))
+    memory = max(1, context.cache.bytes_for(longest))  # 0 in a network without blocks
+    size = 1 if context.graphs else max(1, CACHES // memory)
     for first in range(0, len(wanted), size):
         texts = {}
         for i, (sampling, watcher) in enumerate(wanted[first : first + size], first):

@@ -156,6 +156,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     existing = group.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="Continue an interrupted run.")
     existing.add_argument("--restart", action="store_true", help="Discard an interrupted run.")
+    group.add_argument("--force", action="store_true", help="Replace a model that exists.")
 
 
 def _add_speed(group: argparse._ArgumentGroup) -> None:
@@ -202,6 +203,8 @@ def _train(args: argparse.Namespace, group: Group, device_name: str) -> None:
             f"{files.directory} has an interrupted run; continue it with --resume or discard it "
             "with --restart"
         )
+    if not (files.state.exists() or args.resume or args.force) and (out / models.MANIFEST).exists():
+        raise UserError(f"{out} is a model already; --force replaces it, --out names another place")
     lines = Lines() if group.rank == 0 else Display()
     facts, state = files.load() if args.resume else ({}, {})
     recipe = _recipe(options, facts)

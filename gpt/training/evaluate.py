@@ -106,6 +106,8 @@ def _windows(protocol: Protocol, n_ids: int, length: int) -> list[_Window]:
     T = length
     last = n_ids - 1 - T  # start of the last window that fits
     if protocol == "random":
+        if last < _N_RANDOM:  # a short text: what the random places would give in the mean
+            return [_Window(start, T, T) for start in range(last + 1)]
         random = torch.Generator().manual_seed(0)
         starts = torch.randint(last + 1, (_N_RANDOM,), generator=random)
         return [_Window(start, T, T) for start in starts.tolist()]

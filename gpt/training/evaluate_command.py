@@ -14,6 +14,7 @@ from gpt import checkpoint, device, models
 from gpt.command_line import Parser, listed, one_of
 from gpt.errors import UserError
 from gpt.model import GPT
+from gpt.sanitize import one_line
 from gpt.training import data
 from gpt.training.data import Corpus
 from gpt.training.evaluate import PROTOCOLS, WINDOW, Loss, Protocol, mean_loss
@@ -98,8 +99,11 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         values = {name: loss.to_dict() for name, loss in losses.items()}
         part = "all" if args.all else "validation"
-        print(json.dumps({"model": args.model, "data": path.name, "part": part, "loss": values}))
+        about = {"model": args.model, "data": path.name, "part": part}
+        print(json.dumps({**about, "tokens": len(corpus.validation), "loss": values}))
         return
+    which = "all" if args.all else f"the last {data.VALIDATION_SHARE:.0%}"
+    print(f"{len(corpus.validation):,} tokens, {which} of {one_line(path.name)}")
     print(f"{'':9} nats/token  nats/character  bits/character  bits/byte")
     for name, loss in losses.items():
         print(

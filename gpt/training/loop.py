@@ -135,7 +135,7 @@ class Training:
                 "processes; choose another --batch-size"
             )
         corpus.check_length(model.config.block_size)
-        use_bytes(model)
+        use_bytes(model)  # faster dropout, see gpt/training/dropout.py
         self.model, self.corpus, self.settings = model, corpus, settings
         self.step = 0
         self.best_loss, self.best_step = math.inf, 0
@@ -172,6 +172,7 @@ class Training:
         self.model.train()
         while self.step < settings.steps:
             started = time.perf_counter()
+            # Each run, step and process has its own dropout, whatever ran before it.
             torch.manual_seed((settings.seed * 2**24 + self.step) * 2**8 + self._group.rank)
             windows = batch(
                 self.corpus.train,

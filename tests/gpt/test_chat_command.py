@@ -28,7 +28,7 @@ from tests.terminal import needs_pty
 
 TOKENS = JsonTokenizer(byte_level().to_str())
 END = TOKENS.added_tokens["<|im_end|>"]
-OPTIONS = ["-n", "5", "--temperature", "0.8", "--seed", "3"]
+OPTIONS = ["-n", "5", "--seed", "3"]
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def expected(directory: Path, said: list[str], system: str) -> Iterator[tuple[st
     ids: list[int] = []
     for text in said:
         ids, *_ = turn(checkpoint, ids, text, system=system, template=template)
-        sampling = Sampling(temperature=0.8, seed=3)
+        sampling = Sampling(temperature=0.8, top_p=0.95, seed=3)  # as in the interface
         steps = list(generate(checkpoint.new_context(), ids, sampling, Limits(5)))
         ids += [step.token_id for step in steps]
         yield (
@@ -131,6 +131,25 @@ def test_a_terminal_shows_a_prompt_until_ctrl_d(talker: Path) -> None:
     child.expect_exact("> ")
     child.sendline("hello")
     child.expect_exact("> ")
+    child.sendeof()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+@needs_pty
+def test_ctrl_c_stops_an_answer_and_not_the_conversation(talker: Path) -> None:
+    import pexpect
+
+    command = ["-m", "gpt", "chat", "talker", "-n", "1000000", "--slide"]
+    environment = {**os.environ, "TERM": "dumb"}
+    child = pexpect.spawn(sys.executable, command, env=environment, timeout=60)
+    child.expect_exact("> ")
+    for _ in range(2):
+        child.sendline("hello")
+        child.expect("hello\r\n.{40}")
+        child.sendintr()
+        child.expect("\r\n> ")
     child.sendeof()
     child.expect(pexpect.EOF)
     child.close()

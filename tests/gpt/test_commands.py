@@ -124,6 +124,7 @@ def test_complete_draws_from_a_changed_network(
         ("--mute 9", "there is no layer 9; this model has 1 to 2"),
         ("--mute 1.x", "--mute is '1.x'; it must be a part"),
         ("--towards to", "a direction needs --towards and --away"),
+        ("--away to", "a direction needs --towards and --away"),
         ("--towards é --away be", "not 'é'"),
         ("--cut 1 --slide -n 99", "at most 32 tokens"),
     ],
@@ -400,10 +401,43 @@ def test_named_continuations_have_the_probabilities_of_the_model(
     ],
 )
 def test_wrong_options_are_one_sentence(
-    tiny: Checkpoint, arguments: list[str], message: str
+    tiny: Checkpoint, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit, match="2"):
         main(["score", "--model", "tiny", *arguments])
+    sentence, advice = capsys.readouterr().err.splitlines()
+    assert message in sentence and advice == "help: python -m gpt score --help"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--layer 3", "--layer needs a direction"),
+        ("--strength 5 --over mean", "--strength and --over need a direction"),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(
+    options: str, message: str, tiny_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["complete", "to be", "--model", "tiny", *options.split()])
+    out, err = capsys.readouterr()
+    assert not out and message in err
+
+
+def test_a_text_without_a_context_is_refused_before_anything_is_printed(
+    tiny_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").write_text("a")
+    with pytest.raises(SystemExit, match="score at least two tokens"):
+        main(["score", "--model", "tiny", str(tmp_path / "text")])
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_that_is_no_checkpoint_can_be_converted(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(SystemExit, match=r"convert it first: python -m convert .*model\.gguf"):
+        main(["complete", "a", "--model", str(tmp_path / "model.gguf")])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")

@@ -176,6 +176,9 @@ def test_the_text_may_come_from_a_pipe(
         (["steer", "--mute", "1"], "steer needs --towards and --away"),
         (["patch", "--other", "to be or"], "patch needs --other"),
         (["logits", "--mute", "1"], "logits looks at the network as it is"),
+        (["lens", "--plane", "--head", "2"], "lens does not use --head, --plane"),
+        (["heads", "--layer", "1"], "heads does not use --layer"),
+        (["model", "--strength", "2"], "--strength needs a direction"),
         (["logits", "--token", "to"], "'to' is 2 tokens of this model"),
         (["logits", "--token", "#99"], "there is no token 99"),
         (["logits", "--token", "#" + "9" * 5000], "this model knows 29 characters"),
@@ -183,12 +186,15 @@ def test_the_text_may_come_from_a_pipe(
     ],
 )
 def test_options_that_make_no_sense_are_refused(
-    arguments: list[str], sentence: str, tiny_directory: Path
+    arguments: list[str],
+    sentence: str,
+    tiny_directory: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     what, *options = arguments
     with pytest.raises(SystemExit) as ended:
         main(["inspect", what, str(tiny_directory), TEXT, *options])
-    assert sentence in str(ended.value)
+    assert sentence in f"{ended.value} {capsys.readouterr().err}"
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,20 @@ from gpt.__main__ import main
 from gpt.checkpoint import load
 from gpt.config import ModelConfig
 from gpt.errors import UserError
+from gpt.fast.branches import Branch, branches
+from gpt.limits import Limits
+from gpt.model import GPT
+from gpt.settings import Sampling
 from gpt.tokenizer import BPETokenizer, byte_alphabet
 from gpt.training.data import Corpus
 from gpt.training.display import Lines
 from gpt.training.evaluate import mean_loss
 from gpt.training.loop import RANGES, StepReport, TrainConfig
 from gpt.training.options import field_docs
+from gpt.training.presets import PRESETS
 from gpt.training.report import overfitting
 from gpt.training.run_files import RunFiles
+from tests.conftest import CHARACTERS, context_of
 from tests.terminal import needs_pty
 
 SENTENCE = "she sells sea shells by the sea shore. "
@@ -57,6 +63,33 @@ def after_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], 
             action()
 
     monkeypatch.setattr(Lines, "show", show_and_act)
+
+
+def test_a_model_that_exists_is_only_replaced_by_force(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    command = ["train", "--data", str(text), "--out", str(out), *RUN]
+    main(command)
+    before = (out / "model.safetensors").read_bytes()
+    with pytest.raises(SystemExit, match="m is a model already; --force replaces it"):
+        main([*command, "--seed", "9"])
+    with pytest.raises(SystemExit, match="is a model already"):
+        main([*command, "--restart"])
+    assert (out / "model.safetensors").read_bytes() == before
+    main([*command, "--seed", "9", "--force"])
+    assert (out / "model.safetensors").read_bytes() != before
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_network_of_every_preset_draws_one_text_and_several(name: str) -> None:
+    shape = {**PRESETS[name].model, "n_layer": min(1, PRESETS[name].model["n_layer"])}
+    config = ModelConfig.from_dict({**shape, "vocab_size": len(CHARACTERS)})
+    torch.manual_seed(0)
+    context = context_of(GPT(config).eval())
+    ids = context.encode("to be")
+    for n in (1, 2):
+        wanted = [Branch(Sampling(seed=seed)) for seed in range(n)]
+        steps = list(branches(context, ids, wanted, Limits(3)))
+        assert [branch for branch, _ in steps].count(n - 1) == 3
 
 
 def test_train_writes_a_model_that_the_program_opens_and_a_report(
@@ -269,7 +302,7 @@ def test_byte_pairs_come_from_a_directory_or_from_a_model(
     weights = [(p / "model.safetensors").read_bytes() for p in (out, tmp_path / "again")]
     assert weights[0] == weights[1]
     with pytest.raises(SystemExit, match="no model 'nowhere'"):
-        main(["train", "--data", str(text), *again, "--tokenizer", "nowhere", *RUN])
+        main(["train", "--data", str(text), *again, "--force", "--tokenizer", "nowhere", *RUN])
 
 
 @pytest.mark.slow

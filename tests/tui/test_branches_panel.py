@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from textual.content import Content
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from gpt.interventions import Edge, Knockout
 from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
@@ -56,7 +57,7 @@ async def test_the_panel_shows_every_branch_and_leads_there() -> None:
     async with forked() as (app, pilot, screen):
         view = screen.query_one(BranchRows)
         assert view.has_focus and view.cursor == 2
-        assert [line.split("  ")[0] for line in lines(app)] == ["[b]", "├ hello", "└ ??"]
+        assert [line.split("  ")[0] for line in lines(app)] == ["[b]", "├ [b]hello", "└ [b]??"]
         assert lines(app)[1].endswith("5 · 1.53 bits")
         await pilot.press("up", "enter")
         await pilot.pause()
@@ -169,8 +170,12 @@ async def test_two_branches_stand_side_by_side() -> None:
         await pilot.pause()
         assert isinstance(app.screen, ComparisonScreen)
         titles = [str(view.border_title) for view in app.screen.query(TokenView)]
-        assert titles[0].startswith("Branch 2, on the screen: perplexity 1.57, 2 tokens")
-        assert titles[1].startswith("one: perplexity 2.89, 5 tokens")
+        assert titles[0].startswith("Branch 2, on the screen")
+        assert titles[1].startswith("one")
+        _, measured = str(app.screen.query_one(Static).render()).split("\n")
+        assert measured == (
+            "The continuations: perplexity 1.57 (2 tokens) and perplexity 2.89 (5 tokens)"
+        )
         await pilot.press("escape")
         assert screen.document.text == "[b]??"
 
@@ -213,7 +218,7 @@ async def test_it_fits_where_there_is_little_room() -> None:
     async with forked((60, 20)) as (app, pilot, screen):
         view = screen.query_one(BranchRows)
         assert view.size.height >= 3
-        assert lines(app)[2].startswith("└ ??")
+        assert lines(app)[2].startswith("└ [b]??")
         await pilot.press("n", *"name")
         field = screen.query_one(Branches).field
         assert field.region.height == 1 and screen.region.contains_region(field.region)
@@ -299,7 +304,7 @@ async def test_branches_grow_side_by_side_and_one_is_stopped_alone() -> None:
         await until_written(pilot, screen)
         await pilot.pause()
         found = [line.split("  ")[0] for line in lines(app)]
-        assert found == ["ab", "├ hello", "├ ifmm", "└ jgnnq"]
+        assert found == ["ab", "├ abhello", "├ abifmm", "└ abjgnnq"]
         assert "x stop" not in hints(screen) and "s star" in hints(screen)
 
 
@@ -311,7 +316,7 @@ async def test_escape_stops_all_branches() -> None:
         await pilot.pause()
         assert backend.cancelled and not screen.session.growing
         found = [line.split("  ")[0] for line in lines(app)]
-        assert found == ["ab", "├ hell", "├ ifmm", "└ jgnn"]
+        assert found == ["ab", "├ abhell", "├ abifmm", "└ abjgnn"]
 
 
 async def test_a_growing_row_shows_its_newest_words() -> None:

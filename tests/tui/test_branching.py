@@ -92,6 +92,22 @@ async def test_something_else_in_the_place_of_a_token_of_the_prompt() -> None:
         assert screen.document.text == "axyhello"
 
 
+async def test_the_candidate_that_is_in_the_text_already_stays_and_the_rest_is_new() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        first = screen.document.path[2]
+        assert first.step.candidates[0].token_id == first.step.token_id
+        await at(pilot, screen, 2)
+        backend.reply = "oy"
+        await pilot.press("1")
+        await until_written(pilot, screen)
+        assert screen.document.text == "abhoy"
+        assert screen.document.path[2] is first and not first.is_prompt
+        assert screen.document.branches(2) == 1 and screen.document.branches(3) == 2
+
+
 async def test_all_selected_tokens_are_replaced() -> None:
     backend = FakeBackend("hello")
     app = app_with(backend)

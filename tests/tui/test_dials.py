@@ -11,13 +11,14 @@ from textual.widgets import Input, Static
 
 from gpt.setting_names import setting_name
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
-from tests.tui.test_app import complaints, write
+from tests.tui.test_app import complaints, until_written, write
 from tui.dials import KNOBS
 from tui.key_order import Acted
 from tui.screens.dialog import Palette
 from tui.screens.main import MainScreen
 from tui.widgets.dial import Dial, Words
 from tui.widgets.effect import Effect
+from tui.widgets.field import Field
 from tui.widgets.slider import Slider
 
 USUAL = [knob.name for knob in KNOBS if knob.name != "seed"]
@@ -262,6 +263,37 @@ async def test_enter_in_a_setting_says_that_it_acts_already() -> None:
             screen.query_one(f"#{name}").focus()
             await pilot.press("enter")
             assert "acts as soon as it is typed" in complaints(app)[-1]
+        screen.query_one("#temperature", Dial).value = "9abc"
+        await pilot.press("enter")
+        assert complaints(app)[-1] == "Temperature is '9abc'; it must be a number"
+
+
+async def test_a_run_that_is_refused_has_no_seed() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        assert screen.controls
+        before = screen.controls.last_seed
+        for name, wrong in (("branches", "x"), ("temperature", "hot"), ("banned", "#9")):
+            screen.query_one(f"#{name}", Field).value = wrong
+            await pilot.press("ctrl+g")
+            await until_written(pilot, screen)
+            if name != "banned":
+                assert screen.controls.last_seed == before, name
+                screen.query_one(f"#{name}", Field).value = "1"
+        assert screen.controls.last_seed != before  # that one ran
+
+
+async def test_a_message_about_what_was_before_goes_when_a_run_begins() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.query_one("#branches", Dial).value = "x"
+        await pilot.press("ctrl+g")
+        assert len(app._notifications) == 1
+        screen.query_one("#branches", Dial).value = "1"
+        await pilot.press("ctrl+g")
+        assert len(app._notifications) == 0
 
 
 async def test_keys_of_one_burst_act_one_after_the_other() -> None:

@@ -137,11 +137,23 @@ async def test_name_and_format_follow_each_other(
         assert (tmp_path / "a.b.txt").read_text() == "abchello"
 
 
+async def test_a_name_without_an_ending_gets_that_of_the_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with exporting(tmp_path, monkeypatch) as (app, pilot, dialog):
+        await pilot.press("left")
+        dialog.field.value = "star"
+        await pilot.press("enter")
+        await until_closed(pilot, app)
+        assert "# A text by" in (tmp_path / "star.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
         ("a.txt", "exists already"),
         ("b.pdf", "must end with"),
+        (".html", "Type a name before .html"),
         ("no/such/c.txt", "cannot write"),
         ("~nobody-has-this-name/d.txt", "cannot write"),
         ("  ", "Type a name"),

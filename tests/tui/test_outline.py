@@ -46,6 +46,16 @@ def test_a_row_continues_the_one_that_its_guides_lead_to() -> None:
     ]
 
 
+def test_a_row_says_how_the_word_began_that_the_fork_cuts() -> None:
+    document = Document()
+    begins = ["the", " k", "i"]
+    document.append([step(1)._replace(bytes=t.encode(), text=t) for t in begins], is_prompt=True)
+    for id, word in enumerate(("ng", "ck", " s", "\n")):
+        document.cut(3)
+        document.append([step(id)._replace(bytes=word.encode(), text=word)], is_prompt=False)
+    assert [row.word for row in rows(document)] == ["", "ki", "ki", "", ""]
+
+
 def test_a_tree_of_thousands_of_forks_is_drawn() -> None:
     document = Document()
     for i in range(3000):

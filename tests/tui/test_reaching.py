@@ -127,9 +127,11 @@ async def test_parts_are_switches_and_the_text_shows_the_effect() -> None:
         assert f'"p": P {percent(0.5)} → {percent(0.25)}, KL 1.0000 bits' in shown
         assert re.search(rf"▸p +{percent(0.5)} +{percent(0.25)}", shown)
         assert re.search(rf" x +{percent(0.1)} +{percent(0.35)}", shown)
-        rows = [line.split()[1:-1] for line in shown.splitlines() if "●" in line]
+        rows = [
+            line.split()[1:-1] for line in shown.splitlines() if re.search("│ +[1-3] +[●○◐]", line)
+        ]
         assert rows[1] == ["2", "●", "●", "○", "●", "●"]  # layer, attention, two heads, MLP
-        assert rows[2] == ["3", "◐", "●", "●", "●", "●"]
+        assert rows[2] == ["3", "◐", "·", "·", "·", "·"]
         heat = screen.around._scale.heat
         assert heat(screen.place.nodes[0].step) == 0 < heat(screen.place.nodes[1].step)
         await press(pilot, "x")
@@ -331,7 +333,7 @@ async def test_what_if_says_which_text_is_which() -> None:
         await pilot.pause()
         shown = drawn(app)
         assert "no setting differs; inside: whole network → layer 3 muted" in shown
-        assert "Original, whole network:" in shown and "What if, 1 part off:" in shown
+        assert "Original, whole network" in shown and "What if, 1 part off" in shown
 
 
 async def test_the_first_column_of_the_odds_is_the_network_as_it_is() -> None:

@@ -37,6 +37,8 @@ def write(path: Path, export: Export) -> None:
     """Write a new file in the format that its name ends with."""
     kind = FORMATS.get(path.suffix.lower())
     if kind is None:
+        if path.name.lower() in FORMATS:
+            raise UserError(f"type a name before {path.name}")
         raise UserError(f"the name {path.name} must end with one of {', '.join(FORMATS)}")
     text = kind.made(export)
     try:

@@ -25,6 +25,8 @@ _WHOLE: tuple[tuple[Part, str, int], ...] = (
 )
 """The parts of a layer that are no heads, their headings and cells; heads are before the MLP."""
 _SIGNS = {None: "●", "zero": "○", "mean": "◐"}
+_COVERED = "·"
+"""The sign of a part whose layer is off."""
 """What replaces a part → its switch."""
 _NEXT: dict[str | None, Literal["zero", "mean"] | None] = {
     None: "zero",
@@ -155,10 +157,12 @@ class KnockoutView(ChangingView):
         for column, cells in columns.shown:
             part, _, head = self.switch(place, column)
             state = state_of(place.changes, (part, layer, head))
-            style = _style(looks, state, is_covered=is_skipped and column > 0)
+            is_covered = is_skipped and column > 0
+            style = _style(looks, state, is_covered=is_covered)
             if is_row and column == self._part:
                 style = looks.here
-            sign = f"{_SIGNS[state]:^{cells - 1}}"
+            sign = _COVERED if is_covered and state is None else _SIGNS[state]
+            sign = f"{sign:^{cells - 1}}"
             row += [Segment(sign, style), Segment(" ", looks.plain)]
         return row
 

@@ -23,6 +23,8 @@ from tui.labels import fit, name_of
 SHOWN = 64
 """Last tokens whose cells are computed."""
 _NAME, _CELLS = 11, 6
+_CLOSE = 0.1
+"""Difference of the logits of two texts below which a share of it says little."""
 """Cells of a layer's name and of a column."""
 _SAID = 40
 """Last characters of the other text that are shown."""
@@ -234,6 +236,8 @@ class PatchView(InsideView):
         share = "" if grid.share is None else f", {100 * grid.share[row][column]:.0f} % of the way"
         ends = f"here {signed(grid.here, 3)}, other text {signed(grid.there, 3)}"
         name = "" if versus is None else name_of(versus)
+        if grid.share is not None and abs(grid.here - grid.there) < _CLOSE:
+            ends += "; so close that shares say little"
         lines = [
             f'logit of "{place.name(place.index)}" minus logit of "{name}": {ends}',
             f"{signed(value, 3)}{share.replace('-', '−')}: {_named(grid.layers[row])} at "
@@ -281,8 +285,11 @@ def _number(grid: PatchGrid, row: int, column: int) -> str:
     """The share of the way, or the difference if there is no way."""
     if grid.share is None:
         return f"{grid.difference[row][column]:+.1f}".replace("-", "−")[: _CELLS - 1]
-    share = round(max(-9.0, min(9.0, grid.share[row][column])), 2) + 0.0  # no −0.00
-    return f"{share:.2f}".replace("-", "−")
+    share = grid.share[row][column]
+    if abs(share) >= 99.5:
+        return "> 99" if share > 0 else "<−99"
+    digits = 2 if abs(share) < 9.995 else 0
+    return f"{round(share, digits) + 0.0:.{digits}f}".replace("-", "−")  # no −0.00
 
 
 def _headings(

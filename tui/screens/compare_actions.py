@@ -135,8 +135,9 @@ class CompareActions(RunningScreen):
         from tui.screens.options import OptionsScreen
 
         if (index := self.index) is not None:
-            ids = self.document.ids[: index + 1]
-            screen = OptionsScreen(self.session.backend, ids, self.document.changes)
+            before = self.document.path[: index + 1]
+            ids, text = [n.step.token_id for n in before], "".join(n.step.text for n in before)
+            screen = OptionsScreen(self.session.backend, ids, text, self.document.changes)
             self.app.push_screen(screen, self._take_option)
 
     def _take_option(self, text: str | None) -> None:

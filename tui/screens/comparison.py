@@ -50,7 +50,7 @@ class ComparisonScreen(Page):
 
     def compose(self) -> ComposeResult:
         """The facts, the texts, the footer."""
-        yield Static(Content(one_line(self._said)))
+        yield Static(Content("\n").join(map(Content, (one_line(self._said), self._measured()))))
         with Horizontal():
             for _ in self._sides:
                 yield TokenView()
@@ -62,11 +62,18 @@ class ComparisonScreen(Page):
         for view, side, other in zip(self.query(TokenView), self._sides, others, strict=True):
             view.show(side.nodes)
             view.compare_with(other.nodes)
-            drawn = measure([node.step for node in side.nodes[side.begin :]])
-            perplexity = "" if drawn.perplexity is None else f"perplexity {drawn.perplexity:.2f}, "
-            n = f"{drawn.n_tokens} token" + "s" * (drawn.n_tokens != 1)
-            view.caption = f"{one_line(side.title)}: {perplexity}{n}"
+            view.caption = one_line(side.title)
         self.call_after_refresh(self._show_fork)
+
+    def _measured(self) -> str:
+        """Perplexity and length of both continuations."""
+        said = []
+        for side in self._sides:
+            whole = measure([node.step for node in side.nodes[side.begin :]])
+            n = f"{whole.n_tokens} token" + "s" * (whole.n_tokens != 1)
+            ratio = whole.perplexity
+            said.append(n if ratio is None else f"perplexity {ratio:.2f} ({n})")
+        return f"The continuations: {said[0]} and {said[1]}"
 
     def _show_fork(self) -> None:
         """Show both texts at the first token that differs."""

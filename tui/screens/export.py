@@ -182,6 +182,8 @@ class ExportScreen(Dialog[Path | None]):
         if not name:
             self._refuse("Type a name for the file.")
             return
+        if not Path(name).suffix and not name.endswith(("/", ".")) and name.lower() not in FORMATS:
+            name += _SUFFIXES[self.formats.chosen]
         try:
             path = served.export_path(name) if self.app.is_web else _path(name)
         except UserError as error:

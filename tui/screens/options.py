@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 LONGEST = 24
 """Characters of a continuation in the table."""
+_SHOWN = 40
+"""Characters of the text that is continued."""
+_IN_FIELD = "Enter: ask the model · Tab: to the list · Esc: back"
+_IN_TABLE = "Enter: use this one · Tab: to the field · Esc: back"
 
 
 class OptionsScreen(Dialog[str | None]):
@@ -41,12 +45,16 @@ class OptionsScreen(Dialog[str | None]):
     table = getters.query_one(DataTable)
 
     def __init__(
-        self, backend: Backend, ids: Sequence[int], acting: tuple[Intervention, ...] = ()
+        self,
+        backend: Backend,
+        ids: Sequence[int],
+        text: str,
+        acting: tuple[Intervention, ...] = (),
     ) -> None:
-        """acting: what is changed inside the network that is asked."""
+        """ids, text: what is continued. acting: what is changed inside the network."""
         super().__init__()
         self._backend = backend
-        self._ids = list(ids)
+        self._ids, self._text = list(ids), text
         self._acting = acting
         self._found: dict[str, list[Step]] = {}
 
@@ -55,11 +63,14 @@ class OptionsScreen(Dialog[str | None]):
         with Vertical() as panel:
             title = "Compare continuations", of_network(self._acting, self._acting)
             panel.border_title = ", ".join(filter(None, title))
-            panel.border_subtitle = "Enter: use this one · Esc: back"
-            yield Field(
+            panel.border_subtitle = _IN_FIELD
+            field = Field(
                 placeholder="Type a continuation with its leading space, and press Enter",
                 compact=True,
             )
+            end = visible(self._text[-_SHOWN:].encode("utf-8", "replace"), 0)
+            field.border_title = Content(f"After {'…' * (len(self._text) > _SHOWN)}{end}")
+            yield field
             yield DataTable(cursor_type="row")
 
     def on_mount(self) -> None:
@@ -67,6 +78,11 @@ class OptionsScreen(Dialog[str | None]):
         for name in ("continuation", "probability", "bits", "bits/byte", "token by token"):
             self.table.add_column(name)
         self.field.focus()
+
+    def on_descendant_focus(self) -> None:
+        """Say what Enter does now."""
+        in_table = self.table.has_focus
+        self.query_one(Vertical).border_subtitle = _IN_TABLE if in_table else _IN_FIELD
 
     @on(Input.Submitted)
     def _ask(self, event: Input.Submitted) -> None:

@@ -30,10 +30,11 @@ class PanelActions(LivePanels):
 
     def action_show_panel(self, name: str) -> None:
         """Show the panel with this id; without room for panels, say so."""
-        self.panels.chosen = name
         if self.table.display and not _is_displayed(self.panels):
             self.action_waterfall()  # it is in their place
-        if not _is_displayed(self.panels):
+        if _is_displayed(self.panels):
+            self.panels.chosen = name
+        else:
             self.notify(_HIDDEN[self.has_class("-presenting")], markup=False)
 
     def action_panel(self, by: int) -> None:

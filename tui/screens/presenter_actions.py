@@ -16,8 +16,10 @@ from tui.screens.tree_actions import TreeActions
 from tui.widgets.big_bars import BigBars
 from tui.widgets.pressed import Pressed
 
-SHOWS = "screen.all_keys"
+_SHOWS = "screen.all_keys"
 """The action of Space in the text."""
+_PANELS = {"screen.layers"}
+"""Actions of the footer that show a panel."""
 
 
 class PresenterActions(TreeActions, KeyActions, LivePanels):
@@ -33,8 +35,9 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
 
     @property
     def left_out(self) -> frozenset[str]:
-        """Actions that the footer does not offer: here Space is for the next token."""
-        return super().left_out | ({SHOWS} if self.is_presenting else set())
+        """Actions that the footer does not offer: Space is for the next token, and no panel is
+        shown."""
+        return super().left_out | ({_SHOWS, *_PANELS} if self.is_presenting else set())
 
     def action_presenter(self) -> None:
         """Enter or leave presenter mode."""

@@ -67,8 +67,7 @@ class RunningScreen(SessionScreen):
             if refused == CONTEXT_FULL.message:
                 self.say(refused)
             return False
-        if self._has_failed:  # its message would deny that the model answers again
-            self.app.clear_notifications()
+        self.app.clear_notifications()  # they were about what was before
         self._say_ignored(settings.sampling)
         self._selected_before = self.view.selected
         run = self.session.run(settings, text, at, new_ids, as_is)

@@ -66,8 +66,6 @@ class SessionScreen(Sized, Screen[None]):
         """Settings of the latest run that the server ignores."""
         self._selected_before: int | None = None
         """The token that was selected before the latest run."""
-        self._has_failed = False
-        """The latest run ended with an error message."""
 
     @property
     def document(self) -> Document:
@@ -180,9 +178,6 @@ class SessionScreen(Sized, Screen[None]):
     async def follow(self, run: AsyncIterator[News]) -> None:
         """Draw a run or a reading."""
         async for news in run:
-            self._has_failed = isinstance(news, Problem) or (
-                self._has_failed and news not in (Change.GREW, Change.COMPLETE)
-            )
             self.draw(news)
 
     def draw(self, news: News) -> None:

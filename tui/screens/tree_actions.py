@@ -89,14 +89,21 @@ class TreeActions(TurnActions):
         self.write(at=self.index)
 
     def action_take(self, number: int) -> None:
-        """Replace the selected token by candidate 1, 2, … of those on the screen, and continue."""
+        """Replace the selected token by candidate 1, 2, … of those on the screen, and continue.
+
+        If it is that token already, only what follows is written anew.
+        """
         if self.inspector.display and number not in self.inspector.numbers:
             said = f"Candidate {number} is not on the screen: a taller window shows more."
             self.notify(said, markup=False)
             return
         if (index := self.index) is not None:
-            candidate = self.document.path[index].step.candidates[number - 1]
-            self.write(at=index, new_ids=[candidate.token_id])
+            step = self.document.path[index].step
+            token_id = step.candidates[number - 1].token_id
+            if token_id == step.token_id:
+                self.write(at=index + 1)
+            else:
+                self.write(at=index, new_ids=[token_id])
 
     def action_branch(self, by: int) -> None:
         """Show the next (1) or previous (-1) branch."""

@@ -25,6 +25,10 @@ from tui.outline import Row
 
 _LEAST = 8
 """Cells that are always left for the text of a row; deeper rows lose guides first."""
+_WIDE = 24
+"""Cells of a text from which on the beginning of its first word, before the fork, is shown too."""
+_ROOMY = 48
+"""Cells beside a text from which on its numbers are said in words."""
 
 
 class BranchRows(ScrollView, can_focus=True):
@@ -173,7 +177,10 @@ class BranchRows(ScrollView, can_focus=True):
         signs += " " * bool(signs)
         label = f"{one_line(row.remark.name)}: " if row.remark.name else ""
         left = room - cell_len(guides) - cell_len(signs)
-        if row.nodes[-1] in self._growing:
+        grows = row.nodes[-1] in self._growing  # then its end is shown
+        word = row.word if left > _WIDE and not (label or grows) else ""
+        left -= cell_len(word)
+        if grows:
             last = b"".join(node.step.added for node in row.nodes[-max(0, left) - 1 :])
             text = fit_end(label + one_line(last.decode("utf-8", "replace")), left)
         else:
@@ -183,6 +190,7 @@ class BranchRows(ScrollView, can_focus=True):
         parts = [
             (guides, faint),
             (signs, star),
+            (word, faint),
             (text[:named], shown + Style(italic=True)),
             (text[named:], shown),
             (numbers, faint),
@@ -202,7 +210,10 @@ def _numbers(row: Row, room: int) -> str:
         of[said(changes)] += n
     parts = (each if n == len(row.nodes) else f"{each} for {n}" for each, n in of.items())
     changed = "".join(f"; {each}" for each in parts)[1:]
-    numbers = f" {len(row.nodes)}" + ("" if row.bits is None else f" · {row.bits:.2f} bits")
+    n, is_roomy = len(row.nodes), room >= _ROOMY
+    numbers = f" {n}" + f" token{'s' * (n > 1)}" * is_roomy
+    if row.bits is not None:
+        numbers += f" · {row.bits:.2f} bits" + " each" * is_roomy
     both = f"{changed} ·{numbers}" if changed else numbers
     ways = (both, changed, " changed inside" * bool(changed))
     return next((each for each in ways if cell_len(each) <= room), "")

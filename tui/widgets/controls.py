@@ -14,6 +14,7 @@ from gpt.errors import UserError
 from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from tui.dials import KNOBS, MORE, WORDS
+from tui.labels import sentence
 from tui.widgets.dial import Dial, Tick, Words, number
 from tui.widgets.effect import Effect
 from tui.widgets.sampling_fields import SamplingFields
@@ -23,7 +24,7 @@ from tui.widgets.told import Told
 
 _LATER = {*(knob.name for knob in MORE), "dynatemp_range", "order"}
 """Settings that only the opened panel shows."""
-_EXAMPLES = {"banned": "king, ·king or #12", "boosted": "king:2 adds 2 nats; or #12:-1"}
+_EXAMPLES = {"banned": "words, as king ·king #12", "boosted": "as king:2 (adds 2 nats) #12:-1"}
 """What the empty fields for words say."""
 _TAB = "Tab to change"
 _CHANGED_BY = (
@@ -54,6 +55,8 @@ class Controls(SamplingFields):
         """system: what the model of a chat is told first."""
         super().__init__()
         self._chat, self._told_first = chat, system
+        self._wrong = ""
+        """The first problem of the settings."""
         self.acting = frozenset[str]()
         """Names of the settings that are not neutral."""
 
@@ -109,6 +112,7 @@ class Controls(SamplingFields):
             _ = self.length, self.branches
         except UserError as error:
             problem = one_line(str(error))
+        self._wrong = sentence(problem)
         self._problem.update(Content(problem))
         if bool(problem) != self.has_class("-problem"):  # its lines take room from the fields
             self.set_class(bool(problem), "-problem")
@@ -125,7 +129,7 @@ class Controls(SamplingFields):
     def _entered(self, event: Input.Submitted) -> None:
         event.stop()
         said = "A setting acts as soon as it is typed; Ctrl+G continues with it."
-        self.notify(said, markup=False)
+        self.notify(self._wrong or said, markup=False)
 
     def action_field(self, by: int) -> None:
         """Go to the next (1) or previous (-1) setting."""

@@ -150,11 +150,12 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
 
         new_seed: an empty seed means a new random one; else the last seed, or 0.
         """
-        if new_seed:
-            given = self._seed()
-            self.last_seed = int.from_bytes(os.urandom(4)) >> 1 if given is None else given
-            return self._sampling(seed=self.last_seed)
-        return self._sampling(seed=self._seed() or self.last_seed or 0)
+        if not new_seed:
+            return self._sampling(seed=self._seed() or self.last_seed or 0)
+        given = self._seed()
+        found = self._sampling(seed=int.from_bytes(os.urandom(4)) >> 1 if given is None else given)
+        self.last_seed = found.seed
+        return found
 
     @property
     def has_seed(self) -> bool:
@@ -183,8 +184,8 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
 
         length: most tokens of a single branch, instead of the fields for length and branches.
         """
-        sampling = self.sampling()
         length, branches = (self.length, self.branches) if length is None else (length, 1)
+        sampling = self.sampling()  # last: a run that is refused has no seed
         return RunSettings(sampling, length, branches, self.slide, self.chat, self._system.told)
 
     @property
