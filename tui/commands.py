@@ -216,10 +216,10 @@ def term_commands(screen: Screen[Any]) -> Iterator[Command]:
     app = cast(Program, screen.app)
     for term in TERMS:
         yield Command(
-            f"What is {term.name}?",
+            f"What “{term.name}” means",
             term.meaning,
             partial(app.action_help, term.name),
-            f"{term.synonyms} meaning glossary",
+            f"{term.synonyms} what is meaning glossary",
         )
 
 

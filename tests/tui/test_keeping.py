@@ -21,6 +21,7 @@ from tui.screens.file_actions import REST
 from tui.screens.texts import TextPicker
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
+from tui.widgets.welcome import Welcome
 
 
 async def until_saved(pilot: Pilot[None], n: int) -> list[Entry]:
@@ -90,6 +91,20 @@ async def test_a_text_is_deleted_in_the_list_and_can_be_brought_back() -> None:
         await pilot.pause()
     assert titles() == {"xyzhello"}
     assert [path.suffix for path in store.home().iterdir()] == [".jsonl"]
+
+
+async def test_the_welcome_offers_no_text_after_the_last_one_is_deleted() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        await write(pilot, app, "abc")
+        await until_saved(pilot, 1)
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        welcome = main_screen(app).query_one(Welcome)
+        assert welcome.has_texts
+        await pilot.press("f3", "delete", "escape")
+        await pilot.pause()
+        assert not store.entries() and not welcome.has_texts
 
 
 async def test_a_text_that_another_program_has_open_is_not_deleted() -> None:

@@ -61,7 +61,7 @@ SYNONYMS = {
     "exit": "Quit",
     "reset": "Reset the sampling settings",
     "defaults": "Reset the sampling settings",
-    "who wrote": "What is author?",
+    "who wrote": "What “author” means",
     "forbid": "Ban this token",
     "favourite": "Bookmark",
     "gpt2": "Models",
@@ -69,7 +69,7 @@ SYNONYMS = {
     "E": "Which earlier tokens mattered",
     "e": "Layers: each layer's guess",
     "gruvbox": "Theme: gruvbox",
-    "what is entropy": "What is entropy?",
+    "what is entropy": "What “entropy” means",
     "branches": "Set branches",
     "several texts": "Set branches",
     "slide": "Tick: Slide context when full",
@@ -77,7 +77,7 @@ SYNONYMS = {
     "ban a word": "Set banned",
     "go back": "Next branch",
     "mute": "Look inside",
-    "nats": "What is nat?",
+    "nats": "What “nat” means",
 }
 
 

@@ -247,6 +247,21 @@ async def test_choices_on_the_screen_hold_at_once_and_are_saved() -> None:
     assert found.settings["temperature"] == 1.3 and "seed" not in found.settings
 
 
+async def test_arrow_keys_go_from_row_to_row_and_enter_opens_a_list() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, size=(80, 24)) as pilot:
+        await pilot.press("f6")
+        await pilot.pause()
+        theme, heat = app.screen.query(Select)
+        assert app.screen.focused is theme
+        await pilot.press("down")
+        assert app.screen.focused is heat and not theme.expanded
+        await pilot.press("up", "enter")
+        assert theme.expanded
+        await pilot.press("escape", *["down"] * 5)
+        assert isinstance(app.screen.focused, DataTable)
+
+
 @pytest.mark.parametrize("size", [(40, 12), (60, 20), (80, 24), (200, 60)])
 async def test_all_of_an_action_and_its_name_are_on_the_screen(size: tuple[int, int]) -> None:
     app = app_with(FakeBackend("hello"))

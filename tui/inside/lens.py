@@ -156,6 +156,8 @@ class LensView(InsideView):
             sheet.foot = [[Segment(fit(line, looks.width), looks.top)] for line in best]
             if looks.height >= 10:
                 said = "  ".join(f"{name} {value}" for name, value in facts)
+                if len(said) > looks.width:
+                    said = "  ".join(f"{_SHORT.get(name, name)} {value}" for name, value in facts)
                 sheet.foot.append([Segment(fit(said, looks.width), looks.faint)])
         return sheet
 
@@ -256,6 +258,10 @@ def _listed(cell: LensCell | None, looks: Looks) -> list[Row]:
         label = Segment(f"{fit(name, 10)} {percent(p):>7} ", looks.plain)
         rows.append([label, Segment(bar(p, _SIDE - 19, looks.more).plain, looks.more)])
     return rows + [[]] * (TOP - len(rows))
+
+
+_SHORT = {"P of the token": "P", "KL to the output": "KL"}
+"""Name of a number → how it is called in a narrow terminal."""
 
 
 def _facts(grid: LensGrid, row: int, column: int) -> list[tuple[str, str]]:

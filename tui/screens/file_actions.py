@@ -62,6 +62,7 @@ class FileActions(ModelActions):
     def open_text(self, path: Path | None) -> None:
         """Open a saved text, at the place where its reader left it."""
         if path is None or path == self.session.place.path:
+            self.show_token()  # the list may have lost its last text
             return
         try:
             entry, is_ours = self.session.open(path)

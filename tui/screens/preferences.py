@@ -28,7 +28,9 @@ class PreferencesScreen(Dialog[None]):
     """Each change is applied and saved at once."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,f6", "dismiss(None)", "back", id="preferences.back")
+        Binding("escape,f6", "dismiss(None)", "back", id="preferences.back"),
+        Binding("up", "app.focus_previous", "up", show=False),
+        Binding("down", "app.focus_next", "down", show=False),
     ]
 
     table = getters.query_one(DataTable)
@@ -173,6 +175,12 @@ class KeyQuestion(Dialog[str | None]):
         self.dismiss(None if event.key == "escape" else event.key)
 
 
+class _Choice(Select[str], inherit_bindings=False):
+    """The arrow keys leave it alone until Enter or Space opens it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space", "show_overlay", show=False)]
+
+
 def _select(name: str, values: Iterable[str], value: str) -> Select[str]:
     options = [(Content(one_line(each)), each) for each in values]
-    return Select(options, value=value, allow_blank=False, id=name, compact=True)
+    return _Choice(options, value=value, allow_blank=False, id=name, compact=True)

@@ -53,7 +53,7 @@ class Hints(Widget):
         labels = getattr(self.screen, "labels", {})
         seen = {HELP[1]}
         found = self.screen.active_bindings.values()
-        for active in sorted(found, key=lambda each: each.binding.action != _FIRST):
+        for active in sorted(found, key=lambda each: _place(each.binding)):
             binding = active.binding
             if not (binding.show and active.enabled) or binding.action in left_out:
                 continue
@@ -66,6 +66,11 @@ class Hints(Widget):
         if binding.action == "screen.take(1)":
             return "1-9"  # the other digits take the other candidates
         return self.app.get_key_display(binding)
+
+
+def _place(binding: Binding) -> int:
+    """Where it comes among the hints: news, the way back, the others."""
+    return 0 if binding.action == _FIRST else 1 if binding.key == "escape" else 2
 
 
 def _hint(key: str, label: str, action: str) -> Text:
