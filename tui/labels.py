@@ -146,13 +146,17 @@ def fit_end(text: str, width: int) -> str:
     return set_cell_size(text, width)
 
 
-def boxes(parts: Sequence[bytes], *, joins_spaces: bool) -> Content:
+def boxes(parts: Sequence[bytes], *, joins_spaces: bool, room: float = math.inf) -> Content:
     """A line about a prompt with these tokens, each in its box; empty for an empty prompt.
 
-    joins_spaces: the model has tokens that start with a space.
+    joins_spaces: the model has tokens that start with a space. room: tokens that it can still read;
+    of a prompt that is longer it says only that.
     """
     if not parts:
         return Content("")
+    if len(parts) > room:
+        said = f"{len(parts):,} tokens are too long: the context has room for {max(0, room):,}"
+        return Content.styled(said, "bold")
     noun = "token" if len(parts) == 1 else "tokens"
     more = "…" if len(parts) > SHOWN else ""
     found = [Content(f"{len(parts)} {noun}:{more}")]

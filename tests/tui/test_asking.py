@@ -273,6 +273,23 @@ def test_a_space_at_the_end_is_warned_of_where_words_begin_with_one() -> None:
     assert boxes([b"a"] * 20, joins_spaces=True).plain == "20 tokens:…" + " a" * 12
 
 
+async def test_a_prompt_that_does_not_fit_says_so_before_it_is_sent() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        assert screen.session.loaded
+        screen.session.loaded = screen.session.loaded._replace(block_size=9)
+        await pilot.press("c", "space", "d")
+        await pilot.pause()
+        said = "3 tokens are too long: the context has room for 2"
+        assert said in str(screen.prompt.border_title)
+        assert screen.controls
+        screen.controls.slide = True
+        await pilot.press("backspace", "d")
+        await pilot.pause()
+        assert str(screen.prompt.border_title).startswith("3 tokens: ")
+
+
 async def test_every_layer_says_what_it_would_and_where_it_looks() -> None:
     backend = FakeBackend("hello")
     app = app_with(backend)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -280,7 +281,9 @@ class LivePanels(RunningScreen):
         except BackendError as error:
             self.prompt.border_title = Content(one_line(str(error)))
         else:
-            self.prompt.show_tokens(parts, joins_spaces=model.has_words)
+            slides = not model.block_size or (self.controls and self.controls.slide)
+            room = math.inf if slides else model.block_size - len(self.document.path)
+            self.prompt.show_tokens(parts, joins_spaces=model.has_words, room=room)
 
     async def _tokens_of(self, text: str, model: Loaded) -> list[bytes]:
         """The tokens of a prompt; a special one by its name."""

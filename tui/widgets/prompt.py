@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -55,9 +56,11 @@ class Prompt(InOrder, TextArea):
             super().__init__()
             self.by = by
 
-    def show_tokens(self, parts: Sequence[bytes], *, joins_spaces: bool = False) -> None:
-        """Show the tokens of the text above it. joins_spaces: as for `boxes`."""
-        self.border_title = boxes(parts, joins_spaces=joins_spaces)
+    def show_tokens(
+        self, parts: Sequence[bytes], *, joins_spaces: bool = False, room: float = math.inf
+    ) -> None:
+        """Show the tokens of the text above it. joins_spaces, room: as for `boxes`."""
+        self.border_title = boxes(parts, joins_spaces=joins_spaces, room=room)
 
     def say_where_letters_go(self) -> None:
         """Say it in the frame until somebody types or leaves: a moment ago letters were keys."""
