@@ -24,7 +24,7 @@ from tui.widgets.told import Told
 
 _LATER = {*(knob.name for knob in MORE), "dynatemp_range", "order"}
 """Settings that only the opened panel shows."""
-_EXAMPLES = {"banned": "words, as king ·king #12", "boosted": "as king:2 (adds 2 nats) #12:-1"}
+_EXAMPLES = {"banned": "e.g. king, ·king, #12", "boosted": "e.g. king:2 (+2 nats), #12:-1"}
 """What the empty fields for words say."""
 _TAB = "Tab to change"
 _CHANGED_BY = (
