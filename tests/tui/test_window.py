@@ -343,7 +343,7 @@ def test_an_engine_that_dies_in_the_middle_of_a_line_is_noticed_and_started_agai
     program.write_text(PROGRAM.format(here=str(tmp_path), arguments=["tiny", "-n", "3"]))
     terminal = Terminal(str(program), program=sys.executable)
     for _ in range(2):
-        terminal.shows("half 0.0M")
+        terminal.shows("half · context")
         terminal.press("abc", "enter")
         terminal.shows("Press Ctrl\\+R to restart the engine", "ended with status 3")
         terminal.press("ctrl+r")

@@ -58,7 +58,7 @@ class Status(Widget):
     def _facts(self, model: Loaded) -> Iterator[str]:
         """What is known, the most important first."""
         n = model.n_params
-        size = f" {n / 1e6:,.1f}M" if n >= 1e6 else f" {n / 1e3:.1f}K" if n else ""
+        size = f" {n / 1e6:,.1f}M" if n >= 1e6 else f" {n / 1e3:.1f}K" if n >= 1e3 else ""
         yield model_name(model.name) + size
         if model.capabilities.server:
             yield server_at(model.capabilities)
