@@ -172,8 +172,7 @@ class KnockoutView(ChangingView):
         where = "in all layers" if part == "layer" else f"in layer {layer}"
         where += f" head {head}" if head else ""
         if self._source is None:
-            hidden = f'hide "{place.name(place.index)}" {where}'
-            return f"● on  ○ muted  ◐ mean   e cut an edge: {hidden}"
+            return f'● on  ○ muted  ◐ mean  e hides "{place.name(place.index)}" {where}'
         name = place.name(self._source)
         if self._source == place.index:
             return f'"{name}" is hidden from: every later token (e), or go to one and press e'
