@@ -51,7 +51,7 @@ _REMARK = {"is_starred": is_flag, "name": is_text, "note": is_text}
 NOTHING = Remark()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Node:
     """One token at one position of the tree."""
 
@@ -69,6 +69,10 @@ class Node:
     """What was changed inside the network when it was read or sampled."""
     remark: Remark | None = None
     """Of the branch that ended here when the reader made it; `holder` finds it again."""
+
+    def __repr__(self) -> str:
+        """Without the tokens after it: Textual describes each of its workers by the arguments."""
+        return f"Node({self.step.position}, {self.step.text!r})"
 
     @property
     def author(self) -> Author:

@@ -72,6 +72,12 @@ def test_no_branch_changes_the_numbers_of_another_one(other: dict[str, Any]) -> 
     assert document.surprisal() == (5.0, 2)
 
 
+def test_a_token_is_described_without_those_after_it() -> None:
+    document = Document()
+    document.append(tokens(*range(20)) * 200, is_prompt=False)
+    assert all(len(repr(node)) < 40 for node in document.path)
+
+
 def test_surprisal_is_of_drawn_tokens_or_of_all_if_none_was_drawn() -> None:
     document = Document()
     document.append([step(0, None), step(1, -9.0)], is_prompt=True)

@@ -212,11 +212,14 @@ class LivePanels(RunningScreen):
         self._resting = self.set_timer(PAUSE, self._examine)
 
     def _examine(self) -> None:
-        if (index := self.index) and not self.is_writing:
-            self._ask_layers(self.document.path[: index + 1])
+        if self.index and not self.is_writing:
+            self._ask_layers()
 
     @work(group="layers", exclusive=True)
-    async def _ask_layers(self, nodes: list[Node]) -> None:
+    async def _ask_layers(self) -> None:
+        nodes = self._up_to_selected()
+        if len(nodes) < 2:  # another text has come
+            return
         ids = [node.step.token_id for node in nodes]
         changes = nodes[-1].changes
         found = await self.answer(self.session.backend.layers(ids[:-1], ids[-1], changes))
