@@ -177,22 +177,22 @@ class BranchRows(ScrollView, can_focus=True):
         signs += " " * bool(signs)
         label = f"{one_line(row.remark.name)}: " if row.remark.name else ""
         left = room - cell_len(guides) - cell_len(signs)
-        grows = row.nodes[-1] in self._growing  # then its end is shown
-        word = row.word if left > _WIDE and not (label or grows) else ""
-        left -= cell_len(word)
-        if grows:
+        word = row.word if left > _WIDE + cell_len(label) else ""
+        if row.nodes[-1] in self._growing:
             last = b"".join(node.step.added for node in row.nodes[-max(0, left) - 1 :])
             text = fit_end(label + one_line(last.decode("utf-8", "replace")), left)
+            word = ""
         else:
-            text = fit(label + row.text, left)
-        named = len(label) if label and text.startswith(label) else 0
+            text = fit(label + word + row.text, left)
+        named = len(label) if text.startswith(label) else 0
+        begun = named + len(word)
         shown = Style(bold=row.is_shown)
         parts = [
             (guides, faint),
             (signs, star),
-            (word, faint),
             (text[:named], shown + Style(italic=True)),
-            (text[named:], shown),
+            (text[named:begun], faint),
+            (text[begun:], shown),
             (numbers, faint),
         ]
         return [

@@ -283,6 +283,5 @@ def preview(row: Row | None, lines: int, width: int) -> Content:
     note = one_line(row.remark.note)
     said = f"{note} · {facts}" if note else facts
     room = max(2, lines * width)
-    return Content.assemble(
-        (fit(said, room).rstrip(), "italic"), "\n", (fit(row.text, room).rstrip(), "$text")
-    )
+    text = fit(row.word + row.text, room).rstrip()
+    return Content.assemble((fit(said, room).rstrip(), "italic"), "\n", (text, "$text"))
