@@ -40,13 +40,13 @@ def add_arguments(parser: Parser) -> argparse._ArgumentGroup:
         help="Hide the token at position FROM from that at TO, or from all later ones, in a layer "
         "or a head, or in all. May be repeated. (default: none)",
     )
-    for name in ("towards", "away"):
+    for name, way in (("towards", "towards"), ("away", "away from")):
         group.add_argument(
             f"--{name}",
             action="append",
             default=[],
             metavar="TEXT",
-            help=f"Text from which to steer {name}. May be repeated. (default: none)",
+            help=f"Text to steer {way}. May be repeated. (default: none)",
         )
     group.add_argument(
         "--strength",
@@ -55,8 +55,7 @@ def add_arguments(parser: Parser) -> argparse._ArgumentGroup:
         metavar="X",
         help="Number by which the direction is multiplied. (default: %(default)s)",
     )
-    choices, text = ("last", "mean"), "A text's vector: that of its last token, or the mean"
-    add_choice(group, "--over", choices, text)
+    add_choice(group, "--over", ("last", "mean"), "Which of a text's tokens give its vector")
     return group
 
 

@@ -116,7 +116,7 @@ def add_sampling(parser: Parser) -> None:
         type=_order,
         default=(),
         metavar="A,B",
-        help="These settings change places, so that they act in this order. "
+        help="Let these settings act in this order, each in the place of one of them. "
         f"(default: {', '.join(ORDER).replace('_', '-')})",
     )
     group = groups["sampling"]

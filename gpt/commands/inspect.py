@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from gpt import models, text_file
-from gpt.command_line import Parser, add_choice, is_given, one_of, whole_number
+from gpt.command_line import Parser, add_choice, is_given, listed, one_of, whole_number
 from gpt.commands import changes
 from gpt.errors import UsageError
 from gpt.typed_values import LARGEST
@@ -110,7 +110,7 @@ def _add_places(parser: Parser) -> None:
         "--token", metavar="TOKEN", help=f"{single} (default: the most probable next one)"
     )
     group.add_argument("--versus", metavar="TOKEN", help=f"{single} (default: none)")
-    group.add_argument("--other", metavar="TEXT", help="The other text of patch. (default: none)")
+    group.add_argument("--other", metavar="TEXT", help="The other text. (default: none)")
     group.add_argument(
         "--minus",
         action="append",
@@ -122,8 +122,17 @@ def _add_places(parser: Parser) -> None:
     group.add_argument(
         "--plane",
         action="store_true",
-        help="Its tokens as points: two principal components. (default: neighbours)",
+        help="Its tokens as points, in two principal components. (default: neighbours)",
     )
+    _name_uses(group)
+
+
+def _name_uses(group: argparse._ArgumentGroup) -> None:
+    """Begin the help of each option with what it is for."""
+    for action in group._group_actions:
+        users = [what for what, names in _USES.items() if action.dest in names]
+        text = action.help or ""
+        action.help = f"For {listed(users)}: {text[0].lower()}{text[1:]}"
 
 
 def _check_places(args: argparse.Namespace) -> None:

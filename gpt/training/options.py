@@ -29,9 +29,12 @@ def add_field_options(
     kind = type(defaults)
     hints, docs = get_type_hints(kind), field_docs(kind)
     for name in names:
-        hint, default = _if_given(hints[name]), _shown(getattr(defaults, name))
+        hint, value = _if_given(hints[name]), getattr(defaults, name)
         choices = f"Choices: {listed(get_args(hint))}." if get_origin(hint) is Literal else ""
-        parts = (docs.get(name, ""), choices, f"(default: {default})")
+        # A command line cannot say None; what that means is the default.
+        text, _, meaning = docs.get(name, "").removesuffix(".").partition("; None: ")
+        default = meaning if meaning and value is None else _shown(value)
+        parts = (text + "." * bool(text), choices, f"(default: {default})")
         group.add_argument(
             "--" + name.replace("_", "-"),
             help=" ".join(filter(None, parts)).replace("%", "%%"),
