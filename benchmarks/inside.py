@@ -29,6 +29,7 @@ from gpt.context import Context
 from gpt.interpret.grid import lens_grid
 from gpt.interpret.heads import heads, work
 from gpt.interpret.intervene import effect
+from gpt.interpret.lens import layers
 from gpt.interpret.logit_parts import logit_parts
 from gpt.interpret.mattered import mattered
 from gpt.interpret.patch import patch_grid
@@ -48,6 +49,7 @@ def looks(context: Context) -> dict[str, Callable[[], object]]:
         return effect(context, ids, [Knockout(part="head", layer=layer, head=3)])
 
     return {
+        "layers": lambda: layers(context, ids, 5),
         "lens": lambda: lens_grid(context, ids),
         "heads": lambda: heads(context, ids),
         "heads without scores": lambda: heads(context, ids, has_scores=False),

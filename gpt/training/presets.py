@@ -97,7 +97,7 @@ PRESETS = {
     ),
     "192": Preset(
         {**_modern(6, 192, 3, 512, 256), "dropout": 0.05},
-        TrainConfig(steps=2400, batch_size=32, lr=0.025),
+        TrainConfig(steps=2000, batch_size=32, lr=0.025),
     ),
     "256": Preset(
         {**_modern(6, 256, 4, 704, 256), "dropout": 0.1},
