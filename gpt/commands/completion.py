@@ -116,7 +116,7 @@ def add_sampling(parser: Parser) -> None:
         type=_order,
         default=(),
         metavar="A,B",
-        help="Let these settings act in this order, each in the place of one of them. "
+        help="Let these settings act in this order. "
         f"(default: {', '.join(ORDER).replace('_', '-')})",
     )
     group = groups["sampling"]
