@@ -116,7 +116,7 @@ def add_sampling(parser: Parser) -> None:
         type=_order,
         default=(),
         metavar="A,B",
-        help="Let these settings act in this order. "
+        help="Let these settings act in this order, and the others as usual. "
         f"(default: {', '.join(ORDER).replace('_', '-')})",
     )
     group = groups["sampling"]
