@@ -116,7 +116,7 @@ def add_sampling(parser: Parser) -> None:
         type=_order,
         default=(),
         metavar="A,B",
-        help="Let these settings act in this order, and the others as usual. "
+        help="Let these settings act in this order, and the rest as before. "
         f"(default: {', '.join(ORDER).replace('_', '-')})",
     )
     group = groups["sampling"]
