@@ -75,7 +75,7 @@ def _parser() -> Parser:
     group.add_argument(
         "model",
         metavar="MODEL",
-        help="Name on the Hugging Face hub, a directory, or a GGUF file. (default: none)",
+        help="Name on the Hugging Face hub, a directory, or a GGUF file.",
     )
     group.add_argument(
         "--list", action=_List, nargs=0, help="Print models worth trying, with their sizes."

@@ -32,7 +32,7 @@ _DRAFT, _OLD = ".draft", ".old"
 def replacing(directory: Path) -> Iterator[Path]:
     """Yield an empty draft, which replaces `directory` if the block succeeds.
 
-    On any error, and on Ctrl-C, the draft is removed and the old directory stays as it was. Open
+    On any error, and on Ctrl+C, the draft is removed and the old directory stays as it was. Open
     files of the old directory can still be read. A directory that is not a checkpoint is never
     replaced.
     """
@@ -51,7 +51,7 @@ def replacing(directory: Path) -> Iterator[Path]:
     finally:
         try:
             shutil.rmtree(draft, ignore_errors=True)
-        finally:  # even if Ctrl-C interrupts the removal
+        finally:  # even if Ctrl+C interrupts the removal
             _finish(draft.with_suffix(_OLD), directory)
             os.close(lock)
 

@@ -104,6 +104,7 @@ class Parser(argparse.ArgumentParser):
         """Parse, after unknown names were refused. What is left over is refused as well."""
         self._arguments = arguments = list(sys.argv[1:] if args is None else args)
         options = {name for action in self._actions for name in action.option_strings}
+        places = {each.dest: each.metavar for each in self._actions if not each.option_strings}
         commands = self._commands()
         for argument in arguments:
             name = argument.partition("=")[0]
@@ -111,6 +112,8 @@ class Parser(argparse.ArgumentParser):
                 break
             if _is_option(name):
                 if not _is_known(name, options):
+                    if place := places.get(name.removeprefix("--")):
+                        self.error(f"{place} is given without {name}")
                     self.error(f"no option {name}{did_you_mean(name, options)}")
             elif commands:
                 if argument not in commands:

@@ -34,6 +34,8 @@ TOKENIZERS = {
     "tokenizer.json": "tokenizer.json",
 }
 """File of a tokenizer → its kind. A checkpoint has the first file that is there."""
+LATEST = "last"
+"""The directory of a training run that has its latest weights."""
 FORMAT_VERSION = 1
 DTYPES = ("float32", "float16", "bfloat16", "int8")
 """Names of the dtypes in which weights can be stored."""
@@ -128,16 +130,23 @@ def find(model: str) -> Path:
             return path
     if os.path.exists(model):  # noqa: PTH110 (it never raises)
         lacks = f": it has no {MANIFEST}" if os.path.isdir(model) else ""  # noqa: PTH112
-        raise NoSuchModelError(
-            f"{model} is not a checkpoint of this program{lacks}",
-            f"convert it first: python -m convert {model}",
-        )
+        raise NoSuchModelError(f"{model} is not a checkpoint of this program{lacks}", _use(model))
     installed = available()
     hub = {name: known.hub_id for known in KNOWN for name in (known.hub_id, known.name)}
     near = nearest(model, (*installed, *hub))
     meant = f" (did you mean {near}?)" if near and near != model else ""
     missing = f"there is no model {model!r}{meant}; installed: {', '.join(installed)}"
     raise NoSuchModelError(missing, "" if near in installed else _how_to_get(hub.get(near or "")))
+
+
+def _use(path: str) -> str:
+    """What to do with a path that is no checkpoint."""
+    latest = Path(path) / LATEST
+    if text_file.is_file(latest / MANIFEST):
+        return f"it belongs to a training run; its latest weights are {latest}"
+    if os.path.isdir(path) and not text_file.is_file(Path(path) / CONFIG):  # noqa: PTH112
+        return ""
+    return f"convert it first: python -m convert {path}"
 
 
 def _how_to_get(hub_id: str | None) -> str:

@@ -87,8 +87,7 @@ class CharTokenizer:
             names = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5])
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise UserError(
-                f"this model knows {self.vocab_size} characters, but not {names}{more}; "
-                "remove them from the text"
+                f"{names}{more} cannot be written: this model knows {self.vocab_size} characters"
             )
         return [self._ids[character] for character in text]
 

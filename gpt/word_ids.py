@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 
 from gpt.errors import UserError
 from gpt.settings import Ids, allowed, check_setting
@@ -15,16 +17,26 @@ _DIGITS = 20
 """Most digits of a number that is compared with the ids."""
 
 
-def forms(word: str, vocab_size: int) -> list[str]:
+def exactly(text: str) -> str:
+    """The item that stands for a text alone, and not for all forms of a word: `"king"`."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def forms(item: str, vocab_size: int) -> list[str]:
     """The texts by which a model may write a word: without and, in a large vocabulary, with a space
-    before it. A word that begins with a space is the only form of itself."""
-    if word.startswith(" ") or vocab_size <= BYTES:
-        return [word]
-    return [word, " " + word]
+    before it. A word that begins with a space is the only form of itself, as is one in quotes."""
+    if len(item) > 2 and item.startswith('"') and item.endswith('"'):
+        with suppress(ValueError):
+            text = json.loads(item)
+            text.encode()  # no half of a pair of surrogates
+            return [text]
+    if item.startswith(" ") or vocab_size <= BYTES:
+        return [item]
+    return [item, " " + item]
 
 
 def sequences(item: str, encode: Callable[[str], list[int]], vocab_size: int) -> tuple[Ids, ...]:
-    """The ids that an item stands for: `#12` is token 12, anything else a word in all its forms."""
+    """The ids that an item stands for: `#12` is token 12, anything else a word in its forms."""
     if item.startswith("#") and item[1:].isdecimal():
         digits = item[1:]
         if len(digits) > _DIGITS or int(digits) >= vocab_size:

@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from tui.commands import Command
 
 
-LONG_ENOUGH = 1.0
-"""Seconds after which a message has been read: the next key takes it away."""
+LONG_ENOUGH, LONG_ENOUGH_TO_TYPE = 1.0, 3.0
+"""Seconds after which a message has been read: the next key takes it away. Who types looks at the
+field, so that a letter leaves it longer."""
 
 
 def _commands() -> type[Provider]:
@@ -212,11 +213,17 @@ class GPTApp(KeysInOrder):
         self._refusals.add(said)
         self.notify(said, severity=refused.severity, markup=False, timeout=PROBLEM_SECONDS)
 
-    def _forget(self) -> None:
-        """Take away what was said before the last key: it would read as the answer to this one."""
+    def _forget(self, *, is_letter: bool) -> None:
+        """Take away what was said before the last key: it would read as the answer to this one.
+
+        is_letter: the key writes into a field.
+        """
         for old in list(self._notifications):
             is_answer = old.severity == "information" or old.message in self._refusals
-            was_seen = old.identity in self._seen or time.time() - old.raised_at > LONG_ENOUGH
+            age = time.time() - old.raised_at
+            was_seen = age > LONG_ENOUGH or old.identity in self._seen
+            if is_letter:
+                was_seen = age > LONG_ENOUGH_TO_TYPE
             if is_answer and was_seen:
                 self._unnotify(old, refresh=False)
         self._seen = {each.identity for each in self._notifications}
@@ -228,9 +235,9 @@ class GPTApp(KeysInOrder):
 
         Textual would keep only the first.
         """
-        is_new = isinstance(event, events.Key) and not event.is_forwarded
-        if is_new and not isinstance(self.focused, Input | TextArea):
-            self._forget()
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            is_field = isinstance(self.focused, Input | TextArea)
+            self._forget(is_letter=is_field and event.is_printable)
         if isinstance(event, events.Paste) and isinstance(self.focused, Input):
             line = " ".join(event.text.splitlines())
             event.text = "".join(character for character in line if character.isprintable())

@@ -314,18 +314,18 @@ class Document:
     def _siblings(self, position: int) -> list[Node]:
         return self.path[position - 1].children if position else self._roots
 
-    def surprisal(self) -> tuple[float, int]:
-        """Total nats of the sampled tokens of the path at temperature 1, and their number.
+    def surprisal(self) -> tuple[float, int, bool]:
+        """Total nats of the sampled tokens of the path at temperature 1, their number, and True.
 
-        If none was sampled, those of all tokens: somebody reads a text.
+        If none was sampled, nats and number of all tokens, and False: somebody reads a text.
         """
         return self._fact("surprisal", self._surprisal)
 
-    def _surprisal(self) -> tuple[float, int]:
+    def _surprisal(self) -> tuple[float, int, bool]:
         drawn = [node.step.logprob for node in self.path if not node.is_prompt]
-        drawn = drawn or [node.step.logprob for node in self.path]
-        known = [logprob for logprob in drawn if logprob is not None]
-        return -math.fsum(known), len(known)
+        found = drawn or [node.step.logprob for node in self.path]
+        known = [logprob for logprob in found if logprob is not None]
+        return -math.fsum(known), len(known), bool(drawn)
 
 
 def _place(siblings: Sequence[Node], older: Container[Node] | None) -> int:

@@ -37,7 +37,7 @@ class EngineProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=child_environment(),
-            start_new_session=True,  # a Ctrl-C in the terminal is ours to handle
+            start_new_session=True,  # a Ctrl+C in the terminal is ours to handle
         )
         for target, stream in (
             (self._listen, self._process.stdout),

@@ -35,7 +35,8 @@ class Tally:
         self._begun = begun
         self._first: float | None = None
         self._drawn = 0
-        self._nats, self._known = document.surprisal()
+        nats, n_tokens, is_of_drawn = document.surprisal()
+        self._nats, self._known = (nats, n_tokens) if is_of_drawn else (0.0, 0)
 
     def add(self, steps: Sequence[Step], now: float, *, on_path: bool = True) -> bool:
         """Count sampled tokens; returns whether they are the first ones of the run.

@@ -155,7 +155,8 @@ def boxes(parts: Sequence[bytes], *, joins_spaces: bool, room: float = math.inf)
     if not parts:
         return Content("")
     if len(parts) > room:
-        said = f"{len(parts):,} tokens are too long: the context has room for {max(0, room):,}"
+        noun = "token is" if len(parts) == 1 else "tokens are"
+        said = f"{len(parts):,} {noun} too many: the context has room for {max(0, room):,}"
         return Content.styled(said, "bold")
     noun = "token" if len(parts) == 1 else "tokens"
     more = "…" if len(parts) > SHOWN else ""

@@ -127,6 +127,12 @@ class Palette:
             look += _SIGN_MARKS[way] if is_signed else _marks(level)
         return look
 
+    def number(self, value: float) -> RichStyle:
+        """The ink of a number with a sign: the hue that a text has for such numbers."""
+        hot = self._stops(1 if value > 0 else -1)[-1]
+        ink = self._text if self._is_ansi and value > 0 else readable(hot, self._ground)
+        return RichStyle(color=ink.rich_color)
+
     def _shades(self) -> list[Color]:
         """Backgrounds of two boxes side by side."""
         found = [self._ground]

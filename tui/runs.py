@@ -107,13 +107,18 @@ class Growth:
         return not branch
 
 
-def no_room(n: int, loaded: Loaded | None, settings: RunSettings, *, adds: bool) -> str:
+def no_room(
+    n: int, loaded: Loaded | None, settings: RunSettings, *, adds: bool, has_text: bool
+) -> str:
     """Why the model cannot continue after n tokens; "" if it can, or if that is not known yet.
 
     adds: these tokens or a prompt are new, so reading them is worth it even if none can follow.
+    has_text: a text comes after them.
     """
     if loaded is None or not loaded.block_size or settings.slide:
         return ""
+    if n == loaded.block_size and has_text:
+        return CONTEXT_FULL.message
     if n > loaded.block_size:
         return (
             f"Up to here the text has {n:,} tokens and the model reads {loaded.block_size:,}. "

@@ -46,7 +46,7 @@ class Spelling(NamedTuple):
         for word, forms in sorted(self.words.items(), key=lambda item: -len(item[1])):
             if forms and all(ids in rest for ids in forms):
                 rest = {ids: None for ids in rest if ids not in forms}
-                said.append(_quoted(word))
+                said.append(one_line(word) if word.startswith('"') else _quoted(word))
         return said + [self._text(ids) for ids in rest]
 
     def _text(self, ids: Ids) -> str:

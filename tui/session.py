@@ -67,6 +67,8 @@ class Session:
         """connection: a backend that loads the model already; connect starts another one."""
         self.model = model
         """Name or directory of the model."""
+        self.models = [model]
+        """All models that this program was asked for, in their order."""
         self.backend, self._answers = connection
         self.loaded: Loaded | None = None
         """None until the model is ready."""
@@ -93,10 +95,19 @@ class Session:
 
     @property
     def perplexity(self) -> float | None:
-        """Perplexity of the sampled tokens of the path, by the model's own probabilities."""
+        """Perplexity of the sampled tokens of the path, by the model's own probabilities; of all
+        tokens if none was sampled."""
         if self.is_busy:  # too slow to compute for every token of a long text
             return self.figures.perplexity
-        return perplexity(*self.document.surprisal())
+        nats, n_tokens, _ = self.document.surprisal()
+        return perplexity(nats, n_tokens)
+
+    @property
+    def is_of_drawn(self) -> bool:
+        """Whether `perplexity` is that of sampled tokens."""
+        if self.is_busy:
+            return bool(self.document.path) and not self.document.path[-1].is_prompt
+        return self.document.surprisal()[2]
 
     # The model.
 
@@ -139,6 +150,8 @@ class Session:
             self.backend.close()
             self.backend, self._answers = connection
         self.model, self.loaded, self.waiting = model, None, ""
+        if model not in self.models:
+            self.models.append(model)
         self.figures.speed = None
 
     def restart(self) -> None:

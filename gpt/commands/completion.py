@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from gpt import word_ids
 from gpt.command_line import Parser, number, wrong
-from gpt.errors import UserError
-from gpt.settings import ORDER, Sampling, allowed, is_allowed, type_of
+from gpt.errors import UsageError, UserError
+from gpt.settings import ORDER, Ids, Sampling, allowed, is_allowed, type_of
 from gpt.step import Step
 from gpt.typed_values import LARGEST
 
@@ -60,8 +60,8 @@ _MORE = {
 }
 _GROUPS = {"sampling": _USUAL, "more sampling": _MORE}
 _SAMPLING = (
-    "Without these options, tokens are drawn with the model's own probabilities.\n"
-    "The interface begins with --temperature 0.8 --top-p 0.95."
+    "Temperature 1 and no other setting: the model's own probabilities. The interface and\n"
+    "chat begin with --temperature 0.8 --top-p 0.95."
 )
 SETTINGS = _USUAL | _MORE
 """Metavar and help of the option for each number in `Sampling`."""
@@ -125,7 +125,8 @@ def add_sampling(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="WORD",
-        help="Never write WORD; #12 is the token with id 12. May be repeated. (default: none)",
+        help='Never write WORD; "WORD" in quotes is exactly this text, #12 the token with id 12. '
+        "May be repeated. (default: none)",
     )
     group.add_argument(
         "--boost",
@@ -177,13 +178,23 @@ def sampling_of(args: argparse.Namespace) -> Callable[[LanguageModel], Sampling]
         known = model.encode_more, model.vocab_size or LARGEST
         return replace(
             numbers,
-            banned=tuple(ids for word in args.ban for ids in word_ids.sequences(word, *known)),
+            banned=tuple(ids for word in args.ban for ids in _ids("--ban", word, *known)),
             boosted=tuple(
-                (ids, nats) for word, nats in args.boost for ids in word_ids.sequences(word, *known)
+                (ids, nats) for word, nats in args.boost for ids in _ids("--boost", word, *known)
             ),
         )
 
     return with_words
+
+
+def _ids(
+    option: str, word: str, encode: Callable[[str], list[int]], vocab_size: int
+) -> tuple[Ids, ...]:
+    """The ids of a word of an option, which an error names."""
+    try:
+        return word_ids.sequences(word, encode, vocab_size)
+    except UserError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def texts(steps: Iterable[Step], *, drops_blank: bool = False) -> Iterator[str]:

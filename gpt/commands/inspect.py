@@ -64,11 +64,9 @@ def add_arguments(parser: Parser) -> None:
         "what",
         type=one_of(_WHAT),
         metavar="WHAT",
-        help="What to look at, see above. (default: none)",
+        help="What to look at, see above.",
     )
-    group.add_argument(
-        "model", metavar="MODEL", help="Name or directory of the model. (default: none)"
-    )
+    group.add_argument("model", metavar="MODEL", help="Name or directory of the model.")
     group.add_argument("text", nargs="?", metavar="TEXT", help="The text. (default: all of stdin)")
     group.add_argument(
         "--json", action="store_true", help="Print a JSON object. (default: print a table)"

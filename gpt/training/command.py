@@ -27,12 +27,15 @@ from gpt.training.run import Run
 from gpt.training.run_files import RunFiles
 from gpt.typed_values import LARGEST
 
+_INTERRUPTED = 130
+"""Exit status of a run that was asked to stop, as shells have it for Ctrl+C."""
+
 EXAMPLES = {
     "python -m gpt train": f"Train preset {DEFAULT_PRESET} on tiny Shakespeare",
     "python -m gpt train --data FILE --out my-model --n-layer 6 --dropout 0.1": (
         "Train on your own text, with a deeper network"
     ),
-    "python -m gpt train --resume --out my-model": "Continue after Ctrl-C",
+    "python -m gpt train --resume --out my-model": "Continue after Ctrl+C",
 }
 """Command → what it does."""
 _NO_OPTIONS = {"vocab_size", "bos_id", "eos_id", "pad_id"} | {
@@ -83,7 +86,7 @@ _GROUPS: dict[str, dict[type, tuple[str, ...]]] = {
 def add_arguments(parser: Parser) -> None:
     """Add the command's own options and one for every field of a configuration."""
     parser.description = (
-        "Train a model on a text. Ctrl-C saves the run, and --resume continues it.\n"
+        "Train a model on a text. Ctrl+C saves the run, and --resume continues it.\n"
         f"The defaults below are those of preset {DEFAULT_PRESET}; other presets have others."
     )
     _add_preset_and_data(parser)
@@ -182,7 +185,7 @@ def _absolute(text: str) -> str:
 def run(args: argparse.Namespace) -> None:
     """Train and show the progress; write the checkpoint and a report.
 
-    Ctrl-C stops the run after the current step, saves it and says how to continue.
+    Ctrl+C stops the run after the current step, saves it and says how to continue.
     """
     with started_group(device.choose(args.device)[0]) as (group, device_name):
         try:
@@ -235,6 +238,8 @@ def _train(args: argparse.Namespace, group: Group, device_name: str) -> None:
     is_complete = run.train(group)
     if group.rank == 0:
         run.finish(lines) if is_complete else run.stop(lines)
+    if not is_complete:  # `train … && evaluate …` must not go on
+        sys.exit(_INTERRUPTED)
 
 
 def _recipe(options: Mapping[str, Any], facts: Mapping[str, Any]) -> Recipe:

@@ -113,7 +113,7 @@ class Screen(Display):
 
 @contextmanager
 def _without_echo() -> Iterator[None]:
-    """Do not echo keys: the ^C of Ctrl-C would move the cursor and break the live display."""
+    """Do not echo keys: the ^C of Ctrl+C would move the cursor and break the live display."""
     try:
         import termios
     except ImportError:  # Windows
@@ -160,4 +160,6 @@ def curves(history: Sequence[loop.StepReport], width: int, height: int) -> str:
     if measured:
         steps, losses = zip(*measured, strict=True)
         plotext.plot(steps, losses, label="validation", marker="dot")
+    first, last = shown[0].step, shown[-1].step
+    plotext.xticks(sorted({first + (last - first) * i // 4 for i in range(5)}))
     return str(plotext.build())

@@ -14,6 +14,8 @@ from gpt.training.loop import StepReport
 
 _RISE = 0.01
 """Nats by which the validation loss must be above its minimum to count as risen."""
+_TAIL = 20
+"""The training loss at the end is the mean of one in so many steps, the last ones."""
 
 
 def draw_curves(path: Path, history: Sequence[StepReport]) -> None:
@@ -85,8 +87,7 @@ def overfitting(history: Sequence[StepReport]) -> str:
         return "The validation loss was never measured."
     best_step, best = min(measured, key=lambda pair: pair[1])
     last_step, last = measured[-1]
-    since = measured[-2][0] if len(measured) > 1 else 0
-    tail = [p.loss for p in history if since < p.step <= last_step]
+    tail = [p.loss for p in history if p.step <= last_step][-max(1, last_step // _TAIL) :]
     training = sum(tail) / len(tail)
     gap = (
         f"At the end the training loss is {training:.3f} (mean of the last {len(tail)} steps) and "

@@ -153,13 +153,14 @@ class Run:
                 f"{loss.bits_per_character:.4f} bits per character"
             )
         display.say(f"wrote {files.out} (step {training.best_step}) and {files.directory}")
+        display.say(f"open the model with: gpt-tui {shlex.quote(str(files.out))}")
 
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """A list that receives the signals to stop: Ctrl-C and SIGTERM.
+    """A list that receives the signals to stop: Ctrl+C and SIGTERM.
 
-    A second Ctrl-C interrupts at once.
+    A second Ctrl+C interrupts at once.
     """
     received: list[int] = []
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from gpt import models
 from gpt.errors import UserError
 from gpt.training.loop import StepReport, Training
 
@@ -30,7 +31,7 @@ class RunFiles:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.directory = out.with_name(out.name + ".run")
-        self.last = self.directory / "last"
+        self.last = self.directory / models.LATEST
         self.state = self.directory / "state.pt"
         self.metrics = self.directory / "metrics.csv"
         self.history: list[StepReport] = []

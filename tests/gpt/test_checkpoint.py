@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -257,8 +258,16 @@ def test_models_are_found_by_name_and_by_path(tiny_directory: Path, tmp_path: Pa
     assert not {".draft", "notes"} & set(models.available())
     with pytest.raises(UserError, match=r"no model 'nope'; installed: .*tiny; `python -m convert"):
         models.find("nope")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    with pytest.raises(UserError, match=r"is not a checkpoint of .*: it has no manifest\.json$"):
+        models.find(str(theirs))
+    (theirs / "config.json").write_text("{}")
     with pytest.raises(UserError, match=r"is not a checkpoint of .*; convert it first: python -m"):
-        models.find(str(tmp_path))
+        models.find(str(theirs))
+    shutil.copytree(tiny_directory, tmp_path / "m.run" / "last")
+    with pytest.raises(UserError, match=r"its latest weights are .*m\.run.last$"):
+        models.find(str(tmp_path / "m.run"))
 
 
 @pytest.mark.parametrize(

@@ -292,7 +292,7 @@ def test_a_closed_pipe_and_ctrl_c_end_quietly(tiny_directory: Path) -> None:
             [sys.executable, "-m", "gpt", "complete", "a", *endless],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # A shell's background job ignores Ctrl-C, and so would its children.
+            # A shell's background job ignores Ctrl+C, and so would its children.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         assert process.stdout and process.stderr

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpt.errors import UserError
-from gpt.word_ids import sequences, split_boost
+from gpt.word_ids import exactly, forms, sequences, split_boost
 
 
 def encode(text: str) -> list[int]:
@@ -39,3 +41,13 @@ def test_a_boost_out_of_range_is_refused(nats: str) -> None:
 def test_an_id_with_thousands_of_digits_is_refused() -> None:
     with pytest.raises(UserError, match="there is no token 99999"):
         sequences("#" + "9" * 5000, lambda word: [1], 29)
+
+
+@given(st.text(min_size=1), st.sampled_from([29, 50_257]))
+def test_a_text_in_quotes_is_only_itself(text: str, vocab_size: int) -> None:
+    assert forms(exactly(text), vocab_size) == [text]
+
+
+@pytest.mark.parametrize("item", ['"', '""', '"king', 'king"', '"a"b"', '"\\ud800"'])
+def test_quotes_that_enclose_nothing_are_letters(item: str) -> None:
+    assert forms(item, 50_257) == [item, f" {item}"]

@@ -301,6 +301,10 @@ async def running(app: GPTApp, size: tuple[int, int] = (110, 32)) -> AsyncIterat
             await pilot.pause()
         await pilot.pause()
         yield pilot
+        # A screen that is closed while its widgets are mounted would not find them.
+        async with asyncio.timeout(PATIENCE):
+            while app.screen_stack and not getattr(app.screen, "is_shown", True):
+                await asyncio.sleep(0.001)
 
 
 def main_screen(app: GPTApp) -> MainScreen:

@@ -19,7 +19,7 @@ from tui.measure import find
 from tui.screens.help import HelpScreen
 from tui.screens.main import MainScreen
 from tui.screens.texts import Question
-from tui.widgets.dial import Dial, Words
+from tui.widgets.dial import Dial, Words, item_of
 from tui.widgets.layers import LayersPanel
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
@@ -61,7 +61,7 @@ async def test_a_token_is_banned_and_allowed_again() -> None:
         await at(pilot, screen, 2)
         await pilot.press("x")
         assert complaints(app)[-1] == 'Allowed "h"'
-        assert screen.query_one("#banned", Input).value == f"#{ord('e')}"
+        assert screen.query_one("#banned", Input).value == '"e"'
         await pilot.press("+", "ctrl+n")
         assert complaints(app)[-1] == "Sampling settings stay: 1 banned, 1 boosted"
         await write(pilot, app, "c")
@@ -71,6 +71,42 @@ async def test_a_token_is_banned_and_allowed_again() -> None:
         app.clear_notifications()
         await pilot.press("ctrl+n")
         assert not complaints(app)
+
+
+async def test_a_token_that_its_text_does_not_name_is_banned_by_its_id() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        step = screen.document.path[2].step
+        for data, item in ((b"\xff", "#104"), ("·".encode(), "#104"), (b" a\n", '" a\\n"')):
+            assert item_of(step._replace(bytes=data)) == item
+        assert item_of(step._replace(name="<|end|>")) == "#104"
+        screen.document.path[2].step = step._replace(bytes=b"he")  # the model cuts it into h, e
+        await at(pilot, screen, 2)
+        await pilot.press("x", "plus")
+        while screen.query_one("#boosted", Input).value != "#104:1":
+            await pilot.pause()
+        assert screen.query_one("#banned", Input).value == "#104"
+        assert complaints(app)[-1] == 'Boosted "he" by +1 nats; it stays banned (x)'
+
+
+async def test_another_model_reads_banned_texts_anew_and_ids_are_named() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 2)
+        await pilot.press("x")
+        screen.query_one("#boosted", Input).value = "#7:2"
+        await pilot.pause()
+        assert screen.session.loaded and screen.controls
+        screen.session.loaded = screen.session.loaded._replace(name="other")
+        screen.show_model()
+        await pilot.pause()
+        said = "#7 in the settings may be another token of this model."
+        assert complaints(app)[-1] == said
+        assert screen.controls.sampling().banned == ((ord("h"),),)
 
 
 async def test_a_space_that_a_person_typed_before_a_word_stays() -> None:
@@ -88,7 +124,7 @@ async def test_a_space_that_a_person_typed_before_a_word_stays() -> None:
         assert banned.value == "·the ·a"  # seen, and as it acts
         await at(pilot, screen, 2)
         await pilot.press("x")
-        assert banned.value == f"·the ·a #{ord('h')}"
+        assert banned.value == '·the ·a "h"'
         await pilot.pause()
         assert Content.from_markup(str(controls.border_subtitle)).plain.endswith(
             " · balanced + 3 banned ▾"
@@ -125,7 +161,7 @@ async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:
             await pilot.press(*keys)
             await pilot.pause()
             assert complaints(app) == [f'Boosted "{name}" by {nats} nats']  # they do not pile up
-        assert boosted.value == f"yes:-1.5 #{ord('h')}:2 #{ord('e')}:-1"
+        assert boosted.value == 'yes:-1.5 "h":2 "e":-1'
         await pilot.press("ctrl+g")
         await until_written(pilot, screen)
         sampling = backend.requests[-1].sampling
@@ -134,7 +170,7 @@ async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:
         assert sampling.boosted == ((word, -1.5), ((ord("h"),), 2.0), ((ord("e"),), -1.0))
         await at(pilot, screen, 3)
         await pilot.press("plus")
-        assert boosted.value == f"yes:-1.5 #{ord('h')}:2"
+        assert boosted.value == 'yes:-1.5 "h":2'
         boosted.value = "yes:-1.5 never"
         await pilot.press("ctrl+g")
         assert "like king:2" in complaints(app)[-1]
@@ -281,7 +317,7 @@ async def test_a_prompt_that_does_not_fit_says_so_before_it_is_sent() -> None:
         screen.session.loaded = screen.session.loaded._replace(block_size=9)
         await pilot.press("c", "space", "d")
         await pilot.pause()
-        said = "3 tokens are too long: the context has room for 2"
+        said = "3 tokens are too many: the context has room for 2"
         assert said in str(screen.prompt.border_title)
         assert screen.controls
         screen.controls.slide = True
@@ -335,7 +371,7 @@ async def test_the_text_is_coloured_by_the_influence_on_a_token() -> None:
         view = await at(pilot, screen, 4)
         await pilot.press("E")
         await pilot.pause()
-        assert view._scale.title == 'Influence on "[" (#4)'
+        assert view._scale.title == 'Influence on "[" at 4'
         heats = [view._scale.heat(node.step) for node in screen.document.path]
         assert heats == [0, 1, 3, 5, 0, 0, 0, 0]
         await pilot.press("c")

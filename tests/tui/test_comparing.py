@@ -121,13 +121,14 @@ def test_differences_name_settings_and_values() -> None:
 def test_differences_name_banned_and_boosted_tokens_as_a_person_wrote_them() -> None:
     the, king, of_king = (58, 46, 43), (9, 8), (1, 9, 8)
     spelling = Spelling(
-        {" the": (the,), "king": (king, of_king), "kin": ((9,),), "": ()}, {7: b"e", 5: b"\n"}
+        {" the": (the,), "king": (king, of_king), "kin": ((9,),), "": (), '"a"': ((2,),)},
+        {7: b"e", 5: b"\n"},
     )
     a = Sampling(banned=(the,))
     assert differences(a, Sampling(), spelling) == 'banned " the" → nothing'
-    b = Sampling(banned=(the, (7,), (3, 7), king, of_king), boosted=(((5,), 2), ((6,), 2)))
+    b = Sampling(banned=((2,), the, (7,), (3, 7), king, of_king), boosted=(((5,), 2), ((6,), 2)))
     assert differences(a, b, spelling) == (
-        'banned " the" → "king", " the", "e", #3 #7, boosted nothing → "⏎" +2, #6 +2'
+        'banned " the" → "king", " the", "a", "e", #3 #7, boosted nothing → "⏎" +2, #6 +2'
     )
     half = Sampling(banned=(king,))  # one of two forms is not the word
     assert differences(half, Sampling(), spelling) == "banned #9 #8 → nothing"

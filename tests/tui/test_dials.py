@@ -173,12 +173,12 @@ async def test_a_wrong_number_is_marked_and_no_panel_shows_those_of_other_settin
         await pilot.pause()
         assert screen.table.found is not None
         dial(screen, "top_k").focus()
-        await pilot.press("x")
+        await pilot.press("minus")
         await pilot.pause()
         assert [field.id for field in screen.query("Dial.-wrong")] == ["top_k"]
         assert not screen.query_one(Effect).region, "no number of other settings"
         assert screen.table.found is None and screen.inspector.now is None
-        assert screen.table.why_empty == "top-k is 'x'; it must be a whole number"
+        assert screen.table.why_empty == "top-k is '-'; it must be a whole number"
         await pilot.press("backspace", "3")
         await pilot.pause()
         assert not screen.query("Dial.-wrong")
@@ -239,7 +239,7 @@ async def test_the_problem_of_the_field_that_is_typed_in_is_said_and_reset_ends_
         screen = await write(pilot, app, "ab")
         assert screen.controls
         problem = screen.query_one("#problem", Static)
-        for name, typed in (("top_p", "7"), ("length", "x")):
+        for name, typed in (("top_p", "7"), ("length", "-")):
             dial(screen, name).focus()
             await pilot.press(*typed)
             await pilot.pause()
@@ -266,6 +266,27 @@ async def test_enter_in_a_setting_says_that_it_acts_already() -> None:
         screen.query_one("#temperature", Dial).value = "9abc"
         await pilot.press("enter")
         assert complaints(app)[-1] == "Temperature is '9abc'; it must be a number"
+
+
+async def test_a_letter_in_a_number_is_refused_and_a_wrong_number_goes_with_the_focus() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        field = dial(screen, "temperature")
+        field.focus()
+        await pilot.press("t")
+        assert field.value == "0.8"
+        assert complaints(app)[-1] == "Temperature takes a number."
+        await pilot.press(*"1e-1")
+        assert field.value == "1e-1" and not field.problem
+        await pilot.press("enter", *"300")
+        assert field.value == "300", "Enter ends a number, and the next one replaces it"
+        assert screen.controls
+        assert screen.controls.setup().texts["temperature"] == "1e-1"
+        await pilot.press("escape")
+        assert field.value == "1e-1"
+        said = "Temperature is 300.0; it must be a number from 0 to 100. It stays 1e-1."
+        assert complaints(app)[-1] == said
 
 
 async def test_a_run_that_is_refused_has_no_seed() -> None:
@@ -335,7 +356,8 @@ async def test_with_a_problem_every_setting_still_comes_into_view() -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app, (80, 24)) as pilot:
         screen = await write(pilot, app, "ab")
-        await pilot.press("tab", "full_stop", "tab", *["down"] * 6, "x", "down", "x")
+        await pilot.press("tab", "full_stop", "tab")
+        screen.query_one("#boosted", Input).value = "love"
         for key in (*["up"] * 9, *["down"] * 16):
             await pilot.press(key)
             await pilot.pause()

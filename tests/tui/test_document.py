@@ -69,7 +69,7 @@ def test_no_branch_changes_the_numbers_of_another_one(other: dict[str, Any]) -> 
     document.next_branch(1)
     for node, kept in zip(document.path, before, strict=True):
         assert (node.step, node.origin) == (kept.step, kept.origin)
-    assert document.surprisal() == (5.0, 2)
+    assert document.surprisal() == (5.0, 2, True)
 
 
 def test_a_token_is_described_without_those_after_it() -> None:
@@ -81,11 +81,11 @@ def test_a_token_is_described_without_those_after_it() -> None:
 def test_surprisal_is_of_drawn_tokens_or_of_all_if_none_was_drawn() -> None:
     document = Document()
     document.append([step(0, None), step(1, -9.0)], is_prompt=True)
-    assert document.surprisal() == (9.0, 1)
+    assert document.surprisal() == (9.0, 1, False)
     document.append([step(0, math.log(0.5)), step(1, math.log(0.125))], is_prompt=False)
-    nats, n = document.surprisal()
+    nats, n, is_drawn = document.surprisal()
     assert nats == pytest.approx(2 * math.log(4))
-    assert n == 2
+    assert (n, is_drawn) == (2, True)
 
 
 def test_what_was_deleted_comes_back_where_it_was() -> None:

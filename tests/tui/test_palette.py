@@ -9,7 +9,7 @@ from textual.command import CommandList, DiscoveryHit, Hit
 from textual.content import Content
 from textual.widgets import Input, OptionList
 
-from tests.tui.fake import FakeBackend, app_with, main_screen, running
+from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
 from tests.tui.test_app import complaints, write
 from tui.app import GPTApp
 from tui.commands import Commands, by_group, key_commands
@@ -100,7 +100,7 @@ async def test_reset_goes_back_to_the_settings_of_the_start() -> None:
         controls = main_screen(app).controls
         assert controls
         controls.use_preset("wild")
-        controls.toggle_ban(3)
+        controls.toggle_ban(token(0, "a"))
         controls.set("length", 7)
         hits = await found(app, "reset")
         assert str(hits[0].text) == "Reset the sampling settings", "before New text"

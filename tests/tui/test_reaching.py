@@ -229,7 +229,7 @@ async def test_questions_in_the_text_are_asked_of_the_changed_network_and_say_so
         await until(pilot, app, f"Compare continuations, {OF_PART}")
         assert backend.asked_changed["options"] == changes
         await press(pilot, "escape", "K", "E")
-        await until(pilot, app, 'Influence on "·" (#2)')
+        await until(pilot, app, 'Influence on "·" at 2')
         assert OF_WHOLE not in drawn(app)
 
 
@@ -408,7 +408,7 @@ async def test_patching_needs_a_text_of_the_same_length_and_tells_a_cell_in_word
             assert f"{name} {numbers}" in shown
         assert 'logit of "p" minus logit of "x": here +1.000, other text +3.000' in shown
         await press(pilot, "down", "h", "h", "h")
-        assert '+1.667, 33 % of the way: layer 1 at "o" (#6) from the other text' in drawn(app)
+        assert '+1.667, 33 % of the way: layer 1 at "o" (position 6) from the other text' in drawn(app)
         assert screen.around._scale.heat(screen.place.nodes[6].step) == 4
         await press(pilot, "right")  # the other text is one too short now
         assert "needs another text with 8 tokens" in drawn(app)

@@ -128,7 +128,7 @@ def _token(node: Node, text: str) -> str:
 def _card(node: Node) -> list[str]:
     """What is known about a token, line by line."""
     step = node.step
-    lines = [f"{name_of(step)}   #{step.position}, id {step.token_id}"]
+    lines = [f"{name_of(step)}   position {step.position}, id {step.token_id}"]
     if step.logprob is None:
         return [*lines, without_number(step), AUTHORS[node.author]]
     lines.append(f"{probability(step)}, rank {rank_of(step)}")

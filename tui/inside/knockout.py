@@ -25,9 +25,9 @@ _WHOLE: tuple[tuple[Part, str, int], ...] = (
 )
 """The parts of a layer that are no heads, their headings and cells; heads are before the MLP."""
 _SIGNS = {None: "●", "zero": "○", "mean": "◐"}
+"""What replaces a part → its switch."""
 _COVERED = "·"
 """The sign of a part whose layer is off."""
-"""What replaces a part → its switch."""
 _NEXT: dict[str | None, Literal["zero", "mean"] | None] = {
     None: "zero",
     "zero": "mean",
@@ -172,11 +172,13 @@ class KnockoutView(ChangingView):
         where = "in all layers" if part == "layer" else f"in layer {layer}"
         where += f" head {head}" if head else ""
         if self._source is None:
-            return f'● on  ○ muted  ◐ mean  e hides "{place.name(place.index)}" {where}'
+            name = place.name(place.index)
+            return f'● on  ○ muted  ◐ mean  e hides "{name}" from later tokens, {where}'
         name = place.name(self._source)
         if self._source == place.index:
             return f'"{name}" is hidden from: every later token (e), or go to one and press e'
-        return f'"{name}" (#{self._source}) is hidden from "{place.name(place.index)}" {where}: e'
+        said = f'"{name}" at {self._source} is hidden from'
+        return f'{said} "{place.name(place.index)}" {where}: e'
 
     def clicked(self, place: Place, x: int, row: int) -> None:
         """Choose the part under the mouse; a click on the chosen one turns its switch."""

@@ -170,9 +170,7 @@ def _label(looks: Looks) -> int:
 
 
 def _style(value: float | None, looks: Looks) -> Style:
-    if value is None:
-        return looks.faint
-    return looks.less if value < 0 else looks.more
+    return looks.palette.number(value) if value else looks.faint
 
 
 def _foot(columns: Sequence[Sequence[float | None] | None], looks: Looks) -> list[Row]:

@@ -118,15 +118,15 @@ def _row(part: LogitPart, largest: float, looks: Looks) -> Row:
     row = [Segment(label, looks.plain)]
     if half < 1:
         return row
-    share = abs(part.value) / largest if largest else 0.0
+    share, ink = abs(part.value) / largest if largest else 0.0, looks.palette.number(part.value)
     if part.value < 0:
         # What a bar from the left would leave free, with ink and ground in each other's place.
-        free = bar(1 - share, half, looks.less).plain.rstrip(" ")
+        free = bar(1 - share, half, ink).plain.rstrip(" ")
         blank = len(free.rstrip("▏▎▍▌▋▊▉"))
-        edge = Segment(free[blank:], looks.less + Style(reverse=True))
-        ink = Segment("█" * (half - len(free)), looks.less)
-        return [*row, Segment(" " * blank, looks.plain), edge, ink, Segment("│", looks.faint)]
-    right = Segment(bar(share, half, looks.more).plain, looks.more)
+        edge = Segment(free[blank:], ink + Style(reverse=True))
+        whole = Segment("█" * (half - len(free)), ink)
+        return [*row, Segment(" " * blank, looks.plain), edge, whole, Segment("│", looks.faint)]
+    right = Segment(bar(share, half, ink).plain, ink)
     return [*row, Segment(f"{'':{half}}│", looks.faint), right]
 
 

@@ -23,9 +23,9 @@ from tui.labels import fit, name_of
 SHOWN = 64
 """Last tokens whose cells are computed."""
 _NAME, _CELLS = 11, 6
+"""Cells of a layer's name and of a column."""
 _CLOSE = 0.1
 """Difference of the logits of two texts below which a share of it says little."""
-"""Cells of a layer's name and of a column."""
 _SAID = 40
 """Last characters of the other text that are shown."""
 
@@ -241,7 +241,7 @@ class PatchView(InsideView):
         lines = [
             f'logit of "{place.name(place.index)}" minus logit of "{name}": {ends}',
             f"{signed(value, 3)}{share.replace('-', '−')}: {_named(grid.layers[row])} at "
-            f'"{place.name(position)}" (#{position}) from the other text',
+            f'"{place.name(position)}" (position {position}) from the other text',
         ]
         styles = looks.faint, looks.top
         rows: list[Row] = [

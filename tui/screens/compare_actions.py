@@ -58,7 +58,8 @@ class CompareActions(RunningScreen):
             if model is not None:
                 self._compare(then(model))
 
-        picker = ModelPicker(self.session.model, title, self.session.servers.named)
+        session = self.session
+        picker = ModelPicker(session.model, title, session.servers.named, session.models)
         self.app.push_screen(picker, chosen)
 
     @work(group="write")

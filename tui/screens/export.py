@@ -182,6 +182,8 @@ class ExportScreen(Dialog[Path | None]):
         if not name:
             self._refuse("Type a name for the file.")
             return
+        if twice := next((end for end in FORMATS if name.lower().endswith(2 * end)), ""):
+            name = name[: -len(twice)]  # it was typed before the end that stood there
         if not Path(name).suffix and not name.endswith(("/", ".")) and name.lower() not in FORMATS:
             name += _SUFFIXES[self.formats.chosen]
         try:

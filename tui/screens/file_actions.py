@@ -135,8 +135,8 @@ class FileActions(ModelActions):
         elif self.view.selection:
             self.action_copy()
 
-    def action_read_file(self) -> None:
-        """Ask for a text file, which the model then reads."""
+    def action_read_file(self, name: str = "") -> None:
+        """Ask for a text file, which the model then reads. name: what was typed before."""
         from tui.screens.texts import Question
 
         hint = "Enter: see the probability of each of its tokens · Esc: back"
@@ -145,7 +145,7 @@ class FileActions(ModelActions):
             if name:
                 self._read_file(name)
 
-        self.app.push_screen(Question("Read a text file", hint, ""), named)
+        self.app.push_screen(Question("Read a text file", hint, name), named)
 
     @work(group="file", exclusive=True)
     async def _read_file(self, name: str) -> None:
@@ -157,6 +157,7 @@ class FileActions(ModelActions):
             if not text:
                 raise UserError(f"{path} is empty: nothing to read")
         except (UserError, OSError, RuntimeError, ValueError) as error:  # not a valid file name
+            self.action_read_file(name)
             self.complain(str(error))
             return
         # A text with characters that the model does not know replaces nothing.

@@ -26,6 +26,7 @@ from tui.document import Node
 from tui.heat import attention_scale
 from tui.labels import NO_CONTEXT, sentence
 from tui.news import Change, News
+from tui.runs import CONTEXT_FULL
 from tui.screens.running import RunningScreen
 from tui.special_tokens import segments
 from tui.turns import system_prompt_at
@@ -54,6 +55,8 @@ class LivePanels(RunningScreen):
     """Asks only for what is visible."""
 
     _resting: Timer | None = None
+    _words_of = ""
+    """Name of the model that the words in the settings were typed for."""
 
     @on(TokenView.Selected)
     def _selected(self) -> None:
@@ -90,8 +93,15 @@ class LivePanels(RunningScreen):
     def show_model(self) -> None:
         """Update what depends on the model."""
         super().show_model()
+        model = self.session.loaded
+        if model is None:
+            return
+        former, self._words_of = self._words_of, model.name
         if self.controls:
-            self.controls.words.clear()
+            named = self.controls.forget()
+            if named and former not in ("", model.name):
+                said = f"{', '.join(named)} in the settings may be another token of this model."
+                self.complain(said)
             self.learn_words()
 
     # Sampling settings.
@@ -176,7 +186,7 @@ class LivePanels(RunningScreen):
             except BackendError as error:
                 self.complain(f"{word!r}: {error}")
             else:
-                controls.words[word] = tuple(tokens.ids for tokens in found)
+                controls.learn(word, tuple(tokens.ids for tokens in found))
         controls.check()
 
     # Layers and attention.
@@ -284,7 +294,8 @@ class LivePanels(RunningScreen):
         except BackendError as error:
             self.prompt.border_title = Content(one_line(str(error)))
         else:
-            slides = not model.block_size or (self.controls and self.controls.slide)
+            slides = not model.block_size or self.said == CONTEXT_FULL.message
+            slides = slides or (self.controls is not None and self.controls.slide)
             room = math.inf if slides else model.block_size - len(self.document.path)
             self.prompt.show_tokens(parts, joins_spaces=model.has_words, room=room)
 

@@ -203,10 +203,10 @@ class MainScreen(
         self.session.backend.cancel()  # also questions to the model
         if self.is_writing or self.end_edit(draft=True):
             return
-        if self.is_presenting:
-            self.leave_presenter()
-        elif self.table.display:
+        if self.table.display:
             self.action_waterfall()
+        elif self.is_presenting:
+            self.leave_presenter()
         elif not self.leave_panel():
             if self.prompt.has_focus and self.session.loaded:
                 where = "; Tab goes into the text" if self.document.path else ""

@@ -30,7 +30,8 @@ class ModelActions(SessionScreen):
     def _pick_model(self) -> None:
         from tui.screens.models import ModelPicker
 
-        picker = ModelPicker(self.session.model, servers=self.session.servers.named)
+        session = self.session
+        picker = ModelPicker(session.model, servers=session.servers.named, others=session.models)
         self.app.push_screen(picker, self._change_model)
 
     def _at_server(self, wish: Wish | None) -> None:
@@ -50,6 +51,10 @@ class ModelActions(SessionScreen):
         if self.switch_model(model):
             self.document.changes = ()  # they name parts of the former model
             if self.document.path:
+                if n := self.document.branch_count - 1:
+                    others = "one other branch stays" if n == 1 else f"{n} other branches stay"
+                    said = f"The new model reads this branch; {others} in the old text (F3)."
+                    self.notify(said, markup=False)
                 self.follow(self.session.read_again())
 
     def switch_model(self, model: str, *, probe: bool = False) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import ClassVar
 
 from rich.table import Table
@@ -16,6 +18,7 @@ from textual.widgets import Button, OptionList, Static
 from textual.widgets.option_list import Option
 
 from gpt import models
+from gpt.errors import UserError
 from gpt.known_models import KNOWN, size
 from gpt.sanitize import one_line
 from tui.bars import bar
@@ -119,13 +122,26 @@ class ModelPicker(Dialog[str | None]):
     options = getters.query_one("#list", ModelList)
 
     def __init__(
-        self, current: str, title: str = "Models", servers: Mapping[str, Server] | None = None
+        self,
+        current: str,
+        title: str = "Models",
+        servers: Mapping[str, Server] | None = None,
+        others: Sequence[str] = (),
     ) -> None:
-        """servers: name in settings.toml → a server; they come after the models."""
+        """servers: name in settings.toml → a server; they come after the models. others: models
+        that may be in other places."""
         super().__init__()
         self._title = title
-        self._current = current
         self._manifests = models.available()
+        names = {models.find(name).resolve(): name for name in self._manifests}
+        self._current = current
+        for other in others:
+            with suppress(UserError):
+                directory = models.find(other).resolve()
+                if directory not in names:
+                    self._manifests[other] = models.read_manifest(directory)
+                name = names.setdefault(directory, other)
+                self._current = name if other == current else self._current
         self._cards = {f"@{name}": named_card(name, s) for name, s in (servers or {}).items()}
         self._known = {known.name: known for known in KNOWN if known.name not in self._manifests}
         here = [*self._manifests, *self._cards]
@@ -164,7 +180,9 @@ class ModelPicker(Dialog[str | None]):
             return f"{mark} {fit(name, _NAME)} {'↓ ' + size(self._known[name].n_bytes):>{_COUNT}}"
         is_own = name in self._manifests
         count = short_count(self._manifests[name].n_params) if is_own else "server"
-        return f"{mark} {fit(one_line(name), _NAME)} {count:>{_COUNT}}"
+        # Of a path, its end tells models apart.
+        short = Path(name).name if is_own else name
+        return f"{mark} {fit(one_line(short), _NAME)} {count:>{_COUNT}}"
 
     @on(OptionList.OptionHighlighted)
     def _show(self) -> None:

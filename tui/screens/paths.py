@@ -40,15 +40,18 @@ class PathsScreen(Dialog[list[int] | None]):
         yield tree
 
     def on_mount(self) -> None:
-        """Add the paths; paths with the same beginning share it."""
+        """Add the paths; paths with the same beginning share it. The most probable token of each
+        place comes first."""
         tree: Tree[list[int]] = self.query_one(Tree)
         places: dict[tuple[int, ...], TreeNode[list[int]]] = {(): tree.root}
-        for path in self._paths:
-            for n in range(1, len(path.ids) + 1):
-                ids = path.ids[:n]
-                if ids not in places:
-                    label = _label(path, n)
-                    places[ids] = places[ids[:-1]].add(label, list(ids), expand=True)
+        ends = {path.ids[:n]: path for path in self._paths for n in range(1, len(path.ids) + 1)}
+
+        def order(ids: tuple[int, ...]) -> tuple[int, float]:
+            return len(ids), -ends[ids].logprobs[len(ids) - 1]
+
+        for ids in sorted(ends, key=order):
+            label = _label(ends[ids], len(ids))
+            places[ids] = places[ids[:-1]].add(label, list(ids), expand=True)
         for place in places.values():
             place.allow_expand = bool(place.children)
         tree.focus()

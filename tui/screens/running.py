@@ -57,17 +57,21 @@ class RunningScreen(SessionScreen):
         as_is: bool = False,
     ) -> bool:
         """`write` with these settings; False after the reason why nothing can be written there."""
-        if at is None and self.said == CONTEXT_FULL.message and self.controls:
+        slides_now = at is None and self.said == CONTEXT_FULL.message and self.controls is not None
+        if slides_now and self.controls:
             self.controls.slide = True  # as the line below the prompt says
             settings = settings._replace(slide=True)
         n = (len(self.document.path) if at is None else at) + len(new_ids)
         adds = bool(text or new_ids or at is None)
-        if refused := no_room(n, self.session.loaded, settings, adds=adds):
+        has_text = bool(text)
+        if refused := no_room(n, self.session.loaded, settings, adds=adds, has_text=has_text):
             self.complain(refused)
             if refused == CONTEXT_FULL.message:
                 self.say(refused)
             return False
         self.app.clear_notifications()  # they were about what was before
+        if slides_now:
+            self.notify("The setting “Slide context when full” is on now.", markup=False)
         self._say_ignored(settings.sampling)
         self._selected_before = self.view.selected
         run = self.session.run(settings, text, at, new_ids, as_is)

@@ -234,7 +234,7 @@ class SessionScreen(Sized, Screen[None]):
         status, session = self.status, self.session
         status.model, status.waiting = session.loaded, session.waiting
         status.speed, status.first = session.figures.speed, session.figures.first
-        status.perplexity = session.perplexity
+        status.perplexity, status.is_of_drawn = session.perplexity, session.is_of_drawn
         status.used = len(session.document.path)
         acting = said(session.document.changes)
         key = "" if self.prompt.has_focus else " · K: whole network"  # there, K is a letter

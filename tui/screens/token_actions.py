@@ -31,7 +31,8 @@ class TokenActions(RunningScreen):
         from tui.screens.lines import LinesScreen
 
         steps = [node.step for node in self.document.path]
-        self.app.push_screen(LinesScreen(steps, self.session.perplexity), self._go_to)
+        drawn = self.session.perplexity if self.session.is_of_drawn else None
+        self.app.push_screen(LinesScreen(steps, drawn), self._go_to)
 
     def _go_to(self, index: int | None) -> None:
         if index is not None:
@@ -71,7 +72,7 @@ class TokenActions(RunningScreen):
         found = await self.answer(asked)
         if found is not None:
             bits = [None if nats is None else nats / math.log(2) for nats in found]
-            title = f'Influence on "{_name(node.step)}" (#{index})'
+            title = f'Influence on "{_name(node.step)}" at {index}'
             words = of_network(changes, self.document.changes)
             self.view.set_scale(influence(", ".join(filter(None, (title, words))), bits))
 
@@ -146,7 +147,7 @@ class TokenActions(RunningScreen):
     def action_ban(self) -> None:
         """Ban the selected token, or allow it again."""
         if self.controls and (step := self.step):
-            banned = self.controls.toggle_ban(step.token_id)
+            banned = self.controls.toggle_ban(step)
             said = f'Banned "{_name(step)}", in this and other texts' if banned else None
             self.notify(said or f'Allowed "{_name(step)}"', markup=False)
 
@@ -154,11 +155,13 @@ class TokenActions(RunningScreen):
         """Add nats to the boost of the selected token."""
         if self.controls and (step := self.step):
             try:
-                now = self.controls.boost(step.token_id, nats)
+                now = self.controls.boost(step, nats)
             except UserError as error:
                 self.complain(str(error))
                 return
             said = f'Boosted "{_name(step)}" by {now:+g} nats' if now else "Boost removed"
+            if self.controls.is_banned(step):
+                said += "; it stays banned (x)"
             self.notify(said, markup=False)
 
 

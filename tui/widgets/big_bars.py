@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -12,7 +13,7 @@ from textual.widget import Widget
 
 from gpt.step import Step
 from tui.bars import bar, full_bar
-from tui.labels import fit, name_of, percent, without_number
+from tui.labels import fit, fit_hints, name_of, percent, without_number
 
 _THICK = 3
 """Rows of a candidate: two of its bar and an empty one."""
@@ -20,6 +21,7 @@ _PERCENT = 9
 DIGITS = 9
 """Number of candidates that a key takes."""
 _LABEL = 16
+_HINTS = "Esc: leave · Space: next token · 1-9: take another · ← →: look at others"
 
 
 class BigBars(Widget):
@@ -35,12 +37,33 @@ class BigBars(Widget):
         """Name the numbers."""
         if step is None:
             self.border_title = "What comes next?"
-            self.border_subtitle = "Esc: leave   Space: the answer"
+            self.border_subtitle = "Esc: leave · Space: the answer"
         else:
-            self.border_title = "The model's probabilities"
-            self.border_subtitle = (
-                "Esc: leave   Space: next token   1-9: take another   ← →: look at others"
-            )
+            self.border_title = ", ".join(self._facts(step))
+            self.border_subtitle = fit_hints(_HINTS, self.size.width - 4)
+
+    def on_resize(self) -> None:
+        """Say as many of the keys as fit."""
+        self.watch_step(self.step)
+
+    def _facts(self, step: Step) -> Iterator[str]:
+        """What the numbers are, and what was drawn from if that is another one."""
+        yield "The model's probabilities"
+        if step.logprob is None:
+            return
+        yield f"full bar {full_bar(p for _, _, p in self._shown(step)):.0%}"
+        drawn = step.sampling_logprob
+        if drawn is not None and not math.isclose(drawn, step.logprob, abs_tol=1e-6):
+            yield f"drawn with {percent(math.exp(drawn))}"
+
+    def _shown(self, step: Step) -> list[tuple[int, str, float]]:
+        """Id, name and probability of the candidates that have room, and of the token."""
+        own = 0.0 if step.logprob is None else math.exp(step.logprob)
+        room = max(1, (self.content_size.height + 1) // _THICK)
+        shown = [(c.token_id, name_of(c), math.exp(c.logprob)) for c in step.candidates[:room]]
+        if step.token_id not in [token_id for token_id, _, _ in shown]:
+            shown = [*shown[: room - 1], (step.token_id, name_of(step), own)]
+        return shown
 
     def render(self) -> Text:
         """A question mark, or two rows a candidate."""
@@ -49,11 +72,8 @@ class BigBars(Widget):
             return Text("\n" * (self.content_size.height // 2) + "  ?", "bold")
         if step.logprob is None:
             return Text(without_number(step))
-        room = max(1, (self.content_size.height + 1) // _THICK)
         numbers = {c.token_id: n for n, c in enumerate(step.candidates[:DIGITS], 1)}
-        shown = [(c.token_id, name_of(c), math.exp(c.logprob)) for c in step.candidates[:room]]
-        if step.token_id not in [token_id for token_id, _, _ in shown]:
-            shown = [*shown[: room - 1], (step.token_id, name_of(step), math.exp(step.logprob))]
+        shown = self._shown(step)
         most = full_bar(p for _, _, p in shown)
         labels = [label for _, label, _ in shown]
         width = min(_LABEL, max(map(cell_len, labels)))

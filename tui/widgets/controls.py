@@ -106,7 +106,7 @@ class Controls(SamplingFields):
         problem = ""
         focused = self.screen.focused
         try:
-            if isinstance(focused, Dial) and focused.is_wrong:  # the one that is being changed
+            if isinstance(focused, Dial) and focused.problem:  # the one that is being changed
                 number(focused.knob, focused.value)
             self._show_acting(self._sampling(seed=self._seed() or 0))
             _ = self.length, self.branches
@@ -119,7 +119,7 @@ class Controls(SamplingFields):
             self.on_show()
         self._say()
         for field in self.query(Dial):
-            field.set_class(field.is_wrong, "-wrong")
+            field.set_class(bool(field.problem), "-wrong")
         values = self.numbers()
         for slider in self.query(Slider):
             slider.value = values.get(slider.knob.name)
@@ -128,6 +128,9 @@ class Controls(SamplingFields):
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
         event.stop()
+        event.input.select_all()  # the next number replaces this one
+        if isinstance(event.input, Dial):
+            event.input.settle()
         said = "A setting acts as soon as it is typed; Ctrl+G continues with it."
         self.notify(self._wrong or said, markup=False)
 

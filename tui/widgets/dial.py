@@ -11,8 +11,12 @@ from textual.content import Content
 from textual.widgets import Checkbox
 
 from gpt.errors import UserError
+from gpt.sanitize import one_line
 from gpt.settings import Ids, check_setting
+from gpt.step import Step
+from gpt.word_ids import exactly
 from tui.dials import Knob
+from tui.labels import sentence
 from tui.widgets.field import Field
 
 _TOKEN = re.compile(r"#\d{1,18}", re.ASCII)
@@ -20,8 +24,16 @@ _LEADING_SPACE = re.compile(r"(?<![^ ]) (?=[^ ])")
 """A space at the beginning or after another space, before a word."""
 
 
+_TYPED = {"integer": r"[-+]?\d*", "number": r"[-+]?\d*\.?\d*((?<=[\d.])e[-+]?\d*)?"}
+"""Kind of a setting → what may be typed on the way to a number."""
+_NOUN = {"integer": "a whole number", "number": "a number"}
+
+
 class Dial(Field):
-    """A number that the arrow keys change along its slider."""
+    """A number that the arrow keys change along its slider.
+
+    It takes no letters. What is no number of the setting's range goes when the field is left.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left", "turn(-1)", "less", id="setting.less"),
@@ -36,17 +48,48 @@ class Dial(Field):
             compact=True,
             placeholder=knob.empty,
             tooltip=knob.tip,
+            restrict=_TYPED[knob.kind],
         )
         self.knob = knob
+        self._usable = knob.value
 
     @property
-    def is_wrong(self) -> bool:
-        """Whether it holds no number, or none in the setting's range."""
+    def problem(self) -> str:
+        """Why it holds no number, or none in the setting's range; "" if it does."""
         try:
             number(self.knob, self.value)
-        except UserError:
-            return bool(self.value) or self.knob.name != "seed"
-        return False
+        except UserError as error:
+            return str(error) if self.value or self.knob.name != "seed" else ""
+        return ""
+
+    @property
+    def usable(self) -> str:
+        """What it holds; if that cannot be used, what it held when it got the focus."""
+        return self._usable if self.problem else self.value
+
+    def show(self, text: str) -> None:
+        """Hold another number."""
+        super().show(text)
+        self.settle()
+
+    def settle(self) -> None:
+        """Keep what can be used: from now on it is what comes back."""
+        self._usable = self.usable
+
+    def on_focus(self) -> None:
+        """What is typed from now on may be taken back."""
+        self.settle()
+
+    def on_blur(self) -> None:
+        """Take back what cannot be used."""
+        if problem := self.problem:
+            self.show(self.usable)
+            kept = self.value or self.knob.empty
+            self.notify(one_line(sentence(f"{problem}. It stays {kept}.")), markup=False)
+
+    def restricted(self) -> None:
+        """Say why a letter does nothing."""
+        self.notify(sentence(f"{self.knob.label} takes {_NOUN[self.knob.kind]}."), markup=False)
 
     def action_turn(self, by: int) -> None:
         """Add or subtract one step, within the range."""
@@ -63,8 +106,7 @@ def number(knob: Knob, text: str) -> float:
     try:
         value = kind(text)
     except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise UserError(f"{knob.label} is {text!r}; it must be {wanted}") from None
+        raise UserError(f"{knob.label} is {text!r}; it must be {_NOUN[knob.kind]}") from None
     check_setting("max_new_tokens" if knob.name == "length" else knob.name, value, knob.label)
     return value
 
@@ -81,7 +123,8 @@ class Tick(Checkbox):
 
 
 class Words(Field):
-    """Words and tokens by id (#12), separated by spaces or commas; · is a space inside a word.
+    """Words, texts in quotes and tokens by id (#12), separated by spaces or commas; · is a space
+    inside a word.
 
     A space that separates nothing, as in " the", belongs to the word and is shown as such.
     """
@@ -99,6 +142,14 @@ class Words(Field):
     def put(self, items: Iterable[str]) -> None:
         """Show other words."""
         self.show(" ".join(item.replace(" ", "·") for item in items))
+
+
+def item_of(token: Step) -> str:
+    """A token as a word that means only this token: its text in quotes, or else its id."""
+    text = token.bytes.decode("utf-8", "replace")
+    item = exactly(text)
+    is_written = "\ufffd" not in text and "·" not in text and item.replace(" ", "").isprintable()
+    return item if is_written and not token.name else f"#{token.token_id}"
 
 
 def is_named(item: str) -> bool:

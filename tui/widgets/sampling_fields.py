@@ -13,10 +13,11 @@ from textual.reactive import reactive
 from textual.widgets import Checkbox
 
 from gpt.settings import Ids, Sampling
+from gpt.step import Step
 from gpt.word_ids import split_boost
 from tui.dials import KNOBS, MORE, NEUTRAL, PRESETS, SAMPLED, USUAL, WORDS, Setup, preset_fields
 from tui.runs import RunSettings
-from tui.widgets.dial import Dial, Words, ids_of, is_named, number
+from tui.widgets.dial import Dial, Words, ids_of, is_named, item_of, number
 from tui.widgets.field import Field
 from tui.widgets.told import Told
 
@@ -39,6 +40,8 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         """What the fields will hold that are mounted when somebody opens them."""
         self.words: dict[str, tuple[Ids, ...]] = {}
         """Word → the ids of its forms, once the model has answered."""
+        self.by_key: dict[str, int] = {}
+        """Word that a key wrote for a token → its id, until the model has cut the word."""
 
     def _field(self, name: str) -> Field:
         return self.query_one(f"#{name}", Field)
@@ -70,8 +73,9 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         return found
 
     def setup(self) -> Setup:
-        """What all fields hold."""
+        """What all fields hold, of numbers only what can be used."""
         texts = {name: self._text(name) for name in (*(knob.name for knob in KNOBS), *WORDS)}
+        texts |= {field.knob.name: field.usable for field in self.query(Dial)}
         return Setup(texts, self.order, self.slide, self.chat)
 
     def use(self, setup: Setup, given: Collection[str] = ()) -> None:
@@ -98,7 +102,7 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         """
         self.use_preset(USUAL)
         for field in self.query(Dial):
-            if field.is_wrong:
+            if field.problem:
                 name = field.knob.name
                 self._write(name, f"{first[name]:g}" if name in first else field.knob.value)
         for name in NEUTRAL.keys() & first.keys():
@@ -114,30 +118,68 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
             return None
         return next((name for name in PRESETS if preset_fields(name) == now), None)
 
-    def toggle_ban(self, token_id: int) -> bool:
+    def toggle_ban(self, token: Step) -> bool:
         """Ban a token or allow it again; returns whether it is banned now."""
-        field, item = self._words("banned"), f"#{token_id}"
-        banned = item not in field.items
-        field.put([*field.items, item] if banned else [it for it in field.items if it != item])
+        others = [item for item in self._words("banned").items if item not in _names(token)]
+        banned = len(others) == len(self._words("banned").items)
+        self._words("banned").put([*others, self._named(token)] if banned else others)
         return banned
 
-    def boost(self, token_id: int, by: float) -> float:
+    def is_banned(self, token: Step) -> bool:
+        """Whether a key or the person banned just this token."""
+        return not _names(token).isdisjoint(self._words("banned").items)
+
+    def boost(self, token: Step, by: float) -> float:
         """Add nats to a token's boost; returns the boost."""
         field = self._words("boosted")
-        name, nats, others = f"#{token_id}", by, []
+        nats, others = by, []
         for item in field.items:
-            if item.rpartition(":")[0] == name:
+            if item.rpartition(":")[0] in _names(token):
                 nats += split_boost(item)[1]
             else:
                 others.append(item)
-        field.put([*others, f"{name}:{nats:g}"] if nats else others)
+        field.put([*others, f"{self._named(token)}:{nats:g}"] if nats else others)
         return nats
 
+    def _named(self, token: Step) -> str:
+        """The word for a token, which acts at once: what the model makes of it is checked later."""
+        item = item_of(token)
+        if not is_named(item) and item not in self.words:
+            self.by_key[item] = token.token_id
+            self.words[item] = ((token.token_id,),)
+        return item
+
+    def learn(self, word: str, found: tuple[Ids, ...]) -> None:
+        """Keep the ids of a word's forms. If they are not those of the token for which a key wrote
+        the word, its id takes the word's place."""
+        token_id = self.by_key.pop(word, None)
+        if token_id is None or found == ((token_id,),):
+            self.words[word] = found
+            return
+        for name in WORDS:
+            items = self._words(name).items
+            named = [_renamed(item, word, f"#{token_id}") for item in items]
+            if named != items:
+                self._words(name).put(named)
+
+    def forget(self) -> list[str]:
+        """Forget the ids of all words: the model has changed. Returns the tokens that are named by
+        an id, which may be others now."""
+        self.words.clear()
+        self.by_key.clear()
+        return [item for item in self._all_words() if is_named(item)]
+
     def unknown_words(self) -> list[str]:
-        """Words in the fields whose tokens are not known yet."""
+        """Words in the fields whose tokens are not known yet, or not checked."""
+        return [
+            item
+            for item in self._all_words()
+            if not is_named(item) and (item not in self.words or item in self.by_key)
+        ]
+
+    def _all_words(self) -> list[str]:
         boosted = (item.rpartition(":")[0] for item in self._words("boosted").items)
-        found = dict.fromkeys([*self._words("banned").items, *boosted])
-        return [item for item in found if item and not is_named(item) and item not in self.words]
+        return [*filter(None, dict.fromkeys([*self._words("banned").items, *boosted]))]
 
     def _words(self, name: str) -> Words:
         return self.query_one(f"#{name}", Words)
@@ -211,3 +253,15 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
     def chat(self) -> bool:
         """Whether a prompt is a message of a chat."""
         return self._chat_box.value
+
+
+def _names(token: Step) -> set[str]:
+    """The words that mean just this token."""
+    return {item_of(token), f"#{token.token_id}"}
+
+
+def _renamed(item: str, word: str, name: str) -> str:
+    """A banned word, or a boosted one with its nats, under another name if it is this one."""
+    if item == word:
+        return name
+    return name + item.removeprefix(word) if item.startswith(f"{word}:") else item

@@ -32,6 +32,8 @@ class Status(Widget):
     first: reactive[float | None] = reactive(None)
     """Seconds from the request to the first token of the latest run."""
     perplexity: reactive[float | None] = reactive(None)
+    is_of_drawn: reactive[bool] = reactive(True)
+    """Whether the perplexity is that of the tokens that the model has drawn, and not of all."""
     used: reactive[int] = reactive(0)
     """Number of tokens of the text."""
     inside: reactive[str] = reactive("")
@@ -70,7 +72,8 @@ class Status(Widget):
             yield f"context {self.used}/{model.block_size}"
         if self.perplexity is not None:
             digits = 0 if self.perplexity >= 1000 else 2
-            yield f"perplexity {self.perplexity:,.{digits}f}"
+            whose = "drawn" if self.is_of_drawn else "all"
+            yield f"perplexity {self.perplexity:,.{digits}f} ({whose})"
         if self.speed is not None:
             yield f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s"
         if not model.capabilities.server:
