@@ -156,6 +156,7 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         if token_id is None or found == ((token_id,),):
             self.words[word] = found
             return
+        del self.words[word]
         for name in WORDS:
             items = self._words(name).items
             named = [_renamed(item, word, f"#{token_id}") for item in items]
