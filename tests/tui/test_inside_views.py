@@ -54,6 +54,7 @@ async def test_moving_asks_only_for_what_is_not_known() -> None:
         assert [op for op, _ in backend.asked_inside] == ["cell", "cell"]
         assert screen.place.index == 8 and screen.place.layer == 2
         assert 'layer 2, for "·"' in drawn(app)
+        assert f"c {percent(0.9 * 3 / 4)}" in drawn(app), "the number of the grid, not of the cell"
         backend.asked_inside.clear()
         await press(pilot, "left", "down")
         assert [op for op, _ in backend.asked_inside] == ["cell"]  # layer 2 at 7; output is known

@@ -408,7 +408,8 @@ async def test_patching_needs_a_text_of_the_same_length_and_tells_a_cell_in_word
             assert f"{name} {numbers}" in shown
         assert 'logit of "p" minus logit of "x": here +1.000, other text +3.000' in shown
         await press(pilot, "down", "h", "h", "h")
-        assert '+1.667, 33 % of the way: layer 1 at "o" (position 6) from the other text' in drawn(app)
+        said = '+1.667, 33 % of the way: layer 1 at "o" (position 6) from the other text'
+        assert said in drawn(app)
         assert screen.around._scale.heat(screen.place.nodes[6].step) == 4
         await press(pilot, "right")  # the other text is one too short now
         assert "needs another text with 8 tokens" in drawn(app)

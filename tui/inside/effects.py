@@ -105,8 +105,9 @@ class ChangingView(InsideView):
         found = self.answers.get(prediction_question(place), Waterfall)
         if found is None:
             return []
-        best = sorted(found.rows, key=lambda row: -max(row.probabilities))
         chosen = place.step.token_id
+        known = [self._agreed(row, place) if row.token_id == chosen else row for row in found.rows]
+        best = sorted(known, key=lambda row: -max(row.probabilities))
         if room < 3:  # one line
             parts = [f"{_name(row, chosen)} {_both(row)}" for row in best]
             line = flowing(["prediction", *parts], looks.width, 1)
@@ -120,6 +121,19 @@ class ChangingView(InsideView):
             label = Segment(fit(_name(row, chosen), _LABEL), looks.plain)
             rows.append([label, Segment(numbers[0], looks.plain), Segment(numbers[1], style)])
         return rows
+
+    def _agreed(self, row: Candidate, place: Place) -> Candidate:
+        """The selected token with the probabilities that the line above has.
+
+        They are of a pass over the whole text, which in 16 bits rounds differently from one over a
+        token; but a screen should have one number for one probability.
+        """
+        effect = self.answers.get(effect_question(place), Effect)
+        both = effect and (effect.before[place.index], effect.after[place.index])
+        if not both or None in both:
+            return row
+        before, after = (math.exp(nats or 0.0) for nats in both)
+        return row._replace(probabilities=(before, *row.probabilities[1:-1], after))
 
 
 def _name(row: Candidate, chosen: int) -> str:

@@ -133,7 +133,7 @@ class LensView(InsideView):
         grid = self.answers.get(self._grid_question(place), LensGrid)
         if grid is None or place.index not in grid.positions:
             return None
-        cell = self.answers.get(self._cell_question(place), LensCell)
+        found = self.answers.get(self._cell_question(place), LensCell)
         is_wide = looks.width >= _WIDE
         width = looks.width - _SIDE - 2 if is_wide else looks.width
         row = self._row_of(grid, place)
@@ -145,6 +145,7 @@ class LensView(InsideView):
         sheet.at = lines * (row + 1) - 1
         column = grid.positions.index(place.index)
         facts = _facts(grid, row, column)
+        cell = found and _agreed(found, grid, (row, column), place.step.token_id)
         if is_wide:
             title = f'{_named(grid, row)}, for "{place.name(place.index)}"'
             side = [[Segment(fit(title, _SIDE), looks.faint)], *_listed(cell, looks), []]
@@ -236,6 +237,22 @@ class _Columns:
             ):
                 row.append(Segment(fit(f" {text}", self._cells), style))
         return rows
+
+
+def _agreed(cell: LensCell, grid: LensGrid, at: tuple[int, int], chosen: int) -> LensCell:
+    """The cell with the grid's numbers where the grid has them. chosen: the token in the text.
+
+    For the grid the network read the whole text, for the cell one token. In 16 bits the two round
+    differently, but a screen should have one number for one probability.
+    """
+    row, column = at
+    known = {
+        chosen: grid.chosen_logprobs[row][column],
+        grid.ids[row][column]: grid.logprobs[row][column],
+    }
+    pairs = zip(cell.tokens, cell.logprobs, strict=True)
+    agreed = ((known.get(token.token_id), own) for token, own in pairs)
+    return replace(cell, logprobs=tuple(own if p is None else p for p, own in agreed))
 
 
 def _is_high(grid: LensGrid, height: int) -> bool:
