@@ -37,7 +37,7 @@ def effect(ids: Sequence[int], interventions: Sequence[Intervention]) -> Effect:
 
 
 def waterfall(ids: Sequence[int], chosen: int, interventions: Sequence[Intervention]) -> Waterfall:
-    """The token goes from 50 % to 25 %, rounded otherwise than in `effect`; an x from 10 to 35 %."""
+    """The token goes from 50 % to 25 %, rounded not as in `effect`; an x from 10 to 35 %."""
     assert interventions
     rows = (Row(chosen, b"p", (0.5006, 0.2496), None), Row(1, b"x", (0.1, 0.35), None))
     stages = "model", "interventions"

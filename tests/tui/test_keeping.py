@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 from textual.widgets import OptionList
 
@@ -15,9 +16,7 @@ from tests.tui.fake import FakeBackend, app_with, main_screen, running
 from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui import store
-from tui.app import GPTApp
 from tui.saved_text import Entry
-from tui.screens.file_actions import REST
 from tui.screens.texts import TextPicker
 from tui.widgets.status import Status
 from tui.widgets.token_view import TokenView
@@ -194,39 +193,27 @@ async def test_a_text_goes_on_with_the_model_that_wrote_it(home: Path) -> None:
                 assert screen.session.place.path != entry.path
 
 
-async def until_copied(pilot: Pilot[None], app: GPTApp, text: str) -> None:
-    for _ in range(500):
-        if app.clipboard == text:
-            return
-        await pilot.pause(0.01)
-    raise AssertionError(app.clipboard)
+@pytest.mark.parametrize("copies", [True, False])
+async def test_what_the_mouse_selects_is_copied_if_the_person_wants_that(copies: bool) -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        app.prefer(copy_on_select=copies)
+        screen = await write(pilot, app, "abc")
+        await pilot.mouse_down(TokenView, offset=(4, 1))
+        await pilot.hover(TokenView, offset=(2, 1))
+        assert app.clipboard == ""  # the mouse still drags
+        await pilot.mouse_up(TokenView, offset=(2, 1))
+        await pilot.pause()
+        selected = "".join(screen.document.path[i].step.text for i in screen.view.selection)
+        assert selected and app.clipboard == selected * copies
 
 
-async def test_what_is_selected_is_copied_once_it_rests() -> None:
+async def test_what_keys_select_is_copied_by_y_alone() -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app) as pilot:
         screen = await write(pilot, app, "abc")
         await at(pilot, screen, 5)
         await pilot.press("shift+left", "shift+left")
-        await until_copied(pilot, app, "hel")
-        assert complaints(app)[-1] == "Copied 3 tokens"
-        await at(pilot, screen, 0)
-        await pilot.mouse_down(TokenView, offset=(4, 1))
-        await pilot.hover(TokenView, offset=(2, 1))
-        assert app.clipboard == "hel"  # the mouse still drags
-        await pilot.mouse_up(TokenView, offset=(2, 1))
-        selected = "".join(screen.document.path[i].step.text for i in screen.view.selection)
-        await until_copied(pilot, app, selected or "abc")
-
-
-async def test_a_person_may_want_only_y_to_copy() -> None:
-    app = app_with(FakeBackend("hello"))
-    async with running(app) as pilot:
-        app.prefer(copy_on_select=False)
-        screen = await write(pilot, app, "abc")
-        await at(pilot, screen, 5)
-        await pilot.press("shift+left")
-        await pilot.pause(2 * REST)
-        assert app.clipboard == ""
+        assert app.clipboard == "" and not complaints(app)
         await pilot.press("y")
-        assert app.clipboard == "el"
+        assert app.clipboard == "hel" and complaints(app)[-1] == "Copied 3 tokens"

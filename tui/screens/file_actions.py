@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 from textual import on, work
-from textual.timer import Timer
 
 from gpt import models, text_file
 from gpt.errors import UserError
@@ -23,16 +22,12 @@ from tui.screens.model_actions import ModelActions
 from tui.screens.session_screen import PROBLEM_SECONDS
 from tui.widgets.token_view import TokenView
 
-REST = 0.3
-"""Seconds that a selection must rest before it is copied."""
-
 
 class FileActions(ModelActions):
     """Each action's conditions are in the table of possible actions."""
 
     given = frozenset[str]()
     """Names of the settings that the command line gave: a saved text does not change them."""
-    _copying: Timer | None = None
 
     def action_new_text(self) -> None:
         """Start an empty text."""
@@ -120,19 +115,10 @@ class FileActions(ModelActions):
         self.app.copy_to_clipboard(text)
         self.notify("Copied 1 token" if len(nodes) == 1 else f"Copied {len(nodes)} tokens")
 
-    @on(TokenView.Selected)
-    def _copy_soon(self) -> None:
-        """Copy what is selected once the selection rests, if the person wants that."""
-        if self._copying:
-            self._copying.stop()
-        if cast(Chooser, self.app).preferences.copy_on_select and self.view.selection:
-            self._copying = self.set_timer(REST, self._copy_selection)
-
+    @on(TokenView.SelectionEnded)
     def _copy_selection(self) -> None:
-        """Copy what is selected, unless the mouse still drags."""
-        if self.app.mouse_captured is self.view:
-            self._copying = self.set_timer(REST, self._copy_selection)
-        elif self.view.selection:
+        """Copy what the mouse has selected, as a terminal does, if the person wants that."""
+        if cast(Chooser, self.app).preferences.copy_on_select:
             self.action_copy()
 
     def action_read_file(self, name: str = "") -> None:

@@ -65,7 +65,7 @@ class PreferencesScreen(Dialog[None]):
                 )
                 yield Label("copying", markup=False)
                 yield Tick(
-                    "copy what is selected at once",
+                    "copy what the mouse selects at once",
                     preferences.copy_on_select,
                     id="copy_on_select",
                     compact=True,
