@@ -561,21 +561,12 @@ async def test_a_screen_ignores_a_size_that_the_terminal_no_longer_has() -> None
         assert screen.status.size.width == 90
 
 
-@pytest.mark.parametrize(
-    ("key", "reason"),
-    [
-        *(
-            (key, "There is no text yet")
-            for key in ("x", "n", "u", "o", "s", "m", "b", "k", "i", "1")
-        )
-    ],
-)
-async def test_a_key_in_an_empty_text_says_that_there_is_none(key: str, reason: str) -> None:
-    app = app_with(FakeBackend())
+async def test_letters_in_an_empty_text_begin_one() -> None:
+    app = app_with(FakeBackend("hello"))
     async with running(app) as pilot:
-        main_screen(app).view.focus()
-        await pilot.press(key)
-        assert any(reason in each for each in complaints(app))
+        screen = main_screen(app)
+        await pilot.press("tab", *"The g1x", "enter")
+        assert screen.document.text.startswith("The g1x")
 
 
 async def test_a_bookmark_is_told() -> None:

@@ -138,7 +138,8 @@ async def test_a_smaller_window_takes_no_key_to_a_hidden_field() -> None:
 async def test_presenter_mode_needs_a_text() -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app) as pilot:
-        await walk(pilot, app, ["tab", "P"])
+        await app.run_action("screen.presenter")
+        await pilot.pause()
         assert complaints(app) == [NO_TEXT.reason] and not main_screen(app).is_presenting
 
 

@@ -92,10 +92,15 @@ async def test_every_key_of_the_text_says_why_it_does_nothing_without_one() -> N
         screen = main_screen(app)
         screen.query_one(TokenView).focus()
         await pilot.pause()
-        for key in ("x", "plus", "y", "slash", "n", "u", "E", "e", "5", "left", "f4", "f8"):
+        for key in ("left", "shift+right", "delete", "f4", "f8"):
             app.clear_notifications()
             await pilot.press(key)
             assert complaints(app) == [possible.NO_TEXT.reason], key
+        for action in ("ban", "boost(1.0)", "copy", "search", "attribution", "layers", "take(5)"):
+            app.clear_notifications()
+            await app.run_action(f"screen.{action}")
+            await pilot.pause()
+            assert complaints(app) == [possible.NO_TEXT.reason], action
 
 
 async def test_what_is_refused_leaves_the_prompt_as_it_is() -> None:

@@ -175,6 +175,11 @@ class MainScreen(
     def _prompt_paged(self, event: Prompt.Paged) -> None:
         self.action_page(event.by)
 
+    @on(TokenView.Typed)
+    def _typed(self, event: TokenView.Typed) -> None:
+        self.prompt.focus()
+        self.prompt.insert(event.letter)
+
     @property
     def labels(self) -> Mapping[str, str]:
         """Action → what the footer calls it now, if that depends on the selected token."""

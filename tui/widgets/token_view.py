@@ -14,6 +14,9 @@ from tui.heat import FORKS, SCALES
 from tui.keys import bindings
 from tui.widgets.token_text import TokenText
 
+_KEYS_WITHOUT_TEXT = {"space", "full_stop", "comma", "question_mark"}
+"""Keys that show something although there is no text."""
+
 
 class TokenView(TokenText, can_focus=True):
     """The text, with a cursor that moves from token to token."""
@@ -22,6 +25,13 @@ class TokenView(TokenText, can_focus=True):
 
     _surprise = 0
     """How many tokens are more surprising than the one that was last gone to for its surprise."""
+
+    class Typed(Message):
+        """A letter was typed where there is no text."""
+
+        def __init__(self, letter: str) -> None:
+            super().__init__()
+            self.letter = letter
 
     class SelectionEnded(Message):
         """The mouse has selected several tokens."""
@@ -114,6 +124,13 @@ class TokenView(TokenText, can_focus=True):
         found = rows.token_at(target, rows.column_of(self.index))
         if found is not None:
             self.action_select(found)
+
+    def on_key(self, event: events.Key) -> None:
+        """A letter begins a text if there is none: it is more likely meant so than as a key."""
+        if self.index is None and event.is_printable and event.key not in _KEYS_WITHOUT_TEXT:
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.Typed(event.character or ""))
 
     def _under(self, event: events.MouseEvent) -> int | None:
         offset = event.get_content_offset_capture(self)
