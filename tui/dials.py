@@ -147,11 +147,11 @@ class Preset(NamedTuple):
 
 
 PRESETS = {
-    "greedy": Preset("always the most probable token", {"temperature": 0}),
+    "greedy": Preset("the most probable", {"temperature": 0}),
     "careful": Preset("few surprises", {"temperature": 0.6, "top_p": 0.9}),
-    "balanced": Preset("what the program starts with", {"temperature": 0.8, "top_p": 0.95}),
+    "balanced": Preset("used at the start", {"temperature": 0.8, "top_p": 0.95}),
     "wild": Preset("many surprises", {"temperature": 1.3, "min_p": 0.02}),
-    "model": Preset("the model's own probabilities", {}),
+    "model": Preset("as the model says", {}),
 }
 USUAL = "balanced"
 """The preset that a new text begins with."""

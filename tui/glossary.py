@@ -42,8 +42,9 @@ TERMS = (
         "probabilities of them; one nat more multiplies the odds of a token by e, about 2.7.",
         "score output"),
     Term("softmax",
-        "Makes probabilities of logits: exp of each logit, divided by the sum over the whole "
-        "vocabulary.",
+        "Makes probabilities of numbers: exp of each, divided by the sum of all of them. For the "
+        "next token the numbers are the logits of the whole vocabulary; in attention they are the "
+        "scores of the tokens up to this one.",
         "normalise distribution",
         "Bridle 1990, Neurocomputing"),
     Term("probability",

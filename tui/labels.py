@@ -136,6 +136,11 @@ def fit_hints(hints: str, width: int) -> str:
     return first
 
 
+def fit_one(ways: Sequence[str], width: int) -> str:
+    """The first of several ways to say something that fits, padded; the last one may be cut."""
+    return fit(next((each for each in ways if cell_len(each) <= width), ways[-1]), width)
+
+
 def fit_end(text: str, width: int) -> str:
     """The end of a text, cut or padded to exactly `width` cells of the terminal."""
     if cell_len(text) > width:

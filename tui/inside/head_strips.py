@@ -16,7 +16,7 @@ from tui.bars import bar
 from tui.inside.numbers import flowing
 from tui.inside.place import Place
 from tui.inside.view import Looks, Row, Sheet
-from tui.labels import fit, offset, percent
+from tui.labels import fit, fit_one, offset, percent
 from tui.widgets.head_rows import in_context
 
 
@@ -112,8 +112,11 @@ def matrix(found: Heads, place: Place, looks: Looks) -> Sheet:
 
 
 def _about(place: Place, n: int, looks: Looks) -> Row:
-    said = f"{place.where}: weights over {n} tokens, heights as √weight"
-    return [Segment(fit(said, looks.width), looks.faint)]
+    ways = (
+        f"{place.where}: weights over {n} tokens, heights as √weight",
+        f"√weight over {n} tokens, {place.where}",
+    )
+    return [Segment(fit_one(ways, looks.width), looks.faint)]
 
 
 def ranking(

@@ -15,7 +15,7 @@ from tui.bars import bar
 from tui.inside.numbers import signed
 from tui.inside.place import Place, Question, question
 from tui.inside.view import InsideView, Looks, Row, Sheet
-from tui.labels import fit, name_of
+from tui.labels import fit, fit_one, name_of
 
 _LABEL, _VALUE = 23, 9
 """Cells of a part's name and of its number."""
@@ -94,13 +94,13 @@ class PartsView(InsideView):
         if self._by_size:
             parts.sort(key=lambda part: -abs(part.value))
         other = self._other(place)
-        heading = f'logit of "{name_of(place.step)}"'
-        if other is not None:
-            heading += f' minus logit of "{name_of(other)}"'
-        heading += ", in nats: what each part adds"
+        name, than = name_of(place.step), "" if other is None else name_of(other)
+        what = f'logit of "{name}"' + f' minus logit of "{than}"' * (other is not None)
+        short = f'logit of "{name}"' + f' − logit of "{than}"' * (other is not None)
+        heading = f"{what}, in nats: what each part adds", f"nats of each part: {short}"
         largest = max((abs(part.value) for part in parts), default=0.0)
         body = [_row(part, largest, looks) for part in parts]
-        head = [[Segment(fit(heading, looks.width), looks.faint)]]
+        head = [[Segment(fit_one(heading, looks.width), looks.faint)]]
         return Sheet(head, body, _foot(found, looks))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from textwrap import wrap
 from typing import ClassVar, NamedTuple
 
 from rich.segment import Segment
@@ -186,7 +187,8 @@ class PatchView(InsideView):
     def sheet(self, place: Place, looks: Looks) -> Sheet | None:
         """The grid between both texts and the cell in words; before, what is needed."""
         if (said := self._needed(place)) is not None:
-            return Sheet([[Segment(fit(line, looks.width), looks.plain)] for line in said])
+            lines = [line for each in said for line in wrap(each, max(1, looks.width))]
+            return Sheet([[Segment(line, looks.plain)] for line in lines])
         other, grid, versus = self.other(place), self._grid(place), self._candidate(place)
         if other is None or grid is None or versus is None or not grid.layers:
             return None
@@ -214,7 +216,8 @@ class PatchView(InsideView):
         if self.other(place) is not None:
             return None
         n = place.index
-        said = [f"Patching needs another text with {n} token{'s' * (n > 1)}, as before this one."]
+        tokens = "one token" if n == 1 else f"{n} tokens"
+        said = [f"Patching needs another text with {tokens}, as many as come before this one."]
         if self._branch is not None:
             return [*said, "No other branch of this text is that long. t: type one."]
         if self._typed is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from textwrap import wrap
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -140,7 +141,8 @@ class SteerView(ChangingView):
         steer = steer_of(place)
         if steer is None:
             said = "No direction yet: t asks for two lists of texts, such as one word each."
-            return Sheet([_line(said, looks, looks.plain)], foot=self.about(place, looks))
+            head = [_line(each, looks, looks.plain) for each in wrap(said, max(1, looks.width))]
+            return Sheet(head, foot=self.about(place, looks))
         over = "the last token of each text" if steer.over == "last" else "all tokens, its mean"
         layer = f"after layer {steer.layer}" if steer.layer else "after the embedding"
         head = [

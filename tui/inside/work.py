@@ -14,7 +14,7 @@ from tui.inside.heads import HEAD_KEYS, head_scale, other_head
 from tui.inside.numbers import plain_number, vector
 from tui.inside.place import Place, Question, of_drawn
 from tui.inside.view import InsideView, Looks, Row, Sheet
-from tui.labels import fit, percent
+from tui.labels import fit, fit_hints, percent
 from tui.widgets.head_rows import in_context
 
 COMPONENTS = 8
@@ -103,7 +103,8 @@ def _head(found: Work, place: Place, looks: Looks) -> list[Row]:
     columns = f"{'token':<{_TOKEN}} {'q·k':>9} {'× scale':>9} {'weight':>7} {'|v|':>8}"
     if cells := _cells(looks):
         columns += f"  {'key k':<{cells}}  value v"
-    rows = [_line(" · ".join([*facts, scale]), looks, is_faint=True)] if looks.height >= 8 else []
+    said = fit_hints(" · ".join([*facts, scale]), looks.width)
+    rows = [_line(said, looks, is_faint=True)] if looks.height >= 8 else []
     return [*rows, _line(query, looks), _line(columns, looks, is_faint=True)]
 
 

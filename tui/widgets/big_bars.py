@@ -39,7 +39,7 @@ class BigBars(Widget):
             self.border_title = "What comes next?"
             self.border_subtitle = "Esc: leave · Space: the answer"
         else:
-            self.border_title = ", ".join(self._facts(step))
+            self.border_title = fit_hints(" · ".join(self._facts(step)), self.size.width - 4)
             self.border_subtitle = fit_hints(_HINTS, self.size.width - 4)
 
     def on_resize(self) -> None:
@@ -51,10 +51,10 @@ class BigBars(Widget):
         yield "The model's probabilities"
         if step.logprob is None:
             return
-        yield f"full bar {full_bar(p for _, _, p in self._shown(step)):.0%}"
         drawn = step.sampling_logprob
         if drawn is not None and not math.isclose(drawn, step.logprob, abs_tol=1e-6):
             yield f"drawn with {percent(math.exp(drawn))}"
+        yield f"full bar {full_bar(p for _, _, p in self._shown(step)):.0%}"
 
     def _shown(self, step: Step) -> list[tuple[int, str, float]]:
         """Id, name and probability of the candidates that have room, and of the token."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from textual import getters, on
 from textual.app import ComposeResult
 from textual.binding import Binding
@@ -157,12 +158,17 @@ class Controls(SamplingFields):
         if (focused := self.screen.focused) and self in focused.ancestors:
             focused.scroll_visible(animate=False)
 
+    def on_resize(self) -> None:
+        """Say what fits."""
+        self._say()
+
     def _say(self) -> None:
         """Say in the border how a setting is changed, and the preset, which a click changes."""
         focused = self.screen.focused if self.has_focus_within else None
         keys = next((said for kind, said in _CHANGED_BY if isinstance(focused, kind)), _TAB)
         preset = Content(f"{self._mixture} ▾").stylize("@click=screen.preset")
-        self.border_subtitle = Content(" · ").join([Content(keys), preset])
+        both = Content(" · ").join([Content(keys), preset])
+        self.border_subtitle = both if cell_len(both.plain) <= self.size.width - 4 else preset
 
     @property
     def _mixture(self) -> str:

@@ -17,11 +17,11 @@ from textual.widget import Widget
 from gpt.interpret.answers import Layer
 from gpt.sanitize import one_line
 from tui.document import Node
-from tui.labels import fit
+from tui.labels import fit, fit_hints
 from tui.widgets.layer_picture import Attention, Found, Looks, Picture, Styles
 from tui.widgets.layer_rows import picture
 
-_KEYS = " · ↑↓ layer · ←→ head · L look inside"
+_HINTS = "logit lens · ↑↓ layer · ←→ head · L look inside"
 _PARTS = ("faint", "guess", "cell", "top", "here")
 
 
@@ -32,7 +32,6 @@ class LayersPanel(Widget, can_focus=True):
     """
 
     BORDER_TITLE = "Layers"
-    BORDER_SUBTITLE = f"logit lens{_KEYS}"
     ALLOW_SELECT = False
     COMPONENT_CLASSES: ClassVar[set[str]] = {f"layers--{name}" for name in _PARTS}
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -81,7 +80,7 @@ class LayersPanel(Widget, can_focus=True):
         self._reason = "Select a token."
         self._from_end = 0
         """The chosen layer, counted from the output, so that it is the output at first."""
-        self._head = 0
+        self._head, self._whose = 0, ""
         self._attention: tuple[int, Attention] | None = None
         """Index of a layer, and its attention."""
         self._drawn: Picture | None = None
@@ -92,13 +91,22 @@ class LayersPanel(Widget, can_focus=True):
         nodes: its context, then the token. whose: of which network the numbers are, if that is
         not clear.
         """
-        # The title has the tabs, so the other border says it, in place of the keys.
-        self.border_subtitle = f"logit lens {whose}" if whose else self.BORDER_SUBTITLE
+        self._say(whose)
         if not found:
             self.wait("Stopped before the layers answered.")
             return
         self._up_to, self._answer, self._attention = nodes, found, None
         self._look()
+
+    def _say(self, whose: str) -> None:
+        """Say of which network the numbers are, or else the keys; the title has the tabs."""
+        self._whose = whose
+        keys = fit_hints(_HINTS, self.size.width - 4)
+        self.border_subtitle = f"logit lens {whose}" if whose else keys
+
+    def on_resize(self) -> None:
+        """Say what fits."""
+        self._say(self._whose)
 
     @property
     def has_answer(self) -> bool:
@@ -107,7 +115,7 @@ class LayersPanel(Widget, can_focus=True):
 
     def wait(self, reason: str) -> None:
         """Show a sentence instead of the layers."""
-        self.border_subtitle = self.BORDER_SUBTITLE
+        self._say("")
         self._reason, self._answer, self._drawn = one_line(reason), (), None
         self.refresh()
 

@@ -48,7 +48,9 @@ class Status(Widget):
             restore = Style(bold=True, reverse=True) + Style.from_meta({"@click": RESTORE})
             text.append(" ").append(f" {self.inside} ", restore)
         room = self.size.width - cell_len(text.plain) - 3
-        facts = list(self._facts(self.model))
+        facts = list(self._facts(self.model, says_drawn=True))
+        if cell_len(SEPARATOR.join(facts)) > room:
+            facts = list(self._facts(self.model, says_drawn=False))
         kept = 2 if self.model.capabilities.server else 1  # a server is never hidden
         while len(facts) > kept and cell_len(SEPARATOR.join(facts)) > room:
             facts.pop()
@@ -57,8 +59,9 @@ class Status(Widget):
             facts[0] = fit(facts[0], max(_SHORTEST, cell_len(facts[0]) - too_long))
         return text.append("  " + SEPARATOR.join(facts))
 
-    def _facts(self, model: Loaded) -> Iterator[str]:
-        """What is known, the most important first."""
+    def _facts(self, model: Loaded, *, says_drawn: bool) -> Iterator[str]:
+        """What is known, the most important first. says_drawn: whether it says that the perplexity
+        is of drawn tokens, as it usually is."""
         n = model.n_params
         size = f" {n / 1e6:,.1f}M" if n >= 1e6 else f" {n / 1e3:.1f}K" if n >= 1e3 else ""
         yield model_name(model.name) + size
@@ -72,8 +75,8 @@ class Status(Widget):
             yield f"context {self.used}/{model.block_size}"
         if self.perplexity is not None:
             digits = 0 if self.perplexity >= 1000 else 2
-            whose = "drawn" if self.is_of_drawn else "all"
-            yield f"perplexity {self.perplexity:,.{digits}f} ({whose})"
+            whose = " (all)" if not self.is_of_drawn else " (drawn)" * says_drawn
+            yield f"perplexity {self.perplexity:,.{digits}f}{whose}"
         if self.speed is not None:
             yield f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s"
         if not model.capabilities.server:

@@ -210,7 +210,7 @@ class TokenText(ScrollView):
         names = [self.caption]
         if not self.caption or self._scale is not SCALES[0]:
             names.append(self._scale.title)
-        names += ["tokens as boxes" if self.boxes else "", self.branch]
+        names += [self.branch, "tokens as boxes" if self.boxes else ""]
         self.border_title = Content(one_line(" · ".join(filter(None, names))))
 
     def _write_legend(self) -> None:

@@ -22,6 +22,8 @@ _COLUMN, _NARROWEST = 16, 9
 _LABEL = 12
 _NAMES = {**STAGES, "interventions": "inside"}
 """Stage → the heading of its column."""
+_SHORTEST = 4
+"""Letters of a name that are left of it next to its value."""
 
 
 def as_drawn(found: Waterfall, step: Step, own: int | None, *, same_settings: bool) -> Waterfall:
@@ -128,8 +130,10 @@ class WaterfallTable(Widget):
     def _heading(self, stage: str, width: int) -> str:
         """The heading of a column: the setting, and its value if there is room."""
         name, value = _NAMES.get(stage, stage), getattr(self.settings, stage, None)
-        with_value = f"{name} {value:g}" if isinstance(value, int | float) else name
-        return with_value if len(with_value) < width else name
+        if not isinstance(value, int | float):
+            return name
+        ways = (f"{each} {value:g}" for each in (name, name[:_SHORTEST]))
+        return next((each for each in ways if len(each) < width), name)
 
     def _label(self, row: Row) -> str:
         return visible(row.bytes, row.token_id, self.names.get(row.token_id, ""))
