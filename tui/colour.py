@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from rich.style import Style
 from textual.color import BLACK, WHITE, Color
 
 Lab = tuple[float, float, float]
@@ -22,6 +23,14 @@ def readable(ink: Color, ground: Color) -> Color:
     goal = max(BLACK, WHITE, key=lambda colour: contrast(colour, ground))
     steps = (ink.blend(goal, step / 10) for step in range(11))
     return next((colour for colour in steps if contrast(colour, ground) >= READABLE), goal)
+
+
+def legible(style: Style) -> Style:
+    """The same style with a readable ink; the terminal's own colours stay, as nobody knows them."""
+    if not (style.color and style.color.triplet and style.bgcolor and style.bgcolor.triplet):
+        return style
+    ink = readable(Color(*style.color.triplet), Color(*style.bgcolor.triplet))
+    return style + Style(color=ink.rich_color)
 
 
 def contrast(a: Color, b: Color) -> float:

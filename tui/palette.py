@@ -128,10 +128,10 @@ class Palette:
         return look
 
     def number(self, value: float) -> RichStyle:
-        """The ink of a number with a sign: the hue that a text has for such numbers."""
+        """The style of a number with a sign: the hue that a text has for such numbers."""
         hot = self._stops(1 if value > 0 else -1)[-1]
         ink = self._text if self._is_ansi and value > 0 else readable(hot, self._ground)
-        return RichStyle(color=ink.rich_color)
+        return RichStyle(color=ink.rich_color, bgcolor=self._ground.rich_color)
 
     def _shades(self) -> list[Color]:
         """Backgrounds of two boxes side by side."""

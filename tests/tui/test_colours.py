@@ -14,6 +14,7 @@ from tests.marks import slow_but
 from tests.tui.fake import FakeBackend, app_with, running
 from tests.tui.test_app import write
 from tests.tui.test_branching import at
+from tests.tui.test_inside import inside, press
 from tui.app import GPTApp
 from tui.colour import READABLE, contrast
 from tui.preferences import HEAT_MAPS, Preferences
@@ -42,21 +43,40 @@ async def test_every_word_can_be_read_in_every_theme(theme: str) -> None:
     app = app_with(FakeBackend(REPLY), seed=7)
     app.theme = theme
     async with running(app, size=(160, 40)) as pilot:
-        variables = app.theme_variables
-        own = contrast(Color.parse(variables["foreground"]), Color.parse(variables["surface"]))
-        least = min(READABLE, 0.75 * own)  # a few themes' own letters have less
-        faint, cursor = [], Color.parse(variables["block-cursor-background"])
+        faint = []
         screen = await write(pilot, app, "to be")
         await at(pilot, screen, 7)
-        for keys in (["f2", "t"], ["escape", "g", "i"], ["escape", "space"]):
+        for keys in (["f2", "t"], ["escape", "g", "i"], ["escape", "e"], ["space"]):
             await pilot.press(*keys)
             await pilot.pause(0.05)
-            for row, text, style in pieces(app):
-                if any(character.isalnum() for character in text):
-                    ink, ground = colours(style)
-                    if contrast(ink, ground) < least and ground != cursor:  # that is the theme's
-                        faint.append((keys, row, text, ink.hex, ground.hex))
+            faint += unreadable(app)
     assert not faint
+
+
+@pytest.mark.parametrize("theme", slow_but(THEMES, *USUAL[:2]))
+async def test_every_word_about_the_network_can_be_read_in_every_theme(theme: str) -> None:
+    async with inside() as (app, _, pilot, _):
+        app.theme = theme
+        for tab in "1234567890":
+            await press(pilot, tab)
+            assert not unreadable(app), tab
+
+
+def unreadable(app: GPTApp) -> list[tuple[int, str, str, str]]:
+    """Words on the screen that have too little contrast."""
+    variables = app.theme_variables
+    own = contrast(Color.parse(variables["foreground"]), Color.parse(variables["surface"]))
+    least = min(READABLE, 0.75 * own)  # a few themes' own letters have less
+    cursor = Color.parse(variables["block-cursor-background"])
+    found = []
+    for row, text, style in pieces(app):
+        if any(character.isalnum() or character in "█▌" for character in text):
+            ink, ground = colours(style)
+            is_word = any(character.isalnum() for character in text)
+            # The theme's own cursor is left out.
+            if is_word and contrast(ink, ground) < least and ground != cursor:
+                found.append((row, text, ink.hex, ground.hex))
+    return found
 
 
 def painted(app: GPTApp) -> str:

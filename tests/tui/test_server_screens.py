@@ -151,7 +151,8 @@ async def test_the_line_of_facts_names_the_server() -> None:
 
 def test_the_line_of_facts_leaves_out_what_the_server_does_not_say() -> None:
     status = Status()
-    facts = list(status._facts(Loaded("tiny", "server", "", 0, 0, 0, capabilities=CAN)))
+    loaded = Loaded("tiny", "server", "", 0, 0, 0, capabilities=CAN)
+    facts = list(status._facts(loaded, says_drawn=True))
     assert facts == ["tiny", "vLLM server at 127.0.0.1:8000", "context 0"]
 
 

@@ -18,6 +18,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from gpt.sanitize import one_line
+from tui.colour import legible
 from tui.heat import Scale
 from tui.inside.place import Answers, Place, Question
 from tui.labels import fit, fit_hints
@@ -211,7 +212,9 @@ class InsideView(Widget, can_focus=True):
         """Size and colours of now."""
         if self._palette is None:
             self._palette = Palette(self.app.theme_variables)
-        styles = {name: self.get_component_rich_style(f"inside--{name}") for name in _PARTS}
+        styles = {
+            name: legible(self.get_component_rich_style(f"inside--{name}")) for name in _PARTS
+        }
         width, height = self.content_size
         return Looks(width, height, self.rich_style, palette=self._palette, **styles)
 

@@ -16,6 +16,7 @@ from textual.widget import Widget
 
 from gpt.interpret.answers import Layer
 from gpt.sanitize import one_line
+from tui.colour import legible
 from tui.document import Node
 from tui.labels import fit, fit_hints
 from tui.widgets.layer_picture import Attention, Found, Looks, Picture, Styles
@@ -192,7 +193,7 @@ class LayersPanel(Widget, can_focus=True):
 
     def _looks(self) -> Looks:
         """Size and colours of a picture."""
-        parts = (self.get_component_rich_style(f"layers--{name}") for name in _PARTS)
+        parts = (legible(self.get_component_rich_style(f"layers--{name}")) for name in _PARTS)
         return Looks(*self.content_size, Styles(self.rich_style, *parts))
 
     def _picture(self) -> Picture:
