@@ -60,8 +60,8 @@ _MORE = {
 }
 _GROUPS = {"sampling": _USUAL, "more sampling": _MORE}
 _SAMPLING = (
-    "Temperature 1 and no other setting: the model's own probabilities. The interface and\n"
-    "chat begin with --temperature 0.8 --top-p 0.95."
+    "Temperature 1 and no other setting: the model's own probabilities.\n"
+    "The interface and chat begin with --temperature 0.8 --top-p 0.95."
 )
 SETTINGS = _USUAL | _MORE
 """Metavar and help of the option for each number in `Sampling`."""

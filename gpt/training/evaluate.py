@@ -16,7 +16,7 @@ from gpt.model import GPT
 
 Protocol = Literal["random", "disjoint", "sliding"]
 PROTOCOLS: dict[Protocol, str] = {
-    "random": "200 batches of 64 windows at random places, as nanoGPT; a short text: at all places",
+    "random": "12,800 windows at random places (nanoGPT), or all of a short text",
     "disjoint": "windows side by side, each token once",
     "sliding": "windows that move by 64, each token once, with more context",
 }

@@ -125,7 +125,9 @@ def test_complete_draws_from_a_changed_network(
         ("--mute 1.x", "--mute is '1.x'; it must be a part"),
         ("--towards to", "a direction needs --towards and --away"),
         ("--away to", "a direction needs --towards and --away"),
-        ("--towards é --away be", "not 'é'"),
+        ("--towards é --away be", "'é' (U+00E9) cannot be written"),
+        ("--ban #29", "--ban: there is no token 29"),
+        ("--boost é:2", "--boost: 'é' (U+00E9) cannot be written"),
         ("--cut 1 --slide -n 99", "at most 32 tokens"),
     ],
 )
@@ -197,10 +199,9 @@ def test_models_lists_all_models(capsys: pytest.CaptureFixture[str], tiny_direct
     [
         (["complete", "a", "--model", "nope"], "there is no model 'nope'; installed: "),
         (["complete", "a", "--model", "Tniy"], "no model 'Tniy' (did you mean tiny?); installed: "),
-        (["complete", "é", "--model", "tiny"], "not 'é' (U+00E9)"),
+        (["complete", "é", "--model", "tiny"], "'é' (U+00E9) cannot be written"),
         (["complete", "", "--model", "tiny"], "the prompt is empty"),
         (["complete", "a" * 33, "--model", "tiny"], "has 33 tokens and this model reads 32"),
-        (["complete", "a", "--model", "tiny", "--ban", "#29"], "there is no token 29"),
         (["complete", "a", "--model", "tiny", "--device", "cuda"], "no usable CUDA device"),
         (["score", "no-such-file", "--model", "tiny"], "cannot read no-such-file"),
         (["complete", "a", "--model", "x\x1b]0;y\x07"], "'x\\x1b]0;y\\x07'"),

@@ -72,7 +72,7 @@ def test_every_option_has_a_sentence_its_default_and_a_group(program: str) -> No
             assert action.help and action.help.count("(default: ") <= 1, action.dest
             assert re.fullmatch(r"[A-Z].*\.( \(default: .+\))?", action.help), action.help
             if action.nargs not in (0, argparse.PARSER):
-                assert "(default: " in action.help, action.help
+                assert ("(default: " in action.help) != action.required, action.help
                 assert action.metavar, f"{action.dest} needs a word for its value"
 
 
@@ -338,7 +338,7 @@ def test_complete_says_with_what_the_interface_begins() -> None:
     words = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in changed.items())
     for command in ("complete", "chat"):
         shown = PARSERS[f"{GPT} {command}"].format_help()
-        assert f"The interface begins with {words}." in shown
+        assert f"The interface and chat begin with {words}." in shown
 
 
 def test_train_has_an_option_for_every_field() -> None:

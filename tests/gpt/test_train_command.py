@@ -132,7 +132,9 @@ def test_a_run_stopped_by_ctrl_c_continues_with_the_same_results(
     main(["train", "--data", str(text), "--out", str(whole), *RUN])
     with monkeypatch.context() as patch:
         after_step(patch, 7, lambda: signal.raise_signal(signal.SIGINT))
-        main(["train", "--data", str(text), "--out", str(cut), *RUN])
+        with pytest.raises(SystemExit) as stopped:
+            main(["train", "--data", str(text), "--out", str(cut), *RUN])
+    assert stopped.value.code == 130
     shown = capsys.readouterr().out
     assert (
         f"stopped after 7 of 12 steps; continue with: python -m gpt train --resume --out {cut}"
@@ -170,7 +172,8 @@ def interrupted(text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     out = tmp_path / "m"
     with monkeypatch.context() as patch:
         after_step(patch, 7, lambda: signal.raise_signal(signal.SIGTERM))
-        main(["train", "--data", str(text), "--out", str(out), *RUN])
+        with pytest.raises(SystemExit):
+            main(["train", "--data", str(text), "--out", str(out), *RUN])
     return out
 
 
@@ -384,6 +387,8 @@ def test_the_report_distinguishes_overfitting_from_learning() -> None:
     assert "had not begun to rise" in gap
     fine = overfitting(curve([2.0, 1.5], [2.0, 1.52]))
     assert "did not overfit" in fine
+    falls = overfitting(curve([4.0 - 0.03 * i for i in range(100)], [1.1] * 100))
+    assert "training loss is 1.090 (mean of the last 5 steps)" in falls
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ class FakeBackend:
         self.asked_paths.append(ids)
         if self.error:
             raise self.error
-        found = (("xy", (-0.5, -1.0)), ("xz", (-0.5, -1.5)), ("[w]", (-2.0, -0.1, -0.2)))
+        found = (("[w]", (-2.0, -0.1, -0.2)), ("xz", (-0.5, -1.5)), ("xy", (-0.5, -1.0)))
         return [
             LikelyPath(tuple(map(ord, text)), tuple(c.encode() for c in text), logprobs)
             for text, logprobs in found

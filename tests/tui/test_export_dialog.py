@@ -78,6 +78,15 @@ async def test_typing_replaces_the_name_and_keeps_directory_and_format(
         assert "<!doctype html>" in (tmp_path / "mine.html").read_text()
 
 
+async def test_an_end_that_is_typed_before_the_one_that_stands_there_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with exporting(tmp_path, monkeypatch) as (app, pilot, _):
+        await pilot.press(*"mine.html", "enter")
+        await until_closed(pilot, app)
+        assert complaints(app)[-1] == f"Wrote {tmp_path / 'mine.html'}"
+
+
 async def test_keys_that_edit_go_into_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -184,9 +185,9 @@ def test_the_dialog_neither_loads_torch_nor_reads_weights(tiny_directory: Path) 
 class Asking(App[None]):
     """Opens the dialog alone."""
 
-    def __init__(self, current: str) -> None:
+    def __init__(self, current: str, others: Sequence[str]) -> None:
         super().__init__()
-        self.picker = ModelPicker(current)
+        self.picker = ModelPicker(current, others=others)
         self.answers: list[str | None] = []
 
     def on_mount(self) -> None:
@@ -202,14 +203,27 @@ class Asking(App[None]):
 
 @asynccontextmanager
 async def asking(
-    size: tuple[int, int] = (100, 40), current: str = "shakespeare"
+    size: tuple[int, int] = (100, 40), current: str = "shakespeare", others: Sequence[str] = ()
 ) -> AsyncIterator[tuple[Asking, Pilot[None]]]:
-    app = Asking(current)
+    app = Asking(current, others)
     async with app.run_test(size=size) as pilot:
         while not app.picker.is_current or not app.picker.is_shown:
             await pilot.pause()
         await pilot.pause()
         yield app, pilot
+
+
+async def test_a_model_from_another_place_is_in_the_list_and_none_twice(
+    tiny_directory: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(tiny_directory, elsewhere)
+    others = (str(elsewhere), str(tiny_directory), "nowhere", "m@http://127.0.0.1:9")
+    async with asking(current=str(elsewhere), others=others) as (app, pilot):
+        assert app.picker._names[:3] == ["shakespeare", "tiny", str(elsewhere)]
+        assert "▸ elsewhere" in app.picker._line(str(elsewhere))
+        await pilot.press("enter")
+        assert await answered(app, pilot) == str(elsewhere)
 
 
 async def answered(app: Asking, pilot: Pilot[None]) -> str | None:

@@ -43,6 +43,26 @@ async def test_what_is_longer_than_the_context_is_refused_before_the_text_is_cut
         assert SLIDE in complaints(app)[-1] and str(FULL) in complaints(app)[-1]
 
 
+async def test_a_prompt_at_the_end_of_a_full_context_goes_on_with_the_second_enter() -> None:
+    app = app_with(FakeBackend("x" * FULL), length=FULL)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.document.cut(FULL)
+        screen.show_text()
+        screen.say("")
+        app.clear_notifications()
+        screen.prompt.focus()
+        await pilot.press("c", "enter")
+        await pilot.pause()
+        assert complaints(app) == [CONTEXT_FULL.message] and screen.prompt.text == "c"
+        await pilot.press("d")
+        await pilot.pause()
+        assert "too many" not in str(screen.prompt.border_title)
+        await pilot.press("enter")
+        await until_written(pilot, screen)
+        assert "cd" in screen.document.text[FULL:] and screen.controls and screen.controls.slide
+
+
 async def test_a_replacement_that_is_longer_than_the_context_is_asked_for_again() -> None:
     app = app_with(FakeBackend("xy" * FULL), length=2 * FULL)
     async with running(app) as pilot:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 from typing import cast
 
@@ -233,9 +234,26 @@ async def test_presenter_mode_hides_a_token_until_the_second_key() -> None:
         await until_written(pilot, screen)
         await pilot.pause()
         assert complaints(app) and not screen.is_hiding
+        await pilot.press("f2", "escape")
+        assert screen.is_presenting and not screen.table.display, "the last thing that was opened"
         await pilot.press("escape")
         await pilot.pause()
         assert not screen.is_presenting and screen.panels.region.area
+
+
+async def test_large_bars_say_their_scale_and_with_what_probability_was_drawn() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.view.focus()
+        await pilot.press("P")
+        await pilot.pause()
+        bars = screen.query_one(BigBars)
+        assert bars.border_title == "The model's probabilities · full bar 20%"
+        assert bars.step and bars.step.logprob is not None
+        bars.step = bars.step._replace(sampling_logprob=math.log(0.25))
+        said = "The model's probabilities · drawn with 25.0 % · full bar 20%"
+        assert bars.border_title == said
 
 
 async def test_a_text_file_is_read_from_the_program(tmp_path: Path) -> None:
@@ -250,8 +268,7 @@ async def test_a_text_file_is_read_from_the_program(tmp_path: Path) -> None:
         while not complaints(app):
             await pilot.pause()
         assert "is not a file" in complaints(app)[-1]
-        await pilot.press("f10")
-        await pilot.pause()
+        assert app.screen.query_one(Input).value == str(tmp_path), "to be typed right"
         app.screen.query_one(Input).value = str(file)
         await pilot.press("enter")
         while main_screen(app).document.text != "to be or":

@@ -191,6 +191,7 @@ class MainScreen(
         """Update the footer too."""
         before = self._shown_labels
         super().show_token()
+        self.view.letters_begin = not self.document.can_undo
         self._shown_labels = self.labels
         if self._shown_labels != before:
             self.refresh_bindings()

@@ -23,6 +23,8 @@ class TokenView(TokenText, can_focus=True):
 
     BINDINGS: ClassVar[list[BindingType]] = bindings("in the text")
 
+    letters_begin = True
+    """Whether a letter begins a text if there is none; else it is a key: z may bring one back."""
     _surprise = 0
     """How many tokens are more surprising than the one that was last gone to for its surprise."""
 
@@ -127,7 +129,8 @@ class TokenView(TokenText, can_focus=True):
 
     def on_key(self, event: events.Key) -> None:
         """A letter begins a text if there is none: it is more likely meant so than as a key."""
-        if self.index is None and event.is_printable and event.key not in _KEYS_WITHOUT_TEXT:
+        is_letter = event.is_printable and event.key not in _KEYS_WITHOUT_TEXT
+        if self.index is None and self.letters_begin and is_letter:
             event.stop()
             event.prevent_default()
             self.post_message(self.Typed(event.character or ""))
