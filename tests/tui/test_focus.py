@@ -83,7 +83,7 @@ async def test_after_any_key_the_focus_is_visible(size: tuple[int, int], text: s
         if text:
             await write(pilot, app, text)
         draw = random.Random(f"{size}{text}")
-        await walk(pilot, app, draw.choices(STEPS, k=60))
+        await walk(pilot, app, draw.choices(STEPS, k=45))
 
 
 async def test_esc_goes_from_a_panel_that_disappears_to_the_prompt_of_an_empty_text() -> None:
