@@ -86,9 +86,7 @@ class CharTokenizer:
         if unknown := sorted(set(text) - self._ids.keys()):
             names = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in unknown[:5])
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise UserError(
-                f"{names}{more} cannot be written: this model knows {self.vocab_size} characters"
-            )
+            raise UserError(f"this model knows {self.vocab_size} characters, but not {names}{more}")
         return [self._ids[character] for character in text]
 
     def encode_more(self, text: str) -> list[int]:

@@ -213,6 +213,12 @@ class GPTApp(KeysInOrder):
         self._refusals.add(said)
         self.notify(said, severity=refused.severity, markup=False, timeout=PROBLEM_SECONDS)
 
+    def take_back(self, refused: Refusal) -> None:
+        """End the message that said so: it is no longer true."""
+        for old in list(self._notifications):
+            if old.message == one_line(refused.reason):
+                self._unnotify(old)
+
     def _forget(self, *, is_letter: bool) -> None:
         """Take away what was said before the last key: it would read as the answer to this one.
 

@@ -68,6 +68,9 @@ class Program(Protocol):
     def refuse(self, refused: Refusal) -> None:
         """Say why something is not done, until the next key."""
 
+    def take_back(self, refused: Refusal) -> None:
+        """End the message that said so: it is no longer true."""
+
     async def run_action(self, action: ActionParseResult, target: DOMNode | None) -> bool:
         """Run an action, or say why it is not possible now."""
 

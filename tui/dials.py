@@ -131,7 +131,7 @@ MORE = (
 KNOBS = (*_USUAL, *MORE)
 
 WORDS = {
-    "banned": "words that are never completed, · being a space: king, ·king; or \"king\", exactly "
+    "banned": 'words that are never completed, · being a space: king, ·king; or "king", exactly '
     "this text, or #12, the token with id 12; of a word of several tokens, the last one cannot "
     "follow the others; x bans one token",
     "boosted": "more or less likely tokens: king:2 adds 2 nats to its logits; + and - in the text",

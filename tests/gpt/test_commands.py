@@ -125,9 +125,9 @@ def test_complete_draws_from_a_changed_network(
         ("--mute 1.x", "--mute is '1.x'; it must be a part"),
         ("--towards to", "a direction needs --towards and --away"),
         ("--away to", "a direction needs --towards and --away"),
-        ("--towards é --away be", "'é' (U+00E9) cannot be written"),
+        ("--towards é --away be", "characters, but not 'é' (U+00E9)"),
         ("--ban #29", "--ban: there is no token 29"),
-        ("--boost é:2", "--boost: 'é' (U+00E9) cannot be written"),
+        ("--boost é:2", "--boost: this model knows 29 characters, but not 'é'"),
         ("--cut 1 --slide -n 99", "at most 32 tokens"),
     ],
 )
@@ -199,7 +199,7 @@ def test_models_lists_all_models(capsys: pytest.CaptureFixture[str], tiny_direct
     [
         (["complete", "a", "--model", "nope"], "there is no model 'nope'; installed: "),
         (["complete", "a", "--model", "Tniy"], "no model 'Tniy' (did you mean tiny?); installed: "),
-        (["complete", "é", "--model", "tiny"], "'é' (U+00E9) cannot be written"),
+        (["complete", "é", "--model", "tiny"], "characters, but not 'é' (U+00E9)"),
         (["complete", "", "--model", "tiny"], "the prompt is empty"),
         (["complete", "a" * 33, "--model", "tiny"], "has 33 tokens and this model reads 32"),
         (["complete", "a", "--model", "tiny", "--device", "cuda"], "no usable CUDA device"),

@@ -134,7 +134,7 @@ async def test_a_space_that_a_person_typed_before_a_word_stays() -> None:
         await pilot.pause()
         assert banned.value == "·the ·a"
         said = Content.from_markup(str(controls.border_subtitle)).plain
-        assert said.endswith(" · balanced + 2 banned + 1 boosted ▾")
+        assert said.endswith("balanced + 2 banned + 1 boosted ▾")
 
 
 @pytest.mark.parametrize(

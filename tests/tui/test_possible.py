@@ -6,7 +6,7 @@ import pytest
 from textual import actions
 
 from tests.tui.fake import FakeBackend, app_with, main_screen, running, token
-from tests.tui.test_app import complaints, write
+from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui import possible
 from tui.document import Document
@@ -113,3 +113,6 @@ async def test_what_is_refused_leaves_the_prompt_as_it_is() -> None:
         assert screen.query_one(Prompt).text == "b"
         assert complaints(app) == [possible.BUSY.reason]
         backend.go_on.set()
+        await until_written(pilot, screen)
+        await pilot.pause()
+        assert possible.BUSY.reason not in complaints(app), "it is no longer at work"
