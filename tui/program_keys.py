@@ -74,7 +74,7 @@ EVERYWHERE = (
     Key("new_text", "ctrl+n", "new_text", "new text", show=True, group="Keep",
         help="Text: start an empty one; the text on the screen is saved.",
         synonyms="clear empty start begin fresh reset document"),
-    Key("help", "f1,question_mark", "app.help", "help", group="Program",
+    Key("help", "f1", "app.help", "help", group="Program",
         help="Help: all keys and a glossary of the field's words, with a search over both.",
         synonyms="keys manual shortcuts hotkeys glossary documentation what meaning explain "
                  "tutorial"),

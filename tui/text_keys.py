@@ -219,6 +219,9 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
             help="Keys: show all of them by group in the lower part of the screen; the next key "
                  "acts.",
             synonyms="which-key menu leader shortcuts hotkeys overview list"),
+        Key("text.help", "question_mark", "app.help", "help",
+            help="Help: the same as F1, where ? is no letter.",
+            synonyms="keys manual shortcuts glossary"),
         Key("text.presenter", "P", "screen.presenter", "presenter mode", short="presenter",
             help="Presenter mode, for a projector: the text, large bars, one token at a time.",
             synonyms="present projector lecture talk demo teach beamer zoom fullscreen"),

@@ -99,7 +99,7 @@ def test_a_model_without_a_template_is_shown_a_dialogue() -> None:
     [
         (["nobody"], b"a", b"error: there is no model 'nobody'"),
         (["talker"], b"a\n\xff\n", b"error: stdin is not UTF-8 text (byte 0); save it as UTF-8\n"),
-        (["talker", "--system", "x" * 9999], b"a", b"error: the prompt has 10"),
+        (["talker", "--system", "x" * 9999], b"a", b"error: the text has 10"),
     ],
 )
 @pytest.mark.usefixtures("talker")

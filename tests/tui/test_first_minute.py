@@ -73,6 +73,23 @@ def test_dials_move_the_bars_at_once_and_leave_the_old_ones(start: Start) -> Non
     terminal.shows("temperature [─●]* 0.8", "after sampling")
 
 
+@pytest.mark.slow
+def test_letters_begin_a_text_and_fields_say_what_they_take(start: Start) -> None:
+    terminal = start(size=(120, 40))
+    terminal.shows("Type an opening line", "F1 help")
+    terminal.press("tab", "to be", "enter")
+    terminal.shows("to be", "Done: 12 tokens")
+    terminal.press("tab", "home", "right", "x")
+    terminal.shows('banned +"o"', 'Banned "o", in this and other texts', "1 banned")
+    terminal.press("tab", "k")
+    terminal.shows("Temperature takes a number")
+    terminal.press("300")
+    terminal.shows("temperature .* 300 ", "must be a number from 0")
+    terminal.press("escape")
+    terminal.shows(r"temperature [─●]* 0.8", "It stays 0.8")
+    assert terminal.quit() == 0
+
+
 def test_candidates_sliders_tabs_and_hints_take_the_mouse(start: Start) -> None:
     terminal = start("--prompt", "to be")
     terminal.shows(r"Done: 12 tokens")
