@@ -79,11 +79,11 @@ def waterfall(
 
 
 def _logits(context: Context, ids: Sequence[int]) -> Tensor:
-    """The logits (V) of the token after ids."""
+    """The logits (V) of the token after ids, rounded as for drawing it."""
     hidden = context.read(ids[context.window_start(len(ids)) :])
-    logits = context.raw_logits(hidden[-1])  # (V)
-    check_finite(float(logits.sum()), len(ids))
-    return logits
+    prediction = context.predict(hidden[-1])
+    check_finite(float(prediction.total), len(ids))
+    return prediction.logits[0]
 
 
 @dataclass

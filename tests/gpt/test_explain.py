@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpt import checkpoint, models
 from gpt.checkpoint import Checkpoint
 from gpt.errors import UserError
 from gpt.generate import Limits, generate
@@ -217,3 +218,17 @@ def test_changes_inside_are_the_second_stage_of_a_waterfall() -> None:
     assert found.drawn == alone.drawn
     assert not torch.allclose(expected[:, 0], expected[:, 1], atol=1e-3)
     assert waterfall(context, text, sampling).stages == ("model", "temperature")
+
+
+def test_the_first_stage_has_the_numbers_of_the_drawn_token() -> None:
+    """In 16 bits, a product with one row may be rounded otherwise than one with a vector."""
+    context = checkpoint.load(models.find(models.EMBEDDED), "cpu", "float16").new_context()
+    ids = context.encode("ROMEO:\n")
+    steps = list(generate(context, ids, Sampling(seed=1), Limits(12)))
+    path = [*ids, *(step.token_id for step in steps)]
+    for step in steps:
+        before = path[: step.position]
+        found = waterfall(context, before, Sampling(banned=((0,),)), chosen=step.token_id)
+        own = next(row for row in found.rows if row.token_id == step.token_id)
+        assert step.logprob is not None
+        assert own.probabilities[0] == pytest.approx(math.exp(step.logprob), rel=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from textual.content import Content
 from textual.events import MouseMove
-from textual.widgets import Input
+from textual.widgets import Input, Label
 
 from gpt.settings import Sampling
 from gpt.step import Step
@@ -145,6 +145,20 @@ def test_the_field_shows_the_space_that_belongs_to_a_word(typed: str, shown: str
     assert Words().validate_value(typed) == shown
 
 
+async def test_what_is_typed_into_the_words_comes_after_those_that_are_there() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 2)
+        await pilot.press("x")
+        screen.panels.chosen = "sampling"
+        await pilot.pause()
+        screen.query_one("#banned", Words).focus()
+        await pilot.pause()
+        await pilot.press("space", *"king")
+        assert screen.query_one("#banned", Words).value == '"h" king'
+
+
 async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:
     backend = FakeBackend("hello")
     app = app_with(backend)
@@ -177,9 +191,15 @@ async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:
         backend.error = BackendError("no\x1b such character")
         boosted.value, banned.value = "", "é"
         await pilot.pause()
-        assert complaints(app)[-1] == "'é': no␛ such character"
+        assert screen.controls
+        problem = screen.controls.query_one("#problem", Label)
+        assert str(problem.render()) == "é: no␛ such character"
         await pilot.press("ctrl+g")
-        assert "has not tokenized" in complaints(app)[-1]
+        assert complaints(app)[-1] == "é: no␛ such character"
+        backend.error = None
+        banned.value = "#50"  # the model has 50 tokens
+        await pilot.pause()
+        assert "there is no token 50" in str(problem.render())
 
 
 async def test_help_comes_and_goes() -> None:

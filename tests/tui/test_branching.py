@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from textual.content import Content
 from textual.pilot import Pilot
@@ -18,7 +20,7 @@ from tui.screens.paths import PathsScreen
 from tui.widgets.dial import Dial
 from tui.widgets.replacement import Replacement
 from tui.widgets.token_view import TokenView
-from tui.widgets.waterfall import WaterfallTable
+from tui.widgets.waterfall import WaterfallTable, as_drawn
 
 
 async def at(pilot: Pilot[None], screen: MainScreen, index: int) -> TokenView:
@@ -377,3 +379,15 @@ async def test_a_likely_path_is_taken_up_to_any_token() -> None:
         await pilot.press("p")
         await pilot.pause()
         assert complaints(app)[-1] == "No"
+
+
+def test_rounding_leaves_no_probability_to_tokens_that_are_gone() -> None:
+    step = token(3, "e", 0.4)  # its candidates are e with 40 % and x with 10 %
+    e = Row(ord("e"), b"e", (0.401, 0.8), None)
+    x = Row(1, b"x", (0.1, 0.2), None)
+    found = Waterfall(3, ("model", "top_k"), (e, x), 48, (0.499, 0.0), (50, 2), ord("e"))
+    after = step.candidates[0]._replace(sampling_logprob=math.log(0.7995))
+    step = step._replace(candidates=(after, step.candidates[1]), sampling_logprob=math.log(0.7995))
+    agreed = as_drawn(found, step, 0, same_settings=True)
+    assert agreed.rows[0].probabilities == pytest.approx((0.4, 0.7995))
+    assert agreed.rest == pytest.approx((0.5, 0.0), abs=1e-9)

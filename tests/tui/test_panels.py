@@ -224,6 +224,9 @@ async def test_presenter_mode_hides_a_token_until_the_second_key() -> None:
         await pilot.press("space")
         await until_written(pilot, screen)
         assert len(screen.document.path) == n + 1 and bars.step is None
+        await pilot.press("1")
+        assert complaints(app)[-1] == "Space shows the token first."
+        assert len(screen.document.path) == n + 1
         assert len(screen.view._rows.first_row) == n
         await pilot.press("space")
         await pilot.pause()

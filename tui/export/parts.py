@@ -83,7 +83,7 @@ class Part(NamedTuple):
         said = "1 token" if len(self.nodes) == 1 else f"{len(self.nodes):,} tokens"
         if known:
             nats = -math.fsum(known) / len(known)
-            said += f", perplexity {math.exp(min(700.0, nats)):,.2f}"
+            said += f", perplexity of those drawn {math.exp(min(700.0, nats)):,.2f}"
         return said
 
 

@@ -64,6 +64,7 @@ class FileActions(ModelActions):
         except UserError as error:
             self.complain(str(error))
             return
+        self.session.figures.speed = self.session.figures.first = None  # of another text
         if not is_ours:
             self.notify(
                 "Another program has this text open. Your changes are saved as another text.",

@@ -75,6 +75,12 @@ class LivePanels(LiveSettings):
         self.show_branches()
         self.refresh_bindings()
 
+    def show_text(self) -> None:
+        """Draw the path; it decides how much room there is for the prompt."""
+        super().show_text()
+        if self.prompt.has_text:
+            self._cut()
+
     def draw(self, news: News) -> None:
         """Draw one event; the prompt's tokens may have waited for it."""
         super().draw(news)

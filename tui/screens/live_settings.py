@@ -11,13 +11,15 @@ from gpt.errors import UserError
 from gpt.interpret.answers import Waterfall
 from gpt.sanitize import one_line
 from gpt.setting_names import setting_name
-from gpt.settings import Sampling
+from gpt.settings import Ids, Sampling
 from gpt.step import Candidate, Step
-from gpt.word_ids import BYTES, forms
-from tui.backend import BackendError
+from gpt.typed_values import LARGEST
+from gpt.word_ids import BYTES, forms, sequences
+from tui.backend import BackendError, CancelledAnswerError
 from tui.document import Node
 from tui.labels import NO_CONTEXT, sentence
 from tui.screens.running import RunningScreen
+from tui.widgets.dial import is_named
 from tui.widgets.waterfall import as_drawn
 
 
@@ -109,15 +111,21 @@ class LiveSettings(RunningScreen):
             return
         for word in controls.unknown_words():
             try:
-                found = [
-                    await self.session.backend.tokens(form)
-                    for form in forms(word, model.vocab_size if model.vocab_size else BYTES + 1)
-                ]
-            except BackendError as error:
-                self.complain(f"{word!r}: {error}")
+                found = await self._cut_word(word, model.vocab_size)
+            except CancelledAnswerError:
+                return
+            except (BackendError, UserError) as error:
+                controls.unusable[word] = f"{word}: {error}"
             else:
-                controls.learn(word, tuple(tokens.ids for tokens in found))
+                controls.learn(word, found)
         controls.check()
+
+    async def _cut_word(self, word: str, vocab_size: int) -> tuple[Ids, ...]:
+        """The ids of a word's forms, from the model. vocab_size: 0 if it is not known."""
+        if is_named(word):
+            return sequences(word, lambda _: [], vocab_size or LARGEST)
+        wanted = forms(word, vocab_size or BYTES + 1)
+        return tuple([(await self.session.backend.tokens(form)).ids for form in wanted])
 
 
 def _same(now: Sampling, then: Sampling | None) -> bool:

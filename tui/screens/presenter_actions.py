@@ -56,6 +56,7 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
 
     def leave_presenter(self) -> None:
         """Show the panels again."""
+        self.is_hiding = False
         self.remove_class("-presenting")
         self.update_node_styles()  # the prompt may get the focus at once
         self.refresh_bindings()
@@ -123,7 +124,9 @@ class PresenterActions(TreeActions, KeyActions, LivePanels):
     def action_take(self, number: int) -> None:
         """Take a candidate; in presenter mode without a continuation."""
         index = self.index
-        if self.is_presenting and index is not None:
+        if self.is_presenting and self.is_hiding:
+            self.notify("Space shows the token first.", markup=False)
+        elif self.is_presenting and index is not None:
             step = self.document.path[index].step
             candidate = step.candidates[number - 1]
             if candidate.token_id == step.token_id:

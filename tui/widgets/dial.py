@@ -129,6 +129,15 @@ class Words(Field):
     A space that separates nothing, as in " the", belongs to the word and is shown as such.
     """
 
+    def on_focus(self) -> None:
+        """What is typed comes after the words that are there, and does not replace them."""
+        self.call_later(self.action_end)
+
+    def show(self, text: str) -> None:
+        """Hold other words, with the cursor after them."""
+        self.value = text
+        self.action_end()
+
     def validate_value(self, value: str) -> str:
         """Show the space that a word begins with; the text keeps its length."""
         return _LEADING_SPACE.sub("·", super().validate_value(value))

@@ -12,6 +12,7 @@ from textual.containers import VerticalScroll
 from textual.reactive import reactive
 from textual.widgets import Checkbox
 
+from gpt.errors import UserError
 from gpt.settings import Ids, Sampling
 from gpt.step import Step
 from gpt.word_ids import split_boost
@@ -40,6 +41,8 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         """What the fields will hold that are mounted when somebody opens them."""
         self.words: dict[str, tuple[Ids, ...]] = {}
         """Word → the ids of its forms, once the model has answered."""
+        self.unusable: dict[str, str] = {}
+        """Word → why this model cannot use it."""
         self.by_key: dict[str, int] = {}
         """Word that a key wrote for a token → its id, until the model has cut the word."""
 
@@ -167,6 +170,7 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         """Forget the ids of all words: the model has changed. Returns the tokens that are named by
         an id, which may be others now."""
         self.words.clear()
+        self.unusable.clear()
         self.by_key.clear()
         return [item for item in self._all_words() if is_named(item)]
 
@@ -175,7 +179,7 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         return [
             item
             for item in self._all_words()
-            if not is_named(item) and (item not in self.words or item in self.by_key)
+            if item in self.by_key or (item not in self.words and item not in self.unusable)
         ]
 
     def _all_words(self) -> list[str]:
@@ -215,12 +219,16 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         return Sampling(
             **numbers,
             order=self.order,
-            banned=tuple(
-                ids for item in self._words("banned").items for ids in ids_of(item, self.words)
-            ),
-            boosted=tuple((ids, nats) for word, nats in boosts for ids in ids_of(word, self.words)),
+            banned=tuple(ids for item in self._words("banned").items for ids in self._ids_of(item)),
+            boosted=tuple((ids, nats) for word, nats in boosts for ids in self._ids_of(word)),
             seed=seed,
         )
+
+    def _ids_of(self, word: str) -> tuple[Ids, ...]:
+        """The ids of a word's forms."""
+        if reason := self.unusable.get(word):
+            raise UserError(reason)
+        return ids_of(word, self.words)
 
     def settings(self, length: int | None = None) -> RunSettings:
         """All settings of the next run. Raises UserError that names a bad one.

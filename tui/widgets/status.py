@@ -17,6 +17,8 @@ from tui.labels import fit, model_name, server_at
 SEPARATOR = " · "
 RESTORE = "screen.whole_network"
 """The action that ends the changes inside the network."""
+_BEFORE_DEVICE = 4
+"""Facts that come before where the model runs: these are said in full if they have room."""
 _SHORTEST = 8
 """Cells that a model's name keeps next to the address of its server."""
 
@@ -49,7 +51,7 @@ class Status(Widget):
             text.append(" ").append(f" {self.inside} ", restore)
         room = self.size.width - cell_len(text.plain) - 3
         facts = list(self._facts(self.model, says_drawn=True))
-        if cell_len(SEPARATOR.join(facts)) > room:
+        if cell_len(SEPARATOR.join(facts[:_BEFORE_DEVICE])) > room:
             facts = list(self._facts(self.model, says_drawn=False))
         kept = 2 if self.model.capabilities.server else 1  # a server is never hidden
         while len(facts) > kept and cell_len(SEPARATOR.join(facts)) > room:

@@ -22,6 +22,8 @@ _COLUMN, _NARROWEST = 16, 9
 _LABEL = 12
 _NAMES = {**STAGES, "interventions": "inside"}
 """Stage → the heading of its column."""
+_ROUNDING = 1e-3
+"""A probability up to this may be no more than rounding."""
 _SHORTEST = 4
 """Letters of a name that are left of it next to its value."""
 
@@ -49,7 +51,10 @@ def as_drawn(found: Waterfall, step: Step, own: int | None, *, same_settings: bo
             values[own] = math.exp(before)
         rest = [r + old - new for r, old, new in zip(rest, row.probabilities, values, strict=True)]
         rows.append(row._replace(probabilities=tuple(values)))
-    return found._replace(rows=tuple(rows), rest=tuple(max(0.0, r) for r in rest))
+    # What is only rounding is no probability of tokens that are gone.
+    least = [0.0 if old else _ROUNDING for old in found.rest]
+    rest = [new if new > most else 0.0 for new, most in zip(rest, least, strict=True)]
+    return found._replace(rows=tuple(rows), rest=tuple(rest))
 
 
 class WaterfallTable(Widget):
@@ -132,7 +137,8 @@ class WaterfallTable(Widget):
         name, value = _NAMES.get(stage, stage), getattr(self.settings, stage, None)
         if not isinstance(value, int | float):
             return name
-        ways = (f"{each} {value:g}" for each in (name, name[:_SHORTEST]))
+        short = name[:_SHORTEST] if name.isalpha() else name
+        ways = (f"{each} {value:g}" for each in (name, short))
         return next((each for each in ways if len(each) < width), name)
 
     def _label(self, row: Row) -> str:
