@@ -96,7 +96,8 @@ def _is_faster_together(context: Context, n: int) -> bool:
 def _in_turn(
     context: Context, ids: Sequence[int], wanted: Sequence[Branch], limits: Limits, top: int
 ) -> Iterator[tuple[int, Step]]:
-    """As `branches`, each alone in a context of its own."""
+    """As `branches`, each alone in a context of its own; the first one in the given context, which
+    has then read what the next question is about."""
     context.read_end(ids, _watcher_of_all(wanted))
     longest = len(ids) + limits.max_new_tokens
     memory = max(1, context.cache.bytes_for(longest))  # 0 in a network without blocks
@@ -104,7 +105,7 @@ def _in_turn(
     for first in range(0, len(wanted), size):
         texts = {}
         for i, (sampling, watcher) in enumerate(wanted[first : first + size], first):
-            own = context if size == 1 else context.copy()
+            own = context if i == 0 or size == 1 else context.copy()
             texts[i] = generate(own, ids, sampling, limits, top=top, watcher=watcher)
         while texts:
             for i, steps in list(texts.items()):
