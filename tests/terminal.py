@@ -222,7 +222,10 @@ class Terminal:
 
     def kill(self) -> None:
         """Whatever it does."""
-        self.child.close(force=True)
+        try:
+            self.child.close(force=True)
+        except pexpect.ExceptionPexpect:  # it was killed, but a busy machine takes its time
+            self.child.wait()
 
     def engine(self) -> int:
         """The process that runs the model."""

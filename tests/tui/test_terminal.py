@@ -244,7 +244,7 @@ def test_a_checkpoint_of_transformers_is_converted_on_the_way(tmp_path: Path, an
         assert terminal.end() == 0
         again = Terminal(str(source))
         again.until(lambda text: "context 0/48" in text)
-        again.child.close(force=True)
+        again.kill()
 
 
 @pytest.mark.slow
