@@ -140,7 +140,7 @@ def find(model: str) -> Path:
 
 
 def _use(path: str) -> str:
-    """What to do with a path that is no checkpoint."""
+    """What to do with a path that is not a checkpoint."""
     latest = Path(path) / LATEST
     if text_file.is_file(latest / MANIFEST):
         return f"it belongs to a training run; its latest weights are {latest}"

@@ -220,7 +220,7 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
                  "acts.",
             synonyms="which-key menu leader shortcuts hotkeys overview list"),
         Key("text.help", "question_mark", "app.help", "help",
-            help="Help: the same as F1, where ? is no letter.",
+            help="Help: the same as F1; in the prompt and other fields ? is a letter.",
             synonyms="keys manual shortcuts glossary"),
         Key("text.presenter", "P", "screen.presenter", "presenter mode", short="presenter",
             help="Presenter mode, for a projector: the text, large bars, one token at a time.",

@@ -197,6 +197,9 @@ async def test_words_are_banned_and_boosted_as_the_model_cuts_them() -> None:
         await pilot.press("ctrl+g")
         assert complaints(app)[-1] == "é: no␛ such character"
         backend.error = None
+        banned.value = "é ok"  # the model answers again
+        await pilot.pause()
+        assert not str(problem.render())
         banned.value = "#50"  # the model has 50 tokens
         await pilot.pause()
         assert "there is no token 50" in str(problem.render())

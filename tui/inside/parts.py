@@ -94,10 +94,11 @@ class PartsView(InsideView):
         if self._by_size:
             parts.sort(key=lambda part: -abs(part.value))
         other = self._other(place)
-        name, than = name_of(place.step), "" if other is None else name_of(other)
-        what = f'logit of "{name}"' + f' minus logit of "{than}"' * (other is not None)
-        short = f'logit of "{name}"' + f' − logit of "{than}"' * (other is not None)
-        heading = f"{what}, in nats: what each part adds", f"nats of each part: {short}"
+        both = [f'logit of "{name_of(each)}"' for each in (place.step, other) if each is not None]
+        heading = (
+            f"{' minus '.join(both)}, in nats: what each part adds",
+            f"nats of each part: {' − '.join(both)}",
+        )
         largest = max((abs(part.value) for part in parts), default=0.0)
         body = [_row(part, largest, looks) for part in parts]
         head = [[Segment(fit_one(heading, looks.width), looks.faint)]]

@@ -109,6 +109,7 @@ class LiveSettings(RunningScreen):
         controls, model = self.controls, self.session.loaded
         if controls is None or model is None:
             return
+        controls.unusable.clear()  # the reason may be gone
         for word in controls.unknown_words():
             try:
                 found = await self._cut_word(word, model.vocab_size)

@@ -57,14 +57,14 @@ class RunningScreen(SessionScreen):
         as_is: bool = False,
     ) -> bool:
         """`write` with these settings; False after the reason why nothing can be written there."""
-        slides_now = at is None and self.said == CONTEXT_FULL.message and self.controls is not None
+        slides_now = at is None and self.said == CONTEXT_FULL.message
         if slides_now and self.controls:
             self.controls.slide = True  # as the line below the prompt says
             settings = settings._replace(slide=True)
         n = (len(self.document.path) if at is None else at) + len(new_ids)
         adds = bool(text or new_ids or at is None)
-        has_text = bool(text)
-        if refused := no_room(n, self.session.loaded, settings, adds=adds, has_text=has_text):
+        loaded, has_text = self.session.loaded, bool(text)
+        if refused := no_room(n, loaded, settings, adds=adds, has_text=has_text):
             self.complain(refused)
             if refused == CONTEXT_FULL.message:
                 self.say(refused)
