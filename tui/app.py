@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,16 +18,15 @@ from textual.binding import Binding, BindingType
 from textual.command import Provider
 from textual.dom import DOMNode
 from textual.driver import Driver
-from textual.notifications import Notify
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
 from tui import preferences
-from tui.key_order import KeysInOrder
 from tui.keys import PROGRAM, written
 from tui.labels import sentence
+from tui.messages import Messages
 from tui.possible import Refusal
 from tui.preferences import Preferences
 from tui.screens.main import MainScreen
@@ -41,11 +39,6 @@ if TYPE_CHECKING:
     from tui.commands import Command
 
 
-LONG_ENOUGH, LONG_ENOUGH_TO_TYPE = 1.0, 3.0
-"""Seconds after which a message has been read: the next key takes it away. Who types looks at the
-field, so that a letter leaves it longer."""
-
-
 def _commands() -> type[Provider]:
     """What the palette shows; most of it is needed only there."""
     from tui.commands import Commands
@@ -53,7 +46,7 @@ def _commands() -> type[Provider]:
     return Commands
 
 
-class GPTApp(KeysInOrder):
+class GPTApp(Messages):
     """gpt-tui."""
 
     TITLE = "gpt-tui"
@@ -75,10 +68,6 @@ class GPTApp(KeysInOrder):
         self._is_leaving = False
         self._status: int | None = None
         """Exit status to end with as soon as the screen is complete."""
-        self._seen = set[str]()
-        """Messages that were on the screen at the last key."""
-        self._refusals = set[str]()
-        """Reasons why a key did nothing."""
         if self.preferences.theme in self.available_themes:
             self.theme = self.preferences.theme
         else:
@@ -153,15 +142,6 @@ class GPTApp(KeysInOrder):
                 one_line(problem), severity="warning", markup=False, timeout=PROBLEM_SECONDS
             )
 
-    def on_notify(self, event: Notify) -> None:
-        """A message replaces an equal one, and an information all older ones; problems stay until
-        their time is over."""
-        new = event.notification
-        for old in list(self._notifications):
-            are_both = new.severity == old.severity == "information"
-            if are_both or (new.message, new.severity) == (old.message, old.severity):
-                self._unnotify(old, refresh=False)
-
     def get_theme_variable_defaults(self) -> dict[str, str]:
         """The heat map's look, as variables of the theme."""
         marks = self.preferences.marks or "NO_COLOR" in os.environ
@@ -207,34 +187,6 @@ class GPTApp(KeysInOrder):
         """A key as a person writes it."""
         return written(binding.key)
 
-    def refuse(self, refused: Refusal) -> None:
-        """Say why something is not done, until the next key."""
-        said = one_line(refused.reason)
-        self._refusals.add(said)
-        self.notify(said, severity=refused.severity, markup=False, timeout=PROBLEM_SECONDS)
-
-    def take_back(self, refused: Refusal) -> None:
-        """End the message that said so: it is no longer true."""
-        for old in list(self._notifications):
-            if old.message == one_line(refused.reason):
-                self._unnotify(old)
-
-    def _forget(self, *, is_letter: bool) -> None:
-        """Take away what was said before the last key: it would read as the answer to this one.
-
-        is_letter: the key writes into a field.
-        """
-        for old in list(self._notifications):
-            is_answer = old.severity == "information" or old.message in self._refusals
-            age = time.time() - old.raised_at
-            was_seen = age > LONG_ENOUGH or old.identity in self._seen
-            if is_letter:
-                was_seen = age > LONG_ENOUGH_TO_TYPE
-            if is_answer and was_seen:
-                self._unnotify(old, refresh=False)
-        self._seen = {each.identity for each in self._notifications}
-        self._refresh_notifications()
-
     async def act(self, event: events.Event) -> None:
         """Take away old messages at a key, and join the lines of a text that is pasted into a field
         for one line.
@@ -243,7 +195,7 @@ class GPTApp(KeysInOrder):
         """
         if isinstance(event, events.Key) and not event.is_forwarded:
             is_field = isinstance(self.focused, Input | TextArea)
-            self._forget(is_letter=is_field and event.is_printable)
+            self.forget(is_letter=is_field and event.is_printable)
         if isinstance(event, events.Paste) and isinstance(self.focused, Input):
             line = " ".join(event.text.splitlines())
             event.text = "".join(character for character in line if character.isprintable())

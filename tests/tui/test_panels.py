@@ -417,7 +417,7 @@ async def test_a_message_that_was_read_goes_with_the_next_key(
         await at(pilot, screen, 3)
         await pilot.press("z")
         assert complaints(app) == ["Nothing was deleted; Del deletes from a token on."]
-        monkeypatch.setattr("tui.app.LONG_ENOUGH", -1.0)  # as if a second had passed
+        monkeypatch.setattr("tui.messages.LONG_ENOUGH", -1.0)  # as if a second had passed
         await pilot.press("left")
         assert complaints(app) == []
 
