@@ -16,6 +16,7 @@ from gpt.fast.build import Build, cache_directory, failure_note, mark_used
 from gpt.fast.cpu_step import CompiledStep, batch_paths, library_paths, runner
 from gpt.model import GPT
 from gpt.settings import Sampling
+from gpt.weights.quantize import SmallGPT
 
 _TOLERANCE = 0.05
 """Largest error that counts as rounding, relative to the logits. A mistake causes about 1."""
@@ -107,6 +108,8 @@ class CpuBuild(Build):
             self.notice = _cannot_run(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
             return
         context.step = step
+        if isinstance(context.model, SmallGPT):
+            context.model.rounds_states = False
         mark_used(paths.values())
         batch = batch_paths(context.config, self._dtype)
         mark_used(batch.values())

@@ -197,6 +197,9 @@ class SmallGPT(GPT):
         few = "int8" if dtype == "int4" else dtype
         self.wte = Embedding(config.vocab_size, width, few)  # type: ignore[assignment]
         self._common: tuple[Tensor, Tensor] | None = None
+        self.rounds_states = True
+        """Whether `logits` may round hidden states to the weights' 16 bits, which is fast. Compiled
+        code does not, so neither may what explains the tokens that it draws."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(…, E) → (…, V) float32."""
@@ -210,7 +213,8 @@ class SmallGPT(GPT):
             self._common = _common_direction(matrix.weight)
         direction, direction_logits = self._common  # (E), (V)
         along = hidden @ direction  # (…)
-        rest = product(hidden - along[..., None] * direction, matrix)
+        rest = hidden - along[..., None] * direction
+        rest = product(rest, matrix, exact=not self.rounds_states)
         return rest + along[..., None] * direction_logits
 
 

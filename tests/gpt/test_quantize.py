@@ -213,6 +213,18 @@ def test_logits_far_from_zero_keep_their_differences(dtype: str) -> None:
     assert (table.logits(hidden) - exact).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_logits_round_no_hidden_state_if_they_must_not(dtype: str) -> None:
+    table = stored(random_model(**WIDER), dtype)
+    hidden = torch.randn(64)
+    exact = hidden.double() @ table.wte(torch.arange(101)).double().T
+    rounded = (table.logits(hidden) - exact).abs().max()
+    assert isinstance(table, SmallGPT)
+    table.rounds_states = False
+    for states in (hidden, hidden.expand(3, -1)):
+        assert (table.logits(states) - exact).abs().max() < min(1e-5, rounded / 20)
+
+
 SMALL = ("int8", "int4", PACKED)
 
 

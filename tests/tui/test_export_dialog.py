@@ -51,6 +51,16 @@ async def until_closed(pilot: Pilot[None], app: GPTApp) -> None:
     raise AssertionError("the dialog stays open")
 
 
+async def message(pilot: Pilot[None], app: GPTApp) -> str:
+    """What is said after the dialog has closed; it comes a moment later."""
+    await until_closed(pilot, app)
+    for _ in range(1000):
+        if said := complaints(app):
+            return said[-1]
+        await pilot.pause(0.01)
+    raise AssertionError("nothing is said")
+
+
 async def refusal(pilot: Pilot[None], dialog: ExportScreen) -> str:
     for _ in range(1000):
         said = str(dialog.problem.render())
@@ -73,8 +83,7 @@ async def test_typing_replaces_the_name_and_keeps_directory_and_format(
     async with exporting(tmp_path, monkeypatch) as (app, pilot, dialog):
         assert dialog.field.value.startswith(f"{tmp_path}/text-")
         await pilot.press(*"mine", "enter")
-        await until_closed(pilot, app)
-        assert complaints(app)[-1] == f"Wrote {tmp_path / 'mine.html'}"
+        assert await message(pilot, app) == f"Wrote {tmp_path / 'mine.html'}"
         assert "<!doctype html>" in (tmp_path / "mine.html").read_text()
 
 
@@ -83,8 +92,7 @@ async def test_an_end_that_is_typed_before_the_one_that_stands_there_counts_once
 ) -> None:
     async with exporting(tmp_path, monkeypatch) as (app, pilot, _):
         await pilot.press(*"mine.html", "enter")
-        await until_closed(pilot, app)
-        assert complaints(app)[-1] == f"Wrote {tmp_path / 'mine.html'}"
+        assert await message(pilot, app) == f"Wrote {tmp_path / 'mine.html'}"
 
 
 async def test_keys_that_edit_go_into_the_name(
@@ -100,8 +108,7 @@ async def test_the_arrows_choose_the_format_at_once(
 ) -> None:
     async with exporting(tmp_path, monkeypatch) as (app, pilot, _):
         await pilot.press("left", "enter")
-        await until_closed(pilot, app)
-        assert complaints(app)[-1].endswith(".md")
+        assert (await message(pilot, app)).endswith(".md")
 
 
 async def test_a_file_that_is_being_written_is_named_before_and_after(
