@@ -33,21 +33,18 @@ _WHAT = {
     "mattered": "how much each earlier token raises --token",
     "knockout": "what --mute, --mean and --cut change",
     "patch": "what each activation of --other changes",
-    "steer": "how large the way from --away to --towards is, and its effect",
+    "steer": "how long the direction from --away to --towards is, and its effect",
     "neighbours": "tokens near TEXT as vectors; with --plane, its tokens as points",
     "model": "the weights, and with a TEXT the norms of the residual stream",
 }
-_PARTIAL = ("lens", "mattered")
-"""Those that show the last tokens of a long text."""
-
-
 _USES = {
     "lens": ("layer", "middle", "last", "top"),
     "attention": ("layer", "head"),
     "logits": ("token", "versus"),
     "mattered": ("token", "last"),
+    "knockout": ("token",),
     "patch": ("token", "versus", "other"),
-    "steer": ("layer",),
+    "steer": ("layer", "token"),
     "neighbours": ("minus", "matrix", "plane", "top"),
 }
 """Which of the options that say where to look each of them uses."""
@@ -69,7 +66,9 @@ def add_arguments(parser: Parser) -> None:
     group.add_argument("model", metavar="MODEL", help="Name or directory of the model.")
     group.add_argument("text", nargs="?", metavar="TEXT", help="The text. (default: all of stdin)")
     group.add_argument(
-        "--json", action="store_true", help="Print a JSON object. (default: print a table)"
+        "--json",
+        action="store_true",
+        help="Print JSON, a line for each table. (default: print tables)",
     )
     _add_places(parser)
     changes.add_arguments(parser)
@@ -136,8 +135,12 @@ def _name_uses(group: argparse._ArgumentGroup) -> None:
 def _check_places(args: argparse.Namespace) -> None:
     """Refuse options that would change nothing."""
     used = {*_USES.get(args.what, ()), *(["layer"] if args.towards else [])}
+    which = args.what
+    if which == "lens":  # the last tokens at every layer, or the best tokens at one
+        used -= {"top" if args.layer is None else "last"}
+        which += " without --layer" if args.layer is None else " with --layer"
     if unused := [f"--{name}" for name in _PLACES if name not in used and is_given(args, name)]:
-        raise UsageError(f"{args.what} does not use {', '.join(unused)}")
+        raise UsageError(f"{which} does not use {', '.join(unused)}")
 
 
 def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
@@ -174,5 +177,6 @@ def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
             print(json.dumps(answer.to_dict()))
         else:
             print(*lines(answer, text), sep="\n")
-            if args.what in _PARTIAL and len(text.tokens) > args.last:
+            is_partial = args.what == "mattered" or (args.what == "lens" and args.layer is None)
+            if is_partial and len(text.tokens) > args.last:
                 print(f"These are the last {args.last} of {len(text.tokens)} tokens (--last).")

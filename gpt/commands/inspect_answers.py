@@ -17,13 +17,15 @@ from gpt.interpret.mattered import mattered
 from gpt.interpret.patch import patch_grid
 from gpt.interpret.steer import steering
 from gpt.interpret.words import matrix_named, neighbours, plane
-from gpt.interventions import Steer
+from gpt.interventions import Edge, Intervention, Steer
 from gpt.record import Record
 
 _CHANGED = ("lens", "heads", "attention", "mattered", "knockout", "steer", "model")
 """What a changed network can be asked."""
-_EXPLAINED = ("logits", "mattered", "patch")
+_EXPLAINED = ("logits", "mattered", "patch", "knockout", "steer")
 """What is about one token after the text."""
+_BEFORE = ("knockout", "steer")
+"""What is about the token that is the most probable one before anything is changed."""
 _COMPARED = ("logits", "patch")
 """What can be about the difference of two."""
 
@@ -70,9 +72,12 @@ def asked(context: Context, ids: Sequence[int], args: argparse.Namespace) -> arg
     if not ids:
         raise UserError("the text is empty; give at least one token")
     found: list[int] = []
+    changes = interventions_of(args)
+    _check_edges(changes, len(ids))
     if args.what in _EXPLAINED:
         if args.token is None:
-            with intervened(context, interventions_of(args), ids) as changed:
+            of = () if args.what in _BEFORE else changes
+            with intervened(context, of, ids) as changed:
                 found.append(int(changed.raw_logits(changed.read_end(list(ids))[-1]).argmax()))
         else:
             found.append(_token(context, args.token))
@@ -81,6 +86,13 @@ def asked(context: Context, ids: Sequence[int], args: argparse.Namespace) -> arg
     words = args.minus if args.what == "neighbours" else ()
     minus = [_token(context, word) for word in words]
     return argparse.Namespace(**vars(args) | {"asked": found, "minus": minus})
+
+
+def _check_edges(changes: Sequence[Intervention], n_tokens: int) -> None:
+    """Raise UsageError naming a token that is cut and that a text of so many tokens has not."""
+    ends = [i for each in changes if isinstance(each, Edge) for i in (each.source, each.target)]
+    if bad := [i for i in ends if i is not None and i >= n_tokens]:
+        raise UsageError(f"--cut: there is no token {bad[0]}; the text has 0 to {n_tokens - 1}")
 
 
 def _lens(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
@@ -111,7 +123,7 @@ def _mattered(context: Context, ids: list[int], args: argparse.Namespace) -> Ite
 
 
 def _knockout(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
-    yield effect(context, ids, interventions_of(args))
+    yield effect(context, [*ids, *args.asked], interventions_of(args))
 
 
 def _patch(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
@@ -121,7 +133,7 @@ def _patch(context: Context, ids: list[int], args: argparse.Namespace) -> Iterat
 def _steer(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:
     changes = interventions_of(args)
     yield from (steering(context, ids, each) for each in changes if isinstance(each, Steer))
-    yield effect(context, ids, changes)
+    yield effect(context, [*ids, *args.asked], changes)
 
 
 def _neighbours(context: Context, ids: list[int], args: argparse.Namespace) -> Iterator[Record]:

@@ -122,7 +122,7 @@ def parts(found: LogitParts, text: Text) -> str:
 def mattered(found: Mattered, text: Text) -> str:
     """Which earlier tokens mattered."""
     return (
-        f"after {text.end}: what each token does to log p of {_quoted(text.asked[0])}, in nats; + "
+        f"after {text.end}: what each token does to log p of {_quoted(text.asked[0])}, in bits; + "
         "makes it more probable"
     )
 
@@ -131,7 +131,7 @@ def effect(found: Effect, text: Text) -> str:
     """What a change does to each token."""
     return (
         f"{text.end}: how far the change moves the prediction of each token, as "
-        "KL(original ‖ changed) in nats, and its probability before and after"
+        "KL(original ‖ changed) in bits, and its probability before and after"
     )
 
 

@@ -28,6 +28,8 @@ from gpt.record import Record
 
 _CELL = 9
 """Columns of a cell of a grid."""
+_BITS = math.log(2)
+"""Nats of a bit."""
 
 
 def lines(answer: Record, text: Text) -> Iterator[str]:
@@ -122,11 +124,14 @@ def _mattered(found: Mattered, text: Text) -> Iterator[str]:
     yield f"{'left out':>9} {'cut':>9} {'gradient':>9}  token"
     columns = zip(found.left_out, found.cut, found.gradient, strict=True)
     for position, numbers in enumerate(columns):
-        yield " ".join(_number(each) for each in numbers) + f"  {position} {text.name(position)}"
+        if any(each is not None for each in numbers):  # others were not asked for
+            cells = " ".join(_number(each) for each in numbers)
+            yield f"{cells}  {position} {text.name(position)}"
 
 
-def _number(value: float | None) -> str:
-    return f"{'—':>9}" if value is None else f"{value:+9.4f}"
+def _number(nats: float | None) -> str:
+    """So many nats, in bits."""
+    return f"{'—':>9}" if nats is None else f"{nats / _BITS:+9.4f}"
 
 
 def _effect(found: Effect, text: Text) -> Iterator[str]:
@@ -134,23 +139,29 @@ def _effect(found: Effect, text: Text) -> Iterator[str]:
     columns = zip(found.divergence, found.before, found.after, strict=True)
     for position, (divergence, before, after) in enumerate(columns):
         name = f"{position} {text.name(position)}"
+        if position == len(text.tokens):
+            name += f" {named(text.asked[0])}"
         if divergence is None or before is None or after is None:
             yield f"{'—':>9} {'—':>12} {'—':>12}  {name}"
         else:
-            yield f"{divergence:9.4f} {percent(before):>12} {percent(after):>12}  {name}"
+            yield f"{divergence / _BITS:9.4f} {percent(before):>12} {percent(after):>12}  {name}"
     known = [nats for nats in found.divergence if nats is not None]
     if known:
-        mean = math.fsum(known) / len(known)
-        bits = mean / math.log(2)
-        yield f"mean KL {mean:.4f} nats ({bits:.4f} bits) a token, of {len(known)}"
+        mean = math.fsum(known) / len(known) / _BITS
+        yield f"mean KL {mean:.4f} bits a token, of {len(known)}"
 
 
 def _patch(found: PatchGrid, text: Text) -> Iterator[str]:
-    yield f"difference of the logits: {found.here:.4f} here, {found.there:.4f} in the other text"
+    said = f"difference of the logits: {found.here:.4f} here, {found.there:.4f} in the other text"
+    yield said + "; so close that shares say little" * found.is_close
     rows = [("", [text.name(each) for each in found.positions])]
     for layer, row in zip(found.layers, found.share or found.difference, strict=True):
-        rows.append((row_name(layer, is_middle=False), [f"{number:.3f}" for number in row]))
+        rows.append((row_name(layer, is_middle=False), [_rounded(number) for number in row]))
     yield from _grid(rows)
+
+
+def _rounded(number: float) -> str:
+    return f"{round(number, 3) + 0.0:.3f}"  # no -0.000
 
 
 def _steering(found: Steering, text: Text) -> Iterator[str]:

@@ -8,6 +8,8 @@ from gpt.record import Record
 
 Nats = tuple[float | None, ...]
 """A number of nats for each token of a text; None where there is none."""
+_CLOSE = 0.1
+"""Nats; two differences of logits that are closer are nearly the same."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,11 @@ class PatchGrid(Record):
     share: tuple[tuple[float, ...], ...] | None
     """(difference − here) / (there − here): 0 as in this text, 1 as in the other one. None if both
     texts give the same difference."""
+
+    @property
+    def is_close(self) -> bool:
+        """Whether both texts give nearly the same difference, of which a share says little."""
+        return self.share is not None and abs(self.here - self.there) < _CLOSE
 
 
 @dataclass(frozen=True)

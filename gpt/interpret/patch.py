@@ -58,22 +58,29 @@ def patch_grid(
 
     there_hidden, there = _all_streams(context.model, other)
     here_hidden, here = _all_streams(context.model, ids)
+    # Several states at once, as below: those of one would be rounded in another way.
+    ends = difference(torch.stack((here_hidden[-1], there_hidden[-1]))).tolist()
     context.read(ids)
     rows: list[tuple[float, ...]] = []
     for layer in range(context.config.n_layer + 1):
         row: list[float] = []
+        differs = (here[layer] != there[layer]).any(-1).tolist()  # (T)
         for first in range(0, len(columns), _AT_ONCE):
             watcher.tell(f"layer {layer} of {context.config.n_layer}")
             if watcher.cancelled():
                 break
             part = columns[first : first + _AT_ONCE]
             singles = [[position] for position in part]
+            if not any(differs[position] for position in part):
+                row += [ends[0]] * len(part)
+                continue
             hidden = _patched(context, here[layer], there[layer], layer, singles)
-            row += difference(hidden[:, -1]).tolist()
+            found = difference(hidden[:, -1]).tolist()
+            # What is the same in both texts moves nothing, not even by rounding.
+            row += [d if differs[p] else ends[0] for d, p in zip(found, part, strict=True)]
         if len(row) < len(columns):
             break
         rows.append(tuple(row))
-    ends = float(difference(here_hidden[-1])), float(difference(there_hidden[-1]))
     return PatchGrid(
         token_id=token_id,
         versus_id=versus_id,

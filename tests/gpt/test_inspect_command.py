@@ -73,7 +73,7 @@ HEADINGS = {
     "attention": 'after "to be or": what head 1 of layer 2 (keys and values of head 1) calculates',
     "logits": 'after "to be or": what each part of the network adds to the logit of "a" minus that '
     'of "d", in nats, the largest first',
-    "mattered": 'after "to be or": what each token does to log p of "a", in nats; +',
+    "mattered": 'after "to be or": what each token does to log p of "a", in bits; +',
     "mattered without a part": 'after "to be or": what each token does to log p of ',
     "knockout": '"to be or": how far the change moves the prediction of each token, as KL(original',
     "patch": 'minus that of "a" if one activation is taken from the other text, from 0 (as in this',
@@ -102,7 +102,7 @@ def test_the_most_probable_token_is_named(
     heading, best = capsys.readouterr().out.splitlines()
     assert "what output expects as token 8" in heading  # layer 2 is the last one
     main(["inspect", what, str(tiny_directory), TEXT])
-    assert f'of "{best.split()[-1]}", in nats' in capsys.readouterr().out.splitlines()[0]
+    assert f'of "{best.split()[-1]}", in ' in capsys.readouterr().out.splitlines()[0]
 
 
 def test_a_long_text_is_named_by_its_end(
@@ -142,9 +142,29 @@ def test_a_change_ends_with_its_mean(
     known = [n for n in json.loads(capsys.readouterr().out)["divergence"] if n is not None]
     look("knockout", tiny_directory)
     shown = capsys.readouterr().out.splitlines()[-1]
-    mean = sum(known) / len(known)
-    said = f"{mean:.4f} nats ({mean / math.log(2):.4f} bits)"
-    assert shown == f"mean KL {said} a token, of {len(known)}"
+    mean = sum(known) / len(known) / math.log(2)
+    assert shown == f"mean KL {mean:.4f} bits a token, of {len(known)}"
+
+
+def test_a_change_may_move_only_the_next_token(
+    tiny_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["inspect", "knockout", str(tiny_directory), TEXT, "--token", "b", "--cut", "0:7"]
+    main([*asked, "--json"])
+    *before, after = json.loads(capsys.readouterr().out)["divergence"][1:]
+    assert before == pytest.approx([0.0] * 7, abs=1e-6) and after > 1e-4
+    main(asked)
+    row = capsys.readouterr().out.splitlines()[-2]
+    assert row.startswith(f"{after / math.log(2):9.4f}") and row.endswith("  8 (next) b")
+
+
+def test_of_a_long_text_only_tokens_with_a_number_have_a_row(
+    tiny_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    look("mattered", tiny_directory, "--last", "2")
+    _, _, *rows, said = capsys.readouterr().out.splitlines()
+    assert [row.split()[-2:] for row in rows] == [["6", "o"], ["7", "r"]]
+    assert said == "These are the last 2 of 8 tokens (--last)."
 
 
 def test_a_model_is_listed_from_its_configuration(
@@ -165,7 +185,7 @@ def test_the_text_may_come_from_a_pipe(
 
     monkeypatch.setattr("sys.stdin", Pipe())
     main(["inspect", "knockout", str(tiny_directory), "--mute", "1", "--json"])
-    assert len(json.loads(capsys.readouterr().out)["divergence"]) == 5
+    assert len(json.loads(capsys.readouterr().out)["divergence"]) == 5 + 1  # the next one
 
 
 @pytest.mark.parametrize(
@@ -176,7 +196,10 @@ def test_the_text_may_come_from_a_pipe(
         (["steer", "--mute", "1"], "steer needs --towards and --away"),
         (["patch", "--other", "to be or"], "patch needs --other"),
         (["logits", "--mute", "1"], "logits looks at the network as it is"),
-        (["lens", "--plane", "--head", "2"], "lens does not use --head, --plane"),
+        (["lens", "--plane", "--head", "2"], "lens without --layer does not use --head, --plane"),
+        (["lens", "--layer", "1", "--last", "3"], "lens with --layer does not use --last"),
+        (["lens", "--top", "3"], "lens without --layer does not use --top"),
+        (["knockout", "--cut", "3:8"], "--cut: there is no token 8; the text has 0 to 7"),
         (["heads", "--layer", "1"], "heads does not use --layer"),
         (["model", "--strength", "2"], "--strength needs a direction"),
         (["logits", "--token", "to"], "'to' is 2 tokens of this model"),

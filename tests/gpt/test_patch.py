@@ -10,7 +10,9 @@ from gpt.errors import UserError
 from gpt.interpret.effects import PatchGrid
 from gpt.interpret.patch import patch_grid, patched
 from gpt.progress import Watcher
-from tests.gpt.inside import FAMILIES, TEXT, context_like, is_untouched, last_logits
+from tests.conftest import context_of, random_model
+from tests.gpt.inside import FAMILIES, TEXT, WIDER, context_like, is_untouched, last_logits
+from tests.gpt.test_quantize import stored
 
 OTHER = "to go or now to be that an"
 every_family = pytest.mark.parametrize("family", FAMILIES)
@@ -22,9 +24,7 @@ def test_patching_a_text_with_itself_changes_nothing(family: str) -> None:
     ids = context.encode(TEXT)
     grid = patch_grid(context, ids, ids, 3, 7)
     assert grid.here == grid.there and grid.share is None
-    assert all(
-        each == pytest.approx(grid.here, abs=2e-5) for row in grid.difference for each in row
-    )
+    assert {each for row in grid.difference for each in row} == {grid.here}
     assert is_untouched(context.model)
 
 
@@ -81,6 +81,21 @@ def test_a_cell_is_the_network_with_one_state_of_the_other_text(
             assert grid.share and grid.share[layer][position] == pytest.approx(share, abs=1e-3)
             one = patched(context, ids, other, layer, [position])
             torch.testing.assert_close(one, logits, atol=5e-5, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_what_is_the_same_in_both_texts_moves_nothing_and_the_end_all(dtype: str) -> None:
+    context = context_of(stored(random_model(**WIDER), dtype))
+    ids, other = (context.encode(f"to be or {word} to be that is") for word in ("not", "got"))
+    grid = patch_grid(context, ids, other, 3, 7)
+    assert grid.share
+    for row in grid.share:
+        assert set(row[:9]) == {0.0}  # before the letter that differs
+    # The last layer's stream is read at the end only.
+    assert grid.share[-1][9:-1] == pytest.approx([0.0] * (len(ids) - 10), abs=1e-4)
+    assert grid.share[-1][-1] == pytest.approx(1, abs=1e-3)
+    # Many positions at once are multiplied in bfloat16 next to int8.
+    assert grid.share[0][9] == pytest.approx(1, abs={"float16": 1e-2, "int8": 0.3}[dtype])
 
 
 def test_columns_and_cancelling() -> None:

@@ -25,8 +25,6 @@ SHOWN = 64
 """Last tokens whose cells are computed."""
 _NAME, _CELLS = 11, 6
 """Cells of a layer's name and of a column."""
-_CLOSE = 0.1
-"""Difference of the logits of two texts below which a share of it says little."""
 _SAID = 40
 """Last characters of the other text that are shown."""
 
@@ -239,7 +237,7 @@ class PatchView(InsideView):
         share = "" if grid.share is None else f", {100 * grid.share[row][column]:.0f} % of the way"
         ends = f"here {signed(grid.here, 3)}, other text {signed(grid.there, 3)}"
         name = "" if versus is None else name_of(versus)
-        if grid.share is not None and abs(grid.here - grid.there) < _CLOSE:
+        if grid.is_close:
             ends += "; so close that shares say little"
         lines = [
             f'logit of "{place.name(place.index)}" minus logit of "{name}": {ends}',
