@@ -152,8 +152,8 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
                      "direct logit attribution residual stream model architecture parameters "
                      "mechanistic interpretability intervention knock out ablation mute patch "
                      "patching causal tracing steer steering neighbours embedding analogy"),
-        Key("text.whole", "K", "screen.whole_network", "the whole network again",
-            short="whole network",
+        Key("text.whole", "K", "screen.whole_network", "undo the changes inside the network",
+            short="undo changes",
             help="Interventions: end all changes inside the network, so that the model writes as "
                  "it is; what was written stays.",
             synonyms="intervention knock out ablation mute head steer steering edge reset clear "

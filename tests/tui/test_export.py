@@ -229,7 +229,7 @@ def test_what_was_inserted_stands_in_the_text_and_is_counted() -> None:
         document.append([Step(0, len(text), text.encode(), text)], is_prompt=is_prompt)
     found = to_markdown(of(shown(document)))
     assert sections(found) == [("Prompt", "Once "), ("The model", "upon a dark time")]
-    assert "\nA person chose 1 of these tokens.\n" in found
+    assert "\nOf these tokens, 1 was given, not drawn.\n" in found
 
 
 @given(EDITS)

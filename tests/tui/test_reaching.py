@@ -44,6 +44,7 @@ from tui.screens.comparison import WhatIfScreen
 from tui.screens.fields import FieldsScreen
 from tui.screens.inside import InsideScreen
 from tui.screens.main import MainScreen
+from tui.widgets.effect import Effect
 from tui.widgets.inspector import Inspector
 from tui.widgets.status import Status
 from tui.widgets.waterfall import WaterfallTable
@@ -149,7 +150,7 @@ async def test_keys_that_come_together_act_one_after_the_other() -> None:
 
 async def test_undo_all_also_ends_what_the_model_writes_with() -> None:
     async with inside(MUTE, "space", "w", "H", "space") as (app, screen, pilot, _):
-        assert "1 part off · K: whole network" in drawn(app)
+        assert "1 part off · K undoes it" in drawn(app)
         await press(pilot, "x")
         assert not screen.place.changes and not screen.place.acting
         assert not screen._session.document.changes
@@ -196,7 +197,7 @@ async def test_a_view_shows_the_network_that_drew_the_token_and_says_so() -> Non
             assert {op for op, _ in backend.asked_inside} == ops
             assert all(f["interventions"] == changes for _, f in backend.asked_inside)
             assert OF_PART in drawn(app)
-            assert "1 part off · K: whole network" in drawn(app)  # whatever is shown below
+            assert "1 part off · K undoes it" in drawn(app)  # whatever is shown below
         for key in "4", "8":
             await press(pilot, key)
             assert OF_WHOLE in drawn(app) and OF_PART not in drawn(app)
@@ -231,6 +232,20 @@ async def test_questions_in_the_text_are_asked_of_the_changed_network_and_say_so
         await press(pilot, "escape", "K", "E")
         await until(pilot, app, 'Influence on "·" at 2')
         assert OF_WHOLE not in drawn(app)
+
+
+async def test_where_networks_meet_each_number_says_whose_it_is() -> None:
+    async with inside(MUTE, "space", "w", "escape", size=(80, 24)) as (app, _, pilot, _):
+        main = main_screen(app)
+        main.view.action_select(3)  # a token that the whole network drew
+        while main.inspector.acting != "changed" or main.table.found is None:
+            await pilot.pause(0.02)
+        await pilot.press("f2")
+        await until(pilot, app, "How each setting")
+        assert "│ whole changed top-k" in drawn(app)
+        await press(pilot, "f2", "full_stop")
+        said = main.query_one(Effect).render().plain
+        assert re.match(r"changed net +▸. 40\.0 → 100 %", said)
 
 
 async def until(pilot: Pilot[None], app: GPTApp, words: str) -> None:
@@ -306,7 +321,7 @@ async def test_the_model_writes_with_it_until_a_key_in_the_text_ends_it() -> Non
         await pilot.press("escape")
         await pilot.pause()
         main = main_screen(app)
-        assert "1 part off · K: whole network" in str(main.query_one(Status).render())
+        assert "1 part off · K undoes it" in str(main.query_one(Status).render())
         assert backend.asked_changes[-1] == changes  # the panel shows these settings
         await pilot.press("r")
         await until_written(pilot, main)
@@ -635,7 +650,7 @@ def test_in_a_terminal_the_numbers_are_those_of_the_network(
     terminal.press("7", "w")
     terminal.shows("The model writes with this: 1 part off")
     terminal.press("escape")
-    terminal.shows("1 part off · K: whole network")
+    terminal.shows("1 part off · K undoes it")
     terminal.press("f8")
     terminal.shows("inside: whole network → layer 2 muted")
     terminal.press("enter", "end")

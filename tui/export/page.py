@@ -8,8 +8,11 @@ from __future__ import annotations
 import html
 import math
 
+from rich.style import Style
+
 from gpt.sanitize import one_line, sanitize
 from gpt.step import Step
+from tui.bars import bar, full_bar
 from tui.changes import described
 from tui.document import Node
 from tui.export.page_style import STYLE
@@ -65,7 +68,7 @@ def to_html(export: Export) -> str:
     )
 
 
-_PERSON = '<span class="p">italic: written by a person</span>'
+_PERSON = '<span class="p">italic: given, not drawn</span>'
 _TEMPLATE = ' <span class="c">grey: written by the chat template</span>'
 
 
@@ -115,6 +118,8 @@ def _section(part: Part, *, has_title: bool) -> str:
     )
 
 
+_BAR = 10
+"""Cells of a candidate's bar."""
 _CLASSES: dict[Author, str] = {"person": " p", "template": " c", "model": ""}
 
 
@@ -144,12 +149,10 @@ def _card(node: Node) -> list[str]:
 
 
 def _candidates(step: Step) -> list[str]:
-    """A line with a bar for each candidate; a sign at the token itself."""
-    most = max(candidate.logprob for candidate in step.candidates)
-    found = []
+    """A line with a bar for each candidate, a sign at the token itself; then what a bar means."""
+    found, most = [], full_bar(math.exp(each.logprob) for each in step.candidates)
     for each in step.candidates:
-        bar = "█" * max(1, round(10 * math.exp(each.logprob - most)))
+        p = math.exp(each.logprob)
         sign = "▸" if each.token_id == step.token_id else " "
-        label = name_of(each)
-        found.append(f"{percent(math.exp(each.logprob)):>7} {bar:10} {sign}{label}")
-    return found
+        found.append(f"{percent(p):>7} {bar(p / most, _BAR, Style()).plain} {sign}{name_of(each)}")
+    return [*found, f"full bar {most:.0%}"]

@@ -130,7 +130,7 @@ def every(document: Document) -> list[Part]:
 
 
 AUTHORS: dict[Author, str] = {
-    "person": "written by a person",
+    "person": "given, not drawn",
     "template": "written by the chat template",
     "model": "written by the model",
 }

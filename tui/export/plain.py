@@ -62,9 +62,12 @@ def _written(part: Part, level: str) -> list[str]:
         f"{rank_of(node.step)} |"
         for node in least
     ]
+    whose = "the model's own probability"
+    if any(node.changes for node in part.nodes):
+        whose = "the probability of the network that drew each, in part a changed one"
     return [
         *found,
-        f"{level} Least expected tokens\n\nBy the model's own probability, at temperature 1.",
+        f"{level} Least expected tokens\n\nBy {whose}, at temperature 1.",
         "\n".join(["| position | token | probability | rank |", "|---|---|---|---|", *rows]),
     ]
 
@@ -87,7 +90,7 @@ def _one_text(part: Part, level: str) -> Iterator[str]:
         if shown:
             yield _fenced(level, _TITLES[author], "".join(shown))
     if chosen := sum(node.author == "person" for node in part.nodes[begun:]):
-        yield f"A person chose {chosen} of these tokens."
+        yield f"Of these tokens, {chosen} {'was' if chosen == 1 else 'were'} given, not drawn."
 
 
 _TITLES: dict[str, str] = {"person": "Prompt", "model": "The model"}

@@ -86,7 +86,7 @@ class InsideScreen(Reaching):
             )
             for n, view in enumerate(VIEWS)
         ),
-        Binding("K", "whole_network", "whole network", show=False, id="inside_screen.whole"),
+        Binding("K", "whole_network", "undo changes", show=False, id="inside_screen.whole"),
         Binding("space", "app.help", "all keys", show=False, id="inside_screen.help"),
         Binding("escape", "back", "back", id="inside_screen.back"),
     ]
@@ -206,7 +206,7 @@ class InsideScreen(Reaching):
         view.message = ""
         view.show(self.place)
         acting = said(self.place.acting)
-        self.around.branch = f"{acting} · K: whole network" if acting else ""
+        self.around.branch = f"{acting} · K undoes it" if acting else ""
         self._colour()
         if self._resting:
             self._resting.stop()

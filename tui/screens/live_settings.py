@@ -54,13 +54,13 @@ class LiveSettings(RunningScreen):
         self.controls.show_former(None if node is None else node.sampling)
         self.workers.cancel_group(self, "waterfall")  # an older answer would come after this
         if not index or node is None:
-            self.inspector.now = self.table.found = None
+            self.inspector.now = self.inspector.now_own = self.table.found = None
             self.table.why_empty = NO_CONTEXT if index == 0 else "Select a token"
             return
         try:
             sampling = self.controls.sampling(new_seed=False)
         except UserError as error:
-            self.inspector.now = self.table.found = None
+            self.inspector.now = self.inspector.now_own = self.table.found = None
             self.table.why_empty = sentence(one_line(str(error)))
             return
         sampling = self.capabilities.applied(sampling)
@@ -68,7 +68,7 @@ class LiveSettings(RunningScreen):
             sampling = replace(sampling, seed=node.sampling.seed)
         sampling = node.at_token(sampling)
         if self._is_as_drawn(node, sampling):
-            self.inspector.now = None
+            self.inspector.now = self.inspector.now_own = None
             if not self.table.display:
                 return
         self._ask_waterfall(self.document.ids[:index], node, sampling)
@@ -84,7 +84,7 @@ class LiveSettings(RunningScreen):
         asked = self.session.backend.waterfall(before, chosen, sampling, acting)
         found = await self.answer(asked)
         if found is None:
-            self.inspector.now = self.table.found = None
+            self.inspector.now = self.inspector.now_own = self.table.found = None
             self.table.why_empty = "No answer; select the token again"
             return
         is_same = self._is_as_drawn(node, sampling)
@@ -94,12 +94,17 @@ class LiveSettings(RunningScreen):
         missing = tuple(setting_name(each) for each in stages if each not in found.stages)
         is_known = not missing and not is_same
         other = "changed" if acting else "whole"
-        self.inspector.acting = "" if node.changes == acting else other
-        self.inspector.now = _last_stage(found) if is_known else None
+        is_other = node.changes != acting
+        self.inspector.acting = other if is_other else ""
+        self.inspector.now = _stage(found, -1) if is_known else None
+        self.inspector.now_own = (
+            _stage(found, 1 if acting else 0) if is_known and is_other else None
+        )
         tokens: list[Step | Candidate] = [node.step, *node.step.candidates]
         self.table.names = {each.token_id: each.name for each in tokens if each.name}
         self.table.chosen, self.table.missing = chosen, missing
         self.table.settings = sampling
+        self.table.has_networks = bool(node.changes or acting)
         self.table.found = found
 
     @on(Input.Changed, "#banned, #boosted")
@@ -137,5 +142,6 @@ def _same(now: Sampling, then: Sampling | None) -> bool:
     return replace(now, seed=seed, mirostat_mu=then.mirostat_mu) == then
 
 
-def _last_stage(found: Waterfall) -> dict[int, float]:
-    return {row.token_id: row.probabilities[-1] for row in found.rows}
+def _stage(found: Waterfall, index: int) -> dict[int, float]:
+    """Token id → its probability after a stage."""
+    return {row.token_id: row.probabilities[index] for row in found.rows}

@@ -237,7 +237,7 @@ class SessionScreen(Sized, Screen[None]):
         status.perplexity, status.is_of_drawn = session.perplexity, session.is_of_drawn
         status.used = len(session.document.path)
         acting = said(session.document.changes)
-        key = "" if self.prompt.has_focus else " · K: whole network"  # there, K is a letter
+        key = "" if self.prompt.has_focus else " · K undoes it"  # there, K is a letter
         status.inside = acting and f"{acting}{key}"
 
     def on_descendant_focus(self) -> None:

@@ -21,7 +21,7 @@ class Effect(Widget):
     def on_mount(self) -> None:
         """Show what the panel of the token shows, which may be hidden."""
         self._token = self.screen.query_one(Inspector)
-        for name in ("step", "now"):
+        for name in ("step", "now", "now_own", "acting"):
             self.watch(self._token, name, self._changed)
 
     def _changed(self) -> None:
@@ -29,12 +29,14 @@ class Effect(Widget):
 
     def render(self) -> Text:
         """As many candidates as fit."""
-        text = Text(f"{'effect':{_LABEL}}", no_wrap=True, overflow="ellipsis", style="dim")
-        step, now = self._token.step, self._token.now
+        step, now, own = self._token.step, self._token.now, self._token.now_own
+        # If another network read the token than the one that acts now, both are of the latter.
+        label = "effect" if own is None else f"{self._token.acting} net"
+        text = Text(f"{label:{_LABEL}}", no_wrap=True, overflow="ellipsis", style="dim")
         if step is None or step.logprob is None or (now is None and step.sampling_logprob is None):
             return text.append("select a token to see its candidates here")
         shown = Text()
-        found = rows(step, self._token.vocab_size, len(step.candidates), now)
+        found = rows(step, self._token.vocab_size, len(step.candidates), now, own)
         for row in sorted(found, key=lambda row: not row.is_chosen):  # above all the token itself
             said = _said(row)
             if _LABEL + shown.cell_len + said.cell_len > self.size.width:

@@ -83,6 +83,9 @@ class Inspector(Widget):
     now: reactive[Mapping[int, float] | None] = reactive(None)
     """Token id → its probability after the settings on the screen; None if the token was sampled
     with the same ones, or nobody knows."""
+    now_own: reactive[Mapping[int, float] | None] = reactive(None)
+    """Token id → the probability by the network that `now` is of, without any settings; None if
+    that is the one that read the token."""
     numbers: frozenset[int] = frozenset()
     """Of the candidates that it shows."""
 
@@ -130,13 +133,15 @@ class Inspector(Widget):
 
     def _heading(self, indent: int, column: int, *, both: bool) -> str:
         """What the numbers of each column are."""
-        own = ("changed model", "changed") if self.inside else ("model",)
+        own: tuple[str, ...] = ("changed model", "changed") if self.inside else ("model",)
+        if self.acting and not self.inside:
+            own = "whole model", "whole"
         first = own if self.capabilities.is_raw else ("after the server's settings", "server's")
-        second = "after sampling", "sampling"
+        second: tuple[str, ...] = ("after sampling", "sampling")
         if self.now is not None:
             second = "these settings", "settings"
             if self.acting:
-                second = f"{self.acting} + settings", self.acting
+                second = f"{self.acting} model, sampled", f"{self.acting}, sampled", self.acting
         left, right = (_longest(names, column - 1) for names in (first, second))
         return f"{'':{indent}}{fit(left, column - 1)} {right if both else ''}"
 
@@ -258,12 +263,17 @@ def describe(
 
 
 def rows(
-    step: Step, vocab_size: int, limit: int = 10, now: Mapping[int, float] | None = None
+    step: Step,
+    vocab_size: int,
+    limit: int = 10,
+    now: Mapping[int, float] | None = None,
+    own: Mapping[int, float] | None = None,
 ) -> list[Row]:
     """The best candidates, at most `limit`; the token itself if it is not among them; and the rest
     of the vocabulary, so that each column sums to 1.
 
-    now: token id → probability after other settings than those the token was sampled with.
+    now: token id → probability after other settings than those the token was sampled with. own: the
+    model's probabilities, if they are of another network than the step.
     """
     shown = [
         _row(candidate, candidate.logprob, i)
@@ -281,13 +291,14 @@ def rows(
         after, before = row.after if was_sampled else None, None
         if now is not None:
             after, before = now.get(token_id), after
-        found.append(Row(row.label, row.own, after, before, token_id == step.token_id, row.number))
-    own = _left_over(row.own for row in found)
+        by_model = row.own if own is None else own.get(token_id, row.own)
+        found.append(Row(row.label, by_model, after, before, token_id == step.token_id, row.number))
+    left = _left_over(row.own for row in found)
     rest = vocab_size - len(found)
-    if rest > 0 or (not vocab_size and own):
+    if rest > 0 or (not vocab_size and left):
         afters = [row.after for row in found]
         after = None if None in afters else _left_over(p for p in afters if p is not None)
-        found.append(Row(f"{rest:,} more" if vocab_size else "rest", own, after, is_rest=True))
+        found.append(Row(f"{rest:,} more" if vocab_size else "rest", left, after, is_rest=True))
     return found
 
 

@@ -20,8 +20,8 @@ from tui.labels import fit, percent, visible
 
 _COLUMN, _NARROWEST = 16, 9
 _LABEL = 12
-_NAMES = {**STAGES, "interventions": "inside"}
-"""Stage → the heading of its column."""
+_NETWORKS = {"model": "whole", "interventions": "changed"}
+"""Stage → the heading of its column where there are several networks."""
 _ROUNDING = 1e-3
 """A probability up to this may be no more than rounding."""
 _SHORTEST = 4
@@ -76,6 +76,8 @@ class WaterfallTable(Widget):
     """0: unknown, so that tokens beyond the candidates cannot be counted."""
     settings: reactive[Sampling | None] = reactive(None)
     """What the columns were computed with."""
+    has_networks: reactive[bool] = reactive(False)
+    """Whether another network than the whole one read the token or writes now."""
     missing: reactive[tuple[str, ...]] = reactive(())
     """Labels of settings that act and that the candidates are too few to compute."""
 
@@ -134,7 +136,8 @@ class WaterfallTable(Widget):
 
     def _heading(self, stage: str, width: int) -> str:
         """The heading of a column: the setting, and its value if there is room."""
-        name, value = _NAMES.get(stage, stage), getattr(self.settings, stage, None)
+        known = STAGES | _NETWORKS if self.has_networks else STAGES
+        name, value = known.get(stage, stage), getattr(self.settings, stage, None)
         if not isinstance(value, int | float):
             return name
         short = name[:_SHORTEST] if name.isalpha() else name
