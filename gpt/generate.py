@@ -180,8 +180,8 @@ def blocked(context: Context, ids: Sequence[int], limits: Limits) -> FinishReaso
         raise UserError("the prompt is empty; give the model at least one token to continue from")
     if len(ids) > block_size and not limits.slide:
         raise UserError(
-            f"the text has {len(ids)} tokens and this model reads {block_size}; "
-            "shorten it, or let the context slide"
+            f"the text has {len(ids):,} tokens and this model reads {block_size:,}; "
+            "shorten it, or let the context slide (--slide)"
         )
     if limits.max_new_tokens < 1:
         return "length"

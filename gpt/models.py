@@ -157,18 +157,25 @@ def _how_to_get(hub_id: str | None) -> str:
 
 
 def available() -> dict[str, Manifest]:
-    """The embedded model and those in the user's directory: name of the directory → manifest.
+    """The embedded model, those in the user's directory, and those in the working directory: name
+    of the directory → manifest.
 
-    Directories that are not checkpoints are left out.
+    Directories that are not checkpoints are left out, and those whose name means another model.
     """
-    directories = [find(EMBEDDED)]
-    if home().is_dir():
-        directories += sorted(path for path in home().iterdir() if not path.name.startswith("."))
-    found = {}
-    for directory in directories:
+    found: dict[str, Manifest] = {}
+    for directory in (find(EMBEDDED), *_directories(home()), *_directories(Path())):
         with suppress(UserError):
-            found[directory.name] = read_manifest(directory)
+            found.setdefault(directory.name, read_manifest(directory))
     return found
+
+
+def _directories(parent: Path) -> list[Path]:
+    """The checkpoints in a directory, in the order of their names."""
+    try:
+        names = sorted(path.name for path in parent.iterdir() if not path.name.startswith("."))
+    except OSError:  # it does not exist, or may not be read
+        return []
+    return [parent / name for name in names if text_file.is_file(parent / name / MANIFEST)]
 
 
 def source_of(path: Path) -> dict[str, Any]:

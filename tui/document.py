@@ -6,7 +6,8 @@ To continue from the middle of a text starts a branch and keeps the old continua
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gpt.settings import Sampling
@@ -241,6 +242,11 @@ class Document:
         here = order.index(self.path[position])
         after = next((i for i in marks if i > here), marks[0] if marks else None)
         return None if after is None else order[after]
+
+    @property
+    def inside(self) -> Mapping[tuple[Intervention, ...], int]:
+        """What was changed inside the network → number of tokens of the path that came so."""
+        return self._fact("inside", lambda: Counter(n.changes for n in self.path if n.changes))
 
     def fork(self, position: int) -> int | None:
         """The last position of the path, at most this one, that has another branch."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpt.sanitize import one_line
+from tui.changes import said
 from tui.document import Document, Node
 from tui.node import NOTHING, Remark, to_fork
 
@@ -105,9 +106,11 @@ def _cut(guides: str, depth: int) -> str:
 
 
 def title(document: Document) -> str:
-    """Which branch is on the screen: "branch 2 of 3", with its star and its name; short."""
+    """Which branch is on the screen: "branch 2 of 3", with its star and its name; and how many of
+    its tokens came from a changed network."""
     remark = document.remark
-    said = "★" * remark.is_starred + f" {one_line(remark.name)}" * bool(remark.name)
+    name = "★" * remark.is_starred + f" {one_line(remark.name)}" * bool(remark.name)
     if document.branch_count > 1:
-        said = f"branch {document.branch_number} of {document.branch_count} {said}"
-    return " ".join(said.split())
+        name = f"branch {document.branch_number} of {document.branch_count} {name}"
+    changed = [f"{n} tokens: {said(changes)}" for changes, n in document.inside.items()]
+    return " · ".join(filter(None, (" ".join(name.split()), *changed)))

@@ -102,7 +102,7 @@ async def _with_second_model(
                 async for news in job(event):
                     yield news
     except BackendError as error:
-        yield Problem(str(error))
+        yield Problem(f"{model}: {error}")
     finally:
         session.is_busy = False
     with suppress(BackendError):  # an engine that died says so at the next request

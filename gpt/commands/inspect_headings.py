@@ -46,7 +46,7 @@ class Text:
     def end(self) -> str:
         """The last characters of the text, in quotes."""
         text = b"".join(token.bytes for token in self.tokens).decode("utf-8", "backslashreplace")
-        return f'"{"…" * (len(text) > _END)}{_plain(text[-_END:])}"'
+        return f'"{"…" * (len(text) > _END)}{one_line(text[-_END:])}"'
 
     @property
     def logit(self) -> str:
@@ -58,7 +58,7 @@ def named(token: Token) -> str:
     """A token as a person reads it."""
     if not token.bytes:
         return f"<{token.token_id}>"
-    return _plain(token.bytes.decode("utf-8", "backslashreplace")).replace(" ", "·")
+    return one_line(token.bytes.decode("utf-8", "backslashreplace")).replace(" ", "·")
 
 
 def row_name(layer: int, *, is_middle: bool, is_last: bool = False) -> str:
@@ -68,10 +68,6 @@ def row_name(layer: int, *, is_middle: bool, is_last: bool = False) -> str:
     if is_middle:
         return f"layer {layer} after attention"
     return "output" if is_last else f"layer {layer}"
-
-
-def _plain(text: str) -> str:
-    return repr(one_line(text))[1:-1]
 
 
 def _quoted(token: Token) -> str:

@@ -85,7 +85,8 @@ def _heads(found: Heads, text: Text) -> Iterator[str]:
     for layer, of_layer in enumerate(found.weights, 1):
         for head, weights in enumerate(of_layer, 1):
             best = max(range(len(weights)), key=weights.__getitem__)
-            name = _fitted(text.name(found.start + best), 15)
+            position = found.start + best
+            name = _fitted(f"{position} {text.name(position)}", 15)
             line = f"{layer:5} {head:4} {100 * weights[best]:6.1f} %  {name}"
             if each := scores.get((layer, head)):
                 numbers = each.previous, each.first, each.duplicate, each.induction

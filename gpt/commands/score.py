@@ -14,6 +14,7 @@ from gpt.command_line import Parser
 from gpt.commands import running
 from gpt.commands.percent import percent
 from gpt.errors import UsageError, UserError
+from gpt.sanitize import one_line
 from gpt.step import Step
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ def _totals(steps: Iterable[Step]) -> dict[str, float]:
 
 def _line(step: Step) -> str:
     """Probability and text of a token, for a person."""
-    text = step.bytes.decode("utf-8", "backslashreplace")
-    name = repr(text) if step.bytes else f"<{step.token_id}>"
+    try:
+        name = repr(step.bytes.decode()) if step.bytes else f"<{step.token_id}>"
+    except UnicodeDecodeError:  # a part of a character; repr would double the backslashes
+        name = f"'{one_line(step.bytes.decode('utf-8', 'backslashreplace'))}'"
     return f"{'—' if step.logprob is None else percent(step.logprob):>12}  {name}"

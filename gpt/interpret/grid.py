@@ -79,8 +79,8 @@ def lens_cell(
     row = layer, is_middle
     if row not in _rows(context.model, True):
         raise UserError(
-            f"there is no layer {layer}{' between attention and MLP' if is_middle else ''}; "
-            f"this model has {int(is_middle)} to {context.config.n_layer}"
+            f"there is no layer {layer}{' between attention and MLP' if is_middle else ''}; this "
+            f"model has {'1' if is_middle else '0 (the embedding)'} to {context.config.n_layer}"
         )
     _, window = _window(context, ids)
     ((_, streams),) = _streams(context, ids, len(window) - 1, NOBODY)

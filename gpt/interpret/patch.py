@@ -105,7 +105,10 @@ def patched(
     positions."""
     _check(context, ids, other, [])
     if not 0 <= layer <= context.config.n_layer:
-        raise UserError(f"there is no layer {layer}; this model has 0 to {context.config.n_layer}")
+        raise UserError(
+            f"there is no layer {layer}; this model has 0 (the embedding) to "
+            f"{context.config.n_layer}"
+        )
     _, here = _all_streams(context.model, ids)
     _, there = _all_streams(context.model, other)
     context.read(ids)

@@ -249,6 +249,19 @@ def test_a_manifest_that_cannot_be_believed_is_one_sentence(
         load(tiny_directory)
 
 
+def test_models_of_the_working_directory_are_listed(
+    tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("mine", "tiny", "notes"):
+        (tmp_path / name).mkdir()
+    shutil.copytree(tiny_directory, tmp_path / "mine", dirs_exist_ok=True)
+    shutil.copytree(tiny_directory, tmp_path / "tiny", dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    assert list(models.available()) == ["shakespeare", "tiny", "mine"]
+    assert models.find("mine") == Path("mine")
+    assert models.find("tiny") == tiny_directory  # the user's own models come first
+
+
 def test_models_are_found_by_name_and_by_path(tiny_directory: Path, tmp_path: Path) -> None:
     assert models.find("tiny") == tiny_directory
     assert models.find(str(tiny_directory)) == tiny_directory

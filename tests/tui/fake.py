@@ -233,8 +233,8 @@ class FakeBackend:
         own = ("model", "interventions") if changes else ("model",)
         n = len(own)
         rows = (
-            Row(chosen, bytes([chosen]), (0.6, 0.4)[:n] + (1.0,), None),
-            Row(1, b"x", (0.1, 0.3)[:n] + (0.0,), "top_k"),
+            Row(chosen, bytes([chosen]), (*(0.6, 0.4)[:n], 1.0), None),
+            Row(1, b"x", (*(0.1, 0.3)[:n], 0.0), "top_k"),
         )
         rest, left = (0.3,) * n + (0.0,), (50,) * n + (1,)
         return Waterfall(len(ids), (*own, "top_k"), rows, 48, rest, left, chosen)

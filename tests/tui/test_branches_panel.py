@@ -180,6 +180,16 @@ async def test_two_branches_stand_side_by_side() -> None:
         assert screen.document.text == "[b]??"
 
 
+async def test_branches_say_what_was_changed_where_they_come_from() -> None:
+    async with forked() as (app, pilot, screen):
+        screen.document.path[-1].changes = (Knockout(part="mlp", layer=1),)
+        await pilot.press("up", "d")
+        await pilot.pause()
+        titles = [str(view.border_title) for view in app.screen.query(TokenView)]
+        assert titles[0].startswith("Branch 2, on the screen, 1 part off")
+        assert "off" not in titles[1]
+
+
 async def test_the_mouse_does_the_same() -> None:
     async with forked() as (app, pilot, screen):
         await pilot.click(BranchRows, offset=(4, 1))

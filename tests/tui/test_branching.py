@@ -290,6 +290,13 @@ async def test_the_waterfall_says_why_it_is_empty() -> None:
         )
         table.names = {2: "<|end|>"}
         assert "<|end|>" in str(table.render()) and "49,142 more" in str(table.render())
+        stages = ("model", *(f"stage {i}" for i in range(20)))
+        ones = (1.0,) * len(stages)
+        table.found = Waterfall(1, stages, (Row(2, b"", ones, None),), 0, ones, (9,) * 21, 2)
+        heading = str(table.render()).splitlines()[0]
+        first, _, rest = heading.partition("…")
+        assert first.split() == ["model"] and rest.endswith("stage 19")
+        assert not rest.startswith("stage 0"), "others are hidden before it"
 
 
 async def test_an_empty_seed_keeps_the_dice_of_the_last_run_in_the_waterfall() -> None:

@@ -250,6 +250,25 @@ async def test_what_another_model_would_have_written() -> None:
 
 
 @pytest.mark.usefixtures("other")
+async def test_at_the_end_of_a_text_all_that_was_drawn_there_is_compared() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend, seed=7)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "ab")
+        await at(pilot, screen, 6)
+        await beside(pilot, app, "w", ComparisonScreen)
+        assert backend.requests[-1].ids == [*map(ord, "ab")]
+        await pilot.press("escape", "v")
+        picker = app.screen
+        assert isinstance(picker, ModelPicker)
+        assert picker.options.highlighted == 0, "the first model that is another one"
+        await pilot.press("down", "enter")
+        await until_shown(pilot, app, ModelComparisonScreen)
+        await pilot.pause()
+        assert [view.index for view in app.screen.query(TokenView)] == [6, 3]  # two letters a token
+
+
+@pytest.mark.usefixtures("other")
 async def test_a_second_model_that_fails_is_said_and_gone() -> None:
     backend = FakeBackend("hello")
     app = app_with(backend)
@@ -259,7 +278,7 @@ async def test_a_second_model_that_fails_is_said_and_gone() -> None:
         backend.error = BackendError("[b]too large")
         await pilot.press("v", "down", "enter")
         await until_written(pilot, screen)
-        assert complaints(app)[-1] == "[b]too large"
+        assert complaints(app)[-1] == "other: [b]too large"
         assert not backend.second
         assert isinstance(app.screen, MainScreen)
 

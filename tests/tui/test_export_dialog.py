@@ -95,6 +95,16 @@ async def test_an_end_that_is_typed_before_the_one_that_stands_there_counts_once
         assert await message(pilot, app) == f"Wrote {tmp_path / 'mine.html'}"
 
 
+async def test_a_path_that_is_typed_after_the_directory_counts_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    async with exporting(tmp_path, monkeypatch) as (app, pilot, dialog):
+        assert dialog.field.value.startswith(f"{tmp_path}/text-")
+        await pilot.press(*f"{tmp_path}/other/mine", "enter")  # in the place of the name
+        assert await message(pilot, app) == f"Wrote {tmp_path / 'other' / 'mine.html'}"
+
+
 async def test_keys_that_edit_go_into_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

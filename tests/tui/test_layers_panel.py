@@ -20,6 +20,7 @@ from gpt.sanitize import one_line
 from gpt.step import Step
 from tui.document import Node
 from tui.heat import attention_scale
+from tui.labels import percent
 from tui.widgets.head_rows import heads
 from tui.widgets.layer_picture import Attention, Found, Looks, Styles
 from tui.widgets.layer_rows import curve, picture, shown_layers
@@ -111,6 +112,20 @@ def test_a_bar_never_stands_without_its_own_number(width: int, height: int) -> N
         assert has_number or not has_bar
         assert has_number == ("and P" in heading)
         assert has_number == (min(width, lens_width(width, height)) >= 42)
+
+
+def test_the_output_has_the_numbers_of_the_token_and_hidden_rows_leave_a_sign() -> None:
+    layers, nodes = answer(5, 2, 5), text(6)
+    chosen = math.exp(layers[-1].chosen_logprob)
+    for logprob, expected in ((math.log(chosen) + 1e-3, chosen * 1.001), (-9.0, chosen)):
+        step = nodes[-1].step._replace(logprob=logprob)
+        found = Found([*nodes[:-1], Node(step, is_prompt=True)], layers, 5, 0, Attention(()))
+        for height, sign in ((24, "after "), (5, "after ↕")):
+            rows = picture(found, Looks(44, height, STYLES)).rows
+            lines = ["".join(segment.text for segment in row) for row in rows]
+            assert lines[0].lstrip().startswith(sign)
+            (output,) = (line for line in lines if "output" in line)
+            assert f" {percent(expected)} " in output
 
 
 def lens_width(width: int, height: int) -> int:

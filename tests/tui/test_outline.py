@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt.interventions import Knockout
 from gpt.step import Step
 from tests.tui.test_document import EDITS, edited, step, tokens
 from tui.document import Document
@@ -85,6 +86,11 @@ def test_the_title_says_which_branch() -> None:
     assert title(document) == "branch 2 of 2"
     document.set_remark(document.path[-1], Remark(is_starred=True, name="mine"))
     assert title(document) == "branch 2 of 2 ★ mine"
+    muted = (Knockout(part="mlp", layer=1),)
+    document.append(tokens(3, 4), is_prompt=False, changes=muted)
+    assert title(document) == "branch 2 of 2 ★ mine · 2 tokens: 1 part off"
+    document.cut(1)
+    assert "off" not in title(document)
 
 
 def test_a_branch_of_blanks_shows_them() -> None:

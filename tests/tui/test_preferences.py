@@ -168,14 +168,23 @@ def test_the_mark_of_an_editor_at_the_beginning_is_not_read(home: Path) -> None:
     assert preferences.load() == (Preferences(theme="nord", marks=True), [])
 
 
+SLIPS = {"lenght": 1, "top_k": 7, "top_p": 3}
+"""Settings of which two cannot be used."""
+
+
 async def test_problems_are_said_and_the_rest_works() -> None:
-    chosen = Preferences(theme="[none]", keys={"nope": "f5"}, settings={"heat": 1, "top_k": 7})
+    chosen = Preferences(
+        theme="[none]", keys={"nope": "f5"}, settings={"lenght": 1, "top_k": 7, "top_p": 3}
+    )
     app = app_of(FakeBackend(), chosen, "settings.toml: [x]")
     async with running(app) as pilot:
         await pilot.pause()
         said = complaints(app)
-        for part in ("settings.toml: [x]", "unknown theme '[none]'", "no action 'nope'", "'heat'"):
+        for part in ("settings.toml: [x]", "unknown theme '[none]'", "no action 'nope'"):
             assert any(part in each for each in said)
+        assert "settings.toml: there is no sampling setting 'lenght' (did you mean length?)" in said
+        assert "settings.toml: top-p is 3.0; it must be a number from 0 to 1" in said
+        assert main_screen(app).query_one("#top_p", Dial).value == "0.95"
         assert main_screen(app).query_one("#top_k", Dial).value == "7"
 
 

@@ -22,22 +22,26 @@ from gpt.interpret.mattered import mattered
 from gpt.interpret.patch import patch_grid
 from gpt.interpret.words import neighbours
 from gpt.interventions import Edge, Knockout, Steer
+from gpt.step import Candidate, Step
 from tests.marks import slow_but
 from tests.terminal import Terminal, needs_pty, terminals
 from tests.tui import fake_reach
 from tests.tui.fake import FakeBackend, main_screen
+from tests.tui.fake_inside import CONFIG
 from tests.tui.test_app import complaints, until_written
 from tests.tui.test_inside import ALL_SIZES, TEXT, TINY_SIZES, drawn, inside, press, settled
 from tests.tui.test_snapshots import picture
 from tui.app import GPTApp
+from tui.document import Node
 from tui.inside.knockout import Columns, state_of, toggled
 from tui.inside.numbers import signed
 from tui.inside.patch import PatchView
-from tui.inside.place import Place
+from tui.inside.place import Answers, Place
 from tui.inside.plot import plotted
 from tui.inside.steer import texts_of
 from tui.inside.tabs import digit, shown
 from tui.inside.views import VIEWS
+from tui.inside.wishes import Typed
 from tui.inside.words import WordsView
 from tui.labels import percent
 from tui.screens.comparison import WhatIfScreen
@@ -429,6 +433,17 @@ async def test_patching_needs_a_text_of_the_same_length_and_tells_a_cell_in_word
         await press(pilot, "right")  # the other text is one too short now
         assert "needs another text with 8 tokens" in drawn(app)
         assert "The one you typed has 7." in drawn(app)
+
+
+def test_a_change_far_back_has_columns_like_the_end() -> None:
+    candidates = (Candidate(9, b"x", -1.0),)
+    steps = [Step(i, 1, b"a", "a", -1.0, candidates=candidates) for i in range(200)]
+    nodes = [Node(step, is_prompt=False) for step in steps]
+    for index, columns in ((84, range(20, 84)), (150, (*range(20, 52), *range(118, 150)))):
+        view, place = PatchView(Answers()), Place(nodes, index, CONFIG, layer=1)
+        view._typed = Typed("other", tuple(2 if i == 20 else 1 for i in range(index)))
+        (asked,) = view.questions(place)
+        assert dict(asked.fields)["positions"] == tuple(columns)
 
 
 async def test_another_branch_can_be_patched_in() -> None:

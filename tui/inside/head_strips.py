@@ -156,7 +156,10 @@ def chosen_head(found: Heads, place: Place, looks: Looks) -> list[Row]:
     if looks.height >= TALL:
         rows += [_weight(found, place, each, looks) for each in strongest]
     else:
-        said = [f"{place.name(position)} {percent(weight)}" for position, weight in strongest]
+        said = [
+            f"{place.name(position)} {offset(position, found.position)} {percent(weight)}"
+            for position, weight in strongest
+        ]
         rows += [[Segment(line, looks.plain)] for line in flowing(said, looks.width, 1)]
     if looks.width > SIDE or looks.height < TALL:
         said = [f"{kind} {_score(score)}" for kind, score in known]

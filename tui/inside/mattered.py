@@ -40,8 +40,8 @@ class Measure(NamedTuple):
 
 MEASURES = (
     Measure("gradient", "gradient", "grad × input", "gradient of log P times the embedding"),
-    Measure("cut", "cut", "cut", "log P − log P if the last position cannot attend to the token"),
-    Measure("left out", "left_out", "left out", "log P − log P without the token in the text"),
+    Measure("cut", "cut", "cut", "how far log P falls if the last position cannot attend to it"),
+    Measure("left out", "left_out", "left out", "how far log P falls without the token"),
 )
 """The cheapest first: that is the order in which they are asked."""
 

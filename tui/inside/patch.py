@@ -22,7 +22,8 @@ from tui.inside.wishes import Ask, Blank, Typed
 from tui.labels import fit, name_of
 
 SHOWN = 64
-"""Last tokens whose cells are computed."""
+"""Tokens whose cells are computed: the first half from the first one on that differs, and the last
+ones."""
 _NAME, _CELLS = 11, 6
 """Cells of a layer's name and of a column."""
 _SAID = 40
@@ -93,6 +94,8 @@ class PatchView(InsideView):
             return None
         pairs = zip(place.ids, other.ids, strict=True)
         differ = next(i for i, (here, there) in enumerate(pairs) if here != there)
+        columns = range(differ, place.index)
+        first, last = columns[: SHOWN // 2], columns[SHOWN // 2 :][-SHOWN // 2 :]
         return question(
             "patch",
             PatchGrid,
@@ -100,7 +103,7 @@ class PatchView(InsideView):
             other=other.ids,
             chosen=place.step.token_id,
             versus=versus.token_id,
-            positions=tuple(range(max(differ, place.index - SHOWN), place.index)),
+            positions=(*first, *last),
         )
 
     def questions(self, place: Place) -> Iterable[Question]:
@@ -252,6 +255,8 @@ class PatchView(InsideView):
         if looks.height >= 12:
             what = "0: as here, 1: as after the other text" if share else "difference of the logits"
             said = f"{what}, which is {other.name}"
+            if len(grid.positions) <= grid.positions[-1] - grid.positions[0]:
+                said = f"the first and last {SHOWN // 2} tokens from the change on; {said}"
             rows.insert(0, [Segment(fit(said, looks.width), looks.faint)])
         return rows if looks.height >= 7 else rows[-1:]
 

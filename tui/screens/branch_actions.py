@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from tui.changes import said
 from tui.document import Node
 from tui.sampling_words import differences, spelling_of
 from tui.screens.session_screen import SessionScreen
@@ -60,14 +61,18 @@ class BranchActions(SessionScreen):
     def _show_both(self, here: list[Node], other: list[Node], begin: int) -> None:
         from tui.screens.comparison import ComparisonScreen, Side
 
-        said = f"The first {begin} tokens are the same" if begin else "No token is the same"
-        said = said.replace("first 1 tokens are", "first token is")
+        facts = f"The first {begin} tokens are the same" if begin else "No token is the same"
+        facts = facts.replace("first 1 tokens are", "first token is")
         if begin < min(len(here), len(other)):
             settings = here[begin].sampling, other[begin].sampling
             spelling = spelling_of(self.controls.words if self.controls else {}, here)
-            said += f"; {differences(*settings, spelling)}" if all(settings) else ""
-        left = Side(self._called(here) + ", on the screen", here, begin)
-        self.app.push_screen(ComparisonScreen(said, left, Side(self._called(other), other, begin)))
+            facts += f"; {differences(*settings, spelling)}" if all(settings) else ""
+        names = f"{self._called(here)}, on the screen", self._called(other)
+        sides = [
+            Side(", ".join((name, *_networks(nodes[begin:]))), nodes, begin)
+            for name, nodes in zip(names, (here, other), strict=True)
+        ]
+        self.app.push_screen(ComparisonScreen(facts, *sides))
 
     def _called(self, branch: list[Node]) -> str:
         """The name that the reader gave a branch, or its number."""
@@ -80,6 +85,11 @@ class BranchActions(SessionScreen):
         self.show_token()
         if not self.session.is_busy:
             self.session.keep()
+
+
+def _networks(nodes: Sequence[Node]) -> dict[str, None]:
+    """What was changed in the networks that drew these tokens, if anything was, in words."""
+    return dict.fromkeys(said(node.changes) for node in nodes if node.changes)
 
 
 def _in_common(one: Sequence[Node], other: Sequence[Node]) -> int:

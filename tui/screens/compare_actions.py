@@ -37,7 +37,7 @@ class CompareActions(RunningScreen):
         from tui import second_opinion
 
         if (begin := self._first_drawn()) is not None:
-            title = "Second model, which continues from here"
+            title = "Second model, which writes the same place"
             self._choose(title, lambda model: second_opinion.write_with(self.session, model, begin))
 
     def action_compare(self) -> None:
@@ -48,8 +48,15 @@ class CompareActions(RunningScreen):
         self._choose(title, lambda model: second_opinion.read_with(self.session, model))
 
     def _first_drawn(self) -> int | None:
-        """Index of the first sampled token, not before the selected one."""
-        return None if self.index is None else self.document.first_drawn(self.index)
+        """Index of the first sampled token, not before the selected one; at the end of the text,
+        of the first one that the model drew in one go, as one token alone says little."""
+        if self.index is None:
+            return None
+        path, begin = self.document.path, self.document.first_drawn(self.index)
+        if begin == len(path) - 1:
+            while begin and path[begin - 1].sampling is not None:
+                begin -= 1
+        return begin
 
     def _choose(self, title: str, then: Callable[[str], AsyncIterator[News]]) -> None:
         from tui.screens.models import ModelPicker
@@ -59,7 +66,8 @@ class CompareActions(RunningScreen):
                 self._compare(then(model))
 
         session = self.session
-        picker = ModelPicker(session.model, title, session.servers.named, session.models)
+        named = session.servers.named
+        picker = ModelPicker(session.model, title, named, session.models, is_second=True)
         self.app.push_screen(picker, chosen)
 
     @work(group="write")
@@ -129,7 +137,8 @@ class CompareActions(RunningScreen):
 
         own = Reading(self.session.model, found.old, self.inspector.vocab_size)
         other = Reading(found.model, found.new, found.vocab_size)
-        self.app.push_screen(ModelComparisonScreen(own, other, found.divergence))
+        here = self.view.index or 0
+        self.app.push_screen(ModelComparisonScreen(own, other, found.divergence, here))
 
     def action_options(self) -> None:
         """Compare continuations that the person types after the selected token."""

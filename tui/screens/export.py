@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -223,6 +224,8 @@ _PARTS: tuple[Callable[[Document], list[Part]], ...] = (shown, starred, every)
 
 def _path(name: str) -> Path:
     """The path that a person typed; raises UserError if there is no such user's home."""
+    # A path from the root or from home that was typed after the directory that stood there.
+    name = re.sub(r"^.*/(?=/|~/)", "", name)
     try:
         return Path(name).expanduser().absolute()
     except (OSError, RuntimeError, ValueError) as error:

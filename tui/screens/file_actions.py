@@ -175,8 +175,10 @@ class FileActions(ModelActions):
             self.notify(f'"{shortened(wanted, 60)}" is not in the text', markup=False)
             return
         later = [i for i in starts if (i > here if by > 0 else i < here)]
-        self.view.action_select((later or starts)[0 if by > 0 else -1])
+        found = (later or starts)[0 if by > 0 else -1]
+        self.view.action_select(found)
         self.view.focus()
+        self.say(f"Match {starts.index(found) + 1} of {len(starts)}; n: next, N: previous")
 
     def action_export(self) -> None:
         """Choose format, branches and file, and export."""

@@ -17,7 +17,7 @@ from textual.message import Message
 
 from gpt.errors import UserError
 from gpt.sanitize import one_line
-from tui import garbage
+from tui import garbage, preferences
 from tui.keys import bindings
 from tui.runs import READY
 from tui.screens.branch_actions import BranchActions
@@ -137,8 +137,8 @@ class MainScreen(
         await self.query_one("#reading").mount(Replacement())
         self.panels.lay_out()
         for name, value in self._opening.values.items():
-            if not controls.set(name, value):
-                self.complain(f"unknown sampling setting {name!r}")
+            if problem := controls.set(name, value):  # those of the command line were checked
+                self.complain(f"{preferences.path().name}: {problem}")
         self.controls, self.given = controls, self._opening.named
         if self.focused is None:
             self.prompt.focus()  # a browser may not have reported its focus

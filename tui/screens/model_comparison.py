@@ -52,8 +52,12 @@ class ModelComparisonScreen(Page):
 
     here = getters.query_one("#here", Static)
 
-    def __init__(self, own: Reading, other: Reading, divergence: Sequence[float] | None) -> None:
+    def __init__(
+        self, own: Reading, other: Reading, divergence: Sequence[float] | None, index: int = 0
+    ) -> None:
+        """index: of the own token that is selected at first."""
         super().__init__()
+        self._index = index
         self._readings = own, other
         self._spans = align(*([node.step for node in each.nodes] for each in self._readings))
         self._is_divergence = divergence is not None
@@ -89,7 +93,9 @@ class ModelComparisonScreen(Page):
             view.caption = reading.model
             view.set_scale(*self._scales(spans))
             view.action_select(0)
-        self.query(TokenView).first().focus()
+        first = self.query(TokenView).first()
+        first.focus()
+        first.action_select(self._index)
         self.call_after_refresh(self._show_here)
 
     def _scales(self, spans: Sequence[int]) -> list[Scale]:
@@ -132,7 +138,7 @@ class ModelComparisonScreen(Page):
         n = self._span_of[lead][index]
         span, bits = self._spans[n], self._bits[n]
         if span.own_nats is None or span.other_nats is None or bits is None:
-            return "here: no number, for one of the models predicts nothing at this place"
+            return "here: no number, as one of the models has no prediction for this place"
         own, other = span.own_nats / math.log(2), span.other_nats / math.log(2)
         text = visible(span.text, 0)
         here = f"here {text}: {own:.2f} bits and {other:.2f} bits"

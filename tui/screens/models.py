@@ -127,11 +127,13 @@ class ModelPicker(Dialog[str | None]):
         title: str = "Models",
         servers: Mapping[str, Server] | None = None,
         others: Sequence[str] = (),
+        *,
+        is_second: bool = False,
     ) -> None:
         """servers: name in settings.toml → a server; they come after the models. others: models
-        that may be in other places."""
+        that may be in other places. is_second: another model than the current one is wanted."""
         super().__init__()
-        self._title = title
+        self._title, self._is_second = title, is_second
         self._manifests = models.available()
         names = {models.find(name).resolve(): name for name in self._manifests}
         self._current = current
@@ -153,10 +155,11 @@ class ModelPicker(Dialog[str | None]):
         """The list, the card of the highlighted model, and what to press."""
         lines = [Option(Content(self._line(name))) for name in self._names]
         here, known = lines[: self._n_here], lines[self._n_here :]
+        here_names = self._names[: self._n_here]
         options = ModelList(*here, *([None] if known else []), *known, id="list")
         if self._names:
-            is_known = self._current in self._names
-            options.highlighted = self._names.index(self._current) if is_known else 0
+            wanted = [name for name in here_names if (name != self._current) == self._is_second]
+            options.highlighted = self._names.index(wanted[0]) if wanted else 0
         with Vertical(id="models") as frame:
             frame.border_title = Content(one_line(self._title))
             frame.border_subtitle = "↓ not downloaded yet · more: python -m convert NAME"

@@ -22,6 +22,8 @@ _LEAST_BAR = 3
 """A bar with fewer cells says less than its number."""
 _GAP = 2
 """Cells between the layers and their attention."""
+_ROUNDING = 0.02
+"""Nats; two log-probabilities of a token that differ by more are not those of one network."""
 _LOW = 9
 """A panel with fewer rows puts the attention next to the layers."""
 
@@ -67,8 +69,9 @@ def _lens(found: Found, looks: Looks, shown: Picture) -> None:
     has_curve = height >= 6
     layers, at = found.layers, found.at
     rows, shown.lens_width = shown.rows, width
-    rows.append(_heading(found, width, styles))
-    for index in shown_layers(len(layers), at, height - 1 - has_curve):
+    indices = shown_layers(len(layers), at, height - 1 - has_curve)
+    rows.append(_heading(found, width, styles, is_whole=len(indices) == len(layers)))
+    for index in indices:
         shown.layers[len(rows)] = index
         rows.append(_layer(found, index, width, styles))
     if has_curve:
@@ -88,9 +91,11 @@ def _room(width: int) -> tuple[int, int, bool]:
     return label, bar_cells if bar_cells >= _LEAST_BAR else 0, has_percent
 
 
-def _heading(found: Found, width: int, styles: Styles) -> Row:
+def _heading(found: Found, width: int, styles: Styles, *, is_whole: bool) -> Row:
+    """is_whole: all layers have a row."""
     _, _, has_percent = _room(width)
-    left = f" {'after':{_NAME}} {'guess and P' if has_percent else 'guess'}"
+    after = "after" if is_whole else "after ↕"
+    left = f" {after:{_NAME}} {'guess and P' if has_percent else 'guess'}"
     step = found.nodes[-1].step
     name, room = name_of(step), width - cell_len(left) - _RANK - 8
     right = f'P("{fit(name, max(1, min(cell_len(name), room)))}")'
@@ -105,18 +110,36 @@ def _layer(found: Found, index: int, width: int, styles: Styles) -> Row:
     label, cells, has_percent = _room(width)
     guess, p = "", 0.0
     if layer.ids:
-        guess, p = _guess(found, layer), math.exp(layer.logprobs[0])
+        logprob = layer.logprobs[0]
+        if is_output:
+            logprob = _agreed(found, layer.ids[0], logprob)
+        guess, p = _guess(found, layer), math.exp(logprob)
     name = fit("output" if is_output else one_line(layer.name), _NAME)
     plain = styles.here if is_here else styles.plain
     row = [Segment(f"{'▸' if is_here else ' '}{name} {fit(guess, label)}", plain)]
     if cells:
         bold = styles.here if is_here else styles.guess
         row += [Segment(" ", plain), Segment(bar(p, cells, styles.guess).plain, bold)]
-    chosen = percent(math.exp(layer.chosen_logprob))
+    logprob = layer.chosen_logprob
+    if is_output:
+        logprob = _agreed(found, found.nodes[-1].step.token_id, logprob)
+    chosen = percent(math.exp(logprob))
     own = f" {chosen:>{PERCENT}} {_short(layer.chosen_rank):>{_RANK}}"
     used = _NAME + label + 2 + (cells + 1) * bool(cells) + len(own)
     more = f"{percent(p):>{width - used}}" if has_percent else " " * (width - used)
     return [*row, Segment(f"{more}{own}", plain)]
+
+
+def _agreed(found: Found, token_id: int, logprob: float) -> float:
+    """What the output says of a token, as the panel of the token has it.
+
+    For the layers the network read the text again, which in 16 bits rounds differently; but a
+    screen should have one number for one probability.
+    """
+    step = found.nodes[-1].step
+    known: tuple[Step | Candidate, ...] = (step, *step.candidates)
+    own = next((each.logprob for each in known if each.token_id == token_id), None)
+    return logprob if own is None or abs(own - logprob) > _ROUNDING else own
 
 
 def _guess(found: Found, layer: Layer) -> str:

@@ -13,6 +13,7 @@ from textual.reactive import reactive
 from textual.widgets import Checkbox
 
 from gpt.errors import UserError
+from gpt.nearest import nearest
 from gpt.settings import Ids, Sampling
 from gpt.step import Step
 from gpt.word_ids import split_boost
@@ -59,12 +60,19 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         else:
             self._field(name).show(text)
 
-    def set(self, name: str, value: float) -> bool:
-        """Set the setting with this name; False if there is none."""
-        if name not in {knob.name for knob in KNOBS}:
-            return False
-        self._write(name, f"{value:.10g}")
-        return True
+    def set(self, name: str, value: float) -> str:
+        """Set the setting with this name; if that cannot be, return the reason."""
+        knobs, text = {knob.name: knob for knob in KNOBS}, f"{value:.10g}"
+        if name not in knobs:
+            near = nearest(name, knobs)
+            meant = f" (did you mean {near}?)" if near else ""
+            return f"there is no sampling setting {name!r}{meant}"
+        try:
+            number(knobs[name], text)
+        except UserError as error:
+            return str(error)
+        self._write(name, text)
+        return ""
 
     def numbers(self) -> dict[str, float]:
         """Name → value of every setting whose field holds a number."""

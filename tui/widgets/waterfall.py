@@ -113,6 +113,8 @@ class WaterfallTable(Widget):
             return text.append(self.why_empty, "dim")
         columns, width = self._columns(found)
         names = [self._heading(found.stages[i], width) for i in columns]
+        if len(columns) < len(found.stages):  # its numbers have the effects of hidden columns, too
+            names[1] = "…" + self._heading(found.stages[columns[1]], width - 1)
         heading = "".join(f"{name[: width - 1]:>{width}}" for name in names)
         text.append(f"{'':{_LABEL + 2}}{heading}\n", "bold")
         shown = self._shown(found)
