@@ -112,5 +112,7 @@ def title(document: Document) -> str:
     name = "★" * remark.is_starred + f" {one_line(remark.name)}" * bool(remark.name)
     if document.branch_count > 1:
         name = f"branch {document.branch_number} of {document.branch_count} {name}"
-    changed = [f"{n} tokens: {said(changes)}" for changes, n in document.inside.items()]
+    changed = [
+        f"{n} token{'s' * (n > 1)}: {said(changes)}" for changes, n in document.inside.items()
+    ]
     return " · ".join(filter(None, (" ".join(name.split()), *changed)))

@@ -18,9 +18,8 @@ EVERYWHERE = (
         synonyms="crash reload hang stuck process recover"),
     Key("what_if", "f8", "what_if", "what if: the same random seed with these settings",
         group="Compare", short="what if",
-        help="Counterfactual: sample again from this token (at the end of the text, all that "
-             "was drawn there) with the same random seed and the settings on the screen; both "
-             "texts stand side by side.",
+        help="Counterfactual: sample again from this token (at the end, from where the model "
+             "began) with the same random seed and the settings on the screen, side by side.",
         synonyms="counterfactual resample rerun dice noise temperature settings again differ "
                  "effect"),
     Key("waterfall", "f2", "waterfall", "how each setting changes the probabilities",

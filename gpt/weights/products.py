@@ -37,11 +37,12 @@ def product(
     """x (…, in) float32 → its products with the rows of a matrix, (…, out) float32, a new tensor.
 
     bias: (out) is added. exact: an activation keeps at least 16 bits next to small integers, and
-    all of its bits next to floats. Otherwise it is rounded as those are where that is faster, and
-    many positions are multiplied by small integers in bfloat16 if that is faster, which rounds less
-    than 8 bits do.
+    all its bits next to floats, unless there are many positions. Otherwise it is rounded as the
+    weights are where that is faster, and many positions are multiplied by small integers in
+    bfloat16 if that is faster, which rounds less than 8 bits do.
     """
-    weight, is_single = matrix.weight, x.numel() == x.size(-1)
+    weight, n = matrix.weight, x.numel() // x.size(-1)
+    is_single, rounds = n == 1, not exact or n >= _MANY
     if torch.compiler.is_compiling():  # for a few positions; see gpt/fast/cpu_compile.py
         y = _sums(x.reshape(-1, x.size(-1)), matrix).view(*x.shape[:-1], -1)
     elif weight.dtype == torch.float32:
@@ -51,7 +52,7 @@ def product(
         y = _integer_product(x, matrix, exact=exact)
         loud = x[..., matrix.columns[:, 0]]  # (…, loud)
         y.view(-1, y.size(-1)).addmm_(loud.view(-1, loud.size(-1)), matrix.loud.float())
-    elif not exact and (is_single or weight.dtype == torch.bfloat16):
+    elif rounds and (is_single or weight.dtype == torch.bfloat16):
         y = F.linear(x.to(weight.dtype), weight).float()
     else:
         y = _float_product(x, matrix, torch.float32)

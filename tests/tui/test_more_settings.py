@@ -99,7 +99,7 @@ async def test_values_count_before_their_fields_are_there() -> None:
         screen = main_screen(app)
         controls = screen.controls
         assert controls
-        assert controls.set("top_n_sigma", 1.5)
+        assert not controls.set("top_n_sigma", 1.5)
         assert controls.sampling().top_n_sigma == 1.5
         assert controls.numbers()["top_n_sigma"] == 1.5
         await until_open(pilot, screen)

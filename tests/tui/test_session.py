@@ -410,5 +410,5 @@ async def test_a_second_model_is_unloaded_whatever_happens() -> None:
     assert not problems(await all_of(read_with(session, "other")))
     assert not backend.second and not session.is_busy
     backend.error = BackendError("too large")
-    assert problems(await all_of(read_with(session, "other"))) == ["too large"]
+    assert problems(await all_of(read_with(session, "other"))) == ["other: too large"]
     assert not backend.second and not session.is_busy

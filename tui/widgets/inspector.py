@@ -134,14 +134,15 @@ class Inspector(Widget):
     def _heading(self, indent: int, column: int, *, both: bool) -> str:
         """What the numbers of each column are."""
         own: tuple[str, ...] = ("changed model", "changed") if self.inside else ("model",)
-        if self.acting and not self.inside:
+        acting = self.acting if self.now is not None else ""
+        if acting and not self.inside:
             own = "whole model", "whole"
         first = own if self.capabilities.is_raw else ("after the server's settings", "server's")
         second: tuple[str, ...] = ("after sampling", "sampling")
         if self.now is not None:
             second = "these settings", "settings"
-            if self.acting:
-                second = f"{self.acting} model, sampled", f"{self.acting}, sampled", self.acting
+            if acting:
+                second = f"{acting} model, sampled", f"{acting}, sampled", acting
         left, right = (_longest(names, column - 1) for names in (first, second))
         return f"{'':{indent}}{fit(left, column - 1)} {right if both else ''}"
 
