@@ -135,6 +135,8 @@ class MatteredView(InsideView):
         label = _label(looks)
         first = Segment(f"{fit('bits', label)} where", looks.faint)
         sentence = f"{MEASURES[self._chosen].sentence}, {place.where}"
+        if cell_len(sentence) > looks.width:
+            sentence = f"{MEASURES[self._chosen].sentence}: {place.short_where}"
         head: list[Row] = [[Segment(fit(sentence, looks.width), looks.faint)], [first, *headings]]
         body = [self._of_token(place, i, columns, largest, looks) for i in shown]
         return Sheet(head[-1:] if looks.height < 7 else head, body, _foot(columns, looks))

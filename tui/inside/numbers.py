@@ -24,12 +24,12 @@ def flowing(parts: Sequence[str], width: int, rows: int) -> Iterator[str]:
 
 def signed(value: float, digits: int = 4) -> str:
     """A number with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")  # no −0.000
 
 
 def plain_number(value: float, digits: int = 4) -> str:
     """A number without a plus."""
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def vector(numbers: Sequence[float], total: int, width: int) -> str:

@@ -90,6 +90,11 @@ class Place:
         """The position that everything belongs to, in words."""
         return f'at "{self.name(self.index - 1)}", which predicts "{self.name(self.index)}"'
 
+    @property
+    def short_where(self) -> str:
+        """The same for a narrow window."""
+        return f'"{self.name(self.index - 1)}" → "{self.name(self.index)}"'
+
 
 class Question(NamedTuple):
     """A request to the engine; equal ones have one answer."""
