@@ -46,6 +46,9 @@ def _commands() -> type[Provider]:
     return Commands
 
 
+_NO_COLOUR = "takes the terminal's colours, and NO_COLOR forbids them"
+
+
 class GPTApp(Messages):
     """gpt-tui."""
 
@@ -68,6 +71,10 @@ class GPTApp(Messages):
         self._is_leaving = False
         self._status: int | None = None
         """Exit status to end with as soon as the screen is complete."""
+        if self._is_unreadable(self.preferences.theme):
+            seen = self.preferences.theme.replace("ansi", "textual")
+            self._problems.append(f"{self.preferences.theme} {_NO_COLOUR}; this is {seen}")
+            self.preferences = replace(self.preferences, theme=seen)
         if self.preferences.theme in self.available_themes:
             self.theme = self.preferences.theme
         else:
@@ -151,8 +158,15 @@ class GPTApp(Messages):
             "heat-colours": self.console.color_system or "",
         }
 
+    def _is_unreadable(self, theme: str) -> bool:
+        """Whether everything would be black: the terminal's own colours, but none may be used."""
+        return self.no_color and theme in ("ansi-dark", "ansi-light")
+
     def _theme_chosen(self, theme: str) -> None:
-        if theme != self.preferences.theme:
+        if self._is_unreadable(theme):
+            self.theme = self.preferences.theme
+            self.notify(f"{theme} {_NO_COLOUR}.", severity="error", markup=False)
+        elif theme != self.preferences.theme:
             self.prefer(theme=theme)
 
     def prefer(self, **changes: Any) -> None:

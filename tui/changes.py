@@ -5,11 +5,12 @@ gpt.interventions is imported only if something is changed, so that the first fr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpt.interventions import Intervention
+    from tui.node import Node
 
 _MOST = 4
 """Most changes that are written out."""
@@ -52,6 +53,23 @@ def of_network(shown: tuple[Intervention, ...], acting: tuple[Intervention, ...]
     if not shown:
         return "of the whole network" if acting else ""
     return f"of the network with {said(shown)}"
+
+
+def places_of(nodes: Iterable[Node]) -> dict[tuple[Intervention, ...], list[int]]:
+    """What was changed inside the network → the indices of the tokens that came from it so."""
+    found: dict[tuple[Intervention, ...], list[int]] = {}
+    for index, node in enumerate(nodes):
+        if node.changes:
+            found.setdefault(node.changes, []).append(index)
+    return found
+
+
+def stretch(places: Sequence[int]) -> str:
+    """Indices of tokens in words: "tokens 3 to 7" if they are neighbours, else their number."""
+    first, last, n = places[0], places[-1], len(places)
+    if n == 1:
+        return f"token {first}"
+    return f"tokens {first} to {last}" if last - first == n - 1 else f"{n} tokens"
 
 
 def without(

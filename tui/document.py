@@ -6,13 +6,13 @@ To continue from the middle of a text starts a branch and keeps the old continua
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from gpt.settings import Sampling
 from gpt.step import Step
 from tui import node as tree
+from tui.changes import places_of
 from tui.dials import Setup
 from tui.node import NOTHING, Branch, Remark, recent
 from tui.node import Node as Node
@@ -244,9 +244,9 @@ class Document:
         return None if after is None else order[after]
 
     @property
-    def inside(self) -> Mapping[tuple[Intervention, ...], int]:
-        """What was changed inside the network → number of tokens of the path that came so."""
-        return self._fact("inside", lambda: Counter(n.changes for n in self.path if n.changes))
+    def inside(self) -> Mapping[tuple[Intervention, ...], Sequence[int]]:
+        """What was changed inside the network → indices of the tokens that came from it so."""
+        return self._fact("inside", lambda: places_of(self.path))
 
     def fork(self, position: int) -> int | None:
         """The last position of the path, at most this one, that has another branch."""

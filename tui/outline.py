@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from gpt.sanitize import one_line
-from tui.changes import said
+from tui.changes import said, stretch
 from tui.document import Document, Node
 from tui.node import NOTHING, Remark, to_fork
 
@@ -112,7 +112,5 @@ def title(document: Document) -> str:
     name = "★" * remark.is_starred + f" {one_line(remark.name)}" * bool(remark.name)
     if document.branch_count > 1:
         name = f"branch {document.branch_number} of {document.branch_count} {name}"
-    changed = [
-        f"{n} token{'s' * (n > 1)}: {said(changes)}" for changes, n in document.inside.items()
-    ]
+    changed = [f"{stretch(at)}: {said(changes)}" for changes, at in document.inside.items()]
     return " · ".join(filter(None, (" ".join(name.split()), *changed)))

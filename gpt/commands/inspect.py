@@ -157,6 +157,7 @@ def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
         text = Text(())
     else:
         from gpt.commands.inspect_answers import answers_of, asked, check
+        from gpt.interventions import describe
 
         check(args)
         _check_places(args)
@@ -170,7 +171,9 @@ def run(args: argparse.Namespace, load: Callable[[], Context]) -> None:
         def tokens(some: Iterable[int]) -> tuple[Token, ...]:
             return tuple(Token(i, bytes_of(i)) for i in some)
 
-        text = Text(tokens(ids), context.config.n_layer, tokens(args.asked), tokens(args.minus))
+        changed = ", ".join(map(describe, changes.interventions_of(args)))
+        about = tokens(args.asked), tokens(args.minus)
+        text = Text(tokens(ids), context.config.n_layer, *about, changed)
         answers = answers_of(context, ids, args)
     for answer in answers:
         if args.json:

@@ -83,6 +83,10 @@ def asked(context: Context, ids: Sequence[int], args: argparse.Namespace) -> arg
             found.append(_token(context, args.token))
     if args.what in _COMPARED and args.versus is not None:
         found.append(_token(context, args.versus))
+        if found[0] == found[1]:
+            raise UsageError("--token and --versus are the same token, so nothing differs")
+    if args.what == "patch" and context.encode(args.other) == list(ids):
+        raise UsageError("--other is the same text; change a word")
     words = args.minus if args.what == "neighbours" else ()
     minus = [_token(context, word) for word in words]
     return argparse.Namespace(**vars(args) | {"asked": found, "minus": minus})

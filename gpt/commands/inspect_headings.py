@@ -37,6 +37,8 @@ class Text:
     """The token that the answer is about, and the one that it is compared with, if there are."""
     minus: tuple[Token, ...] = ()
     """Tokens whose vectors are subtracted."""
+    changed: str = ""
+    """What is changed inside the network, in words."""
 
     def name(self, position: int) -> str:
         """The token at a position, or what comes after the text."""
@@ -85,7 +87,9 @@ def lens(found: LensGrid, text: Text) -> str:
 def cell(cell: LensCell, text: Text) -> str:
     """What one layer predicts."""
     is_last = cell.layer == text.n_layer
-    row = row_name(cell.layer, is_middle=cell.is_middle, is_last=is_last)
+    row = "the " * (cell.layer == 0) + row_name(
+        cell.layer, is_middle=cell.is_middle, is_last=is_last
+    )
     return f"after {text.end}: what {row} expects as token {cell.position}, the most probable first"
 
 

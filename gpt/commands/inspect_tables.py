@@ -35,7 +35,7 @@ _BITS = math.log(2)
 def lines(answer: Record, text: Text) -> Iterator[str]:
     """The lines of a table, after its heading."""
     heading, rows = _TABLES[type(answer)]
-    yield heading(answer, text)
+    yield heading(answer, text) + (f"; changed: {text.changed}" if text.changed else "")
     for row in rows(answer, text):
         yield row.rstrip()
 

@@ -160,9 +160,11 @@ def test_compiled_code_computes_what_the_network_does(
         assert exact.logits.shape == found.logits.shape
         assert (exact.logprobs - found.logprobs).abs().max() < bound
         assert (exact.entropy - found.entropy).abs() < bound
-        # Asked for again, by a question about the settings, the numbers are the same.
+        # Asked for again, by a question about the settings, the numbers are the same; next to
+        # integers, both have the activations in 16 bits.
         logits = same.logits(context.hidden[len(path) - 1])
-        assert (logits.log_softmax(-1) - found.logprobs).abs().max() < 1e-4
+        rounding = 1e-3 if dtype in ("int4", "int8") else 1e-4
+        assert (logits.log_softmax(-1) - found.logprobs).abs().max() < rounding
         torch.testing.assert_close(found.total, found.logits.sum(-1), atol=1e-3, rtol=1e-4)
         assert torch.equal(found.logprobs[0, found.top_ids[0]], found.top_logprobs[0])
         best = found.logprobs.sort(descending=True).values[:, :TOP]

@@ -91,6 +91,8 @@ def test_a_table_begins_with_what_is_asked(
     look(name, tiny_directory)
     first, *rows = capsys.readouterr().out.splitlines()
     assert HEADINGS[name] in first
+    changes = {"--mute", "--towards"} & set(LOOKS[name][0])
+    assert bool(changes) == ("; changed: layer " in first)
     assert [line.rstrip() for line in rows] == rows
 
 

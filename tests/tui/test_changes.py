@@ -18,6 +18,7 @@ from tui.changes import described, network, said
 from tui.document import Document
 from tui.export.page import to_html
 from tui.export.parts import Export, shown
+from tui.export.picture import to_svg
 from tui.export.plain import to_json, to_markdown
 from tui.news import WhatIf
 from tui.second_opinion import what_if
@@ -167,13 +168,14 @@ def test_an_export_says_what_was_changed() -> None:
     document = changed_document()
     export = Export(shown(document), "fake", datetime(2026, 1, 2))
     words = (
-        "layer 2 head 1 muted, layer 3 steered by 1.5 for 2 of 4 tokens; "
-        "layer 1 mlp replaced by its mean for 1 of 4 tokens"
+        "layer 2 head 1 muted, layer 3 steered by 1.5 for 2 tokens of 4; "
+        "layer 1 mlp replaced by its mean for token 2 of 4"
     )
     assert f"Inside the network: {words}." in to_markdown(export)
     page = to_html(export)
     assert f"inside the network: {words}" in page
     assert "inside: layer 1 mlp replaced by its mean" in page  # at the token
+    assert "inside the network: layer 2 head 1 muted" in to_svg(export).replace("&#160;", " ")
     trace = json.loads(to_json(export))
     assert [each.get("inside") for each in trace["tokens"]] == [None, 1, 2, 1]
     assert trace["changes"][1] == [

@@ -105,6 +105,19 @@ async def test_a_path_that_is_typed_after_the_directory_counts_alone(
         assert await message(pilot, app) == f"Wrote {tmp_path / 'other' / 'mine.html'}"
 
 
+async def test_an_end_of_another_format_chooses_that_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with exporting(tmp_path, monkeypatch) as (app, pilot, dialog):
+        await pilot.press(*"~/", *"mine.json")
+        await pilot.pause()
+        assert dialog.field.value == "~/mine.json", "what is seen is what is written"
+        monkeypatch.setenv("HOME", str(tmp_path))
+        await pilot.press("enter")
+        assert await message(pilot, app) == f"Wrote {tmp_path / 'mine.json'}"
+        assert json.loads((tmp_path / "mine.json").read_text())
+
+
 async def test_keys_that_edit_go_into_the_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +193,7 @@ async def test_a_name_without_an_ending_gets_that_of_the_format(
         ("a.txt", "exists already"),
         ("b.pdf", "must end with"),
         (".html", "Type a name before .html"),
-        ("no/such/c.txt", "cannot write"),
+        ("no/such/c.txt", "there is no directory"),
         ("~nobody-has-this-name/d.txt", "cannot write"),
         ("  ", "Type a name"),
     ],

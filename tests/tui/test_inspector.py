@@ -121,9 +121,10 @@ async def test_a_narrow_heading_says_which_network_each_column_is_of() -> None:
     async with app.run_test(size=(34, 24)):
         panel = app.query_one(Inspector)
         panel.step, panel.inside, panel.acting, panel.now = made(1), "1 part off", "whole", {1: 0.5}
-        assert re.search(r"\n +changed +whole\n", str(panel.render()))
+        assert re.search(r"\n +changed +whole, sampled\n", str(panel.render()))
+        assert max(map(len, str(panel.render()).splitlines())) <= 34
         panel.inside, panel.acting = "", "changed"
-        assert re.search(r"\n +whole model +changed\n", str(panel.render()))
+        assert re.search(r"\n +whole +changed, sampled\n", str(panel.render()))
         panel.now = None  # the column is of the settings that drew the token
         assert re.search(r"\n +model +(after )?sampling\n", str(panel.render()))
 

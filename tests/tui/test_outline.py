@@ -88,7 +88,7 @@ def test_the_title_says_which_branch() -> None:
     assert title(document) == "branch 2 of 2 ★ mine"
     muted = (Knockout(part="mlp", layer=1),)
     document.append(tokens(3, 4), is_prompt=False, changes=muted)
-    assert title(document) == "branch 2 of 2 ★ mine · 2 tokens: 1 part off"
+    assert title(document) == "branch 2 of 2 ★ mine · tokens 2 to 3: 1 part off"
     document.cut(1)
     assert "off" not in title(document)
 

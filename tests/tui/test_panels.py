@@ -442,7 +442,7 @@ async def test_an_exclamation_mark_goes_from_surprise_to_surprise() -> None:
         for n, index in enumerate(order, 1):
             await pilot.press("!")
             assert screen.view.index == index
-            assert complaints(app) == [f"Surprise {n} of {len(order)}"]
+            assert complaints(app) == [f"Most surprising: {n} of {len(order)}"]
         await pilot.press("!")
         assert screen.view.index == order[0], "around"
 

@@ -188,6 +188,20 @@ async def test_problems_are_said_and_the_rest_works() -> None:
         assert main_screen(app).query_one("#top_k", Dial).value == "7"
 
 
+async def test_without_colours_no_theme_is_black_on_black(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = app_of(FakeBackend(), Preferences(theme="ansi-light"))
+    async with running(app) as pilot:
+        await pilot.pause()
+        assert app.theme == "textual-light"
+        expected = "ansi-light takes the terminal's colours, and NO_COLOR forbids them"
+        assert f"{expected}; this is textual-light" in complaints(app)
+        app.theme = "ansi-dark"
+        await pilot.pause()
+        assert app.theme == "textual-light"
+        assert "ansi-dark takes the terminal's colours" in complaints(app)[-1]
+
+
 async def test_keys_of_the_file_hold_in_the_text_in_the_prompt_and_everywhere() -> None:
     backend = FakeBackend("hello")
     keys = {"text.take_1": "ctrl+y", "prompt.send": "alt+s", "tree": "f11", "preferences": "f12"}

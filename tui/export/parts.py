@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from codecs import getincrementaldecoder
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -14,7 +13,7 @@ from gpt.sanitize import one_line
 from gpt.setting_names import setting_name
 from gpt.settings import Sampling
 from gpt.step import Step
-from tui.changes import described
+from tui.changes import described, places_of, stretch
 from tui.dials import said_order
 from tui.document import Document, Node
 from tui.labels import percent
@@ -83,7 +82,7 @@ class Part(NamedTuple):
         said = "1 token" if len(self.nodes) == 1 else f"{len(self.nodes):,} tokens"
         if known:
             nats = -math.fsum(known) / len(known)
-            said += f", perplexity of those drawn {math.exp(min(700.0, nats)):,.2f}"
+            said += f", perplexity of the drawn tokens {math.exp(min(700.0, nats)):,.2f}"
         return said
 
 
@@ -160,10 +159,10 @@ def said_settings(settings: Iterable[Sampling], nodes: Sequence[Node] = ()) -> s
 
 
 def said_inside(part: Part) -> str:
-    """What was changed inside the network: "layer 3 head 2 muted for 5 of 60 tokens"."""
-    counts = Counter(node.changes for node in part.nodes if node.changes)
+    """What was changed inside the network: "layer 3 head 2 muted for the tokens 3 to 7 of 60"."""
     found = [
-        f"{described(changes)} for {n} of {len(part.nodes)} tokens" for changes, n in counts.items()
+        f"{described(changes)} for {stretch(places)} of {len(part.nodes)}"
+        for changes, places in places_of(part.nodes).items()
     ]
     return "; ".join(found[:_SHOWN]) + _more(len(found))
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from gpt.sanitize import sanitize
-from tui.export.parts import Export, Part
+from gpt.sanitize import one_line, sanitize
+from tui.export.parts import Export, Part, said_inside
 from tui.heat import STEPS, heat
 from tui.node import Author
 
@@ -30,6 +30,8 @@ def to_svg(export: Export) -> str:
         if len(export.parts) > 1:
             console.print(Text(("\n" if i else "") + part.title, Style(bold=True, underline=True)))
         console.print(_drawn(part))
+        if inside := said_inside(part):
+            console.print(Text(f"inside the network: {one_line(inside)}", "dim"))
     return console.export_svg(title=f"{export.name} · {export.date}")
 
 

@@ -64,7 +64,7 @@ def _written(part: Part, level: str) -> list[str]:
     ]
     whose = "the model's own probability"
     if any(node.changes for node in part.nodes):
-        whose = "the probability of the network that drew each, in part a changed one"
+        whose = "the probability in the network that each token came from"
     return [
         *found,
         f"{level} Least expected tokens\n\nBy {whose}, at temperature 1.",

@@ -163,8 +163,14 @@ class InsideView(Widget, can_focus=True):
     def redraw(self) -> None:
         """Draw again, for an answer has come."""
         self._looks = None
-        self.border_title = Content(one_line(self._whole_title()))
+        self._say_title()
         self.refresh()
+
+    def _say_title(self) -> None:
+        """The title, after which rows are shown if that is not all."""
+        n, last = len(self._sheet.body), self._top + self._room()
+        rows = f"rows {self._top + 1}–{last} of {n} · " if self._top < last < n or self._top else ""
+        self.border_title = Content(one_line(rows + self._whole_title()))
 
     @property
     def title(self) -> str:
@@ -249,6 +255,7 @@ class InsideView(Widget, can_focus=True):
     def _fit(self) -> None:
         """Show the row that must be visible."""
         sheet, room = self._sheet, self._room()
+        self.call_after_refresh(self._say_title)
         self._top = max(0, min(self._top, len(sheet.body) - room))
         if sheet.at is not None and room:
             self._top = max(sheet.at - room + 1, min(self._top, sheet.at))

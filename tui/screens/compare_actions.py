@@ -37,14 +37,14 @@ class CompareActions(RunningScreen):
         from tui import second_opinion
 
         if (begin := self._first_drawn()) is not None:
-            title = "Second model, which writes the same place"
+            title = "Second model, to write the same passage"
             self._choose(title, lambda model: second_opinion.write_with(self.session, model, begin))
 
     def action_compare(self) -> None:
         """Let a second model read the text, and compare."""
         from tui import second_opinion
 
-        title = "Second model, which reads this text"
+        title = "Second model, to read this text"
         self._choose(title, lambda model: second_opinion.read_with(self.session, model))
 
     def _first_drawn(self) -> int | None:
@@ -107,6 +107,7 @@ class CompareActions(RunningScreen):
         document, here = self.document, set(old)
         fork = next((node for node in new if node not in here), None)
         if fork is None:  # the same settings drew the same text
+            said += ". Change a setting, then press F8 again" * (not any(changes))
             self.app.push_screen(ComparisonScreen(said, *sides))
             return
         screen = WhatIfScreen(said, *sides)
@@ -129,7 +130,8 @@ class CompareActions(RunningScreen):
             Side(self.session.model, found.old, found.old_begin),
             Side(found.model, found.new, found.new_begin),
         )
-        said = f"{said_seed(self.capabilities)}; same settings; other model"
+        which = "same model" if found.model == self.session.model else "other model"
+        said = f"{said_seed(self.capabilities)}; same settings; {which}"
         self.app.push_screen(ComparisonScreen(said, *sides))
 
     def _show_readings(self, found: SecondReading) -> None:

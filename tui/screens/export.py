@@ -153,8 +153,19 @@ class ExportScreen(Dialog[Path | None]):
 
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
-        """The format is the one that the name ends with."""
+        """The format is the one that the name ends with. What is typed into the proposed name
+        replaces its parts: a path from the root or from home the directory, an end its end."""
         self.problem.update("")
+        before, after = (
+            event.value[: self.field.cursor_position],
+            event.value[self.field.cursor_position :],
+        )
+        kept = _RESTART.sub("", before)
+        end = "" if after.lower() in FORMATS and Path(before).suffix.lower() in FORMATS else after
+        if (kept, end) != (before, after):
+            self.field.value = kept + end
+            self.field.cursor_position = len(kept)
+            return
         suffix = Path(event.value).suffix.lower()
         if suffix in FORMATS:
             self.formats.chosen = _SUFFIXES.index(suffix)
@@ -183,8 +194,6 @@ class ExportScreen(Dialog[Path | None]):
         if not name:
             self._refuse("Type a name for the file.")
             return
-        if twice := next((end for end in FORMATS if name.lower().endswith(2 * end)), ""):
-            name = name[: -len(twice)]  # it was typed before the end that stood there
         if not Path(name).suffix and not name.endswith(("/", ".")) and name.lower() not in FORMATS:
             name += _SUFFIXES[self.formats.chosen]
         try:
@@ -218,15 +227,19 @@ class ExportScreen(Dialog[Path | None]):
         self.field.focus()
 
 
+_RESTART = re.compile(r"^.*/(?=/|~/)")
+"""What stands before a path from the root or from home that was typed after it."""
 _PARTS: tuple[Callable[[Document], list[Part]], ...] = (shown, starred, every)
 """What each button of "What" exports."""
 
 
 def _path(name: str) -> Path:
     """The path that a person typed; raises UserError if there is no such user's home."""
-    # A path from the root or from home that was typed after the directory that stood there.
-    name = re.sub(r"^.*/(?=/|~/)", "", name)
     try:
-        return Path(name).expanduser().absolute()
+        path = Path(name).expanduser().absolute()
+        has_directory = path.parent.is_dir()
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"cannot write {name}: {error}") from error
+    if not has_directory:
+        raise UserError(f"there is no directory {path.parent}")
+    return path

@@ -144,7 +144,12 @@ class Inspector(Widget):
             if acting:
                 second = f"{acting} model, sampled", f"{acting}, sampled", acting
         left, right = (_longest(names, column - 1) for names in (first, second))
-        return f"{'':{indent}}{fit(left, column - 1)} {right if both else ''}"
+        start = column
+        if acting and both and len(right) < len(second[1]):
+            # Which network and that it is sampled needs a part of the other column's heading.
+            left, right = first[-1], second[1]
+            start = max(len(left) + 1, 2 * column - 1 - len(right))
+        return f"{'':{indent}}{fit(left, start - 1)} {right if both else ''}"
 
     @property
     def full_bar(self) -> float:

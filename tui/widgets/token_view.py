@@ -99,7 +99,7 @@ class TokenView(TokenText, can_focus=True):
         again = here < len(order) and order[here] == self.index
         self._surprise = (here + 1) % len(order) if again else 0
         self.action_select(order[self._surprise])
-        self.notify(f"Surprise {self._surprise + 1} of {len(order)}", markup=False)
+        self.notify(f"Most surprising: {self._surprise + 1} of {len(order)}", markup=False)
 
     def cell_of(self, index: int) -> Offset:
         """Where a token begins, or its row if that is not in view; from the widget's corner."""
