@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpt.interventions import Intervention
-    from tui.node import Node
 
 _MOST = 4
 """Most changes that are written out."""
@@ -53,15 +52,6 @@ def of_network(shown: tuple[Intervention, ...], acting: tuple[Intervention, ...]
     if not shown:
         return "of the whole network" if acting else ""
     return f"of the network with {said(shown)}"
-
-
-def places_of(nodes: Iterable[Node]) -> dict[tuple[Intervention, ...], list[int]]:
-    """What was changed inside the network → the indices of the tokens that came from it so."""
-    found: dict[tuple[Intervention, ...], list[int]] = {}
-    for index, node in enumerate(nodes):
-        if node.changes:
-            found.setdefault(node.changes, []).append(index)
-    return found
 
 
 def stretch(places: Sequence[int]) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from gpt.settings import Sampling
 from gpt.step import Step
 from tui import node as tree
-from tui.changes import places_of
 from tui.dials import Setup
 from tui.node import NOTHING, Branch, Remark, recent
 from tui.node import Node as Node
@@ -246,7 +245,7 @@ class Document:
     @property
     def inside(self) -> Mapping[tuple[Intervention, ...], Sequence[int]]:
         """What was changed inside the network → indices of the tokens that came from it so."""
-        return self._fact("inside", lambda: places_of(self.path))
+        return self._fact("inside", lambda: tree.places_of(self.path))
 
     def fork(self, position: int) -> int | None:
         """The last position of the path, at most this one, that has another branch."""

@@ -106,6 +106,15 @@ class Branch(NamedTuple):
     remark: Remark = NOTHING
 
 
+def places_of(nodes: Iterable[Node]) -> dict[tuple[Intervention, ...], list[int]]:
+    """What was changed inside the network → the indices of the tokens that came from it so."""
+    found: dict[tuple[Intervention, ...], list[int]] = {}
+    for index, node in enumerate(nodes):
+        if node.changes:
+            found.setdefault(node.changes, []).append(index)
+    return found
+
+
 def walk(roots: Iterable[Node]) -> Iterator[Node]:
     """These nodes and all after them, each one before its children."""
     waiting = list(roots)[::-1]

@@ -13,11 +13,11 @@ from gpt.sanitize import one_line
 from gpt.setting_names import setting_name
 from gpt.settings import Sampling
 from gpt.step import Step
-from tui.changes import described, places_of, stretch
+from tui.changes import described, stretch
 from tui.dials import said_order
 from tui.document import Document, Node
 from tui.labels import percent
-from tui.node import NOTHING, Author, Remark
+from tui.node import NOTHING, Author, Remark, places_of
 from tui.sampling_words import Spelling, said_setting, spelling_of
 
 if TYPE_CHECKING:
