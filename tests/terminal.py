@@ -22,6 +22,8 @@ import pexpect
 import pyte
 import pytest
 
+_NOT_PASSED_ON = {"COLUMNS", "LINES", "PYTHONUNBUFFERED"}
+"""A size in the environment comes before the terminal's own, and people's output is buffered."""
 PATIENCE = float(os.environ.get("PATIENCE", "300"))
 """Seconds after which a state that has not come is said to never come."""
 NO_PTY = "" if hasattr(pexpect, "spawn") else "Windows has no pseudo-terminals"
@@ -88,8 +90,7 @@ class Terminal:
             command,
             dimensions=size[::-1],
             env={
-                # A size in the environment comes before the terminal's own.
-                **{name: os.environ[name] for name in os.environ.keys() - {"COLUMNS", "LINES"}},
+                **{name: os.environ[name] for name in os.environ.keys() - _NOT_PASSED_ON},
                 "TERM": "xterm-256color",
                 "COLORTERM": "truecolor",
                 "PYTHONUTF8": "1",

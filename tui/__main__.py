@@ -91,7 +91,17 @@ def _run(args: argparse.Namespace) -> None:
     app.run()
     if args.print:
         print(sanitize(session.document.text))
+    _flush()
     sys.exit(app.return_code)
+
+
+def _flush() -> None:
+    """Write what is left; into nothing if the terminal is gone, or Python would end with 120."""
+    for stream in filter(None, (sys.stdout, sys.__stderr__)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _serve(args: argparse.Namespace) -> None:
