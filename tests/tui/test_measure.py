@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -88,7 +89,9 @@ def test_what_cannot_be_scored_is_one_sentence(
     path = tmp_path / "text"
     if content is not None:
         path.write_bytes(content)
-    child = pexpect.spawn(sys.executable, ["-m", "tui", "--score", str(path)], encoding="utf-8")
+    command = ["-m", "tui", "--score", str(path)]
+    environment = {**os.environ, "TERM": "xterm"}
+    child = pexpect.spawn(sys.executable, command, env=environment, encoding="utf-8")
     child.expect(f"error: .*{message}")
     child.expect(pexpect.EOF)
     child.close()
