@@ -150,7 +150,7 @@ class ConfigReader:
         source_name = self.text(name, default=default)
         if source_name not in ACTIVATIONS:
             raise UserError(
-                f"the activation {source_name[:50]!r} is not supported; convert knows "
+                f"the activation {source_name[:20]!r} is not supported; convert knows "
                 f"{', '.join(ACTIVATIONS)}"
             )
         return ACTIVATIONS[source_name]
