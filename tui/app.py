@@ -47,6 +47,7 @@ def _commands() -> type[Provider]:
 
 
 _NO_COLOUR = "takes the terminal's colours, and NO_COLOR forbids them"
+"""Why a theme cannot be used, after its name."""
 
 
 class GPTApp(Messages):

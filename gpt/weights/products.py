@@ -36,10 +36,10 @@ def product(
 ) -> Tensor:
     """x (…, in) float32 → its products with the rows of a matrix, (…, out) float32, a new tensor.
 
-    bias: (out) is added. exact: an activation keeps at least 16 bits next to small integers, and
-    all its bits next to floats, unless there are many positions. Otherwise it is rounded as the
-    weights are where that is faster, and many positions are multiplied by small integers in
-    bfloat16 if that is faster, which rounds less than 8 bits do.
+    bias: (out) is added. exact: activations keep at least 16 bits next to small integers, and all
+    bits next to floats (many positions next to bfloat16 are rounded all the same). Otherwise they
+    may be rounded as the weights are, and many positions are multiplied by small integers in
+    bfloat16, which rounds less than 8 bits do, if that is faster.
     """
     weight, n = matrix.weight, x.numel() // x.size(-1)
     is_single, rounds = n == 1, not exact or n >= _MANY

@@ -167,9 +167,10 @@ class InsideView(Widget, can_focus=True):
         self.refresh()
 
     def _say_title(self) -> None:
-        """The title, after which rows are shown if that is not all."""
-        n, last = len(self._sheet.body), self._top + self._room()
-        rows = f"rows {self._top + 1}–{last} of {n} · " if self._top < last < n or self._top else ""
+        """The title; before it, which rows are shown if that is not all."""
+        n, room = len(self._sheet.body), self._room()
+        shown = f"rows {self._top + 1}–{min(n, self._top + room)} of {n} · "
+        rows = shown if 0 < room < n else ""
         self.border_title = Content(one_line(rows + self._whole_title()))
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -154,17 +153,17 @@ class ExportScreen(Dialog[Path | None]):
     @on(Input.Changed)
     def _typed(self, event: Input.Changed) -> None:
         """The format is the one that the name ends with. What is typed into the proposed name
-        replaces its parts: a path from the root or from home the directory, an end its end."""
+        replaces its parts: a path from the root or from home its directory, an end its end."""
         self.problem.update("")
-        before, after = (
-            event.value[: self.field.cursor_position],
-            event.value[self.field.cursor_position :],
-        )
-        kept = _RESTART.sub("", before)
-        end = "" if after.lower() in FORMATS and Path(before).suffix.lower() in FORMATS else after
-        if (kept, end) != (before, after):
-            self.field.value = kept + end
-            self.field.cursor_position = len(kept)
+        at, proposed = self.field.cursor_position, f"{self._directory}/"
+        before, after = event.value[:at], event.value[at:]
+        if before.startswith((f"{proposed}/", f"{proposed}~/")):
+            before = before.removeprefix(proposed)
+        if {after.lower(), Path(before).suffix.lower()} <= FORMATS.keys():
+            after = ""
+        if before + after != event.value:
+            self.field.value = before + after
+            self.field.cursor_position = len(before)
             return
         suffix = Path(event.value).suffix.lower()
         if suffix in FORMATS:
@@ -227,8 +226,6 @@ class ExportScreen(Dialog[Path | None]):
         self.field.focus()
 
 
-_RESTART = re.compile(r"^.*/(?=/|~/)")
-"""What stands before a path from the root or from home that was typed after it."""
 _PARTS: tuple[Callable[[Document], list[Part]], ...] = (shown, starred, every)
 """What each button of "What" exports."""
 
