@@ -163,6 +163,9 @@ def _require(name: str, value: int | None, lowest: int, highest: int) -> None:
         raise UserError(f"there is no {name} {value}; this model has {lowest} to {highest}")
 
 
+_STATES = {"zero": "muted", "mean": "replaced by its mean"}
+
+
 def describe(each: Intervention) -> str:
     """A short name for a person, such as "layer 3 head 2 muted"."""
     layer = "all layers" if each.layer is None else f"layer {each.layer}"
@@ -173,4 +176,19 @@ def describe(each: Intervention) -> str:
         target = "every later token" if each.target is None else f"token {each.target}"
         return f"{target} does not see token {each.source} ({layer}{head})"
     part = "" if each.part in ("head", "layer") else f" {each.part}"
-    return f"{layer}{head}{part} {'muted' if each.by == 'zero' else 'replaced by its mean'}"
+    return f"{layer}{head}{part} {_STATES[each.by]}"
+
+
+def head_state(changes: Sequence[Intervention], layer: int, head: int) -> str:
+    """What happened to a head: "muted", "replaced by its mean", also with its layer or all heads of
+    it; empty if the network uses what the head hands on."""
+    return next(
+        (
+            _STATES[each.by]
+            for each in changes
+            if isinstance(each, Knockout)
+            and each.layer == layer
+            and (each.part in ("attention", "layer") or each.head == head)
+        ),
+        "",
+    )

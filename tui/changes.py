@@ -5,6 +5,7 @@ gpt.interventions is imported only if something is changed, so that the first fr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 _MOST = 4
 """Most changes that are written out."""
+_MOST_RANGES = 2
+"""Most ranges of tokens that are written out."""
 
 
 def said(changes: tuple[Intervention, ...]) -> str:
@@ -21,12 +24,19 @@ def said(changes: tuple[Intervention, ...]) -> str:
         return ""
     from gpt.interventions import Edge, Knockout, Steer
 
-    parts, edges, steers = (
-        sum(isinstance(each, kind) for each in changes) for kind in (Knockout, Edge, Steer)
-    )
-    words = [f"{parts} part{'s' * (parts > 1)} off"] if parts else []
-    words += [f"{edges} edge{'s' * (edges > 1)} cut"] if edges else []
-    return ", ".join(words + ["steered"] * (steers > 0))
+    by = Counter(each.by for each in changes if isinstance(each, Knockout))
+    edges, steers = (sum(isinstance(each, kind) for each in changes) for kind in (Edge, Steer))
+    words = {
+        f"{_n(by['zero'], 'part')} off": by["zero"],
+        f"{_n(by['mean'], 'part')} at {'its' if by['mean'] == 1 else 'their'} mean": by["mean"],
+        f"{_n(edges, 'edge')} cut": edges,
+        "steered": steers,
+    }
+    return ", ".join(each for each, count in words.items() if count)
+
+
+def _n(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count > 1)}"
 
 
 def described(changes: tuple[Intervention, ...], most: int = _MOST) -> str:
@@ -55,11 +65,14 @@ def of_network(shown: tuple[Intervention, ...], acting: tuple[Intervention, ...]
 
 
 def stretch(places: Sequence[int]) -> str:
-    """Indices of tokens in words: "tokens 3 to 7" if they are neighbours, else their number."""
-    first, last, n = places[0], places[-1], len(places)
-    if n == 1:
-        return f"token {first}"
-    return f"tokens {first} to {last}" if last - first == n - 1 else f"{n} tokens"
+    """Indices of tokens in words, such as "tokens 3–7, 9"; of many ranges only how many tokens."""
+    known = set(places)
+    begins = [i for i in places if i - 1 not in known]
+    ends = [i for i in places if i + 1 not in known]
+    if len(begins) > _MOST_RANGES:
+        return f"{len(places)} tokens"
+    ranges = (f"{a}–{b}" if a < b else f"{a}" for a, b in zip(begins, ends, strict=True))
+    return f"token{'s' * (len(places) > 1)} {', '.join(ranges)}"
 
 
 def without(

@@ -281,7 +281,8 @@ TERMS = (
         "Zeiler and Fergus 2013, arXiv:1311.2901"),
     Term("knock-out",
         "Turns a part of the network off, or puts its mean over the text in its place, to see what "
-        "the part did. An edge that is cut hides one token from another. Look inside (L), tab 7.",
+        "the part did. An edge that is cut hides one token from another. Look inside (L), tab 7. "
+        "In the text a green first letter shows where another network begins to write.",
         "ablation mute zero mean head layer mlp edge intervention switch lesion",
         "Geva and others 2023, arXiv:2304.14767"),
     Term("activation patching",

@@ -19,6 +19,10 @@ CERTAIN = 0.7
 """Tokens at least this probable have no colour, so that real choices stand out."""
 
 
+PLAIN_TITLE = "Text"
+"""Of a text with one of the usual ways to colour it, where that one is not named."""
+
+
 class Scale(NamedTuple):
     """One way to colour tokens."""
 
@@ -73,7 +77,7 @@ def _legend(heat_of: Callable[[float], int], values: dict[str, float]) -> dict[s
 _TIMES = {"÷4": 1 / 4, "÷2": 1 / 2, "×1": 1.0, "×2": 2.0, "×4": 4.0}
 SCALES = (
     Scale(
-        "Text · colour: probability",
+        f"{PLAIN_TITLE} · colour: probability",
         lambda step: heat(step.logprob),
         _legend(
             lambda p: heat(math.log(p)),
@@ -81,19 +85,19 @@ SCALES = (
         ),
     ),
     Scale(
-        "Text · colour: rank (1 is the first choice)",
+        f"{PLAIN_TITLE} · colour: rank (1 is the first choice)",
         lambda step: _rank(step.rank),
         _legend(lambda r: _rank(int(r)), {"1": 1, "2": 2, "5": 5, "20": 20, "100": 100}),
         ends=("rank", ""),
     ),
     Scale(
-        "Text · colour: number of equally likely tokens",
+        f"{PLAIN_TITLE} · colour: number of equally likely tokens",
         lambda step: _entropy(step.entropy),
         _legend(lambda n: _entropy(math.log(n)), {"1": 1, "2": 2, "5": 5, "20": 20, "100": 100}),
         "tokens",
     ),
     Scale(
-        "Text · colour: change by the settings",
+        f"{PLAIN_TITLE} · colour: change by the settings",
         lambda step: _change(step.logprob, step.sampling_logprob),
         _legend(lambda f: _change(0.0, math.log(f)), _TIMES),
         ends=("probability", ""),

@@ -22,6 +22,8 @@ DEEPEST = 12
 """Levels of the tree that are drawn; of a deeper row the last ones."""
 _SHOWN = 1000
 """Characters of a row whose text is shown: more than a panel has cells."""
+_MOST_NETWORKS = 2
+"""Most changed networks that a title names."""
 _WORD = 12
 """Most characters of a word before a fork."""
 
@@ -113,4 +115,7 @@ def title(document: Document) -> str:
     if document.branch_count > 1:
         name = f"branch {document.branch_number} of {document.branch_count} {name}"
     changed = [f"{stretch(at)}: {said(changes)}" for changes, at in document.inside.items()]
+    if len(changed) > _MOST_NETWORKS:
+        n = sum(map(len, document.inside.values()))
+        changed = [f"{n} tokens: {len(changed)} changed networks"]
     return " · ".join(filter(None, (" ".join(name.split()), *changed)))

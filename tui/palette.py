@@ -82,13 +82,19 @@ class Palette:
         self._ramps: dict[int, list[Color]] = {}
         self._styles: dict[tuple[int, Author, bool, int | None], RichStyle] = {}
         self.selected = RichStyle(bold=True, reverse=True)
-        self.fork = RichStyle(underline=True, reverse=True)
-        """The first letter of a token where the tree has another continuation."""
+        fork = RichStyle(reverse=True)
+        seam = RichStyle(reverse=True, italic=True, bold=True)
         if not self._is_ansi:
-            primary = Color.parse(variables["primary"])
-            shade = self._text if self._has_marks else readable(primary, self._ground)
+            names = ("foreground",) * 2 if self._has_marks else ("primary", "success")
+            shades = [readable(Color.parse(variables[name]), self._ground) for name in names]
             self.selected = _inverse(self._ground, self._text) + RichStyle(bold=True)
-            self.fork = _inverse(self._ground, shade) + RichStyle(underline=True)
+            fork = _inverse(self._ground, shades[0])
+            seam = _inverse(self._ground, shades[1]) + RichStyle(italic=True, bold=True)
+        self._first_letters = {
+            (True, False): fork + RichStyle(underline=True),
+            (False, True): seam,
+            (True, True): seam + RichStyle(underline=True),
+        }
 
     def style(
         self, level: int, author: Author, is_signed: bool = False, box: int | None = None
@@ -126,6 +132,14 @@ class Palette:
         if has_marks:
             look += _SIGN_MARKS[way] if is_signed else _marks(level)
         return look
+
+    def first_letter(self, *, is_fork: bool, is_seam: bool) -> RichStyle:
+        """The first letter of a token that has a mark.
+
+        is_fork: the tree has another continuation there. is_seam: another network than that of the
+        token before read or drew it.
+        """
+        return self._first_letters[is_fork, is_seam]
 
     def number(self, value: float) -> RichStyle:
         """The style of a number with a sign: the hue that a text has for such numbers."""

@@ -154,8 +154,8 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
                      "patching causal tracing steer steering neighbours embedding analogy"),
         Key("text.whole", "K", "screen.whole_network", "undo the changes inside the network",
             short="undo changes",
-            help="Interventions: end all changes inside the network, so that the model writes as "
-                 "it is; what was written stays.",
+            help="Interventions: end all changes inside the network, also those only tried, so "
+                 "that the model writes as it is; what was written stays.",
             synonyms="intervention knock out ablation mute head steer steering edge reset clear "
                      "undo restore"),
         Key("text.owes", "E", "screen.attribution", "which earlier tokens mattered",

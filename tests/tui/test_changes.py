@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -33,7 +34,8 @@ ALL: tuple[Intervention, ...] = (HEAD, MEAN, EDGE, STEER)
 
 def test_a_few_words_say_what_is_changed() -> None:
     assert said(()) == described(()) == ""
-    assert said(ALL) == "2 parts off, 1 edge cut, steered"
+    assert said(ALL) == "1 part off, 1 part at its mean, 1 edge cut, steered"
+    assert said((MEAN, replace(MEAN, layer=2))) == "2 parts at their mean"
     assert said((HEAD,)) == "1 part off"
     assert described((HEAD, STEER)) == "layer 2 head 1 muted, layer 3 steered by 1.5"
     assert described((HEAD,) * 6).endswith("layer 2 head 1 muted and 2 more")
@@ -168,7 +170,7 @@ def test_an_export_says_what_was_changed() -> None:
     document = changed_document()
     export = Export(shown(document), "fake", datetime(2026, 1, 2))
     words = (
-        "layer 2 head 1 muted, layer 3 steered by 1.5 for 2 tokens of 4; "
+        "layer 2 head 1 muted, layer 3 steered by 1.5 for tokens 1, 3 of 4; "
         "layer 1 mlp replaced by its mean for token 2 of 4"
     )
     assert f"Inside the network: {words}." in to_markdown(export)

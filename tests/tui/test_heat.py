@@ -104,7 +104,10 @@ def test_letters_can_be_read_on_every_step(theme: str, kind: str) -> None:
         if level >= 0:
             style = made.style(level, author, box=box)
             assert letters(style) >= READABLE - 0.01, (level, author, box)
-    for style in (made.selected, made.fork):
+    kinds = ((True, False), (False, True), (True, True))
+    marks = [made.first_letter(is_fork=fork, is_seam=seam) for fork, seam in kinds]
+    assert len({str(mark) for mark in marks}) == 3
+    for style in (made.selected, *marks):
         assert letters(style) >= READABLE - 0.01
         assert contrast(ground(style), ground(made.style(0, "model"))) >= READABLE - 0.01
 

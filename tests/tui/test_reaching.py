@@ -327,9 +327,17 @@ async def test_the_model_writes_with_it_until_a_key_in_the_text_ends_it() -> Non
         main = main_screen(app)
         assert "1 part off · K undoes it" in str(main.query_one(Status).render())
         assert backend.asked_changes[-1] == changes  # the panel shows these settings
+        backend.go_on.clear()
         await pilot.press("r")
+        while not main.is_writing or main.session.loaded is None:
+            await pilot.pause(0.02)
+        main.show_status()
+        shown = str(main.query_one(Status).render())
+        assert " 1 part off " in shown and "K undoes it" not in shown  # not while it writes
+        backend.go_on.set()
         await until_written(pilot, main)
         assert backend.requests[-1].changes == changes
+        assert "1 part off · K undoes it" in str(main.query_one(Status).render())
         assert main.query_one(Inspector).inside == "layer 3 muted"
         assert "inside: layer 3 muted" in str(main.query_one(Inspector).render())
         await pilot.press("K")
@@ -338,6 +346,29 @@ async def test_the_model_writes_with_it_until_a_key_in_the_text_ends_it() -> Non
         await pilot.press("r")
         await until_written(pilot, main)
         assert not backend.requests[-1].changes
+
+
+@pytest.mark.parametrize(("width", "says_how"), [(76, False), (84, True)])
+async def test_how_to_undo_a_change_gives_way_to_the_numbers(width: int, says_how: bool) -> None:
+    async with inside(MUTE, "space", "w", "escape", size=(width, 24)) as (app, _, _, _):
+        shown = drawn(app)
+        assert " 1 part off " in shown and "context 20/64" in shown and "perplexity" in shown
+        assert ("K undoes it" in shown) == says_how
+
+
+async def test_a_muted_head_does_not_look_alive() -> None:
+    keys = (MUTE, "up", "up", "h", "h", "space", "w", "escape", "r")
+    async with inside(*keys, size=(200, 60)) as (app, _, pilot, _):
+        main = main_screen(app)
+        await until_written(pilot, main)
+        main.view.action_select(len(main.document.path) - 1)
+        await until(pilot, app, "mean of 2 heads, 1 not used")
+        await press(pilot, "L", "2", "h")
+        await until(pilot, app, "layer 1, head 2 looks at")
+        row = next(line for line in picture(app).splitlines() if line.startswith("│   1 "))
+        assert "·" * 8 in row
+        await press(pilot, "h")
+        await until(pilot, app, "layer 1, head 1 (muted) looks at")
 
 
 async def test_what_if_says_which_text_is_which() -> None:
@@ -524,6 +555,33 @@ async def test_progress_and_escape_of_a_patch() -> None:
         backend.answers_inside.set()
         await press(pilot, "v")
         assert isinstance(screen.view, PatchView) and "of the way" in drawn(app)
+
+
+async def test_escape_stops_the_question_about_a_switch_and_leaves_the_switches() -> None:
+    backend = FakeBackend("hello")
+    async with inside(MUTE, backend=backend, size=(80, 24)) as (app, screen, pilot, _):
+        backend.answers_inside.clear()
+        await pilot.press("space")
+        while "token 1 of 9; Esc stops" not in drawn(app):
+            await pilot.pause(0.02)
+        await pilot.press("escape")
+        await settled(pilot)
+        shown = drawn(app)
+        assert app.screen is screen and "Stopped. Any key that moves asks again." in shown
+        assert "layer 3 muted" in shown and "layer attn 1 2 MLP" in shown
+
+
+async def test_what_was_tried_ends_with_its_text_and_with_the_key_that_undoes_it() -> None:
+    async with inside(MUTE, "space", "w", "H", "space", "escape") as (app, screen, pilot, _):
+        await press(pilot, "K", "L")
+        assert isinstance(app.screen, InsideScreen) and app.screen is not screen
+        assert not app.screen.place.changes
+        await press(pilot, "space", "escape", "ctrl+n", "a", "b", "enter")
+        await until_written(pilot, main_screen(app))
+        await press(pilot, "tab", "L")
+        again = app.screen
+        assert isinstance(again, InsideScreen) and not again.place.changes
+        assert "nothing is changed" in drawn(app)
 
 
 async def test_what_is_chosen_waits_until_the_screen_opens_again() -> None:

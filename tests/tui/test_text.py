@@ -15,13 +15,14 @@ from textual.content import Content
 from textual.geometry import Offset
 from textual.pilot import Pilot
 
+from gpt.interventions import Knockout
 from gpt.step import Step
 from tests.tui.fake import token
 from tui.document import Document, Node
 from tui.heat import SCALES, between, diverging
 from tui.palette import Palette
 from tui.screens.model_comparison import ModelComparisonScreen, Reading
-from tui.widgets.token_row import boxed_text, forked, shown_text
+from tui.widgets.token_row import begun, boxed_text, shown_text
 from tui.widgets.token_view import TokenView
 
 SIZE = (40, 8)
@@ -88,7 +89,7 @@ async def test_boxes_show_how_the_text_is_cut() -> None:
         app.view.action_boxes()
         await pilot.pause()
         assert app.rows()[:2] == ["The·cat⏎", "⇥···sat·\\xe4\\xbd你z"]
-        assert app.said == f"{SCALES[0].title} · tokens as boxes"
+        assert app.said == "Text · tokens as boxes"
         segments = list(app.view.render_line(0))[:3]
         shades = [segment.style.bgcolor for segment in segments if segment.style]
         assert [segment.text for segment in segments] == ["The", "·cat", "⏎"]
@@ -123,7 +124,7 @@ def test_no_box_is_empty(data: bytes) -> None:
 @given(st.text(alphabet="ab \n\t你e\u0301", max_size=6), st.booleans())
 def test_a_fork_is_seen_at_one_letter(text: str, is_visible: bool) -> None:
     style, letter = Style(color="red"), Style(underline=True)
-    parts = list(forked(text, style, letter, is_visible=is_visible))
+    parts = list(begun(text, style, letter, is_visible=is_visible))
     assert len("".join(part.text for part in parts)) == max(1, len(text))
     (changed,) = [part for part in parts if part.style == letter]
     assert changed.text.strip()  # a blank would be seen as a cursor
@@ -168,12 +169,34 @@ async def test_forks_are_seen_with_and_without_colour(
 async def test_a_fork_cut_by_the_end_of_the_row_is_seen_at_its_letter() -> None:
     nodes = nodes_of("x" * 30, "yyyyy", " word", "\n\n go")
     async with page(nodes, forks=[2, 3]) as (app, _):
-        found = [
-            [s.text for s in app.view.render_line(y) if s.style == app.view._palette.fork]
-            for y in range(4)
-        ]
+        fork = app.view._palette.first_letter(is_fork=True, is_seam=False)
+        found = [[s.text for s in app.view.render_line(y) if s.style == fork] for y in range(4)]
         assert [row.strip() for row in app.rows()[1:4]] == ["word⏎", "⏎", "·go"]
         assert found == [[], ["w"], [], []]  # the newest token is the selected one
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "ansi-dark"])
+async def test_the_text_shows_where_another_network_begins_and_where_it_ends(theme: str) -> None:
+    nodes = nodes_of("one", " two", " three", " four", " five")
+    for node in nodes[1:3]:
+        node.changes = (Knockout(part="mlp", layer=1),)
+    async with page(nodes, forks=[1]) as (app, pilot):
+        app.theme = theme
+        await pilot.pause()
+        fork, seam, both = (
+            app.view._palette.first_letter(is_fork=fork, is_seam=seam)
+            for fork, seam in ((True, False), (False, True), (True, True))
+        )
+        row = list(app.view.render_line(0))
+        assert [s.text for s in row if s.style == seam] == ["f"]  # the whole network again
+        assert [s.text for s in row if s.style == both] == ["t"]
+        assert not [s for s in row if s.style == fork]
+        app.view.branch = "branch 2 of 2 · tokens 1–2: 1 part off"
+        title = str(app.view.border_title)
+        assert title == f"Text · {app.view.branch}"  # 40 cells have no room for more
+        await pilot.resize_terminal(200, 20)
+        await pilot.pause()
+        assert app.view.border_title == f"{SCALES[0].title} · {app.view.branch}"
 
 
 async def test_forks_of_a_document_are_asked_only_for_rows_that_are_drawn() -> None:
@@ -219,7 +242,7 @@ async def test_a_token_over_two_rows_is_one_token() -> None:
 
 
 async def test_the_title_has_colours_caption_boxes_and_branch() -> None:
-    async with page(nodes_of("a", "b")) as (app, pilot):
+    async with page(nodes_of("a", "b"), size=(60, 8)) as (app, pilot):
         view = app.view
         assert app.said == "Text · colour: probability"
         view.branch = "branch 2 of 3"

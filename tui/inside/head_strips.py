@@ -12,12 +12,13 @@ from typing import NamedTuple
 from rich.segment import Segment
 
 from gpt.interpret.looks import Heads, HeadScores
+from gpt.interventions import head_state
 from tui.bars import bar
 from tui.inside.numbers import flowing
 from tui.inside.place import Place
 from tui.inside.view import Looks, Row, Sheet
 from tui.labels import fit, fit_one, offset, percent
-from tui.widgets.head_rows import in_context
+from tui.widgets.head_rows import UNUSED, in_context
 
 
 class Kind(NamedTuple):
@@ -55,6 +56,8 @@ SOURCE = (
     "2022, arXiv:2209.11895, who measure induction on random tokens that repeat; here it is the "
     "text itself."
 )
+_OFF = "○"
+"""Behind the number of a head whose output the network does not use."""
 STRONGEST = 5
 """Weights of the chosen head that are listed."""
 NAME = 4
@@ -105,6 +108,8 @@ def matrix(found: Heads, place: Place, looks: Looks) -> Sheet:
         for head in shown:
             drawn = strip(heads[head], cells - 1).ljust(min(n, cells - 1))
             is_here = is_row and head + 1 == place.head
+            if not is_here and head_state(place.drawn_with, layer, head + 1):
+                drawn = UNUSED * len(drawn)
             row.append(Segment(drawn, looks.here if is_here else looks.more))
             row.append(Segment(" " * (cells - len(drawn)), looks.plain))
         sheet.body.append(row)
@@ -135,7 +140,9 @@ def ranking(
         if is_here:
             sheet.at = n
         score = getattr(each, kind)
-        label = f"{'▸' if is_here else ' '} {each.layer:>5} {each.head:>4} {score:>9.3f}  "
+        state = head_state(place.drawn_with, each.layer, each.head)
+        off = _OFF if state else " "
+        label = f"{'▸' if is_here else ' '} {each.layer:>5} {each.head:>4}{off}{score:>9.3f}  "
         weights = found.weights[each.layer - 1][each.head - 1]
         drawn = strip(weights, max(1, looks.width - len(label)))
         style = looks.here if is_here else looks.plain
@@ -151,8 +158,11 @@ def chosen_head(found: Heads, place: Place, looks: Looks) -> list[Row]:
     strongest = [(found.start + i, weights[i]) for i in best]
     scores = next((s for s in found.scores if (s.layer, s.head) == (layer, head)), None)
     known = [] if scores is None else [(kind, getattr(scores, kind)) for kind in KINDS]
-    title = f"layer {layer}, head {head} looks at"
-    rows: list[Row] = [[Segment(fit(title, looks.width), looks.top)]]
+    state = head_state(place.drawn_with, layer, head)
+    titles = [f"layer {layer}, head {head} looks at"]
+    if state:
+        titles = [f"layer {layer}, head {head} ({each}) looks at" for each in (state, "not used")]
+    rows: list[Row] = [[Segment(fit_one(titles, looks.width), looks.top)]]
     if looks.height >= TALL:
         rows += [_weight(found, place, each, looks) for each in strongest]
     else:

@@ -26,6 +26,8 @@ from tui.palette import Palette
 
 Row = list[Segment]
 FIRST = "First token: no layer has seen anything before it. → selects the next one."
+_LEAST_ROWS = 3
+"""Rows that a sheet keeps above a reason."""
 _PARTS = ("faint", "more", "less", "top", "here")
 
 
@@ -120,7 +122,7 @@ class InsideView(Widget, can_focus=True):
         self.answers = answers
         self.place: Place | None = None
         self.message = ""
-        """Shown in place of the rows: why there are none."""
+        """Why something was not answered; shown below the rows, or in their place."""
         self._sheet = Sheet()
         self._said, self._top = "", 0
         """First row of the body that is shown."""
@@ -239,13 +241,18 @@ class InsideView(Widget, can_focus=True):
     def _made(self, looks: Looks) -> Sheet | None:
         if self.place is None:
             return None
-        if not self.place.index or self.message:
-            lines = wrap(one_line(self.message or FIRST), max(1, looks.width))
-            return Sheet([[Segment(fit(line, looks.width), looks.faint)] for line in lines])
-        found = self.sheet(self.place, looks)
-        if found is None and not self._is_filled:
+        said = self.message if self.place.index else FIRST
+        lines = wrap(one_line(said), max(1, looks.width))
+        rows = [[Segment(fit(line, looks.width), looks.faint)] for line in lines]
+        found = self.sheet(self.place, looks) if self.place.index else None
+        if found is not None:
+            room = looks.height - len(found.head) - _LEAST_ROWS
+            found.foot = (rows + found.foot)[: max(len(rows), room)] if rows else found.foot
+            self._is_filled = True
+        elif rows:
+            return Sheet(rows)
+        elif not self._is_filled:
             return Sheet([[Segment(fit("Asking the model…", looks.width), looks.faint)]])
-        self._is_filled |= found is not None
         return found
 
     def _room(self) -> int:

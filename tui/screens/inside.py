@@ -15,6 +15,7 @@ from gpt.config import ModelConfig
 from gpt.interventions import Intervention
 from tui.backend import BackendError, CancelledAnswerError
 from tui.changes import said
+from tui.document import Document
 from tui.inside.about import ABOUT
 from tui.inside.place import Answers, Place, Question
 from tui.inside.tabs import Tabs, digit
@@ -47,6 +48,8 @@ class Chosen:
     """What was changed in the views that change the network."""
     model: str = field(default="", compare=False)
     """Layer and head are those of this model."""
+    text: Document | None = field(default=None, compare=False)
+    """The changes were tried on this text."""
 
 
 class InsideScreen(Reaching):
@@ -101,7 +104,9 @@ class InsideScreen(Reaching):
         self.chosen = chosen
         if chosen.model != session.model:
             chosen.model, chosen.layer, chosen.head = session.model, None, 1
-            chosen.changes = ()
+            chosen.text = None
+        if chosen.text is not session.document:
+            chosen.text, chosen.changes = session.document, ()
         layer = config.n_layer if chosen.layer is None else chosen.layer
         nodes = list(session.document.path)
         acting = session.document.changes

@@ -236,9 +236,9 @@ class SessionScreen(Sized, Screen[None]):
         status.speed, status.first = session.figures.speed, session.figures.first
         status.perplexity, status.is_of_drawn = session.perplexity, session.is_of_drawn
         status.used = len(session.document.path)
-        acting = said(session.document.changes)
-        key = "" if self.prompt.has_focus else " · K undoes it"  # there, K is a letter
-        status.inside = acting and f"{acting}{key}"
+        status.inside = said(session.document.changes)
+        can_undo = not self.prompt.has_focus and not self.refusal("whole_network", ())
+        status.undo = "K undoes it" * can_undo  # in the prompt, K is a letter
 
     def on_descendant_focus(self) -> None:
         """Name the keys that act where the focus is; Textual calls it in every base class."""

@@ -10,7 +10,7 @@ from textual import work
 from gpt.errors import UserError
 from gpt.settings import Sampling
 from gpt.step import Step
-from tui.changes import of_network, without
+from tui.changes import of_network
 from tui.commands import Program
 from tui.heat import influence
 from tui.labels import name_of
@@ -102,7 +102,7 @@ class TokenActions(RunningScreen):
     def action_whole_network(self) -> None:
         """End all changes inside the network."""
         if self._inside:
-            self._inside.changes = without(self._inside.changes, self.document.changes)
+            self._inside.changes = ()
         self.document.changes = ()
         if self.document.path:
             self.session.keep()

@@ -11,9 +11,11 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui.document import Node
-from tui.labels import fit, name_of, offset, percent
+from tui.labels import fit, fit_one, name_of, offset, percent
 from tui.widgets.layer_picture import BLOCKS, PERCENT, Found, Grid, Looks, Row, Styles
 
+UNUSED = "·"
+"""In place of the weights of a head that is muted or replaced by its mean."""
 _LABEL, _SHORT, _WHERE = 8, 6, 5
 """Cells of the columns."""
 
@@ -23,12 +25,7 @@ def heads(found: Found, looks: Looks) -> tuple[list[Row], Grid | None]:
     width, height, styles = looks.width, looks.height, looks.styles
     if height < 1:
         return [], None
-    name = found.title
-    if cell_len(name) > width:
-        name = name.removeprefix("Attention of ")
-    if cell_len(name) > width and found.attention.heads:
-        name = name.rpartition(" of ")[0]
-    title = [Segment(fit(name, width), styles.faint)]
+    title = [Segment(fit_one(found.titles, width), styles.faint)]
     attention = found.attention
     if not attention.heads:
         return [title], None
@@ -112,10 +109,13 @@ def _cells(found: Found, grid: Grid, place: int, styles: Styles) -> Row:
     attention = found.attention
     parts = []
     for index in range(grid.first, grid.first + grid.n_shown):
+        is_here = index + 1 == found.head
         block = _block(attention.heads[index][place])
+        if not is_here and found.state(index + 1):
+            block = UNUSED
         text = block * max(1, grid.cells - 1) + " " * (grid.cells > 1)
         is_top = attention.top(index) == place
-        style = "here" if index + 1 == found.head else "top" if is_top else "cell"
+        style = "here" if is_here else "top" if is_top else "cell"
         parts.append((style, text))
     return [
         Segment("".join(text for _, text in run), getattr(styles, style))

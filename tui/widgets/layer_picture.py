@@ -85,14 +85,33 @@ class Found:
     """The chosen head, counted from 1; 0 is the mean of all."""
     attention: Attention
 
+    def state(self, head: int) -> str:
+        """What was changed in a head of the chosen layer when the token was drawn or read."""
+        changes = self.nodes[-1].changes
+        if not changes:
+            return ""
+        from gpt.interventions import head_state
+
+        return head_state(changes, self.at, head)
+
     @property
-    def title(self) -> str:
-        """Whose attention it is."""
+    def titles(self) -> Sequence[str]:
+        """Whose attention it is, from the longest way to say it to the shortest."""
         n, name = len(self.attention.heads), one_line(self.layers[self.at].name)
         if not n:
-            return "The embedding has no attention"
-        which = f"head {self.head} of {n}" if self.head else f"mean of {n} head{'s' * (n > 1)}"
-        return f"Attention of {name}, {which}"
+            return ["The embedding has no attention"]
+        if self.head:
+            which, short, state = (
+                f"head {self.head} of {n}",
+                f"head {self.head}",
+                self.state(self.head),
+            )
+        else:
+            off = sum(bool(self.state(head)) for head in range(1, n + 1))
+            which, short = f"mean of {n} head{'s' * (n > 1)}", "mean"
+            state = f"{'all' if off == n else off} not used" if off else ""
+        which, short = (", ".join(filter(None, (each, state))) for each in (which, short))
+        return [f"Attention of {name}, {which}", f"{name}, {which}", f"{name}, {short}"]
 
 
 class Grid(NamedTuple):

@@ -176,7 +176,7 @@ class LayersPanel(Widget, can_focus=True):
         """Draw, and tell the screen where the chosen head looks."""
         found, self._drawn = self._found, None
         weights = found.attention.weights(found.head)
-        self.post_message(self.Looking(found.title, weights))
+        self.post_message(self.Looking(found.titles[0], weights))
         self.refresh()
 
     def render_lines(self, crop: Region) -> list[Strip]:

@@ -19,6 +19,8 @@ RESTORE = "screen.whole_network"
 """The action that ends the changes inside the network."""
 _BEFORE_DEVICE = 4
 """Facts that come before where the model runs: these are said in full if they have room."""
+_BEFORE_UNDO = 3
+"""Facts that are more important than how to undo a change."""
 _SHORTEST = 8
 """Cells that a model's name keeps next to the address of its server."""
 
@@ -40,19 +42,27 @@ class Status(Widget):
     """Number of tokens of the text."""
     inside: reactive[str] = reactive("")
     """What is changed inside the network, in a few words."""
+    undo: reactive[str] = reactive("")
+    """How to undo that, if it is possible now; said if the most important facts have room too."""
 
     def render(self) -> Text:
         """The facts that fit, in one line; the least important ones go first."""
         text = Text(no_wrap=True, overflow="ellipsis").append(" gpt-tui ", "bold reverse")
         if self.model is None:
             return text.append(f"  {one_line(self.waiting)}", "italic")
+        room = self.size.width - cell_len(text.plain) - 3
+        facts = list(self._facts(self.model, says_drawn=False))
         if self.inside:  # nobody may take its text for that of the whole network
             restore = Style(bold=True, reverse=True) + Style.from_meta({"@click": RESTORE})
-            text.append(" ").append(f" {self.inside} ", restore)
-        room = self.size.width - cell_len(text.plain) - 3
-        facts = list(self._facts(self.model, says_drawn=True))
-        if cell_len(SEPARATOR.join(facts[:_BEFORE_DEVICE])) > room:
-            facts = list(self._facts(self.model, says_drawn=False))
+            room -= cell_len(self.inside) + 3
+            undo = SEPARATOR + self.undo if self.undo else ""
+            if cell_len(SEPARATOR.join(facts[:_BEFORE_UNDO]) + undo) > room:
+                undo = ""
+            room -= cell_len(undo)
+            text.append(" ").append(f" {self.inside}{undo} ", restore)
+        all_said = list(self._facts(self.model, says_drawn=True))
+        if cell_len(SEPARATOR.join(all_said[:_BEFORE_DEVICE])) <= room:
+            facts = all_said
         kept = 2 if self.model.capabilities.server else 1  # a server is never hidden
         while len(facts) > kept and cell_len(SEPARATOR.join(facts)) > room:
             facts.pop()

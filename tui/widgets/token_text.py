@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.cache import LRUCache
@@ -19,7 +20,7 @@ from textual.timer import Timer
 
 from gpt.sanitize import one_line
 from tui.document import Node
-from tui.heat import SCALES, Scale
+from tui.heat import PLAIN_TITLE, SCALES, Scale
 from tui.palette import Palette
 from tui.widgets import token_row
 from tui.wrap import Rows
@@ -28,6 +29,8 @@ NEXT_COLOURS = ContentStyle.from_meta({"@click": "colours"})
 """A click on the legend acts like the key that changes the colouring."""
 FRAME = 0.04
 """Seconds between two frames of a growing text: a new row moves all others."""
+_BORDER = 6
+"""Cells of the upper border that are no title."""
 _NARROWEST = 2
 """Cells of a row at least: the widest letter has two."""
 STRIPS = 2000
@@ -210,8 +213,13 @@ class TokenText(ScrollView):
         names = [self.caption]
         if not self.caption or self._scale is not SCALES[0]:
             names.append(self._scale.title)
-        names += [self.branch, "tokens as boxes" if self.boxes else ""]
-        self.border_title = Content(one_line(" · ".join(filter(None, names))))
+        others = [*filter(None, (self.branch, "tokens as boxes" * self.boxes))]
+        title = one_line(" · ".join([*filter(None, names), *others]))
+        is_usual = not self.caption and self._scale in SCALES
+        if is_usual and others and cell_len(title) > self.outer_size.width - _BORDER:
+            # The legend tells the colours, too; nothing else tells which branch and network it is.
+            title = one_line(" · ".join([PLAIN_TITLE, *others]))
+        self.border_title = Content(title)
 
     def _write_legend(self) -> None:
         legend = self._palette.legend(self._scale, self.outer_size.width - 4, boxes=self.boxes)
@@ -234,6 +242,7 @@ class TokenText(ScrollView):
         """Wrap the text again if the width has changed; keep the end in view."""
         if self._rows.width != max(_NARROWEST, self.scrollable_size.width):
             self._wrap()
+            self._write_title()
             self._write_legend()
         else:
             self._fit()
@@ -261,9 +270,13 @@ class TokenText(ScrollView):
             is_selected = index in selected
             is_visible = is_selected or self.boxes
             style = palette.selected if is_selected else self._style(index)
-            if is_fork and is_fork(index) and rows.letter_row(index) == row:
-                letter = style + token_row.FORK if is_selected else palette.fork
-                yield from token_row.forked(text, style, letter, is_visible=is_visible)
+            is_seam = token_row.is_seam(self._tokens, index)
+            forks = is_fork is not None and is_fork(index)
+            if (forks or is_seam) and rows.letter_row(index) == row:
+                letter = style + token_row.FORK
+                if not is_selected:
+                    letter = palette.first_letter(is_fork=forks, is_seam=is_seam)
+                yield from token_row.begun(text, style, letter, is_visible=is_visible)
             else:
                 yield token_row.painted(text, style, is_visible=is_visible)
 
