@@ -144,6 +144,8 @@ def _check_steer(each: Steer, config: ModelConfig, n_tokens: int) -> None:
             f"the strength of a direction is {each.strength:g}; it must be a number from "
             f"{-STRONGEST:g} to {STRONGEST:g}"
         )
+    if sorted(each.towards) == sorted(each.away):
+        raise UserError("towards and away have the same texts, so there is no direction")
     for name, texts in (("towards", each.towards), ("away", each.away)):
         if not 1 <= len(texts) <= MOST or not all(1 <= len(t) <= _LONGEST_TEXT for t in texts):
             raise UserError(

@@ -26,6 +26,8 @@ def read(path: Path) -> str:
         mode = path.stat().st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise UserError(f"{path} is a device and not a text file")
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{path} is a directory; name a text file in it")
         with path.open("rb") as file:
             return decode(file.read(LIMIT + 1), str(path))
     except (OSError, ValueError) as error:

@@ -64,6 +64,8 @@ def run(args: argparse.Namespace, load: Callable[[], LanguageModel]) -> None:
     model = load()
     sampling, top = sampling_for(model), args.top if args.json else 0
     ids: list[int] = []
+    if about := model.about_chat:
+        print(about, file=sys.stderr)
     is_conversation = sys.stdin.isatty() and sys.stdout.isatty() and not args.json
     if not is_conversation:
         text_file.say_if_typed("a message a line")

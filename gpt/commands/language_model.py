@@ -62,5 +62,9 @@ class LanguageModel(Protocol):
     def changed(self, interventions: Sequence[Intervention]) -> LanguageModel:
         """The same model that draws with these changes inside its network."""
 
+    @property
+    def about_chat(self) -> str:
+        """How turns are marked if the model was not trained on a chat's; empty: it was."""
+
     def turn(self, ids: list[int], text: str, system: str) -> tuple[list[int], Sequence[str]]:
         """A conversation with a person's turn after it, and the strings that end the answer."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from gpt.chat import turn
+from gpt.chat import MODEL, PERSON, turn
 from gpt.chat_template import ChatTemplate, read_template
 from gpt.commands.language_model import Drawing
 from gpt.fast.branches import Branch, branches
@@ -108,6 +108,17 @@ class LocalModel:
         other = copy.copy(self)
         other._interventions = tuple(interventions)
         return other
+
+    @property
+    def about_chat(self) -> str:
+        """How turns are marked if the model was not trained on a chat's; empty: it was."""
+        if self._template is not None:
+            return ""
+        if self._loaded.checkpoint.manifest.origin.get("ends_turns"):
+            how = "each turn ends with its end-of-text token"
+        else:
+            how = f"it continues a dialogue of {PERSON} and {MODEL}"
+        return f"this model has no chat template: {how}"
 
     def turn(self, ids: list[int], text: str, system: str) -> tuple[list[int], Sequence[str]]:
         """A conversation with a person's turn after it, and the strings that end the answer."""

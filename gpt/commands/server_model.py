@@ -71,6 +71,11 @@ class ServerModel:
             "and --towards, or use a model of this machine"
         )
 
+    @property
+    def about_chat(self) -> str:
+        """Empty: a server that can chat has a template."""
+        return ""
+
     def turn(self, ids: list[int], text: str, system: str) -> tuple[list[int], Sequence[str]]:
         """A conversation with a person's turn after it, and the strings that end the answer."""
         return self._session.turn(ids, text, system).ids, ()

@@ -91,6 +91,8 @@ def test_a_model_without_a_template_is_shown_a_dialogue() -> None:
     assert b"not ':' (U+003A), 'A' (U+0041)" in done.stderr
     done = chat("shakespeare", "-n", "3", stdin=b"Good morrow\nAnd you?")
     assert done.returncode == 0, done.stderr
+    note = b"this model has no chat template: it continues a dialogue of User: and Assistant:\n"
+    assert done.stderr == note
     assert len(done.stdout.decode().rstrip("\n")) >= 6
 
 

@@ -104,6 +104,7 @@ def test_what_is_no_intervention_is_refused(value: Any) -> None:
         Steer(layer=1, towards=("a",), away=("",)),
         Steer(layer=1, towards=("a",), away=("b" * 10_001,)),
         Steer(layer=1, towards=("a",), away=("b",), strength=float("nan")),
+        Steer(layer=1, towards=("a", "b"), away=("b", "a")),
     ],
 )
 def test_what_a_model_does_not_have_is_refused(each: Intervention) -> None:

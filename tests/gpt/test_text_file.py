@@ -78,7 +78,9 @@ def test_any_bytes_are_a_text_without_returns_or_one_sentence(contents: bytes) -
 
 def test_a_path_that_is_not_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    for name in ("missing", "loop", "", "x" * 300, "a\0b"):
+    with pytest.raises(UserError, match="is a directory; name a text file in it"):
+        text_file.read(tmp_path)
+    for name in ("missing", "loop", "x" * 300, "a\0b"):
         with pytest.raises(UserError, match="cannot read"):
             text_file.read(tmp_path / name)
     with pytest.raises(UserError, match="is a device"):
