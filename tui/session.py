@@ -109,6 +109,12 @@ class Session:
             return bool(self.document.path) and not self.document.path[-1].is_prompt
         return self.document.surprisal()[2]
 
+    @property
+    def n_networks(self) -> int:
+        """How many networks, by what is changed inside, the tokens of `perplexity` come from; 1
+        during a run."""
+        return 1 if self.is_busy else self.document.n_networks
+
     # The model.
 
     def load(self) -> AsyncIterator[News]:

@@ -97,8 +97,9 @@ def test_the_title_says_which_branch() -> None:
     assert title(document).endswith("1 part off · token 6: 1 part at its mean")
     document.append(tokens(8), is_prompt=False, changes=muted + averaged)
     assert title(document).endswith(" · 5 tokens: 3 changed networks")
+    assert document.n_networks == 4  # with the whole one
     document.cut(1)
-    assert "off" not in title(document)
+    assert "off" not in title(document) and document.n_networks == 1
 
 
 def test_a_branch_of_blanks_shows_them() -> None:

@@ -346,6 +346,7 @@ async def test_the_model_writes_with_it_until_a_key_in_the_text_ends_it() -> Non
         await pilot.press("r")
         await until_written(pilot, main)
         assert not backend.requests[-1].changes
+        assert "perplexity 2.69 (2 networks)" in drawn(app)
 
 
 @pytest.mark.parametrize(("width", "says_how"), [(76, False), (84, True)])

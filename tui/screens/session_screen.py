@@ -235,6 +235,7 @@ class SessionScreen(Sized, Screen[None]):
         status.model, status.waiting = session.loaded, session.waiting
         status.speed, status.first = session.figures.speed, session.figures.first
         status.perplexity, status.is_of_drawn = session.perplexity, session.is_of_drawn
+        status.networks = session.n_networks
         status.used = len(session.document.path)
         status.inside = said(session.document.changes)
         can_undo = not self.prompt.has_focus and not self.refusal("whole_network", ())

@@ -38,6 +38,8 @@ class Status(Widget):
     perplexity: reactive[float | None] = reactive(None)
     is_of_drawn: reactive[bool] = reactive(True)
     """Whether the perplexity is that of the tokens that the model has drawn, and not of all."""
+    networks: reactive[int] = reactive(1)
+    """How many networks these tokens come from: of several, the perplexity is a mixture."""
     used: reactive[int] = reactive(0)
     """Number of tokens of the text."""
     inside: reactive[str] = reactive("")
@@ -87,7 +89,10 @@ class Status(Widget):
             yield f"context {self.used}/{model.block_size}"
         if self.perplexity is not None:
             digits = 0 if self.perplexity >= 1000 else 2
-            whose = " (all)" if not self.is_of_drawn else " (drawn)" * says_drawn
+            if self.networks > 1:
+                whose = f" ({self.networks} networks)"
+            else:
+                whose = " (all)" if not self.is_of_drawn else " (drawn)" * says_drawn
             yield f"perplexity {self.perplexity:,.{digits}f}{whose}"
         if self.speed is not None:
             yield f"{self.speed:,.{0 if self.speed >= 100 else 1}f} tokens/s"
