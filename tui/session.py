@@ -20,8 +20,6 @@ from tui.backend import (
     Connection,
     Done,
     EngineDiedError,
-    Event,
-    Loaded,
     Status,
     Steps,
 )
@@ -30,6 +28,7 @@ from tui.document import Document, Node
 from tui.figures import Figures, Tally
 from tui.garbage import Settler
 from tui.measure import perplexity
+from tui.model_in_use import ModelInUse
 from tui.news import Change, News, Problem, PromptReturned, State
 from tui.node import to_fork
 from tui.runs import (
@@ -44,7 +43,6 @@ from tui.runs import (
     writing,
 )
 from tui.saved_text import Entry
-from tui.servers import Servers, with_model
 from tui.special_tokens import segments
 from tui.store import Place
 
@@ -54,7 +52,7 @@ KEEP_EVERY = 10.0
 """Seconds between two saves during a run; more if saving takes long."""
 
 
-class Session:
+class Session(ModelInUse):
     """A document, the file it is saved in, a backend, and the run that writes into the document."""
 
     def __init__(
@@ -65,30 +63,17 @@ class Session:
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """connection: a backend that loads the model already; connect starts another one."""
-        self.model = model
-        """Name or directory of the model."""
-        self.models = [model]
-        """All models that this program was asked for, in their order."""
-        self.backend, self._answers = connection
-        self.loaded: Loaded | None = None
-        """None until the model is ready."""
-        self.waiting = ""
-        """What the model is doing until then."""
+        super().__init__(connect, connection, model)
         self.document = Document()
-        self.is_busy = False
-        """A run, a reading or a comparison is in progress, or waits for the model."""
         self.figures = Figures()
         self.growing: dict[int, Node] = {}
         """The last token of each branch that a run lets grow."""
         self.is_branching = False
         """A run writes several branches."""
-        self.servers = Servers()
-        """Servers that a model's name may mean."""
         self.searched = ""
         """Words of the latest search."""
         self.report: Callable[[News], object] = lambda news: None
         """Called with what happens outside a run: a text that could not be saved."""
-        self._connect = connect
         self._clock = clock
         self._settler = Settler(clock)
         self._autosave = Autosave(lambda problem: self.report(problem))
@@ -115,56 +100,12 @@ class Session:
         during a run."""
         return 1 if self.is_busy else self.document.n_networks
 
-    # The model.
-
-    def load(self) -> AsyncIterator[News]:
-        """Follow the request for a model that is the latest one now."""
-        return self._load(self._answers)
-
-    async def _load(self, answers: AsyncIterator[Event]) -> AsyncIterator[News]:
-        try:
-            async for event in answers:
-                if isinstance(event, Status):
-                    self.waiting = event.message
-                    yield Change.WAITING
-                    if self.is_busy:
-                        yield State(f"Waiting for the model: {event.message}")
-                elif isinstance(event, Loaded):
-                    self.loaded = event
-                    self.model = with_model(self.model, event.name)
-                    yield Change.LOADED
-                    if self.is_busy:
-                        yield State("Reading the text; Esc stops")
-                    if event.notice:
-                        yield Problem(event.notice)
-        except BackendError as error:
-            self.waiting = f"no model: {error}"
-            yield Change.WAITING
-            again = "Ctrl+R tries again" if "@" in self.model else ""
-            yield Problem(advised(str(error), again))
-
     def switch(self, model: str, *, probe: bool = False) -> None:
-        """Request another model; follow it with `load`.
-
-        probe: measure again what the model's server can answer. Raises BackendError or UserError
-        if the model's name means no server that may be asked; then nothing has changed.
-        """
-        if self.backend.can_load(model):
-            self._answers = self.backend.load(model, probe=probe)
-        else:  # each server has a process of its own
-            connection = self._connect(model)
-            self.backend.close()
-            self.backend, self._answers = connection
-        self.model, self.loaded, self.waiting = model, None, ""
-        if model not in self.models:
-            self.models.append(model)
+        """As ModelInUse; the speed was the other model's."""
+        super().switch(model, probe=probe)
         self.figures.speed = None
 
-    def restart(self) -> None:
-        """Start a new backend with the same model; follow it with `load`. The text stays."""
-        self.backend.close()  # open requests fail
-        self.loaded, self.waiting = None, ""
-        self.backend, self._answers = self._connect(self.model)
+    # The text.
 
     def close(self) -> None:
         """End the backend and save the text."""
@@ -176,8 +117,6 @@ class Session:
             self.place.save(self.model, nodes, path, *facts)
         finally:
             self.place.release()
-
-    # The text.
 
     def begin(self, document: Document | None = None, place: Place | None = None) -> None:
         """Replace the current text by another one; the current one stays on the disk."""
