@@ -20,7 +20,7 @@ from tui.inside.numbers import flowing
 from tui.inside.place import Place, Question, question
 from tui.inside.view import InsideView, Looks, Row
 from tui.inside.wishes import WriteWith
-from tui.labels import fit, percent, visible
+from tui.labels import fit, fit_one, percent, visible
 
 _BITS = math.log(2)
 """Nats of a bit."""
@@ -95,7 +95,7 @@ class ChangingView(InsideView):
                 for line in flowing(_numbers(found, place), looks.width, 2)
             ]
         if looks.height >= 8:
-            rows.append([Segment(fit(_writer(place), looks.width), looks.faint)])
+            rows.append([Segment(fit_one(_writer(place), looks.width), looks.faint)])
         return rows
 
     def prediction(self, place: Place, looks: Looks, room: int) -> list[Row]:
@@ -158,9 +158,10 @@ def _numbers(found: Effect, place: Place) -> list[str]:
     return [*facts, f'"{place.name(place.index)}": P {p}, KL {here / _BITS:.4f} bits']
 
 
-def _writer(place: Place) -> str:
-    """Whether the model continues the text with what is changed here."""
+def _writer(place: Place) -> tuple[str, str]:
+    """Whether the model continues the text with what is changed here, in two ways."""
     now = said(place.acting) or "the whole network"
     if place.acting == place.changes:
-        return f"The model writes with this: {now}."
-    return f"The model writes with {now}; w changes it to this."
+        return f"The model writes with this: {now}.", f"It writes with this: {now}."
+    now = f"{now}; w changes it to this."
+    return f"The model writes with {now}", f"It writes with {now}"

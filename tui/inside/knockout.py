@@ -14,7 +14,7 @@ from gpt.interventions import Edge, Intervention, Knockout, Part
 from tui.inside.effects import ChangingView, prediction_question
 from tui.inside.place import Place, Question
 from tui.inside.view import Looks, Row, Sheet
-from tui.labels import fit
+from tui.labels import fit_one
 
 _NAME = 4
 """Cells of a layer's number."""
@@ -67,7 +67,7 @@ class KnockoutView(ChangingView):
     """Space turns a part off, to its mean, and on again; e cuts attention between two tokens."""
 
     NAME = "Mute"
-    TITLE = "Mute parts, or replace them by their mean (knock-out)"
+    TITLE = "Mute parts: off, or replaced by their mean (knock-out)"
     HELP = "Space switch · ↑↓ h H part · e cut an edge · w write with it · x undo all"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "switch", "switch", id="look.switch"),
@@ -141,8 +141,9 @@ class KnockoutView(ChangingView):
         columns = Columns(place, self._part, looks.width)
         body = [self._switches(columns, place, layer, looks) for layer in columns.layers]
         foot = self.about(place, looks)
-        if (said := self._edge_said(place)) and looks.height >= 6:
-            foot = [[Segment(fit(said, looks.width), looks.faint)], *foot]
+        if looks.height >= 6:
+            said = fit_one(self._edge_said(place), looks.width)
+            foot = [[Segment(said, looks.faint)], *foot]
         room = max(1, looks.height - len(foot) - 1)
         if room < min(3, len(body)):
             foot = foot[: max(0, looks.height - 4)]
@@ -166,19 +167,26 @@ class KnockoutView(ChangingView):
             row += [Segment(sign, style), Segment(" ", looks.plain)]
         return row
 
-    def _edge_said(self, place: Place) -> str:
-        """What e does."""
+    def _edge_said(self, place: Place) -> tuple[str, str]:
+        """What e does, in two ways, the second one for a narrow window."""
         part, layer, head = self.switch(place, self._part)
         where = "in all layers" if part == "layer" else f"in layer {layer}"
         where += f" head {head}" if head else ""
         if self._source is None:
             name = place.name(place.index)
-            return f'● on  ○ muted  ◐ mean  e hides "{name}" from later tokens, {where}'
+            signs = f'● on  ○ muted  ◐ mean  e hides "{name}" from later'
+            return f"{signs} tokens, {where}", f"{signs} ones"
         name = place.name(self._source)
         if self._source == place.index:
-            return f'"{name}" is hidden from: every later token (e), or go to one and press e'
-        said = f'"{name}" at {self._source} is hidden from'
-        return f'{said} "{place.name(place.index)}" {where}: e'
+            return (
+                f'"{name}" is hidden from: every later token (e), or go to one and press e',
+                f'"{name}" is hidden from all later (e), or go to one and e',
+            )
+        target = f'"{place.name(place.index)}" {where}: e'
+        return (
+            f'"{name}" at {self._source} is hidden from {target}',
+            f'"{name}" is hidden from {target}',
+        )
 
     def clicked(self, place: Place, x: int, row: int) -> None:
         """Choose the part under the mouse; a click on the chosen one turns its switch."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from textwrap import wrap
 from typing import Any, ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -26,6 +27,8 @@ from tui.palette import Palette
 
 Row = list[Segment]
 FIRST = "First token: no layer has seen anything before it. → selects the next one."
+_BORDER = 6
+"""Cells of the upper border that are no title."""
 _LEAST_ROWS = 3
 """Rows that a sheet keeps above a reason."""
 _PARTS = ("faint", "more", "less", "top", "here")
@@ -173,7 +176,10 @@ class InsideView(Widget, can_focus=True):
         n, room = len(self._sheet.body), self._room()
         shown = f"rows {self._top + 1}–{min(n, self._top + room)} of {n} · "
         rows = shown if 0 < room < n else ""
-        self.border_title = Content(one_line(rows + self._whole_title()))
+        title = one_line(rows + self._whole_title())
+        if cell_len(title) > self.size.width - _BORDER:  # without what explains the name
+            title = title.replace(self.TITLE, self.TITLE.partition(":")[0])
+        self.border_title = Content(title)
 
     @property
     def title(self) -> str:
@@ -206,8 +212,9 @@ class InsideView(Widget, can_focus=True):
         self.border_subtitle = Content(one_line(said) or fit_hints(self.HELP, self.size.width - 6))
 
     def on_resize(self) -> None:
-        """Name as many keys as fit now."""
+        """Say as much as fits now."""
         self.tell(self._said)
+        self._say_title()
 
     def on_mount(self) -> None:
         """Take the colours from the theme, now and whenever it changes."""
