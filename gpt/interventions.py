@@ -79,6 +79,8 @@ KINDS: dict[str, type[Knockout] | type[Edge] | type[Steer]] = {
     "steer": Steer,
 }
 _KIND_OF = {kind: name for name, kind in KINDS.items()}
+_STATES = {"zero": "muted", "mean": "replaced by its mean"}
+"""What replaces a part → what that is called."""
 
 
 def to_dicts(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
@@ -163,9 +165,6 @@ _CHECKS: dict[type, Callable[[Any, ModelConfig, int], None]] = {
 def _require(name: str, value: int | None, lowest: int, highest: int) -> None:
     if value is not None and not lowest <= value <= highest:
         raise UserError(f"there is no {name} {value}; this model has {lowest} to {highest}")
-
-
-_STATES = {"zero": "muted", "mean": "replaced by its mean"}
 
 
 def describe(each: Intervention) -> str:

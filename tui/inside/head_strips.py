@@ -57,7 +57,7 @@ SOURCE = (
     "text itself."
 )
 _OFF = "○"
-"""Behind the number of a head whose output the network does not use."""
+"""After the number of a head whose output the network does not use."""
 STRONGEST = 5
 """Weights of the chosen head that are listed."""
 NAME = 4
