@@ -14,10 +14,13 @@ from typing import Any, Literal
 from gpt.config import ModelConfig
 from gpt.errors import UserError
 from gpt.record import Record
+from gpt.sanitize import one_line
 
 Part = Literal["head", "attention", "mlp", "layer"]
 MOST = 256
 """Most interventions at once, and most texts of a direction."""
+_SHOWN = 12
+"""Most characters of a text that are shown."""
 _LONGEST_TEXT = 10_000
 """Most characters in a text of a direction."""
 STRONGEST = 1e6
@@ -171,13 +174,24 @@ def describe(each: Intervention) -> str:
     """A short name for a person, such as "layer 3 head 2 muted"."""
     layer = "all layers" if each.layer is None else f"layer {each.layer}"
     if isinstance(each, Steer):
-        return f"{layer} steered by {each.strength:g}"
+        towards, away = (", ".join(map(_quoted, texts)) for texts in (each.towards, each.away))
+        return f"{layer} steered by {each.strength:g} from {away} to {towards}"
     head = "" if each.head is None else f" head {each.head}"
     if isinstance(each, Edge):
         target = "every later token" if each.target is None else f"token {each.target}"
         return f"{target} does not see token {each.source} ({layer}{head})"
-    part = "" if each.part in ("head", "layer") else f" {each.part}"
-    return f"{layer}{head}{part} {_STATES[each.by]}"
+    return f"{name_of(each)} {_STATES[each.by]}"
+
+
+def name_of(each: Knockout) -> str:
+    """The part that is knocked out, such as "layer 3 head 2" or "layer 3 MLP"."""
+    which = {"head": f" head {each.head}", "layer": "", "attention": " attention", "mlp": " MLP"}
+    return f"layer {each.layer}{which[each.part]}"
+
+
+def _quoted(text: str) -> str:
+    shown = one_line(text)
+    return f'"{shown if len(shown) <= _SHOWN else shown[: _SHOWN - 1] + "…"}"'
 
 
 def head_state(changes: Sequence[Intervention], layer: int, head: int) -> str:

@@ -203,17 +203,23 @@ class GPTApp(Messages):
         return written(binding.key)
 
     async def act(self, event: events.Event) -> None:
-        """Take away old messages at a key, and join the lines of a text that is pasted into a field
-        for one line.
+        """Take away old messages at a key, and put a pasted text where it can be.
 
+        If no field has the focus, that is the prompt. In a field for one line it becomes one line;
         Textual would keep only the first.
         """
+        is_field = isinstance(event, events.Key | events.Paste) and isinstance(
+            self.focused, Input | TextArea
+        )
         if isinstance(event, events.Key) and not event.is_forwarded:
-            is_field = isinstance(self.focused, Input | TextArea)
             self.forget(is_letter=is_field and event.is_printable)
-        if isinstance(event, events.Paste) and isinstance(self.focused, Input):
-            line = " ".join(event.text.splitlines())
-            event.text = "".join(character for character in line if character.isprintable())
+        if isinstance(event, events.Paste):
+            screen = self.screen
+            if not is_field and isinstance(screen, MainScreen) and screen.prompt.display:
+                screen.set_focus(screen.prompt)
+            elif isinstance(self.focused, Input):
+                line = " ".join(event.text.splitlines())
+                event.text = "".join(character for character in line if character.isprintable())
         await super().act(event)
 
     def action_help(self, term: str = "") -> None:

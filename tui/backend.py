@@ -5,7 +5,7 @@ Every request may raise BackendError.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
@@ -226,10 +226,11 @@ class Backend(Protocol):
         chosen: int,
         sampling: Sampling,
         changes: tuple[Intervention, ...] = (),
+        also: Sequence[int] = (),
     ) -> Waterfall:
         """What changes inside the network, then the settings, do to the distribution after ids.
 
-        chosen: the token there.
+        chosen: the token there. also: other tokens that must have a row.
         """
 
     async def paths(

@@ -5,7 +5,6 @@ gpt.interventions is imported only if something is changed, so that the first fr
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +18,32 @@ _MOST_RANGES = 2
 
 
 def said(changes: tuple[Intervention, ...]) -> str:
-    """A few words, such as "2 parts off, 1 edge cut, steered"; empty for the network as it is."""
+    """A few words, such as "layer 3 head 2 off, 2 edges cut"; empty for the network as it is."""
     if not changes:
         return ""
-    from gpt.interventions import Edge, Knockout, Steer
+    from gpt.interventions import Edge, Knockout, Steer, name_of
 
-    by = Counter(each.by for each in changes if isinstance(each, Knockout))
-    edges, steers = (sum(isinstance(each, kind) for each in changes) for kind in (Edge, Steer))
-    words = {
-        f"{_n(by['zero'], 'part')} off": by["zero"],
-        f"{_n(by['mean'], 'part')} at {'its' if by['mean'] == 1 else 'their'} mean": by["mean"],
-        f"{_n(edges, 'edge')} cut": edges,
-        "steered": steers,
-    }
-    return ", ".join(each for each, count in words.items() if count)
+    muted, averaged = (
+        [each for each in changes if isinstance(each, Knockout) and each.by == by]
+        for by in ("zero", "mean")
+    )
+    edges = sum(isinstance(each, Edge) for each in changes)
+    steers = [each for each in changes if isinstance(each, Steer)]
+    words = []
+    if muted:
+        words.append(f"{_parts(list(map(name_of, muted)))} off")
+    if averaged:
+        words.append(f"{_parts(list(map(name_of, averaged)))} at the mean")
+    if edges:
+        words.append(f"{edges} edge{'s' * (edges > 1)} cut")
+    if steers:
+        by = f" by {steers[0].strength:g}" if len(steers) == 1 else ""
+        words.append(f"steered{by}")
+    return ", ".join(words)
 
 
-def _n(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count > 1)}"
+def _parts(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} parts"
 
 
 def described(changes: tuple[Intervention, ...], most: int = _MOST) -> str:
@@ -55,7 +62,7 @@ def network(changes: tuple[Intervention, ...]) -> str:
 
 
 def of_network(shown: tuple[Intervention, ...], acting: tuple[Intervention, ...]) -> str:
-    """Of which network numbers are: "of the network with 1 part off"; empty if it is clear.
+    """Of which network numbers are: "of the network with layer 3 off"; empty if it is clear.
 
     shown: what is changed in that network. acting: what is changed in the one that writes.
     """

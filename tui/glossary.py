@@ -283,7 +283,8 @@ TERMS = (
         "Turns a part of the network off, or puts its mean over the text in its place, to see what "
         "the part did. An edge that is cut hides one token from another. Look inside (L), tab 7. "
         "In the text a green first letter shows where another network begins to write.",
-        "ablation mute zero mean head layer mlp edge intervention switch lesion",
+        "ablation mute zero mean head layer mlp edge intervention switch lesion changed network "
+        "green letter seam",
         "Geva and others 2023, arXiv:2304.14767"),
     Term("activation patching",
         "Puts the residual stream of another text into this one, at one layer and one token. Where "

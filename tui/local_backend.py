@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from gpt.errors import UserError
@@ -154,9 +154,10 @@ class LocalBackend:
         chosen: int,
         sampling: Sampling,
         changes: tuple[Intervention, ...] = (),
+        also: Sequence[int] = (),
     ) -> Waterfall:
         """What changes inside, then the settings, do to the distribution after ids."""
-        request = {"ids": ids, "chosen": chosen, "sampling": sampling.to_dict()}
+        request = {"ids": ids, "chosen": chosen, "sampling": sampling.to_dict(), "also": [*also]}
         return await self._answer("waterfall", Waterfall, **request, **as_fields(changes))
 
     async def paths(

@@ -115,6 +115,11 @@ def places_of(nodes: Iterable[Node]) -> dict[tuple[Intervention, ...], list[int]
     return found
 
 
+def is_seam(nodes: Sequence[Node], index: int) -> bool:
+    """Whether another network than that of the token before read or drew this token."""
+    return nodes[index].changes != (nodes[index - 1].changes if index else ())
+
+
 def walk(roots: Iterable[Node]) -> Iterator[Node]:
     """These nodes and all after them, each one before its children."""
     waiting = list(roots)[::-1]

@@ -14,7 +14,7 @@ from tui.special_tokens import Segments, without_marks
 
 READY = State("Enter sends")
 SLIDE = 'Sampling: tick "Slide context when full"'
-CONTEXT_FULL = State("Context full. Enter goes on without the oldest tokens")
+CONTEXT_FULL = State("Context full. Enter lets the oldest tokens go")
 """Holds as long as the text fills the context and the tick is off; Enter then ticks it."""
 FINISHED = {
     "length": "Done: {n} tokens",

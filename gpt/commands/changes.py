@@ -63,7 +63,7 @@ def _knockout(by: str) -> Callable[[str], Knockout]:
     def read(text: str) -> Knockout:
         from gpt.interventions import Knockout
 
-        if not (found := re.fullmatch(r"(\d{1,4})(?:\.(\d{1,5}|mlp|attention))?", text)):
+        if not (found := re.fullmatch(r"(\d{1,4})(?:\.(\d{1,5}|mlp|attention))?", text.lower())):
             raise wrong(text, "a part, such as 3, 3.2, 3.mlp or 3.attention")
         layer, part = int(found[1]), found[2] or "layer"
         head = int(part) if part.isdecimal() else None

@@ -27,19 +27,21 @@ def waterfall(
     *,
     chosen: int | None = None,
     top: int = 10,
+    also: Sequence[int] = (),
     interventions: Sequence[Intervention] = (),
 ) -> Waterfall:
     """How the settings change the distribution of the token after ids, stage by stage.
 
-    chosen: the token at this position in the text, which always gets a row. If ids were read
-    before, this costs a product with the output matrix and does not run the network.
+    chosen: the token at this position in the text, which always gets a row; also: others that do.
+    If ids were read before, this costs a product with the output matrix and does not run the
+    network.
 
     interventions: what is changed inside the network; if there are any, "interventions" is the
     stage after "model", which is the network as it is.
     """
     if not ids:
         raise UserError("the first token has no context, so it has no distribution")
-    context.check_ids(ids if chosen is None else [*ids, chosen])
+    context.check_ids([*ids, *also] if chosen is None else [*ids, *also, chosen])
     position = len(ids)
     breakers = context.breakers if "dry_multiplier" in sampling.active else frozenset[int]()
     with intervened(context, interventions, ids) as changed:
@@ -53,7 +55,7 @@ def waterfall(
     drawn = draw(final, sampling.seed, position)
     wanted = first.topk(n).indices.tolist()
     wanted += [i for i in final.topk(n).indices.tolist() if final[i].isfinite()]
-    wanted += [drawn] if chosen is None else [chosen, drawn]
+    wanted += [*also, drawn] if chosen is None else [*also, chosen, drawn]
     shown = list(dict.fromkeys(wanted))
     probabilities = torch.stack([stage.logprobs for stage in stages]).exp()  # (stages, V)
     removed = torch.stack([stage.removed for stage in stages])[:, shown]  # (stages, shown)

@@ -53,6 +53,7 @@ def _waterfall(
         asked.sampling,
         chosen=asked.chosen,
         top=asked.top,
+        also=asked.also,
         interventions=asked.interventions,
     )
     return found.to_dict()

@@ -111,6 +111,7 @@ class Waterfall(ChangedRequest):
     sampling: Sampling = field(default_factory=Sampling)
     chosen: int | None = None
     top: int = 10
+    also: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

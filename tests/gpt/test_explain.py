@@ -216,6 +216,11 @@ def test_changes_inside_are_the_second_stage_of_a_waterfall() -> None:
         torch.testing.assert_close(
             torch.tensor(row.probabilities), expected[row.token_id], atol=1e-6, rtol=1e-4
         )
+    wanted = list(range(len(own)))
+    every = waterfall(context, text, sampling, top=2, also=wanted, interventions=muted)
+    assert sorted(row.token_id for row in every.rows) == wanted and not every.n_rest
+    with pytest.raises(UserError, match="there is no token 10000"):
+        waterfall(context, text, sampling, also=[10_000])
     assert found.drawn == alone.drawn
     assert not torch.allclose(expected[:, 0], expected[:, 1], atol=1e-3)
     assert waterfall(context, text, sampling).stages == ("model", "temperature")

@@ -58,10 +58,10 @@ def test_interventions_survive_json_and_have_names() -> None:
     assert list(from_dicts(json.loads(json.dumps(to_dicts(ALL))))) == ALL
     assert [describe(each) for each in ALL] == [
         "layer 1 head 2 muted",
-        "layer 2 mlp replaced by its mean",
+        "layer 2 MLP replaced by its mean",
         "every later token does not see token 1 (all layers)",
         "token 4 does not see token 1 (layer 2 head 1)",
-        "layer 1 steered by 1.5",
+        'layer 1 steered by 1.5 from "not" to "to be", "or"',
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -86,6 +86,8 @@ class FakeBackend:
         self.asked: list[tuple[list[int], int, Sampling]] = []
         self.asked_changes: list[tuple[Intervention, ...]] = []
         """What was changed inside the network for each of these."""
+        self.asked_also: list[int] = []
+        """The tokens that the latest of them wants as well."""
         self.asked_layers: list[tuple[Intervention, ...]] = []
         """What was changed inside the network for each request for its layers."""
         self.asked_changed: dict[str, tuple[Intervention, ...]] = {}
@@ -225,7 +227,9 @@ class FakeBackend:
         chosen: int,
         sampling: Sampling,
         changes: tuple[Intervention, ...] = (),
+        also: Sequence[int] = (),
     ) -> Waterfall:
+        self.asked_also = [*also]
         self.asked.append((ids, chosen, sampling))
         self.asked_changes.append(changes)
         if self.error:

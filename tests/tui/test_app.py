@@ -381,6 +381,16 @@ async def test_the_end_stays_in_view_while_the_prompt_grows() -> None:
         assert view.is_vertical_scroll_end
 
 
+async def test_a_long_prompt_leaves_rows_to_the_text_in_a_small_window() -> None:
+    app = app_with(FakeBackend("line\n" * 9), length=45)
+    async with running(app, size=(60, 20)) as pilot:
+        screen = await write(pilot, app, "a")
+        screen.prompt.text = "a\nb\nc\nd\ne\nf\ng"
+        while screen.prompt.size.height != 3:
+            await pilot.pause()
+        assert screen.view.size.height >= 2
+
+
 @pytest.mark.parametrize("focus", [Prompt, Dial])
 async def test_page_keys_scroll_the_text_without_a_way_to_it(focus: type[Prompt | Dial]) -> None:
     app = app_with(FakeBackend("line\n" * 60), length=300)

@@ -95,7 +95,7 @@ async def test_a_branch_says_what_was_changed_inside_the_network() -> None:
         screen.query_one(TokenView).focus()
         await pilot.press("t")
         await pilot.pause()
-        assert lines(app)[3].endswith(" 1 part off · 3 · 1.01 bits")
+        assert lines(app)[3].endswith(" layer 2 MLP off · 3 · 1.01 bits")
         await pilot.press("escape")
         screen.document.changes = (off, Knockout(part="mlp", layer=3), Edge(source=0))
         await pilot.press("ctrl+g")
@@ -107,7 +107,7 @@ async def test_a_branch_says_what_was_changed_inside_the_network() -> None:
         assert shown[0].endswith(" 3 · 1.00 bits") and "off" not in shown[1]
         assert shown[3].endswith("  changed inside")  # there is no room for all of it
         said = " ".join(str(screen.query_one(Branches).preview.render()).split())
-        assert "6 tokens, 1.01 bits each on average; 3 with layer 2 mlp muted; 3 with " in said
+        assert "6 tokens, 1.01 bits each on average; 3 with layer 2 MLP muted; 3 with " in said
 
 
 async def test_a_star_a_name_and_a_note_are_kept_on_the_disk() -> None:
@@ -116,7 +116,7 @@ async def test_a_star_a_name_and_a_note_are_kept_on_the_disk() -> None:
         await pilot.pause()
         remark = screen.document.remark
         assert (remark.is_starred, remark.name, remark.note) == (True, "my [b]", "so so")
-        assert lines(app)[2].startswith("└ ★ my [b]: ??")
+        assert lines(app)[2].startswith("└ ★ my [b]: [b]??")
         assert screen.query_one(BranchRows).has_focus
         assert "so so" in str(screen.query_one("#preview").render())
         await pilot.press("n", *"xyz", "escape")
@@ -186,8 +186,17 @@ async def test_branches_say_what_was_changed_where_they_come_from() -> None:
         await pilot.press("up", "d")
         await pilot.pause()
         titles = [str(view.border_title) for view in app.screen.query(TokenView)]
-        assert titles[0].startswith("Branch 2, on the screen, 1 part off")
+        last = len(screen.document.path) - 1
+        assert titles[0].startswith(f"Branch 2, on the screen, layer 1 MLP off in token {last}")
         assert "off" not in titles[1]
+        assert "from 2 networks" in str(app.screen.query_one(Static).render())
+        await pilot.press("escape")
+        begin = len("[b]")
+        screen.document.path[begin].changes = (Knockout(part="mlp", layer=1),)
+        await pilot.press("d")
+        await pilot.pause()
+        said = str(app.screen.query_one(Static).render())
+        assert "inside: layer 1 MLP muted → whole network" in said
 
 
 async def test_the_mouse_does_the_same() -> None:
@@ -254,7 +263,7 @@ def test_a_row_never_is_wider_than_its_panel() -> None:
             for width in (1, 5, 9, 20, 44, 100):
                 drawn = view._segments(each, width, is_here=False, base=Style())
                 assert sum(cell_len(part.text) for part in drawn) == width
-                is_said = any("1 part off" in part.text for part in drawn)
+                is_said = any("layer 2 MLP off" in part.text for part in drawn)
                 assert is_said == (bool(each.inside) and width >= 44)
 
 

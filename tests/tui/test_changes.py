@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -34,10 +36,13 @@ ALL: tuple[Intervention, ...] = (HEAD, MEAN, EDGE, STEER)
 
 def test_a_few_words_say_what_is_changed() -> None:
     assert said(()) == described(()) == ""
-    assert said(ALL) == "1 part off, 1 part at its mean, 1 edge cut, steered"
-    assert said((MEAN, replace(MEAN, layer=2))) == "2 parts at their mean"
-    assert said((HEAD,)) == "1 part off"
-    assert described((HEAD, STEER)) == "layer 2 head 1 muted, layer 3 steered by 1.5"
+    assert said(ALL) == "layer 2 head 1 off, layer 1 MLP at the mean, 1 edge cut, steered by 1.5"
+    assert said((MEAN, replace(MEAN, layer=2))) == "2 parts at the mean"
+    assert said((HEAD,)) == "layer 2 head 1 off"
+    assert (
+        described((HEAD, STEER))
+        == 'layer 2 head 1 muted, layer 3 steered by 1.5 from "hate", "anger" to "love"'
+    )
     assert described((HEAD,) * 6).endswith("layer 2 head 1 muted and 2 more")
     assert network(()) == "whole network"
 
@@ -170,13 +175,16 @@ def test_an_export_says_what_was_changed() -> None:
     document = changed_document()
     export = Export(shown(document), "fake", datetime(2026, 1, 2))
     words = (
-        "layer 2 head 1 muted, layer 3 steered by 1.5 for tokens 1, 3 of 4; "
-        "layer 1 mlp replaced by its mean for token 2 of 4"
+        'layer 2 head 1 muted, layer 3 steered by 1.5 from "hate", "anger" to "love" for tokens '
+        "1, 3; layer 1 MLP replaced by its mean for token 2 (of 4, counted from 0; they were read "
+        "or written so)"
     )
     assert f"Inside the network: {words}." in to_markdown(export)
     page = to_html(export)
-    assert f"inside the network: {words}" in page
-    assert "inside: layer 1 mlp replaced by its mean" in page  # at the token
+    assert f"inside the network: {html.escape(words)}" in page
+    assert "Probabilities are those of the network that each token came from" in page
+    assert re.findall(r'<b class="t [^"]* n" [^>]*>(\w)</b>', page) == ["b", "c", "d"]
+    assert "inside: layer 1 MLP replaced by its mean" in page  # at the token
     assert "inside the network: layer 2 head 1 muted" in to_svg(export).replace("&#160;", " ")
     trace = json.loads(to_json(export))
     assert [each.get("inside") for each in trace["tokens"]] == [None, 1, 2, 1]

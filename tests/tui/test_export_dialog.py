@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -185,6 +186,20 @@ async def test_a_name_without_an_ending_gets_that_of_the_format(
         await pilot.press("enter")
         await until_closed(pilot, app)
         assert "# A text by" in (tmp_path / "star.md").read_text()
+
+
+async def test_a_directory_gets_a_file_with_the_proposed_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "essays").mkdir()
+    async with exporting(tmp_path, monkeypatch) as (app, pilot, dialog):
+        await pilot.press("left")
+        dialog.field.value = str(tmp_path / "essays")
+        await pilot.press("enter")
+        await until_closed(pilot, app)
+    (written,) = (tmp_path / "essays").iterdir()
+    assert re.fullmatch(r"text-[0-9-]+\.md", written.name)
+    assert not (tmp_path / "essays.md").exists()
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ async def test_every_layer_has_its_guess_and_the_probability_and_rank_of_the_tok
     assert lines[1].split() == ["embedding", "x", "60.7", "%", "20.0", "%", "4"]
     assert lines[3].split()[:3] == ["layer", "2", "x"] and lines[3].endswith("60.0 %      2")
     assert lines[4].split()[0] == "▸output" and lines[4].endswith("80.0 %      1")
-    assert lines[5].split() == ["rank", "by", "layer", "4", "▅▅▅▄▄▄▃▃▃▁▁▁", "1"]
+    assert lines[5].split() == ["rank", "by", "layer:", "4", "▅▅▅▄▄▄▃▃▃▁▁▁", "1"]
 
 
 @pytest.mark.parametrize("width", range(24, 110))

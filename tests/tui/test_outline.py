@@ -88,13 +88,13 @@ def test_the_title_says_which_branch() -> None:
     assert title(document) == "branch 2 of 2 ★ mine"
     muted = (Knockout(part="mlp", layer=1),)
     document.append(tokens(3, 4), is_prompt=False, changes=muted)
-    assert title(document) == "branch 2 of 2 ★ mine · tokens 2–3: 1 part off"
+    assert title(document) == "branch 2 of 2 ★ mine · tokens 2–3: layer 1 MLP off"
     document.append(tokens(5), is_prompt=False)
     document.append(tokens(6), is_prompt=False, changes=muted)
-    assert title(document).endswith("tokens 2–3, 5: 1 part off")
+    assert title(document).endswith("tokens 2–3, 5: layer 1 MLP off")
     averaged = (Knockout(part="mlp", layer=1, by="mean"),)
     document.append(tokens(7), is_prompt=False, changes=averaged)
-    assert title(document).endswith("1 part off · token 6: 1 part at its mean")
+    assert title(document).endswith("layer 1 MLP off · token 6: layer 1 MLP at the mean")
     document.append(tokens(8), is_prompt=False, changes=muted + averaged)
     assert title(document).endswith(" · 5 tokens: 3 changed networks")
     assert document.n_networks == 4  # with the whole one

@@ -154,7 +154,7 @@ async def test_keys_that_come_together_act_one_after_the_other() -> None:
 
 async def test_undo_all_also_ends_what_the_model_writes_with() -> None:
     async with inside(MUTE, "space", "w", "H", "space") as (app, screen, pilot, _):
-        assert "1 part off · K undoes it" in drawn(app)
+        assert "layer 3 off · K undoes it" in drawn(app)
         await press(pilot, "x")
         assert not screen.place.changes and not screen.place.acting
         assert not screen._session.document.changes
@@ -176,7 +176,7 @@ async def test_the_same_key_ends_it_here_and_in_the_text() -> None:
         assert complaints(app)[-1] == "The model writes with the whole network already."
 
 
-OF_PART, OF_WHOLE = "of the network with 1 part off", "of the whole network"
+OF_PART, OF_WHOLE = "of the network with layer 3 off", "of the whole network"
 
 
 async def test_a_view_shows_the_network_that_drew_the_token_and_says_so() -> None:
@@ -201,7 +201,7 @@ async def test_a_view_shows_the_network_that_drew_the_token_and_says_so() -> Non
             assert {op for op, _ in backend.asked_inside} == ops
             assert all(f["interventions"] == changes for _, f in backend.asked_inside)
             assert OF_PART in drawn(app)
-            assert "1 part off · K undoes it" in drawn(app)  # whatever is shown below
+            assert "layer 3 off · K undoes it" in drawn(app)  # whatever is shown below
         for key in "4", "8":
             await press(pilot, key)
             assert OF_WHOLE in drawn(app) and OF_PART not in drawn(app)
@@ -239,10 +239,13 @@ async def test_questions_in_the_text_are_asked_of_the_changed_network_and_say_so
 
 
 async def test_where_networks_meet_each_number_says_whose_it_is() -> None:
-    async with inside(MUTE, "space", "w", "escape", size=(80, 24)) as (app, _, pilot, _):
+    async with inside(MUTE, "space", "w", "escape", size=(80, 24)) as (app, _, pilot, backend):
         main = main_screen(app)
+        assert main.step is not None
         main.view.action_select(3)  # a token that the whole network drew
         while main.inspector.acting != "changed" or main.table.found is None:
+            await pilot.pause(0.02)
+        while backend.asked_also != [each.token_id for each in main.step.candidates]:
             await pilot.pause(0.02)
         await pilot.press("f2")
         await until(pilot, app, "How each setting")
@@ -250,6 +253,10 @@ async def test_where_networks_meet_each_number_says_whose_it_is() -> None:
         await press(pilot, "f2", "full_stop")
         said = main.query_one(Effect).render().plain
         assert re.match(r"changed net +▸. 40\.0 → 100 %", said)
+        main.document.path[3].changes = (Knockout(part="mlp", layer=1),)
+        main.show_token()  # both networks are changed, each otherwise
+        while main.inspector.acting != "other changed":
+            await pilot.pause(0.02)
 
 
 async def until(pilot: Pilot[None], app: GPTApp, words: str) -> None:
@@ -321,11 +328,11 @@ async def test_the_model_writes_with_it_until_a_key_in_the_text_ends_it() -> Non
     async with inside(MUTE, "space", "w", backend=backend) as (app, screen, pilot, _):
         changes = (Knockout(part="layer", layer=3),)
         assert screen.place.acting == changes
-        assert "The model writes with this: 1 part off." in drawn(app)
+        assert "The model writes with this: layer 3 off." in drawn(app)
         await pilot.press("escape")
         await pilot.pause()
         main = main_screen(app)
-        assert "1 part off · K undoes it" in str(main.query_one(Status).render())
+        assert "layer 3 off · K undoes it" in str(main.query_one(Status).render())
         assert backend.asked_changes[-1] == changes  # the panel shows these settings
         backend.go_on.clear()
         await pilot.press("r")
@@ -333,11 +340,11 @@ async def test_the_model_writes_with_it_until_a_key_in_the_text_ends_it() -> Non
             await pilot.pause(0.02)
         main.show_status()
         shown = str(main.query_one(Status).render())
-        assert " 1 part off " in shown and "K undoes it" not in shown  # not while it writes
+        assert " layer 3 off " in shown and "K undoes it" not in shown  # not while it writes
         backend.go_on.set()
         await until_written(pilot, main)
         assert backend.requests[-1].changes == changes
-        assert "1 part off · K undoes it" in str(main.query_one(Status).render())
+        assert "layer 3 off · K undoes it" in str(main.query_one(Status).render())
         assert main.query_one(Inspector).inside == "layer 3 muted"
         assert "inside: layer 3 muted" in str(main.query_one(Inspector).render())
         await pilot.press("K")
@@ -353,7 +360,7 @@ async def test_the_model_writes_with_it_until_a_key_in_the_text_ends_it() -> Non
 async def test_how_to_undo_a_change_gives_way_to_the_numbers(width: int, says_how: bool) -> None:
     async with inside(MUTE, "space", "w", "escape", size=(width, 24)) as (app, _, _, _):
         shown = drawn(app)
-        assert " 1 part off " in shown and "context 20/64" in shown and "perplexity" in shown
+        assert " layer 3 off " in shown and "context 20/64" in shown and "perplexity" in shown
         assert ("K undoes it" in shown) == says_how
 
 
@@ -384,7 +391,7 @@ async def test_what_if_says_which_text_is_which() -> None:
         await pilot.pause()
         shown = drawn(app)
         assert "no setting differs; inside: whole network → layer 3 muted" in shown
-        assert "Original, whole network" in shown and "What if, 1 part off" in shown
+        assert "Original, whole network" in shown and "What if, layer 3 off" in shown
 
 
 async def test_the_first_column_of_the_odds_is_the_network_as_it_is() -> None:
@@ -722,9 +729,9 @@ def test_in_a_terminal_the_numbers_are_those_of_the_network(
     ends = f"here {signed(grid.here, 3)}, other text {signed(grid.there, 3)}"
     assert ends in shown
     terminal.press("7", "w")
-    terminal.shows("The model writes with this: 1 part off")
+    terminal.shows("The model writes with this: layer 2 off")
     terminal.press("escape")
-    terminal.shows("1 part off · K undoes it")
+    terminal.shows("layer 2 off · K undoes it")
     terminal.press("f8")
     terminal.shows("inside: whole network → layer 2 muted")
     terminal.press("enter", "end")

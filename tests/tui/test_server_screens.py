@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from textual.widgets import Button, OptionList
@@ -80,6 +80,7 @@ class Served(FakeBackend):
         chosen: int,
         sampling: Sampling,
         changes: tuple[Intervention, ...] = (),
+        also: Sequence[int] = (),
     ) -> Waterfall:
         self.asked.append((ids, chosen, sampling))
         rows = Row(120, b"x", (0.5, 0.7), None), Row(chosen, bytes([chosen]), (0.1, 0.1), None)

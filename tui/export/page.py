@@ -16,10 +16,18 @@ from tui.bars import bar, full_bar
 from tui.changes import described
 from tui.document import Node
 from tui.export.page_style import STYLE
-from tui.export.parts import AUTHORS, Export, Part, probability, said_inside, said_settings
+from tui.export.parts import (
+    AUTHORS,
+    Export,
+    Part,
+    probability,
+    said_inside,
+    said_settings,
+    whose,
+)
 from tui.heat import SCALES, STEPS, heat
 from tui.labels import equally_likely, name_of, percent, rank_of, without_number
-from tui.node import Author
+from tui.node import Author, is_seam
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -44,7 +52,7 @@ _PAGE = """<!doctype html>
 {menu}<p class="legend">Probability: {legend} {authors}</p>
 </header>
 <aside>Point at a token, or press Tab to go from token to token: here is what else it could have
-been. Probabilities are the model's own, at temperature 1.</aside>
+been. Probabilities are {whose}, at temperature 1.</aside>
 <main>
 {sections}
 </main>
@@ -63,13 +71,17 @@ def to_html(export: Export) -> str:
         date=export.date,
         menu=_menu(export) if several else "",
         legend=_legend(),
-        authors=_PERSON + _TEMPLATE * any(map(_has_template, export.parts)),
+        authors=_PERSON
+        + _TEMPLATE * any(map(_has_template, export.parts))
+        + _SEAM * any(part.inside for part in export.parts),
+        whose=whose(export.parts),
         sections="\n".join(_section(part, has_title=several) for part in export.parts),
     )
 
 
 _PERSON = '<span class="p">italic: given, not drawn</span>'
 _TEMPLATE = ' <span class="c">grey: written by the chat template</span>'
+_SEAM = ' <span class="n">green line: another network begins</span>'
 
 
 def _has_template(part: Part) -> bool:
@@ -109,7 +121,10 @@ def _section(part: Part, *, has_title: bool) -> str:
     inside = said_inside(part)
     facts = part.facts + (f"; {settings}" if settings else "")
     facts += f"; inside the network: {inside}" if inside else ""
-    tokens = "".join(map(_token, part.nodes, part.shown))
+    tokens = "".join(
+        _token(node, text, begins=is_seam(part.nodes, i))
+        for i, (node, text) in enumerate(zip(part.nodes, part.shown, strict=True))
+    )
     return (
         f'<section id="branch-{part.number}">\n'
         + title * (has_title or bool(part.remark.name))
@@ -123,8 +138,9 @@ _BAR = 10
 _CLASSES: dict[Author, str] = {"person": " p", "template": " c", "model": ""}
 
 
-def _token(node: Node, text: str) -> str:
-    names = f"t h{heat(node.step.logprob)}{_CLASSES[node.author]}"
+def _token(node: Node, text: str, *, begins: bool) -> str:
+    """begins: another network than that of the token before."""
+    names = f"t h{heat(node.step.logprob)}{_CLASSES[node.author]}{' n' * begins}"
     card = html.escape("\n".join(_card(node))).replace("\n", "&#10;")
     shown = html.escape(sanitize(text))
     return f'<b class="{names}" tabindex="0" data-card="{card}">{shown}</b>'

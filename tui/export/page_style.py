@@ -35,6 +35,7 @@ section { border-top: 1px solid var(--line); margin-top: 1.4rem; padding-top: 1r
 .t { font-weight: inherit; border-radius: .15rem; cursor: default; }
 .p { font-style: italic; color: var(--prompt); }
 .c { color: var(--faint); }
+.n { border-inline-start: 0.25em solid #2e9e5b; }
 .t:hover, .t:focus { outline: 2px solid var(--ink); outline-offset: -1px; }
 .text:hover .t:focus:not(:hover)::after { content: none; }
 .t:hover::after, .t:focus::after { content: attr(data-card); z-index: 2; font-style: normal;

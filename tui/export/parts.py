@@ -141,6 +141,13 @@ def probability(step: Step) -> str:
     return "–" if step.logprob is None else percent(math.exp(step.logprob))
 
 
+def whose(parts: Sequence[Part]) -> str:
+    """Whose the probabilities of tokens are."""
+    if any(part.inside for part in parts):
+        return "those of the network that each token came from"
+    return "the model's own"
+
+
 _SHOWN = 3
 """Most settings that are written out, and most seeds of one."""
 
@@ -159,12 +166,15 @@ def said_settings(settings: Iterable[Sampling], nodes: Sequence[Node] = ()) -> s
 
 
 def said_inside(part: Part) -> str:
-    """What was changed inside the network: "layer 3 head 2 muted for the tokens 3 to 7 of 60"."""
+    """What was changed inside the network for which tokens; empty if nothing was."""
     found = [
-        f"{described(changes)} for {stretch(places)} of {len(part.nodes)}"
+        f"{described(changes)} for {stretch(places)}"
         for changes, places in places_of(part.nodes).items()
     ]
-    return "; ".join(found[:_SHOWN]) + _more(len(found))
+    if not found:
+        return ""
+    how = f"(of {len(part.nodes)}, counted from 0; they were read or written so)"
+    return f"{'; '.join(found[:_SHOWN])}{_more(len(found))} {how}"
 
 
 def _said(sampling: Sampling, spelling: Spelling) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from gpt.sanitize import one_line, sanitize
 from gpt.step import Step
 from tui.changes import Table
-from tui.export.parts import Export, Part, probability, said_inside, said_settings
+from tui.export.parts import Export, Part, probability, said_inside, said_settings, whose
 from tui.labels import name_of, rank_of
 
 _LEAST_EXPECTED = 20
@@ -62,12 +62,9 @@ def _written(part: Part, level: str) -> list[str]:
         f"{rank_of(node.step)} |"
         for node in least
     ]
-    whose = "the model's own probability"
-    if any(node.changes for node in part.nodes):
-        whose = "the probability in the network that each token came from"
     return [
         *found,
-        f"{level} Least expected tokens\n\nBy {whose}, at temperature 1.",
+        f"{level} Least expected tokens\n\nProbabilities are {whose([part])}, at temperature 1.",
         "\n".join(["| position | token | probability | rank |", "|---|---|---|---|", *rows]),
     ]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from tui.changes import said
+from tui.changes import network, said, stretch
 from tui.document import Node
+from tui.node import places_of
 from tui.sampling_words import differences, spelling_of
 from tui.screens.session_screen import SessionScreen
 
@@ -67,9 +68,12 @@ class BranchActions(SessionScreen):
             settings = here[begin].sampling, other[begin].sampling
             spelling = spelling_of(self.controls.words if self.controls else {}, here)
             facts += f"; {differences(*settings, spelling)}" if all(settings) else ""
+            networks = [network(each[begin].changes) for each in (here, other)]
+            if networks[0] != networks[1]:
+                facts += f"; inside: {' → '.join(networks)}"
         names = f"{self._called(here)}, on the screen", self._called(other)
         sides = [
-            Side(", ".join((name, *_networks(nodes[begin:]))), nodes, begin)
+            Side(", ".join((name, *_networks(nodes, begin))), nodes, begin)
             for name, nodes in zip(names, (here, other), strict=True)
         ]
         self.app.push_screen(ComparisonScreen(facts, *sides))
@@ -87,9 +91,14 @@ class BranchActions(SessionScreen):
             self.session.keep()
 
 
-def _networks(nodes: Sequence[Node]) -> dict[str, None]:
-    """What was changed in the networks that drew these tokens, if anything was, in words."""
-    return dict.fromkeys(said(node.changes) for node in nodes if node.changes)
+def _networks(nodes: Sequence[Node], begin: int) -> Iterator[str]:
+    """What was changed in the networks that tokens from `begin` on came from, in words; and for
+    which of them, if not for all."""
+    for changes, places in places_of(nodes).items():
+        after = [place for place in places if place >= begin]
+        if after:
+            is_all = len(after) == len(nodes) - begin
+            yield said(changes) + f" in {stretch(after)}" * (not is_all)
 
 
 def _in_common(one: Sequence[Node], other: Sequence[Node]) -> int:

@@ -71,6 +71,8 @@ class ComparisonScreen(Page):
         for side in self._sides:
             whole = measure([node.step for node in side.nodes[side.begin :]])
             n = f"{whole.n_tokens} token" + "s" * (whole.n_tokens != 1)
+            networks = {node.changes for node in side.nodes[side.begin :]}
+            n += f" from {len(networks)} networks" * (len(networks) > 1)
             ratio = whole.perplexity
             said.append(n if ratio is None else f"perplexity {ratio:.2f} ({n})")
         return f"The continuations: {said[0]} and {said[1]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -193,6 +194,8 @@ class ExportScreen(Dialog[Path | None]):
         if not name:
             self._refuse("Type a name for the file.")
             return
+        if not self.app.is_web and _is_directory(name):
+            name = str(Path(name) / Path(free_name()).stem)
         if not Path(name).suffix and not name.endswith(("/", ".")) and name.lower() not in FORMATS:
             name += _SUFFIXES[self.formats.chosen]
         try:
@@ -228,6 +231,12 @@ class ExportScreen(Dialog[Path | None]):
 
 _PARTS: tuple[Callable[[Document], list[Part]], ...] = (shown, starred, every)
 """What each button of "What" exports."""
+
+
+def _is_directory(name: str) -> bool:
+    with suppress(OSError, RuntimeError, ValueError):
+        return Path(name).expanduser().is_dir()
+    return False
 
 
 def _path(name: str) -> Path:

@@ -81,7 +81,10 @@ class LiveSettings(RunningScreen):
     async def _ask_waterfall(self, before: list[int], node: Node, sampling: Sampling) -> None:
         chosen = node.step.token_id
         acting = self.document.changes
-        asked = self.session.backend.waterfall(before, chosen, sampling, acting)
+        is_other = node.changes != acting
+        # The best tokens of another network need not be those of this one.
+        also = [each.token_id for each in node.step.candidates] if is_other else []
+        asked = self.session.backend.waterfall(before, chosen, sampling, acting, also)
         found = await self.answer(asked)
         if found is None:
             self.inspector.now = self.inspector.now_own = self.table.found = None
@@ -93,8 +96,7 @@ class LiveSettings(RunningScreen):
         stages = sampling.stages if self.capabilities.server else ()
         missing = tuple(setting_name(each) for each in stages if each not in found.stages)
         is_known = not missing and not is_same
-        other = "changed" if acting else "whole"
-        is_other = node.changes != acting
+        other = ("other changed" if node.changes else "changed") if acting else "whole"
         self.inspector.acting = other if is_other else ""
         self.inspector.now = _stage(found, -1) if is_known else None
         self.inspector.now_own = (

@@ -25,8 +25,8 @@ from tui.outline import Row
 
 _LEAST = 8
 """Cells that are always left for the text of a row; deeper rows lose guides first."""
-_WIDE = 24
-"""Cells of a text from which on the beginning of its first word, before the fork, is shown too."""
+_PART = 4
+"""The beginning of a row's first word, before the fork, has at most one of so many parts of it."""
 _ROOMY = 48
 """Cells beside a text from which on its numbers are said in words."""
 
@@ -177,7 +177,7 @@ class BranchRows(ScrollView, can_focus=True):
         signs += " " * bool(signs)
         label = f"{one_line(row.remark.name)}: " if row.remark.name else ""
         left = room - cell_len(guides) - cell_len(signs)
-        word = row.word if left > _WIDE + cell_len(label) else ""
+        word = row.word if cell_len(row.word) * _PART <= left - cell_len(label) else ""
         if row.nodes[-1] in self._growing:
             last = b"".join(node.step.added for node in row.nodes[-max(0, left) - 1 :])
             text = fit_end(label + one_line(last.decode("utf-8", "replace")), left)

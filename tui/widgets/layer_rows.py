@@ -171,7 +171,7 @@ def curve(ranks: Sequence[int], cells: int) -> list[tuple[int, str]]:
 
 def _curve(ranks: Sequence[int], at: int, width: int, styles: Styles) -> Row:
     """The rank of the token in the text from the first layer to the last."""
-    left, right = f" rank by layer {_short(ranks[0])} ", f" {_short(ranks[-1])}"
+    left, right = f" rank by layer: {_short(ranks[0])} ", f" {_short(ranks[-1])}"
     room = width - len(left) - len(right)
     if room < 2:
         return []

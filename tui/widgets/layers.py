@@ -22,7 +22,11 @@ from tui.labels import fit, fit_hints
 from tui.widgets.layer_picture import Attention, Found, Looks, Picture, Styles
 from tui.widgets.layer_rows import picture
 
-_HINTS = "logit lens · ↑↓ layer · ←→ head · L look inside"
+_HINTS = {
+    True: "logit lens · ↑↓ layer · ←→ head · L look inside",
+    False: "logit lens · e moves here",
+}
+"""Whether the keys act here → what they do."""
 _PARTS = ("faint", "guess", "cell", "top", "here")
 
 
@@ -102,12 +106,18 @@ class LayersPanel(Widget, can_focus=True):
     def _say(self, whose: str) -> None:
         """Say of which network the numbers are, or else the keys; the title has the tabs."""
         self._whose = whose
-        keys = fit_hints(_HINTS, self.size.width - 4)
+        keys = fit_hints(_HINTS[self.has_focus], self.size.width - 4)
         self.border_subtitle = f"logit lens {whose}" if whose else keys
 
     def on_resize(self) -> None:
         """Say what fits."""
         self._say(self._whose)
+
+    def on_focus(self) -> None:
+        """Say what the keys do."""
+        self._say(self._whose)
+
+    on_blur = on_focus
 
     @property
     def has_answer(self) -> bool:

@@ -52,11 +52,6 @@ def differs(data: bytes, start: int, other: bytes | None) -> bool:
     return other is not None and not other.startswith(data, start)
 
 
-def is_seam(nodes: Sequence[Node], index: int) -> bool:
-    """Whether another network than that of the token before read or drew this token."""
-    return nodes[index].changes != (nodes[index - 1].changes if index else ())
-
-
 def begun(text: str, style: Style, letter: Style, *, is_visible: bool) -> Iterator[Segment]:
     """A token at which something begins: its first letter has a style of its own.
 

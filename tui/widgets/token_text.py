@@ -21,6 +21,7 @@ from textual.timer import Timer
 from gpt.sanitize import one_line
 from tui.document import Node
 from tui.heat import PLAIN_TITLE, SCALES, Scale
+from tui.node import is_seam as is_seam_at
 from tui.palette import Palette
 from tui.widgets import token_row
 from tui.wrap import Rows
@@ -270,7 +271,7 @@ class TokenText(ScrollView):
             is_selected = index in selected
             is_visible = is_selected or self.boxes
             style = palette.selected if is_selected else self._style(index)
-            is_seam = token_row.is_seam(self._tokens, index)
+            is_seam = is_seam_at(self._tokens, index)
             forks = is_fork is not None and is_fork(index)
             if (forks or is_seam) and rows.letter_row(index) == row:
                 letter = style + token_row.FORK
