@@ -19,9 +19,18 @@ if TYPE_CHECKING:
 
 EXAMPLES = {
     'python -m gpt inspect lens shakespeare "To be, or not"': "See what each layer predicts",
-    'python -m gpt inspect attention gpt2 "A dog" --layer 1 --head 2': "Show the work of a head",
-    'python -m gpt inspect knockout gpt2 "A dog" --mute 3.2 --mute 4.mlp': "Mute a head and an MLP",
-    'python -m gpt inspect logits gpt2 "A dog" --token " is" --versus " was"': "Split a difference",
+    'python -m gpt inspect attention shakespeare "To be" --layer 1 --head 2': (
+        "Show the work of a head"
+    ),
+    'python -m gpt inspect knockout shakespeare "To be" --mute 3.2 --mute 4.mlp': (
+        "Mute a head and an MLP"
+    ),
+    'python -m gpt inspect logits shakespeare "To be" --token "," --versus " "': (
+        "Split a difference"
+    ),
+    'python -m gpt inspect steer shakespeare "My lord" --towards love --away hate': (
+        "Steer away from a word"
+    ),
     "python -m gpt inspect model gpt2": "List the weights",
 }
 """Command → what it does."""
