@@ -17,8 +17,11 @@ _MOST_RANGES = 2
 """Most ranges of tokens that are written out."""
 
 
-def said(changes: tuple[Intervention, ...]) -> str:
-    """A few words, such as "layer 3 head 2 off, 2 edges cut"; empty for the network as it is."""
+def said(changes: tuple[Intervention, ...], *, is_short: bool = False) -> str:
+    """A few words, such as "layer 3 head 2 off, 2 edges cut"; empty for the network as it is.
+
+    is_short: count the parts and name none.
+    """
     if not changes:
         return ""
     from gpt.interventions import Edge, Knockout, Steer, name_of
@@ -30,20 +33,17 @@ def said(changes: tuple[Intervention, ...]) -> str:
     edges = sum(isinstance(each, Edge) for each in changes)
     steers = [each for each in changes if isinstance(each, Steer)]
     words = []
-    if muted:
-        words.append(f"{_parts(list(map(name_of, muted)))} off")
-    if averaged:
-        words.append(f"{_parts(list(map(name_of, averaged)))} at the mean")
+    for found, how in ((muted, "off"), (averaged, "at the mean")):
+        if len(found) == 1 and not is_short:
+            words.append(f"{name_of(found[0])} {how}")
+        elif found:
+            words.append(f"{len(found)} part{'s' * (len(found) > 1)} {how}")
     if edges:
         words.append(f"{edges} edge{'s' * (edges > 1)} cut")
     if steers:
-        by = f" by {steers[0].strength:g}" if len(steers) == 1 else ""
-        words.append(f"steered{by}")
+        is_one = len(steers) == 1 and not is_short
+        words.append(f"steered by {steers[0].strength:g}" if is_one else "steered")
     return ", ".join(words)
-
-
-def _parts(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)} parts"
 
 
 def described(changes: tuple[Intervention, ...], most: int = _MOST) -> str:

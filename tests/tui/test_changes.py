@@ -38,6 +38,7 @@ def test_a_few_words_say_what_is_changed() -> None:
     assert said(()) == described(()) == ""
     assert said(ALL) == "layer 2 head 1 off, layer 1 MLP at the mean, 1 edge cut, steered by 1.5"
     assert said((MEAN, replace(MEAN, layer=2))) == "2 parts at the mean"
+    assert said(ALL, is_short=True) == "1 part off, 1 part at the mean, 1 edge cut, steered"
     assert said((HEAD,)) == "layer 2 head 1 off"
     assert (
         described((HEAD, STEER))

@@ -364,6 +364,13 @@ async def test_how_to_undo_a_change_gives_way_to_the_numbers(width: int, says_ho
         assert ("K undoes it" in shown) == says_how
 
 
+async def test_in_a_narrow_window_a_change_is_counted_and_not_named() -> None:
+    keys = (MUTE, "h", "h", "space", "w", "escape")
+    for width, name in ((70, "1 part off"), (80, "layer 3 head 1 off")):
+        async with inside(*keys, size=(width, 24)) as (app, _, _, _):
+            assert f" {name} fake 1.0M · context 20/64 · perplexity 2.89" in drawn(app)
+
+
 async def test_a_muted_head_does_not_look_alive() -> None:
     keys = (MUTE, "up", "up", "h", "h", "space", "w", "escape", "r")
     async with inside(*keys, size=(200, 60)) as (app, _, pilot, _):

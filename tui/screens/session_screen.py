@@ -237,7 +237,8 @@ class SessionScreen(Sized, Screen[None]):
         status.perplexity, status.is_of_drawn = session.perplexity, session.is_of_drawn
         status.networks = session.n_networks
         status.used = len(session.document.path)
-        status.inside = said(session.document.changes)
+        acting = session.document.changes
+        status.inside, status.inside_short = said(acting), said(acting, is_short=True)
         can_undo = not self.prompt.has_focus and not self.refusal("whole_network", ())
         status.undo = "K undoes it" * can_undo  # in the prompt, K is a letter
 

@@ -44,6 +44,8 @@ class Status(Widget):
     """Number of tokens of the text."""
     inside: reactive[str] = reactive("")
     """What is changed inside the network, in a few words."""
+    inside_short: reactive[str] = reactive("")
+    """The same for where the most important facts would not have room."""
     undo: reactive[str] = reactive("")
     """How to undo that, if it is possible now; said if the most important facts have room too."""
 
@@ -56,12 +58,12 @@ class Status(Widget):
         facts = list(self._facts(self.model, says_drawn=False))
         if self.inside:  # nobody may take its text for that of the whole network
             restore = Style(bold=True, reverse=True) + Style.from_meta({"@click": RESTORE})
-            room -= cell_len(self.inside) + 3
             undo = SEPARATOR + self.undo if self.undo else ""
-            if cell_len(SEPARATOR.join(facts[:_BEFORE_UNDO]) + undo) > room:
-                undo = ""
-            room -= cell_len(undo)
-            text.append(" ").append(f" {self.inside}{undo} ", restore)
+            needed = cell_len(SEPARATOR.join(facts[:_BEFORE_UNDO])) + 3
+            ways = (self.inside + undo, self.inside)
+            inside = next((w for w in ways if cell_len(w) + needed <= room), self.inside_short)
+            room -= cell_len(inside) + 3
+            text.append(" ").append(f" {inside} ", restore)
         all_said = list(self._facts(self.model, says_drawn=True))
         if cell_len(SEPARATOR.join(all_said[:_BEFORE_DEVICE])) <= room:
             facts = all_said
