@@ -187,6 +187,26 @@ async def test_the_keys_choose_layer_and_head_and_the_screen_hears_of_it() -> No
         assert (await after("end"))[0] == "Attention of layer 3, head 2 of 2"
 
 
+async def test_the_border_says_of_which_network_or_else_what_the_keys_do() -> None:
+    async with shown((48, 24)) as (app, panel, pilot):
+        assert str(panel.border_subtitle).startswith("logit lens · ↑↓ layer")
+        app.set_focus(None)
+        await pilot.pause()
+        assert str(panel.border_subtitle) == "logit lens · e moves here"
+        of_one, of_whole = "of the network with layer 12 head 3 off", "of the whole network"
+        nodes, found = text(6), answer(3, 2, 5)
+        for width, whose, said in (
+            (60, of_one, f"logit lens {of_one}"),
+            (50, of_one, of_one),
+            (36, of_one, "of a changed network"),
+            (24, of_whole, of_whole),
+        ):
+            await pilot.resize_terminal(width, 24)
+            panel.show(nodes, found, whose)
+            await pilot.pause()
+            assert str(panel.border_subtitle) == said
+
+
 async def test_layer_and_head_stay_when_another_token_is_shown() -> None:
     async with shown() as (app, panel, pilot):
         await pilot.press("up", "right", "right")

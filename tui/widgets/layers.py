@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from textwrap import wrap
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
@@ -106,18 +107,21 @@ class LayersPanel(Widget, can_focus=True):
     def _say(self, whose: str) -> None:
         """Say of which network the numbers are, or else the keys; the title has the tabs."""
         self._whose = whose
-        keys = fit_hints(_HINTS[self.has_focus], self.size.width - 4)
-        self.border_subtitle = f"logit lens {whose}" if whose else keys
+        room = self.size.width - 4
+        keys = fit_hints(_HINTS[self.has_focus], room)
+        short = "of a changed network" if " with " in whose else whose
+        ways = (f"logit lens {whose}", whose)
+        of = next((each for each in ways if cell_len(each) <= room), short)
+        self.border_subtitle = of if whose else keys
 
     def on_resize(self) -> None:
         """Say what fits."""
         self._say(self._whose)
 
-    def on_focus(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
         """Say what the keys do."""
+        super().watch_has_focus(has_focus)
         self._say(self._whose)
-
-    on_blur = on_focus
 
     @property
     def has_answer(self) -> bool:
