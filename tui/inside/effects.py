@@ -18,7 +18,8 @@ from tui.changes import said
 from tui.heat import Scale, between
 from tui.inside.numbers import flowing
 from tui.inside.place import Place, Question, question
-from tui.inside.view import InsideView, Looks, Row
+from tui.inside.sheet import Looks, Row
+from tui.inside.view import InsideView
 from tui.inside.wishes import WriteWith
 from tui.labels import fit, fit_one, percent, visible
 

@@ -16,7 +16,7 @@ from gpt.interventions import head_state
 from tui.bars import bar
 from tui.inside.numbers import flowing
 from tui.inside.place import Place
-from tui.inside.view import Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
 from tui.labels import fit, fit_one, offset, percent
 from tui.widgets.head_rows import UNUSED, in_context
 

@@ -21,7 +21,8 @@ from tui.inside.head_strips import (
     shown_heads,
 )
 from tui.inside.place import Place, Question, of_drawn
-from tui.inside.view import InsideView, Looks, Sheet
+from tui.inside.sheet import Looks, Sheet
+from tui.inside.view import InsideView
 
 _WIDE = 90
 """Cells of a view that has the list next to the strips."""

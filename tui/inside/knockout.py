@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from gpt.interventions import Edge, Intervention, Knockout, Part
 from tui.inside.effects import ChangingView, prediction_question
 from tui.inside.place import Place, Question
-from tui.inside.view import Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
 from tui.labels import fit_one
 
 _NAME = 4

@@ -16,7 +16,8 @@ from tui.bars import bar
 from tui.heat import MEASURES, Measure, Scale
 from tui.inside.numbers import flowing
 from tui.inside.place import Place, Question, of_drawn
-from tui.inside.view import InsideView, Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
+from tui.inside.view import InsideView
 from tui.labels import fit, percent, visible
 
 SHOWN = 100

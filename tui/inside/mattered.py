@@ -16,7 +16,8 @@ from tui.bars import bar
 from tui.heat import Scale, influence
 from tui.inside.numbers import signed
 from tui.inside.place import Place, Question, of_drawn
-from tui.inside.view import InsideView, Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
+from tui.inside.view import InsideView
 from tui.labels import fit, offset
 from tui.widgets.head_rows import in_context
 

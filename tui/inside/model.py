@@ -13,7 +13,8 @@ from gpt.interpret.looks import StreamNorms
 from tui.bars import bar
 from tui.heat import Scale, norm_scale
 from tui.inside.place import Place, Question, of_drawn
-from tui.inside.view import InsideView, Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
+from tui.inside.view import InsideView
 from tui.labels import fit
 from tui.model_card import short_count
 

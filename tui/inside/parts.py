@@ -14,7 +14,8 @@ from gpt.step import Candidate
 from tui.bars import bar
 from tui.inside.numbers import signed
 from tui.inside.place import Place, Question, question
-from tui.inside.view import InsideView, Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
+from tui.inside.view import InsideView
 from tui.labels import fit, fit_one, name_of
 
 _LABEL, _VALUE = 23, 9

@@ -17,7 +17,8 @@ from tui.document import Node
 from tui.heat import STEPS, Scale, patch_scale
 from tui.inside.numbers import signed
 from tui.inside.place import Place, Question, question
-from tui.inside.view import InsideView, Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
+from tui.inside.view import InsideView
 from tui.inside.wishes import Ask, Blank, Typed
 from tui.labels import fit, name_of
 

@@ -7,7 +7,7 @@ from rich.segment import Segment
 
 from gpt.interpret.looks import Place as Point
 from gpt.interpret.looks import Plane
-from tui.inside.view import Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
 from tui.labels import fit, percent, visible
 
 _LONGEST = 14

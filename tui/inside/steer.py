@@ -19,7 +19,7 @@ from tui.bars import bar
 from tui.inside.effects import ChangingView, effect_question
 from tui.inside.numbers import plain_number
 from tui.inside.place import Place, Question, question
-from tui.inside.view import Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
 from tui.inside.wishes import Ask, Blank, Typed
 from tui.labels import fit
 

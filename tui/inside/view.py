@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from textwrap import wrap
 from typing import Any, ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -22,51 +21,16 @@ from gpt.sanitize import one_line
 from tui.colour import legible
 from tui.heat import Scale
 from tui.inside.place import Answers, Place, Question
+from tui.inside.sheet import Looks, Row, Sheet
 from tui.labels import fit, fit_hints
 from tui.palette import Palette
 
-Row = list[Segment]
 FIRST = "First token: no layer has seen anything before it. → selects the next one."
 _BORDER = 6
 """Cells of the upper border that are no title."""
 _LEAST_ROWS = 3
 """Rows that a sheet keeps above a reason."""
 _PARTS = ("faint", "more", "less", "top", "here")
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Size in cells, and styles."""
-
-    width: int
-    height: int
-    plain: Style
-    faint: Style
-    """Headings, and what is less important."""
-    more: Style
-    """Bars of positive numbers."""
-    less: Style
-    """Bars of negative numbers."""
-    top: Style
-    """What stands out."""
-    here: Style
-    """What is chosen."""
-    palette: Palette = field(compare=False)
-
-
-@dataclass
-class Sheet:
-    """Rows of a view: those of the body scroll if they are too many."""
-
-    head: list[Row] = field(default_factory=list)
-    body: list[Row] = field(default_factory=list)
-    foot: list[Row] = field(default_factory=list)
-    side: list[Row] = field(default_factory=list)
-    """To the right of all of these; does not scroll."""
-    side_at: int = 0
-    """The column where it begins."""
-    at: int | None = None
-    """Index of the row of the body that must be visible."""
 
 
 class InsideView(Widget, can_focus=True):

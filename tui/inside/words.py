@@ -14,7 +14,8 @@ from gpt.sanitize import one_line
 from tui.inside.numbers import plain_number
 from tui.inside.place import Place, Question, question
 from tui.inside.plot import plotted
-from tui.inside.view import InsideView, Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
+from tui.inside.view import InsideView
 from tui.inside.wishes import Ask, Blank, Typed
 from tui.labels import fit, visible
 

@@ -13,7 +13,8 @@ from tui.heat import Scale
 from tui.inside.heads import HEAD_KEYS, head_scale, other_head
 from tui.inside.numbers import plain_number, vector
 from tui.inside.place import Place, Question, of_drawn
-from tui.inside.view import InsideView, Looks, Row, Sheet
+from tui.inside.sheet import Looks, Row, Sheet
+from tui.inside.view import InsideView
 from tui.labels import fit, fit_hints, percent
 from tui.widgets.head_rows import in_context
 
