@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
+
+from rich.cells import cell_len
 
 from gpt.sanitize import one_line
 from gpt.step import Step
@@ -105,6 +107,23 @@ SCALES = (
     ),
 )
 """All except the last one show the model's own numbers: temperature 1, no other setting."""
+
+
+def titled(caption: str, scale: Scale, others: Iterable[str], room: int) -> str:
+    """The title of a text that is coloured by a scale, for `room` cells.
+
+    caption: what the text is; empty: the title names the usual colours as well. others: what is
+    said after it, where it is not empty.
+    """
+    names = [caption] if caption else []
+    if not caption or scale is not SCALES[0]:
+        names.append(scale.title)
+    more = [each for each in others if each]
+    title = " · ".join([*names, *more])
+    if more and not caption and scale in SCALES and cell_len(title) > room:
+        # The legend tells the colours, too; nothing else tells which branch and network it is.
+        return " · ".join([PLAIN_TITLE, *more])
+    return title
 
 
 def _bits(bits: float) -> int:

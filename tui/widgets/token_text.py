@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.cache import LRUCache
@@ -20,7 +19,7 @@ from textual.timer import Timer
 
 from gpt.sanitize import one_line
 from tui.document import Node
-from tui.heat import PLAIN_TITLE, SCALES, Scale
+from tui.heat import SCALES, Scale, titled
 from tui.node import is_seam as is_seam_at
 from tui.palette import Palette
 from tui.widgets import token_row
@@ -211,16 +210,9 @@ class TokenText(ScrollView):
         self.refresh()
 
     def _write_title(self) -> None:
-        names = [self.caption]
-        if not self.caption or self._scale is not SCALES[0]:
-            names.append(self._scale.title)
-        others = [*filter(None, (self.branch, "tokens as boxes" * self.boxes))]
-        title = one_line(" · ".join([*filter(None, names), *others]))
-        is_usual = not self.caption and self._scale in SCALES
-        if is_usual and others and cell_len(title) > self.outer_size.width - _BORDER:
-            # The legend tells the colours, too; nothing else tells which branch and network it is.
-            title = one_line(" · ".join([PLAIN_TITLE, *others]))
-        self.border_title = Content(title)
+        others = (self.branch, "tokens as boxes" * self.boxes)
+        title = titled(self.caption, self._scale, others, self.outer_size.width - _BORDER)
+        self.border_title = Content(one_line(title))
 
     def _write_legend(self) -> None:
         legend = self._palette.legend(self._scale, self.outer_size.width - 4, boxes=self.boxes)
