@@ -35,6 +35,8 @@ class Situation:
     """The prompt is not empty."""
     searched: str = ""
     """Words of the latest search."""
+    can_go_back: bool = False
+    """The text before the latest step is still there."""
     is_in_browser: bool = False
     capabilities: Capabilities = field(default_factory=Capabilities)
     """What the model's server can answer; our own engine everything."""
@@ -124,11 +126,11 @@ def _no_system(now: Situation, _: Parameters) -> Refusal | None:
 
 
 def _deletion(now: Situation, _: Parameters) -> Refusal | None:
-    if now.document.can_undo:
+    if now.document.can_undo or now.can_go_back:
         return None
     others = "[ and ] show the other branches"
     said = others if now.document.branch_count > 1 else "Del deletes from a token on"
-    return Refusal(f"Nothing was deleted; {said}.", "information")
+    return Refusal(f"There is nothing to undo; {said}.", "information")
 
 
 def _bookmark(now: Situation, _: Parameters) -> Refusal | None:

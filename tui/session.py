@@ -70,6 +70,8 @@ class Session(ModelInUse):
         """The last token of each branch that a run lets grow."""
         self.is_branching = False
         """A run writes several branches."""
+        self.left: Node | None = None
+        """End of the text that the latest step replaced; None if a deletion came since, or none."""
         self.searched = ""
         """Words of the latest search."""
         self.report: Callable[[News], object] = lambda news: None
@@ -124,7 +126,7 @@ class Session(ModelInUse):
         if document is None:
             new.changes = carried(self.document.changes)
         self._autosave.move(self.document, self.model, new, place or Place())
-        self.document = new
+        self.document, self.left = new, None
 
     @property
     def place(self) -> Place:
@@ -164,6 +166,7 @@ class Session(ModelInUse):
         is the same as before.
         """
         before = list(self.document.path)
+        self.left = before[-1] if at is not None and at < len(before) else None
         if at is not None:
             self.document.cut(at)
         parts = segments(text, self.loaded.special_tokens if self.loaded else {})
@@ -225,7 +228,8 @@ class Session(ModelInUse):
                     self.document.cut(before)
                     yield Change.PATH
                     yield PromptReturned(typed)
-                is_fork = len(self.document.path) > before and self.document.branches(before) > 1
+                last = len(self.document.path) - 1
+                is_fork = last >= before and (self.document.fork(last) or -1) >= before
                 yield finished(each, is_fork=is_fork)
         except BackendError as error:
             dead = isinstance(error, EngineDiedError)

@@ -117,14 +117,16 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
                  "other random numbers; the old text stays as a branch.",
             synonyms="regenerate reroll retry redo chat reply response swipe again new"),
         Key("text.delete", "delete", "screen.delete", "delete from here", short="delete",
-            help="Delete this token and everything after it; z brings it back.",
+            help="Delete this token and everything after it; of several selected ones only these. "
+                 "z undoes it.",
             synonyms="remove cut erase trim"),
-        Key("text.undo", "z", "screen.undo", "undo the deletion", short="undo deletion",
-            help="Undo: bring back what was deleted last.",
+        Key("text.undo", "z,ctrl+z", "screen.undo", "undo the latest step", short="undo",
+            help="Undo: show the text before the latest step (z again: the new one), or bring back "
+                 "what was deleted last.",
             synonyms="undo restore revert back recover"),
         Key("text.ban", "x", "screen.ban", "ban this token", short="ban",
-            help="Ban: the token is never sampled again, a bias of minus infinity on its logit; "
-                 "press again to allow it.",
+            help="Ban: this token, or the text of several, is never sampled again (a logit bias of "
+                 "minus infinity); press again to allow it.",
             synonyms="forbid block never bias exclude censor logit suppress"),
         Key("text.boost", "plus", "screen.boost(1)", "make this token more likely",
             short="more, less likely",

@@ -10,7 +10,7 @@ from textual.widgets import Input, Label
 from gpt.settings import Sampling
 from gpt.step import Step
 from tests.tui.fake import FakeBackend, app_with, main_screen, running
-from tests.tui.test_app import complaints, said, until_written, write
+from tests.tui.test_app import complaints, until_written, write
 from tests.tui.test_branching import at
 from tui.backend import BackendError
 from tui.dials import PRESETS
@@ -287,7 +287,8 @@ async def test_search_goes_round_in_both_directions() -> None:
         for key in ("n", "n", "N", "N"):
             await pilot.press(key)
             places.append(view.index)
-        assert said(screen).startswith("Match 1 of 2")
+        assert complaints(app)[-1].startswith("Match 1 of 2")
+        assert view.selection == range(4, 7) if view.index == 4 else view.selection
         assert places == [4, 10, 4, 10, 4]
         await pilot.press("slash")
         app.screen.query_one(Input).value = "[zz]"

@@ -17,7 +17,7 @@ from tui.backend import BackendError
 from tui.heat import FORKS, SCALES, STEPS
 from tui.screens.main import MainScreen
 from tui.screens.paths import PathsScreen
-from tui.widgets.dial import Dial
+from tui.widgets.dial import Dial, Words
 from tui.widgets.replacement import Replacement
 from tui.widgets.token_view import TokenView
 from tui.widgets.waterfall import WaterfallTable, as_drawn
@@ -176,6 +176,53 @@ async def test_a_change_that_cannot_be_read_is_not_lost() -> None:
         assert screen.document.text == "abchello"
 
 
+async def test_z_goes_back_to_the_text_before_the_latest_step_and_forth_again() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        await at(pilot, screen, 1)
+        await pilot.press("i", "x", "enter")
+        await until_written(pilot, screen)
+        for text in ("abchello", "axhello", "abchello"):
+            await pilot.press("z")
+            await pilot.pause()
+            assert screen.document.text == text and screen.view.index == 1
+        assert screen.document.branch_count == 2
+        await pilot.press("end", "delete", "z")  # the deletion is the latest step
+        await pilot.pause()
+        assert screen.document.text == "abchello" and complaints(app)[-1] == "Restored"
+        await pilot.press("z")
+        assert complaints(app)[-1].startswith("There is nothing to undo")
+        await pilot.press("r")
+        await until_written(pilot, screen)
+        screen.session.begin()
+        assert not screen.refusal("write", ()) and screen.refusal("undo", ())
+
+
+async def test_only_the_selected_tokens_are_taken_out_or_banned() -> None:
+    backend = FakeBackend("hello")
+    app = app_with(backend)
+    async with running(app) as pilot:
+        screen = await write(pilot, app, "abc")
+        await at(pilot, screen, 1)
+        await pilot.press("shift+right", "x")
+        assert screen.query_one("#banned", Words).items == ['"bc"']
+        await pilot.press("x")
+        assert not screen.query_one("#banned", Words).items
+        await pilot.press("delete")
+        await until_written(pilot, screen)
+        assert screen.document.text == "ahello" and screen.document.branch_count == 2
+        assert "2 tokens taken out; z goes back." in complaints(app)
+        await pilot.press("z")
+        await pilot.pause()
+        assert screen.document.text == "abchello"
+        await at(pilot, screen, 5)
+        await pilot.press("shift+end", "delete")
+        await pilot.pause()
+        assert screen.document.text == "abche"
+        assert complaints(app)[-1] == "Deleted 3 tokens, to the end; z restores them."
+
+
 async def test_a_deleted_branch_comes_back() -> None:
     app = app_with(FakeBackend("hello"))
     async with running(app) as pilot:
@@ -186,7 +233,7 @@ async def test_a_deleted_branch_comes_back() -> None:
         await pilot.press("z")
         assert screen.document.text == "abhello"
         await pilot.press("z")
-        assert complaints(app)[-1] == "Nothing was deleted; Del deletes from a token on."
+        assert complaints(app)[-1] == "There is nothing to undo; Del deletes from a token on."
         await at(pilot, screen, 0)
         await pilot.press("delete")
         assert screen.document.text == ""

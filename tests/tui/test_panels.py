@@ -394,7 +394,7 @@ async def test_a_message_goes_with_the_second_key_after_it() -> None:
         screen = await write(pilot, app, "ab")
         await at(pilot, screen, 3)
         for key, said in (
-            ("z", "Nothing was deleted; Del deletes from a token on."),
+            ("z", "There is nothing to undo; Del deletes from a token on."),
             ("x", 'Banned "e", in this and other texts'),
         ):
             await pilot.press(key)
@@ -416,7 +416,7 @@ async def test_a_message_that_was_read_goes_with_the_next_key(
         screen = await write(pilot, app, "ab")
         await at(pilot, screen, 3)
         await pilot.press("z")
-        assert complaints(app) == ["Nothing was deleted; Del deletes from a token on."]
+        assert complaints(app) == ["There is nothing to undo; Del deletes from a token on."]
         monkeypatch.setattr("tui.messages.LONG_ENOUGH", -1.0)  # as if a second had passed
         await pilot.press("left")
         assert complaints(app) == []

@@ -120,7 +120,7 @@ async def test_branches_begin_at_one_place_and_each_has_the_next_seed() -> None:
     assert session.document.surprisal()[1] == 5
     assert found.count(Change.GREW) == 6
     assert found.count(Change.ENDED) == 1
-    assert states(found)[-1] == "Done: 15 tokens"
+    assert states(found)[-1] == "Done: 15 tokens; Ctrl+B shows another branch"
     assert not session.growing
 
 

@@ -119,7 +119,7 @@ async def test_the_impossible_is_dim_and_says_why() -> None:
         await shown.action_press(index)
         await pilot.pause()
         assert panel(app) is None
-        assert complaints(app)[-1] == "Nothing was deleted; Del deletes from a token on."
+        assert complaints(app)[-1] == "There is nothing to undo; Del deletes from a token on."
         assert app.focused is screen.view
 
 

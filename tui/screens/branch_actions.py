@@ -43,6 +43,7 @@ class BranchActions(SessionScreen):
             return
         index = self.index or 0
         self.document.remove(event.node)
+        self.session.left = None
         self.show_path(min(index, len(self.document.path) - 1) if self.document.path else None)
         self.notify("Deleted; z restores it.", markup=False)
         self.session.keep()

@@ -177,8 +177,20 @@ class FileActions(ModelActions):
         later = [i for i in starts if (i > here if by > 0 else i < here)]
         found = (later or starts)[0 if by > 0 else -1]
         self.view.action_select(found)
+        self._select_match(found, wanted)
         self.view.focus()
-        self.say(f"Match {starts.index(found) + 1} of {len(starts)}; n: next, N: previous")
+        said = f"Match {starts.index(found) + 1} of {len(starts)}; n: next, N: previous"
+        self.notify(said, markup=False)
+
+    def _select_match(self, first: int, wanted: str) -> None:
+        """Select all tokens of a match, so that it can be replaced or copied."""
+        text = ""
+        for index, node in enumerate(self.document.path[first:], first):
+            text += node.step.text
+            if wanted.lower() in text.lower():
+                if index > first:
+                    self.view.far_end = index
+                return
 
     def action_export(self) -> None:
         """Choose format, branches and file, and export."""

@@ -113,6 +113,7 @@ class SessionScreen(Sized, Screen[None]):
             has_settings=self.controls is not None,
             has_typed=self.prompt.has_text,
             searched=self.session.searched,
+            can_go_back=self.session.left is not None,
             is_in_browser=self.app.is_web,
             capabilities=self.capabilities,
         )
@@ -191,6 +192,7 @@ class SessionScreen(Sized, Screen[None]):
                 self.give_back(text)
             case Change.PATH:
                 self.show_text()
+                self.view.branch = ""  # until it is known which one it becomes
             case Change.KEPT:
                 self.show_path(self._selected_before)
             case Change.GREW:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, cast
 from textual import work
 
 from gpt.errors import UserError
+from gpt.sanitize import one_line
 from gpt.settings import Sampling
 from gpt.step import Step
 from tui.changes import of_network
 from tui.commands import Program
 from tui.heat import influence
-from tui.labels import name_of
+from tui.labels import name_of, shortened
 from tui.screens.running import RunningScreen
 
 if TYPE_CHECKING:
@@ -145,11 +146,17 @@ class TokenActions(RunningScreen):
             self.app.push_screen(OrderScreen(controls.order, controls.acting), chosen)
 
     def action_ban(self) -> None:
-        """Ban the selected token, or allow it again."""
+        """Ban the selected token, or the text of several, or allow it again."""
         if self.controls and (step := self.step):
-            banned = self.controls.toggle_ban(step)
-            said = f'Banned "{_name(step)}", in this and other texts' if banned else None
-            self.notify(said or f'Allowed "{_name(step)}"', markup=False)
+            tokens = self.document.path[self.view.selection.start : self.view.selection.stop]
+            text = "".join(node.step.text for node in tokens)
+            if text and not text.isprintable():
+                self.complain("A text with a line break cannot be banned; select words.")
+                return
+            banned = self.controls.toggle_words(text) if text else self.controls.toggle_ban(step)
+            name = one_line(shortened(text, 60)) or _name(step)
+            said = f'Banned "{name}", in this and other texts' if banned else None
+            self.notify(said or f'Allowed "{name}"', markup=False)
 
     def action_boost(self, nats: float) -> None:
         """Add nats to the boost of the selected token."""

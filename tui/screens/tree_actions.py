@@ -113,15 +113,33 @@ class TreeActions(TurnActions):
             self.show_path(fork)
 
     def action_delete(self) -> None:
-        """Delete the selected token and everything after it."""
-        if (index := self.index) is not None:
-            self.document.delete(index)
-            self.show_path(min(index, len(self.document.path) - 1))
-            self.notify("Deleted; z restores it.", markup=False)
+        """Delete the selected token and everything after it; of several selected ones only them."""
+        if (index := self.index) is None:
+            return
+        path, tokens = self.document.path, self._replaced
+        if len(tokens) > 1 and tokens.stop < len(path):
+            rest = field_text(node.step for node in path[tokens.stop :])
+            if self.write(rest, tokens.start, length=0, as_is=True):
+                self.notify(f"{len(tokens)} tokens taken out; z goes back.", markup=False)
+            return
+        n = len(path) - tokens.start
+        self.document.delete(tokens.start)
+        self.session.left = None
+        self.show_path(min(index, len(self.document.path) - 1))
+        said = f"Deleted {n} tokens, to the end" if n > 1 else "Deleted"
+        self.notify(f"{said}; z restores {'them' if n > 1 else 'it'}.", markup=False)
 
     def action_undo(self) -> None:
-        """Restore the latest deletion."""
+        """Show the text before the latest step, or restore the latest deletion."""
         before, index = list(self.document.path), self.index
+        if (left := self.session.left) is not None:
+            self.session.left = before[-1] if before else None
+            self.document.show(left)
+            both = zip(before, self.document.path, strict=False)
+            self.show_path(sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], both)))
+            self.notify("The text before; z again shows the new one.", markup=False)
+            self.session.keep()
+            return
         self.document.undo()
         if self.document.path == before:
             self.show_path(index)

@@ -16,7 +16,7 @@ from gpt.errors import UserError
 from gpt.nearest import nearest
 from gpt.settings import Ids, Sampling
 from gpt.step import Step
-from gpt.word_ids import split_boost
+from gpt.word_ids import exactly, split_boost
 from tui.dials import KNOBS, MORE, NEUTRAL, PRESETS, SAMPLED, USUAL, WORDS, Setup, preset_fields
 from tui.runs import RunSettings
 from tui.widgets.dial import Dial, Words, ids_of, is_named, item_of, number
@@ -134,6 +134,14 @@ class SamplingFields(VerticalScroll, can_focus=False, inherit_bindings=False):
         others = [item for item in self._words("banned").items if item not in _names(token)]
         banned = len(others) == len(self._words("banned").items)
         self._words("banned").put([*others, self._named(token)] if banned else others)
+        return banned
+
+    def toggle_words(self, text: str) -> bool:
+        """The same for exactly this text, which may be several tokens."""
+        item, items = exactly(text), self._words("banned").items
+        banned = item not in items
+        others = [each for each in items if each != item]
+        self._words("banned").put([*others, item] if banned else others)
         return banned
 
     def is_banned(self, token: Step) -> bool:
