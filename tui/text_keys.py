@@ -118,7 +118,7 @@ _IN_THE_TEXT: dict[Group, tuple[Key, ...]] = {
             synonyms="regenerate reroll retry redo chat reply response swipe again new"),
         Key("text.delete", "delete", "screen.delete", "delete from here", short="delete",
             help="Delete this token and everything after it; of several selected ones only these. "
-                 "z undoes it.",
+                 "z brings it back.",
             synonyms="remove cut erase trim"),
         Key("text.undo", "z,ctrl+z", "screen.undo", "undo the latest step", short="undo",
             help="Undo: show the text before the latest step (z again: the new one), or bring back "

@@ -44,7 +44,7 @@ SYNONYMS = {
     "dark": "Change theme",
     "logit lens": "Layers: each layer's guess",
     "beam": "Likely continuations",
-    "undo": "Undo the deletion",
+    "undo": "Undo the latest step",
     "save": "Export",
     "what if": "What if: the same random seed",
     "counterfactual": "What if: the same random seed",
