@@ -72,7 +72,6 @@ def test_a_paste_arrives_once_with_line_breaks_of_any_system(start: Start) -> No
 
 def test_what_is_pasted_into_the_text_goes_into_the_prompt(start: Start) -> None:
     terminal = written(start)
-    terminal.press("tab")
     terminal.shows("take")  # the keys of the text
     terminal.paste("zebra\r\nquartz")
     terminal.until(lambda text: text.count("zebra") == text.count("quartz") == 1)
