@@ -228,8 +228,8 @@ class Session(ModelInUse):
                     self.document.cut(before)
                     yield Change.PATH
                     yield PromptReturned(typed)
-                last = len(self.document.path) - 1
-                is_fork = last >= before and (self.document.fork(last) or -1) >= before
+                fork = self.document.fork(len(self.document.path) - 1)
+                is_fork = fork is not None and fork >= before
                 yield finished(each, is_fork=is_fork)
         except BackendError as error:
             dead = isinstance(error, EngineDiedError)
