@@ -31,6 +31,7 @@ from tui.screens.jump import JumpScreen
 from tui.screens.main import MainScreen
 from tui.screens.preferences import KeyQuestion, PreferencesScreen
 from tui.widgets.dial import Dial, Tick
+from tui.widgets.effect import Effect
 from tui.widgets.prompt import Prompt
 from tui.widgets.token_view import TokenView
 from tui.window_keys import problems, window_keys
@@ -416,6 +417,21 @@ async def test_a_letter_leads_to_each_part_of_the_screen() -> None:
         await pilot.press("ctrl+l", "escape")
         await pilot.pause()
         assert screen.focused is dial
+
+
+async def test_a_field_below_the_line_of_effects_has_no_letter() -> None:
+    app = app_with(FakeBackend("hello"))
+    async with running(app, (80, 24)) as pilot:
+        screen = await write(pilot, app, "ab")
+        screen.panels.chosen = "sampling"
+        effect = screen.query_one(Effect)
+        while not effect.region.area:
+            await pilot.pause()
+        await pilot.press("ctrl+l")
+        await pilot.pause()
+        assert isinstance(app.screen, JumpScreen)
+        places = [part.region.offset for part in app.screen._parts.values()]
+        assert len(places) > 5 and not any(effect.region.contains(*each) for each in places)
 
 
 @pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40), (200, 60)], ids=str)

@@ -8,6 +8,7 @@ from typing import Any
 from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
+from textual.errors import NoWidget
 from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Label
@@ -44,7 +45,16 @@ class JumpScreen(Dialog[Widget | None]):
 
 
 def _is_in_view(part: Widget) -> bool:
-    """Whether the corner of a widget, where its letter stands, is not scrolled out of view."""
+    """Whether the corner of a widget, where its letter stands, is neither scrolled out of view nor
+    covered by a line that does not scroll."""
     region = part.region
-    frames = [each.content_region for each in part.ancestors if isinstance(each, Widget)]
-    return bool(region.area) and all(frame.contains(*region.offset) for frame in frames)
+    frames = [each for each in part.ancestors if isinstance(each, Widget)]
+    if not region.area or not all(f.content_region.contains(*region.offset) for f in frames):
+        return False
+    try:
+        found, _ = part.screen.get_widget_at(*region.offset)
+    except NoWidget:
+        return False
+    # A message over everything goes away; what covers it in its own panel does not.
+    covers = found.parent in frames and found.parent is not part.screen
+    return part in found.ancestors_with_self or not covers
