@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from gpt.settings import Sampling
@@ -118,6 +119,12 @@ def places_of(nodes: Iterable[Node]) -> dict[tuple[Intervention, ...], list[int]
 def is_seam(nodes: Sequence[Node], index: int) -> bool:
     """Whether another network than that of the token before read or drew this token."""
     return nodes[index].changes != (nodes[index - 1].changes if index else ())
+
+
+def in_common(one: Sequence[Node], other: Sequence[Node]) -> int:
+    """Number of tokens before two paths of a tree part."""
+    both = zip(one, other, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], both))
 
 
 def walk(roots: Iterable[Node]) -> Iterator[Node]:

@@ -107,6 +107,11 @@ class Session(ModelInUse):
         super().switch(model, probe=probe)
         self.figures.speed = None
 
+    @property
+    def can_go_back(self) -> bool:
+        """Whether `left` is another text than the one on the screen."""
+        return self.left is not None and self.left not in self.document.path[-1:]
+
     # The text.
 
     def close(self) -> None:

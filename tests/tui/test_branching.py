@@ -193,8 +193,17 @@ async def test_z_goes_back_to_the_text_before_the_latest_step_and_forth_again() 
         assert screen.document.text == "abchello" and complaints(app)[-1] == "Restored"
         await pilot.press("z")
         assert complaints(app)[-1].startswith("There is nothing to undo")
+        await pilot.press("end", "delete", "r")  # a step after a deletion: first it, then that
+        await until_written(pilot, screen)
+        await pilot.press("z")
+        assert complaints(app)[-1] == "The text before; z again restores what was deleted."
+        await pilot.press("z")
+        await pilot.pause()
+        assert screen.document.text == "abchello" and complaints(app)[-1] == "Restored"
         await pilot.press("r")
         await until_written(pilot, screen)
+        screen.session.left = screen.document.path[-1]  # a run that wrote nothing
+        assert screen.refusal("undo", ())
         screen.session.begin()
         assert not screen.refusal("write", ()) and screen.refusal("undo", ())
 

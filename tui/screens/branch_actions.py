@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from tui.changes import network, said, stretch
 from tui.document import Node
-from tui.node import places_of
+from tui.node import in_common, places_of
 from tui.sampling_words import differences, spelling_of
 from tui.screens.session_screen import SessionScreen
 
@@ -53,7 +52,7 @@ class BranchActions(SessionScreen):
         if self._is_refused():
             return
         here, other = list(self.document.path), self.document.branch(event.node)
-        begin = _in_common(here, other)
+        begin = in_common(here, other)
         if begin == len(here) == len(other):
             said = "This branch is on the screen; highlight another one to compare them."
             self.notify(said, markup=False)
@@ -100,9 +99,3 @@ def _networks(nodes: Sequence[Node], begin: int) -> Iterator[str]:
         if after:
             is_all = len(after) == len(nodes) - begin
             yield said(changes) + f" in {stretch(after)}" * (not is_all)
-
-
-def _in_common(one: Sequence[Node], other: Sequence[Node]) -> int:
-    """Number of tokens before two paths of a tree part."""
-    both = zip(one, other, strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], both))

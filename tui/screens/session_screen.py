@@ -113,7 +113,7 @@ class SessionScreen(Sized, Screen[None]):
             has_settings=self.controls is not None,
             has_typed=self.prompt.has_text,
             searched=self.session.searched,
-            can_go_back=self.session.left is not None,
+            can_go_back=self.session.can_go_back,
             is_in_browser=self.app.is_web,
             capabilities=self.capabilities,
         )

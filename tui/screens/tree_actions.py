@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import takewhile
-
 from textual import on
 
 from tui.document import Node
+from tui.node import in_common
 from tui.screens.turn_actions import TurnActions
 from tui.special_tokens import field_text
 from tui.widgets.prompt import Prompt
@@ -132,12 +131,14 @@ class TreeActions(TurnActions):
     def action_undo(self) -> None:
         """Show the text before the latest step, or restore the latest deletion."""
         before, index = list(self.document.path), self.index
-        if (left := self.session.left) is not None:
-            self.session.left = before[-1] if before else None
+        if self.session.can_go_back and (left := self.session.left):
             self.document.show(left)
-            both = zip(before, self.document.path, strict=False)
-            self.show_path(sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], both)))
-            self.notify("The text before; z again shows the new one.", markup=False)
+            # An older deletion comes next; without one, the new text again.
+            has_older = self.document.can_undo or not before
+            self.session.left = None if has_older else before[-1]
+            self.show_path(in_common(before, self.document.path))
+            after = "restores what was deleted" if has_older else "shows the new one"
+            self.notify(f"The text before; z again {after}.", markup=False)
             self.session.keep()
             return
         self.document.undo()
@@ -145,8 +146,7 @@ class TreeActions(TurnActions):
             self.show_path(index)
             self.notify("Restored in Branches; the text on the screen is as it was", markup=False)
             return
-        both = zip(before, self.document.path, strict=False)
-        self.show_path(sum(1 for _ in takewhile(lambda pair: pair[0] is pair[1], both)))
+        self.show_path(in_common(before, self.document.path))
         self.notify("Restored", markup=False)
 
     def action_mark(self) -> None:
